@@ -1,0 +1,517 @@
+"""What AE and VAE share: nets, training on messages, and use on new rows."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from ..errors import InputError, NotReadyError, TrainingError
+from ..messages import Data, Gaussian, Message, Mixture, as_rows
+from ..module import Module
+from . import _minibatch as minibatch
+from ._nets import Bernoulli, GaussianNoise, conv_pair, image_shape_of, mlp_pair
+from ._options import check_count, check_number, check_option
+
+Pull = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+_CHUNK = 4096
+
+
+class Autoencoder(Module):
+    """Abstract base of AE and VAE; see those for the parameters.
+
+    A subclass says how many numbers the encoder gives a latent dimension (`codes_per_latent`),
+    how a batch's loss is made of them (`_terms`) and which pull the children's message exerts
+    (`_pull`).
+    """
+
+    accepts_forward = (Data,)
+    accepts_backward = (Gaussian, Mixture)
+    forward_kind = Gaussian
+    backward_kind = Data
+    codes_per_latent: int
+    default_alpha: float
+    kl_targets: tuple[str, ...]
+
+    def __init__(
+        self,
+        latent_dim: int,
+        *,
+        net: str = "mlp",
+        hidden_sizes: Sequence[int] = (128,),
+        filters: Sequence[int] = (16, 32),
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        likelihood: str = "bernoulli",
+        noise_variance: float | str = 1.0,
+        alpha: float | Callable[[int, int], float] | None = None,
+        kl_target: str = "assigned",
+        augment: Callable[[Tensor], Tensor] | None = None,
+        reconstruct_original: bool = False,
+        epochs: int | Sequence[int] = 200,
+        batch_size: int = 500,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        scheduler: str | Callable | None = None,
+        max_grad_norm: float | None = None,
+        validation_fraction: float = 0.0,
+        patience: int = 10,
+        warm_start: bool = True,
+        device: str = "auto",
+        precision: str = "auto",
+        name: str | None = None,
+        random_state: int | None = None,
+    ) -> None:
+        super().__init__(name=name, random_state=random_state)
+        self.latent_dim = latent_dim
+        self.net = net
+        self.hidden_sizes = hidden_sizes
+        self.filters = filters
+        self.encoder = encoder
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.noise_variance = noise_variance
+        self.alpha = alpha
+        self.kl_target = kl_target
+        self.augment = augment
+        self.reconstruct_original = reconstruct_original
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.scheduler = scheduler
+        self.max_grad_norm = max_grad_norm
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.warm_start = warm_start
+        self.device = device
+        self.precision = precision
+
+    # -- to be filled in by AE and VAE ---------------------------------------------------------
+
+    @abstractmethod
+    def _terms(
+        self, x: Tensor, target: Tensor, index: Tensor, alpha: float, pull: Pull
+    ) -> dict[str, Tensor]:
+        """Scalar terms of encoding x and reconstructing `target`; ``"loss"`` is minimised."""
+
+    @abstractmethod
+    def _pull(self, target: Gaussian | Mixture, device: torch.device) -> Pull:
+        """From row numbers, latent mean and log variance of a batch to the pull on each row."""
+
+    @abstractmethod
+    def _split(self, codes: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The encoder's output (B, n_codes) as latent mean (B, D) and log variance, or None."""
+
+    # -- module contract -----------------------------------------------------------------------
+
+    @property
+    def size(self) -> int:
+        """Number of latent dimensions."""
+        return self.latent_dim
+
+    def check(self, inputs: list[Message | None], n_rows: int) -> None:
+        """Raise InputError for options that cannot work, or data outside the likelihood's range."""
+        check_count(self, "latent_dim", "batch_size", "patience")
+        check_option(self, "net", ("mlp", "conv"))
+        check_option(self, "likelihood", ("bernoulli", "gaussian"))
+        check_option(self, "kl_target", self.kl_targets)
+        check_option(self, "precision", ("auto", "bfloat16", "float32"))
+        check_number(self, "lr", above=0)
+        check_number(self, "weight_decay", "validation_fraction", at_least=0)
+        if self.alpha is not None and not callable(self.alpha):
+            check_number(self, "alpha", at_least=0)
+        if self.noise_variance != "learnt":
+            check_number(self, "noise_variance", above=0)
+        if self.max_grad_norm is not None:
+            check_number(self, "max_grad_norm", above=0)
+        if not callable(self.scheduler):
+            check_option(self, "scheduler", (None, "cosine", "onecycle"))
+        if self.augment is not None and not callable(self.augment):
+            raise InputError(f"{self.label}: augment must be callable, got {self.augment!r}")
+        if (self.encoder is None) != (self.decoder is None):
+            raise InputError(f"{self.label}: give both encoder and decoder, or neither")
+        if self.validation_fraction and int(self.validation_fraction * n_rows) not in range(
+            1, n_rows
+        ):
+            raise InputError(
+                f"{self.label}: validation_fraction={self.validation_fraction} of {n_rows} rows "
+                "leaves no rows on one side; it must lie between 0 and 1"
+            )
+        self._n_epochs(0)
+        minibatch.resolve_device(self.device, self.label)
+        for message in inputs:
+            if message is not None:
+                self._check_range(message.array)
+
+    def learn(self, inputs: list[Message], prior: Message | None) -> dict[str, Any]:
+        """Train encoder and decoder; the children's message is what the latents are pulled to."""
+        array, row_shape = join(inputs)
+        self._check_prior(prior, array)
+        torch_device = minibatch.resolve_device(self.device, self.label)
+        seed = int(self.rng().integers(2**62))
+        with minibatch.private_random_state(seed, torch_device):
+            if not hasattr(self, "nets_") or not self.warm_start:
+                self._build(row_shape)
+            self._check_row_shape(row_shape)
+            self.nets_.to(torch_device)
+            rows = torch.tensor(array, dtype=torch.float32, device=torch_device)
+            return self._train(rows, self._pull(self._target(prior, len(array)), torch_device))
+
+    def forward(self, inputs: list[Message]) -> Gaussian:
+        """q(z | x): means and, from a VAE, variances, both (N, D)."""
+        mean, log_var = self._encode(join(inputs)[0])
+        return Gaussian(mean, None if log_var is None else np.exp(log_var))
+
+    def backward(self, inputs: list[Message], prior: Message | None) -> list[Data]:
+        """The reconstruction of every parent's rows."""
+        whole = self.reconstruct(join(inputs)[0])
+        parts = split_columns(whole, [math.prod(message.shape) for message in inputs])
+        return [Data(part.reshape(m.array.shape)) for part, m in zip(parts, inputs, strict=True)]
+
+    @property
+    def n_epochs(self) -> int:
+        """Epochs of the coming update, unless it stops early."""
+        return self._n_epochs(len(self.history_))
+
+    def generate(
+        self, n_samples: int, component: int | None, random_state: int | None
+    ) -> list[np.ndarray]:
+        """Decoded draws from N(0, I), for each parent."""
+        if component is not None:
+            raise InputError(f"{self.label} has no components; leave component={component} out")
+        return self._parts(self.sample(n_samples, random_state))
+
+    def top_down(self, values: np.ndarray) -> list[np.ndarray]:
+        """Decoded latents, for each parent."""
+        return self._parts(self.decode(values))
+
+    def _parts(self, rows: np.ndarray) -> list[np.ndarray]:
+        return split_columns(rows, [parent.size for parent in self.parents])
+
+    def artefacts(self) -> dict[str, np.ndarray]:
+        """The original's z_learn.txt, x_hat_learn.txt and loss.txt (a row an epoch)."""
+        reconstructed = np.concatenate(
+            [m.array.reshape(m.n_rows, -1) for m in self.backward_messages], axis=1
+        )
+        return {
+            "z_learn.txt": self.forward_message.mean,
+            "x_hat_learn.txt": reconstructed,
+            "loss.txt": np.array([list(epoch.values()) for epoch in self.loss_curve_]),
+        }
+
+    # -- use on new rows -----------------------------------------------------------------------
+
+    def fit(self, x: ArrayLike, y: None = None) -> Autoencoder:
+        """Train on an array x (N, ...) without a graph; returns self. `y` is ignored."""
+        message = Data(as_rows(x, f"{self.label}.fit"))
+        self.check([message], message.n_rows)
+        self.history_.append(self.learn([message], None))
+        return self
+
+    def encode(self, x: ArrayLike) -> np.ndarray:
+        """Latent means of rows: (N, ...) -> (N, latent_dim)."""
+        return self._encode(as_rows(x, f"{self.label}.encode"))[0]
+
+    def decode(self, z: ArrayLike) -> np.ndarray:
+        """Data-space means of latents: (N, latent_dim) -> (N, ...)."""
+        self._check_fitted()
+        z = as_rows(z, f"{self.label}.decode")
+        if z.shape[1:] != (self.latent_dim,):
+            raise InputError(
+                f"{self.label}: expected latents of shape (N, {self.latent_dim}), got {z.shape}"
+            )
+        likelihood = self.nets_["likelihood"]
+        chunks = self._in_chunks(lambda part: likelihood.mean(self.nets_["decoder"](part)), z)
+        return np.concatenate(chunks).reshape(len(z), *self.row_shape_)
+
+    def reconstruct(self, x: ArrayLike) -> np.ndarray:
+        """Rows through encoder and decoder, in data space: (N, ...) -> (N, ...)."""
+        return self.decode(self.encode(x))
+
+    def sample(self, n_samples: int = 1, random_state: int | None = None) -> np.ndarray:
+        """Decoded draws from N(0, I), (n_samples, ...); the same call repeats its draw."""
+        self._check_fitted()
+        rng = np.random.default_rng(self.seed_ if random_state is None else random_state)
+        return self.decode(rng.standard_normal((n_samples, self.latent_dim)))
+
+    # -- building and saving -------------------------------------------------------------------
+
+    def _build(self, row_shape: tuple[int, ...]) -> None:
+        """New nets for rows of `row_shape`; a user's own are copied, so theirs stay as they are."""
+        n_features, n_codes = math.prod(row_shape), self.codes_per_latent * self.latent_dim
+        if self.encoder is not None:
+            encoder, decoder = deepcopy(self.encoder), deepcopy(self.decoder)
+        elif self.net == "conv":
+            image_shape = image_shape_of(row_shape)
+            if image_shape is None:
+                raise InputError(
+                    f"{self.label}: net='conv' needs images (N, H, W), (N, C, H, W) or flat and "
+                    f"square, got rows of shape {row_shape}"
+                )
+            encoder, decoder = conv_pair(
+                image_shape, self.filters, self.hidden_sizes, n_codes, self.latent_dim
+            )
+        else:
+            encoder, decoder = mlp_pair(n_features, self.hidden_sizes, n_codes, self.latent_dim)
+        if self.likelihood == "bernoulli":
+            likelihood: nn.Module = Bernoulli()
+        else:
+            learnt = self.noise_variance == "learnt"
+            likelihood = GaussianNoise(1.0 if learnt else self.noise_variance, learnt)
+        nets = nn.ModuleDict({"encoder": encoder, "decoder": decoder, "likelihood": likelihood})
+        self._check_nets(nets, row_shape, n_codes)
+        self.nets_, self.row_shape_ = nets, row_shape
+        self.optimizer_ = self._make_optimizer()
+        self.loss_curve_: list[dict[str, float]] = []
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        learnt = [p for p in self.nets_.parameters() if p.requires_grad]
+        return torch.optim.AdamW(learnt, lr=self.lr, weight_decay=self.weight_decay, fused=True)
+
+    def _check_nets(self, nets: nn.ModuleDict, row_shape: tuple[int, ...], n_codes: int) -> None:
+        """Try a user's nets on two rows of zeros before any training."""
+        if self.encoder is None:
+            return
+        modes = {net: net.training for net in nets.modules()}
+        nets.eval()
+        with torch.no_grad():
+            device = next(nets.parameters()).device
+            codes = nets["encoder"](torch.zeros(2, *row_shape, device=device))
+            if codes.shape != (2, n_codes):
+                raise InputError(
+                    f"{self.label}: encoder must return (N, {n_codes}) for "
+                    f"latent_dim={self.latent_dim}, got {tuple(codes.shape)} for two rows"
+                )
+            output = nets["decoder"](torch.zeros(2, self.latent_dim, device=device))
+        if output.shape[0] != 2 or output[0].numel() != math.prod(row_shape):
+            raise InputError(
+                f"{self.label}: decoder must return {math.prod(row_shape)} values a row, "
+                f"as in {row_shape}, got {tuple(output.shape)} for two rows"
+            )
+        for net, training in modes.items():
+            net.training = training
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything learnt, nets and optimiser as their state dicts."""
+        state = super().get_state()
+        if "nets_" in state:
+            state["nets_"] = self.nets_.state_dict()
+            state["optimizer_"] = self.optimizer_.state_dict()
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over what `get_state` gave."""
+        state = dict(state)
+        nets, optimizer = state.pop("nets_", None), state.pop("optimizer_", None)
+        if nets is not None:
+            device = minibatch.resolve_device(self.device, self.label)
+            with minibatch.private_random_state(0, device):
+                self._build(tuple(state["row_shape_"]))
+            self.nets_.load_state_dict(nets)
+            self.nets_.to(device)
+            self.optimizer_.load_state_dict(optimizer)
+            state["row_shape_"] = tuple(state["row_shape_"])
+        super().set_state(state)
+
+    # -- training ------------------------------------------------------------------------------
+
+    def _train(self, rows: Tensor, pull: Pull) -> dict[str, Any]:
+        learnt, held_out = self._split_rows(len(rows), rows.device)
+        round_ = len(self.history_)
+        epochs = self._n_epochs(round_)
+        steps = epochs * minibatch.n_batches(len(learnt), self.batch_size)
+        scheduler = minibatch.make_scheduler(self.scheduler, self.optimizer_, self.lr, steps)
+        bfloat16 = minibatch.uses_bfloat16(self.precision, rows.device)
+        autocast = torch.autocast(rows.device.type, torch.bfloat16, enabled=bfloat16)
+
+        def batch_loss(index: Tensor, epoch: int) -> dict[str, Tensor]:
+            original = x = rows[index]
+            if self.augment is not None and self.nets_.training:
+                x = self._augmented(original)
+            target = original if self.reconstruct_original else x
+            with autocast:
+                return self._terms(x, target, index, self._alpha(round_, epoch), pull)
+
+        self.nets_.train()
+        good, best, waited = self._weights(), math.inf, 0
+        loop = minibatch.train_epochs(
+            batch_loss,
+            learnt,
+            self.optimizer_,
+            scheduler,
+            epochs=epochs,
+            batch_size=self.batch_size,
+            max_grad_norm=self.max_grad_norm,
+        )
+        for epoch, terms in enumerate(loop):
+            if len(held_out):
+                terms["held_out_loss"] = self._held_out_loss(batch_loss, held_out, epoch)
+            if not all(map(math.isfinite, terms.values())):
+                self._restore(good)
+                raise TrainingError(
+                    f"{self.label}: loss became {terms['loss']} in epoch {epoch + 1} of update "
+                    f"{round_ + 1}; the weights of the epoch before are kept. Lower "
+                    f"lr={self.lr}, or set max_grad_norm"
+                )
+            self.loss_curve_.append({"update": round_ + 1, "epoch": epoch + 1, **terms})
+            watched = terms.get("held_out_loss", -math.inf)
+            waited = 0 if watched < best else waited + 1
+            if watched < best or not len(held_out):
+                good, best, last = self._weights(), watched, terms
+            stop = self.on_epoch is not None and self.on_epoch(self, terms)
+            if stop or (len(held_out) and waited >= self.patience):
+                break
+        if len(held_out):
+            self.nets_.load_state_dict(good)
+        self.nets_.eval()
+        return {**last, "epochs": epoch + 1}
+
+    def _split_rows(self, n_rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Rows to learn from and rows held out, the same in every update."""
+        order = np.random.default_rng(self.seed_).permutation(n_rows)
+        n_held_out = int(self.validation_fraction * n_rows)
+        learnt, held_out = np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+        return torch.tensor(learnt, device=device), torch.tensor(held_out, device=device)
+
+    def _held_out_loss(self, batch_loss: Callable, held_out: Tensor, epoch: int) -> float:
+        self.nets_.eval()
+        with torch.no_grad():
+            total = sum(
+                float(batch_loss(index, epoch)["loss"]) * len(index)
+                for index in held_out.split(_CHUNK)
+            )
+        self.nets_.train()
+        return total / len(held_out)
+
+    def _augmented(self, x: Tensor) -> Tensor:
+        result = self.augment(x)
+        if not isinstance(result, Tensor) or result.shape != x.shape:
+            got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+            raise InputError(
+                f"{self.label}: augment must return a tensor of shape {tuple(x.shape)}, got {got}"
+            )
+        return result
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self.nets_.state_dict().items()}
+
+    def _restore(self, weights: dict[str, Tensor]) -> None:
+        """Back to good weights, with a fresh optimiser: the old one's moments are spoilt."""
+        self.nets_.load_state_dict(weights)
+        self.nets_.eval()
+        self.optimizer_ = self._make_optimizer()
+
+    def _alpha(self, round_: int, epoch: int) -> float:
+        if callable(self.alpha):
+            return self.alpha(round_, epoch)
+        return self.default_alpha if self.alpha is None else self.alpha
+
+    def _n_epochs(self, round_: int) -> int:
+        """Epochs of update number `round_`, from 0; the last of a sequence goes on."""
+        several = list(self.epochs) if isinstance(self.epochs, Sequence) else [self.epochs]
+        if not several or not all(isinstance(n, int) and n >= 1 for n in several):
+            raise InputError(
+                f"{self.label}: epochs must be an integer >= 1 or several, got {self.epochs!r}"
+            )
+        return several[min(round_, len(several) - 1)]
+
+    def _log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """Log p(x | z) of each row: (B, ...), (B, D) -> (B,)."""
+        output = self.nets_["decoder"](z).float().flatten(1)  # (B, n_features)
+        return self.nets_["likelihood"].log_prob(x.flatten(1), output)
+
+    # -- evaluation ----------------------------------------------------------------------------
+
+    def _encode(self, array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Latent means and log variances (or None) of rows."""
+        self._check_fitted()
+        self._check_row_shape(array.shape[1:])
+        self._check_range(array)
+        encoder = self.nets_["encoder"]
+        parts = self._in_chunks(lambda rows: self._split(encoder(rows)), array)
+        means, log_vars = zip(*parts, strict=True)
+        known = log_vars[0] is not None
+        return np.concatenate(means), np.concatenate(log_vars) if known else None
+
+    def _in_chunks(self, function: Callable, *arrays: np.ndarray) -> list:
+        """Apply `function` to float32 chunks of rows on the nets' device; results as arrays."""
+        device = next(self.nets_.parameters()).device
+        self.nets_.eval()
+        results = []
+        with torch.no_grad():
+            for start in range(0, len(arrays[0]), _CHUNK):
+                chunk = slice(start, start + _CHUNK)
+                parts = (torch.tensor(a[chunk], dtype=torch.float32, device=device) for a in arrays)
+                results.append(_to_numpy(function(*parts)))
+        return results
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "nets_"):
+            raise NotReadyError(f"{self.label} has learnt nothing yet: call update() or fit(x)")
+
+    def _check_row_shape(self, row_shape: tuple[int, ...]) -> None:
+        if row_shape != self.row_shape_:
+            raise InputError(
+                f"{self.label}: trained on rows of shape {self.row_shape_}, got {row_shape}"
+            )
+
+    def _check_range(self, array: np.ndarray) -> None:
+        if self.likelihood == "bernoulli" and (array.min() < 0 or array.max() > 1):
+            raise InputError(
+                f"{self.label}: likelihood='bernoulli' needs values in [0, 1], got "
+                f"[{array.min():g}, {array.max():g}]; divide images by 255, or use "
+                "likelihood='gaussian'"
+            )
+
+    def _check_prior(self, prior: Message | None, array: np.ndarray) -> None:
+        if prior is None:
+            return
+        dims = (prior.mean if isinstance(prior, Gaussian) else prior.means).shape[1]
+        if (prior.n_rows, dims) != (len(array), self.latent_dim):
+            raise InputError(
+                f"{self.label}: its children sent a message for {prior.n_rows} rows of {dims} "
+                f"dimensions; expected {len(array)} rows of {self.latent_dim}"
+            )
+
+    def _target(self, prior: Message | None, n_rows: int) -> Gaussian | Mixture:
+        """What `kl_target` makes of the children's message; N(0, I) where there is none."""
+        if prior is None or self.kl_target == "standard_normal":
+            return Gaussian.standard(n_rows, self.latent_dim)
+        if isinstance(prior, Mixture) and self.kl_target != "mixture":
+            return prior.assigned() if self.kl_target == "assigned" else prior.expected()
+        return prior
+
+
+def gaussian_tensors(target: Gaussian, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and variance of a message as float32 tensors (N, D) on a device."""
+    both = (target.mean, target.var)
+    mean, var = (torch.tensor(values, dtype=torch.float32, device=device) for values in both)
+    return mean, var
+
+
+def split_columns(rows: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
+    """Flat rows cut into consecutive groups of columns: undoes setting them side by side."""
+    return np.split(rows.reshape(len(rows), -1), np.cumsum(sizes)[:-1], axis=1)
+
+
+def join(inputs: list[Message]) -> tuple[np.ndarray, tuple[int, ...]]:
+    """One parent's rows as they are; several parents' rows flat and side by side."""
+    if len(inputs) == 1:
+        return inputs[0].array, inputs[0].shape
+    flat = [message.array.reshape(message.n_rows, -1) for message in inputs]
+    array = np.concatenate(flat, axis=1)
+    return array, array.shape[1:]
+
+
+def _to_numpy(value: Tensor | tuple | None) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_to_numpy, value))
+    return None if value is None else value.float().cpu().numpy()

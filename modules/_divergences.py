@@ -1,0 +1,80 @@
+"""Kullback-Leibler divergences from diagonal Gaussians, in closed form on tensors.
+
+Each takes the encoder's q = N(mean, exp(log_var)) of a batch, (B, D) each, and returns nats a
+row, (B,).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..messages import Mixture
+
+
+def kl_to_gaussian(mean: Tensor, log_var: Tensor, to_mean: Tensor, to_var: Tensor) -> Tensor:
+    """KL(q || N(to_mean, to_var)), diagonal; `to_mean` and `to_var` broadcast to (B, D).
+
+    ``1/2 sum(var / to_var + (mean - to_mean)^2 / to_var - 1 - log(var / to_var))``
+    (Kingma and Welling, 2014, appendix B, for any diagonal target).
+    """
+    ratio = log_var.exp() / to_var  # (B, D)
+    distance = (mean - to_mean) ** 2 / to_var  # (B, D)
+    return 0.5 * (ratio + distance - 1 - log_var + to_var.log()).sum(dim=1)
+
+
+@dataclass(frozen=True)
+class MixtureTarget:
+    """A Gaussian mixture prepared for `kl_to_mixture`.
+
+    Attributes
+    ----------
+    log_prob : (N, K) or (B, K)
+        Log responsibilities of the rows.
+    means : (K, D)
+    whitening : (K, D, D)
+        W_k with W_k W_k^T the component's precision.
+    log_det : (K,)
+        Log determinants of the covariances.
+    log_weights : (K,)
+    """
+
+    log_prob: Tensor
+    means: Tensor
+    whitening: Tensor
+    log_det: Tensor
+    log_weights: Tensor
+
+    @classmethod
+    def of(cls, message: Mixture, device: torch.device) -> MixtureTarget:
+        """Factor a message's covariances in float64, then go to `device` in float32."""
+        lower = torch.linalg.cholesky(torch.tensor(message.covariances, dtype=torch.float64))
+        log_det = 2 * lower.diagonal(dim1=1, dim2=2).log().sum(dim=1)
+        whitening = torch.linalg.inv(lower).transpose(1, 2)
+        values = (message.log_prob, message.means, whitening, log_det, message.log_weights)
+        return cls(*(torch.as_tensor(v).to(device, torch.float32, copy=True) for v in values))
+
+    def rows(self, index: Tensor) -> MixtureTarget:
+        """The same mixture with the responsibilities of some rows only."""
+        return MixtureTarget(
+            self.log_prob[index], self.means, self.whitening, self.log_det, self.log_weights
+        )
+
+
+def kl_to_mixture(mean: Tensor, log_var: Tensor, target: MixtureTarget) -> Tensor:
+    """``sum_k r_k KL(q || N(mu_k, Sigma_k)) + KL(r || pi)``: VaDE's term.
+
+    Jiang et al., 2017, "Variational Deep Embedding", equation 9, with full covariances and the
+    responsibilities r of the message held fixed.
+    """
+    offsets = mean[:, None] - target.means  # (B, K, D)
+    white = torch.einsum("bkd,kde->bke", offsets, target.whitening)  # (B, K, D)
+    precisions = (target.whitening**2).sum(dim=2)  # (K, D), the diagonals
+    trace = log_var.exp() @ precisions.T  # (B, K)
+    constant = target.log_det - mean.shape[1]  # (K,)
+    kl = 0.5 * ((white**2).sum(dim=2) + trace + constant - log_var.sum(dim=1, keepdim=True))
+    r = target.log_prob.exp()  # (B, K)
+    log_ratio = torch.where(r > 0, target.log_prob - target.log_weights, 0.0)  # (B, K)
+    return (r * (kl + log_ratio)).sum(dim=1)

@@ -1,0 +1,170 @@
+"""Fitting a Gaussian mixture: starts, expectation-maximisation and Gibbs sampling, on arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.special import logsumexp
+from sklearn.cluster import kmeans_plusplus
+from sklearn.metrics import pairwise_distances_argmin
+
+from ._gaussians import (
+    NormalInverseWishart,
+    Parameters,
+    Rows,
+    draw,
+    log_gaussians,
+    log_prior,
+    maximise,
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What stays the same over all starts of one fit.
+
+    Attributes
+    ----------
+    rows : Rows
+        x (N, D), float64, with variances or without.
+    weight : (N,)
+        Sample weights.
+    row_log_prior : (N, K) or None
+        Log of P(k | n) K from the children, so that a uniform prior adds exactly nothing.
+    """
+
+    rows: Rows
+    weight: np.ndarray
+    row_log_prior: np.ndarray | None
+    n_components: int
+    covariance_type: str
+    prior: NormalInverseWishart | None
+    reg_covar: float
+    max_iter: int
+    tol: float
+
+    def maximise(self, responsibilities: np.ndarray) -> Parameters:
+        """The M-step on weighted responsibilities."""
+        return maximise(
+            self.rows,
+            responsibilities * self.weight[:, None],
+            self.covariance_type,
+            self.prior,
+            self.reg_covar,
+        )
+
+    def expect(self, parameters: Parameters) -> tuple[np.ndarray, float]:
+        """The E-step: responsibilities (N, K) and the mean log-likelihood a row, in nats."""
+        joint = log_joint(self.rows, parameters, self.row_log_prior)
+        rows = logsumexp(joint, axis=1)  # (N,)
+        return np.exp(joint - rows[:, None]), float(np.average(rows, weights=self.weight))
+
+    def log_prior(self, parameters: Parameters) -> float:
+        """The parameters' log prior, a row, so that it adds to the mean log-likelihood."""
+        return log_prior(parameters, self.prior) / self.weight.sum()
+
+
+@dataclass(frozen=True)
+class Solution:
+    """One fitted mixture.
+
+    Attributes
+    ----------
+    responsibilities : (N, K)
+    log_likelihood, lower_bound : list of float
+        Mean log-likelihood a row, and the same plus the parameters' log prior, an iteration.
+    """
+
+    parameters: Parameters
+    responsibilities: np.ndarray
+    log_likelihood: list[float] = field(default_factory=list)
+    lower_bound: list[float] = field(default_factory=list)
+    converged: bool = False
+
+    def permuted(self, order: np.ndarray) -> Solution:
+        """The same solution with its components in another order."""
+        return replace(
+            self,
+            parameters=self.parameters.permuted(order),
+            responsibilities=self.responsibilities[:, order],
+        )
+
+
+def log_joint(
+    rows: Rows, parameters: Parameters, row_log_prior: np.ndarray | None = None
+) -> np.ndarray:
+    """Log pi_k + log N(x_n; mu_k, Sigma_k) + log P(k | n) K, shape (N, K)."""
+    joint = log_gaussians(rows, parameters) + np.log(parameters.weights)
+    return joint if row_log_prior is None else joint + row_log_prior
+
+
+def expectation_maximisation(problem: Problem, parameters: Parameters) -> Solution:
+    """Alternate E- and M-steps from `parameters` until the bound gains less than `tol`.
+
+    The bound, log-likelihood plus log prior, never falls (Dempster, Laird and Rubin, 1977).
+    """
+    likelihoods, bounds, converged = [], [], False
+    for _ in range(problem.max_iter):
+        responsibilities, likelihood = problem.expect(parameters)
+        likelihoods.append(likelihood)
+        bounds.append(likelihood + problem.log_prior(parameters))
+        converged = len(bounds) > 1 and abs(bounds[-1] - bounds[-2]) < problem.tol
+        if converged:
+            break
+        parameters = problem.maximise(responsibilities)
+    return _finish(problem, parameters, likelihoods, bounds, converged)
+
+
+def gibbs_sampling(problem: Problem, parameters: Parameters, rng: np.random.Generator) -> Solution:
+    """`max_iter` sweeps: all assignments given the parameters, then all parameters given those.
+
+    A blocked sampler, vectorised over rows (Gumbel-max). The solution holds the mode of the
+    parameters given the last sweep's assignments.
+    """
+    likelihoods, bounds = [], []
+    one_hot = np.eye(problem.n_components)
+    for _ in range(problem.max_iter):
+        joint = log_joint(problem.rows, parameters, problem.row_log_prior)
+        rows = logsumexp(joint, axis=1)
+        likelihoods.append(float(np.average(rows, weights=problem.weight)))
+        bounds.append(likelihoods[-1] + problem.log_prior(parameters))
+        assigned = one_hot[(joint + rng.gumbel(size=joint.shape)).argmax(axis=1)]  # (N, K)
+        weighted = assigned * problem.weight[:, None]
+        parameters = draw(problem.rows, weighted, problem.covariance_type, problem.prior, rng)
+    return _finish(problem, problem.maximise(assigned), likelihoods, bounds, True)
+
+
+def _finish(problem, parameters, likelihoods, bounds, converged) -> Solution:
+    responsibilities, likelihood = problem.expect(parameters)
+    bound = likelihood + problem.log_prior(parameters)
+    return Solution(
+        parameters, responsibilities, [*likelihoods, likelihood], [*bounds, bound], converged
+    )
+
+
+def plus_plus_starts(
+    problem: Problem, n_init: int, rng: np.random.Generator
+) -> Iterable[Parameters]:
+    """Parameters of `n_init` assignments to k-means++ centres (Arthur and Vassilvitskii, 2007)."""
+    for _ in range(n_init):
+        seed = int(rng.integers(2**31))
+        centres, _ = kmeans_plusplus(
+            problem.rows.x, problem.n_components, sample_weight=problem.weight, random_state=seed
+        )
+        yield start_from_means(problem, centres)
+
+
+def start_from_means(problem: Problem, means: np.ndarray) -> Parameters:
+    """Parameters of the assignment of every row to its nearest mean."""
+    nearest = pairwise_distances_argmin(problem.rows.x, means)
+    return problem.maximise(np.eye(problem.n_components)[nearest])
+
+
+def align(solution: Solution, reference: np.ndarray) -> Solution:
+    """Number the components as in `reference` (N, K): the matching that shares most mass."""
+    shared = reference.T @ solution.responsibilities  # (K, K)
+    _, order = linear_sum_assignment(shared, maximize=True)
+    return solution.permuted(order)

@@ -1,0 +1,262 @@
+"""Gaussian components in scikit-learn's four covariance shapes: density, MAP update, prior.
+
+``full`` (K, D, D), ``tied`` (D, D), ``diag`` (K, D), ``spherical`` (K,).
+
+The prior is normal-inverse-Wishart, mu | Sigma ~ N(m0, Sigma / kappa), Sigma ~ IW(S0, nu)
+(Murphy, 2007, "Conjugate Bayesian analysis of the Gaussian distribution", section 9; the joint
+mode is section 9.5's), restricted to the matrices a covariance type allows. Maximum likelihood
+is the same update with no prior and `reg_covar` on the diagonal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.stats import invgamma, invwishart
+
+TINY = 10 * np.finfo(np.float64).eps
+COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
+_DIAGONAL = ("diag", "spherical")
+
+
+@dataclass(frozen=True)
+class NormalInverseWishart:
+    """Hyperparameters m0 (D,), kappa, nu and S0 (D, D)."""
+
+    mean: np.ndarray
+    kappa: float
+    nu: float
+    scale: np.ndarray
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Mixing weights (K,), means (K, D) and covariances in the shape of `covariance_type`."""
+
+    weights: np.ndarray
+    means: np.ndarray
+    covariances: np.ndarray
+    covariance_type: str
+
+    def full_covariances(self) -> np.ndarray:
+        """Covariances as (K, D, D), whatever their type."""
+        k, d = self.means.shape
+        if self.covariance_type in ("full", "tied"):
+            return np.broadcast_to(self.covariances, (k, d, d))
+        return self.variances()[:, :, None] * np.eye(d)
+
+    def variances(self) -> np.ndarray:
+        """The diagonals of the covariances, (K, D)."""
+        k, d = self.means.shape
+        if self.covariance_type == "spherical":
+            return np.broadcast_to(self.covariances[:, None], (k, d))
+        if self.covariance_type == "diag":
+            return self.covariances
+        return np.broadcast_to(np.diagonal(self.covariances, axis1=-2, axis2=-1), (k, d))
+
+    def permuted(self, order: np.ndarray) -> Parameters:
+        """The same mixture with its components in another order."""
+        tied = self.covariance_type == "tied"
+        return replace(
+            self,
+            weights=self.weights[order],
+            means=self.means[order],
+            covariances=self.covariances if tied else self.covariances[order],
+        )
+
+    def n_free(self) -> int:
+        """Number of free parameters, for AIC and BIC."""
+        k, d = self.means.shape
+        symmetric = d * (d + 1) // 2
+        shapes = {"full": k * symmetric, "tied": symmetric, "diag": k * d, "spherical": k}
+        return shapes[self.covariance_type] + k * d + k - 1
+
+
+def whitening(parameters: Parameters) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices W (K, D, D) with W W^T the precisions, and log determinants (K,) of covariances.
+
+    For diagonal types W is given by its diagonal, (K, D).
+    """
+    if parameters.covariance_type in _DIAGONAL:
+        variances = parameters.variances()
+        return 1 / np.sqrt(variances), np.log(variances).sum(axis=1)
+    lower = np.linalg.cholesky(parameters.covariances)
+    log_det = 2 * np.log(np.diagonal(lower, axis1=-2, axis2=-1)).sum(axis=-1)
+    white = np.swapaxes(np.linalg.inv(lower), -2, -1)
+    k, d = parameters.means.shape
+    return np.broadcast_to(white, (k, d, d)), np.broadcast_to(log_det, (k,))
+
+
+def log_gaussians(rows: Rows, parameters: Parameters) -> np.ndarray:
+    """(Expected) log density of each row under each component, (N, K)."""
+    white, log_det = whitening(parameters)
+    k, d = parameters.means.shape
+    centre = parameters.means.mean(axis=0)  # keeps the products small, far from the origin too
+    x, means = rows.x - centre, parameters.means - centre
+    if white.ndim == 2:
+        squares = x**2 @ white.T**2 - 2 * x @ (means * white**2).T + ((means * white) ** 2).sum(1)
+    else:
+        whitened = x @ white.transpose(1, 0, 2).reshape(d, k * d)  # (N, K * D), one product
+        whitened -= (means[:, None] @ white).reshape(k * d)
+        squares = np.einsum("nkd,nkd->nk", *(2 * [whitened.reshape(-1, k, d)]))
+    if rows.variances is not None:  # tr(Sigma_k^-1 diag(variances_n))
+        precisions = white**2 if white.ndim == 2 else (white**2).sum(axis=2)  # (K, D) diagonals
+        squares = squares + rows.variances @ precisions.T
+    return -0.5 * (d * np.log(2 * np.pi) + log_det + squares)
+
+
+def _outer(rows: np.ndarray, diagonal: bool) -> np.ndarray:
+    return rows**2 if diagonal else rows[:, :, None] * rows[:, None]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows to fit: x (N, D), their variances (N, D) where the sender is unsure, or None.
+
+    With variances every sufficient statistic is an expectation over N(x_n, diag(variances_n)).
+    """
+
+    x: np.ndarray
+    variances: np.ndarray | None = None
+
+
+def _statistics(rows: Rows, responsibilities: np.ndarray, diagonal: bool) -> tuple:
+    """Counts (K,), weighted means (K, D), scatters about them, (K, D, D) or diagonals (K, D)."""
+    x = rows.x
+    counts = responsibilities.sum(axis=0) + TINY
+    means = responsibilities.T @ x / counts[:, None]
+    scatters = []
+    for weight, mean in zip(responsibilities.T, means, strict=True):
+        centred = x - mean
+        weighted = centred * weight[:, None]
+        scatters.append((weighted * centred).sum(axis=0) if diagonal else weighted.T @ centred)
+    scatters = np.stack(scatters)
+    if rows.variances is not None:
+        unsure = responsibilities.T @ rows.variances  # (K, D)
+        scatters += unsure if diagonal else unsure[:, :, None] * np.eye(x.shape[1])
+    return counts, means, scatters
+
+
+def maximise(
+    rows: Rows,
+    responsibilities: np.ndarray,
+    covariance_type: str,
+    prior: NormalInverseWishart | None,
+    reg_covar: float,
+) -> Parameters:
+    """The M-step: the parameters' mode under the prior, or maximum likelihood without one.
+
+    With N_k, xbar_k, S_k the responsibilities' counts, weighted means and scatters,
+    ``mu_k = (kappa m0 + N_k xbar_k) / (kappa + N_k)`` and ``Sigma_k = (S0 + S_k + kappa N_k /
+    (kappa + N_k) (xbar_k - m0)(xbar_k - m0)^T) / (nu + N_k + D + 2)``.
+    """
+    diagonal = covariance_type in _DIAGONAL
+    counts, means, scatters = _statistics(rows, responsibilities, diagonal)
+    weights = counts / counts.sum()
+    if prior is None:
+        covariances = _pool(scatters, counts, 0.0, 0.0, covariance_type)
+        covariances = _add_to_diagonal(covariances, reg_covar, covariance_type)
+        return _revive(rows.x, Parameters(weights, means, covariances, covariance_type), counts)
+    means, scatters = _posterior(counts, means, scatters, prior, diagonal)
+    k, d = means.shape
+    extra = prior.nu + d + (1 + k if covariance_type == "tied" else 2)
+    covariances = _pool(scatters, counts, _scale(prior, diagonal), extra, covariance_type)
+    return Parameters(weights, means, covariances, covariance_type)
+
+
+def _scale(prior: NormalInverseWishart, diagonal: bool) -> np.ndarray:
+    return np.diag(prior.scale) if diagonal else prior.scale
+
+
+def _posterior(counts, means, scatters, prior, diagonal) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior means m_k and scatters S_k + kappa N_k / (kappa + N_k) (xbar - m0)(xbar - m0)^T."""
+    total = prior.kappa + counts
+    shrink = (prior.kappa * counts / total).reshape(-1, *[1] * (scatters.ndim - 1))
+    scatters = scatters + shrink * _outer(means - prior.mean, diagonal)
+    return (prior.kappa * prior.mean + counts[:, None] * means) / total[:, None], scatters
+
+
+def _pool(scatters, counts, scale, extra, covariance_type) -> np.ndarray:
+    """(scale + scatter) / (count + extra) in the shape of the covariance type."""
+    if covariance_type == "tied":
+        return (scale + scatters.sum(axis=0)) / (counts.sum() + extra)
+    divisor = (counts + extra).reshape(-1, *[1] * (scatters.ndim - 1))
+    covariances = (scale + scatters) / divisor
+    return covariances.mean(axis=1) if covariance_type == "spherical" else covariances
+
+
+def _add_to_diagonal(covariances: np.ndarray, value: float, covariance_type: str) -> np.ndarray:
+    if covariance_type in _DIAGONAL:
+        return covariances + value
+    return covariances + value * np.eye(covariances.shape[-1])
+
+
+def _revive(x: np.ndarray, parameters: Parameters, counts: np.ndarray) -> Parameters:
+    """Without a prior, give components that lost all their rows the data's own Gaussian."""
+    empty = counts < 1e-8 * counts.sum()
+    if not empty.any() or parameters.covariance_type == "tied":
+        return parameters
+    variances = x.var(axis=0) + parameters.covariances.min()
+    wide = {"full": np.diag(variances), "diag": variances, "spherical": variances.mean()}
+    means, covariances = parameters.means.copy(), parameters.covariances.copy()
+    means[empty], covariances[empty] = x.mean(axis=0), wide[parameters.covariance_type]
+    return replace(parameters, means=means, covariances=covariances)
+
+
+def log_prior(parameters: Parameters, prior: NormalInverseWishart | None) -> float:
+    """Log of the prior's density at the parameters, up to a constant; 0 without a prior."""
+    if prior is None:
+        return 0.0
+    white, log_det = whitening(parameters)
+    k, d = parameters.means.shape
+    offsets = parameters.means - prior.mean
+    if white.ndim == 2:
+        scaled = np.diag(prior.scale) * white**2
+        distances = ((offsets * white) ** 2).sum(axis=1)
+    else:
+        scaled = prior.scale * (white @ np.swapaxes(white, 1, 2))
+        distances = ((offsets[:, None] @ white) ** 2).sum(axis=(1, 2))
+    traces = scaled.reshape(k, -1).sum(axis=1)
+    if parameters.covariance_type == "tied":  # one matrix, so one inverse-Wishart term
+        matrix = -0.5 * ((prior.nu + d + 1) * log_det[0] + traces[0])
+        return float(matrix - 0.5 * (log_det + prior.kappa * distances).sum())
+    return float(-0.5 * ((prior.nu + d + 2) * log_det + traces + prior.kappa * distances).sum())
+
+
+def draw(
+    rows: Rows,
+    responsibilities: np.ndarray,
+    covariance_type: str,
+    prior: NormalInverseWishart,
+    rng: np.random.Generator,
+) -> Parameters:
+    """Parameters drawn from their posterior given (one-hot) responsibilities: a Gibbs step."""
+    diagonal = covariance_type in _DIAGONAL
+    counts, means, scatters = _statistics(rows, responsibilities, diagonal)
+    means, scatters = _posterior(counts, means, scatters, prior, diagonal)
+    scale, d = _scale(prior, diagonal), means.shape[1]
+    nu = prior.nu + counts
+    if covariance_type == "tied":
+        pooled = scale + scatters.sum(axis=0)
+        covariances = _draw_wishart(prior.nu + counts.sum(), pooled, rng)
+    elif covariance_type == "full":
+        drawn = [_draw_wishart(n, scale + s, rng) for n, s in zip(nu, scatters, strict=True)]
+        covariances = np.stack(drawn)
+    elif covariance_type == "diag":
+        shape = np.broadcast_to((nu[:, None] + d - 1) / 2, scatters.shape)
+        covariances = invgamma.rvs(shape, scale=(scale + scatters) / 2, random_state=rng)
+    else:
+        shape = d * (nu + d + 1) / 2 - 1
+        covariances = invgamma.rvs(
+            shape, scale=(scale + scatters).sum(axis=1) / 2, random_state=rng
+        )
+    weights = rng.dirichlet(1 + counts) + TINY
+    drawn = Parameters(weights / weights.sum(), means, covariances, covariance_type)
+    lower = np.linalg.cholesky(drawn.full_covariances())  # (K, D, D)
+    noise = (lower @ rng.standard_normal((*means.shape, 1)))[..., 0]
+    return replace(drawn, means=means + noise / np.sqrt(prior.kappa + counts)[:, None])
+
+
+def _draw_wishart(nu: float, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return np.reshape(invwishart.rvs(nu, scale, random_state=rng), scale.shape)

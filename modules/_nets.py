@@ -1,0 +1,119 @@
+"""Default encoders and decoders, and the likelihoods at the decoder's end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def mlp_pair(
+    n_features: int, hidden_sizes: Sequence[int], n_codes: int, latent_dim: int
+) -> tuple[nn.Module, nn.Module]:
+    """Encoder (B, ...) -> (B, n_codes) and mirrored decoder (B, latent_dim) -> (B, n_features)."""
+    encoder = nn.Sequential(nn.Flatten(), *_layers([n_features, *hidden_sizes, n_codes]))
+    decoder = nn.Sequential(*_layers([latent_dim, *reversed(hidden_sizes), n_features]))
+    return encoder, decoder
+
+
+def _layers(sizes: Sequence[int]) -> list[nn.Module]:
+    """Linear layers with a ReLU between them."""
+    layers: list[nn.Module] = []
+    for n_in, n_out in pairwise(sizes):
+        layers += [nn.Linear(n_in, n_out), nn.ReLU()]
+    return layers[:-1]
+
+
+class ImageView(nn.Module):
+    """Rows of any layout as images: (B, ...) -> (B, C, H, W)."""
+
+    def __init__(self, image_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.image_shape = image_shape
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows.reshape(len(rows), *self.image_shape)
+
+
+class Crop(nn.Module):
+    """The first H rows and W columns of images: undoes the rounding up of strided layers."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height, self.width = height, width
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images[..., : self.height, : self.width]
+
+
+def conv_pair(
+    image_shape: tuple[int, int, int],
+    filters: Sequence[int],
+    hidden_sizes: Sequence[int],
+    n_codes: int,
+    latent_dim: int,
+) -> tuple[nn.Module, nn.Module]:
+    """Strided convolutions, then an MLP, and the mirror image back.
+
+    Each of the `filters` halves height and width; any image size works.
+    """
+    channels, height, width = image_shape
+    stages = 2 ** len(filters)
+    grid = (math.ceil(height / stages), math.ceil(width / stages))
+    n_flat = filters[-1] * grid[0] * grid[1]
+
+    padded = nn.ZeroPad2d((0, grid[1] * stages - width, 0, grid[0] * stages - height))
+    down: list[nn.Module] = [ImageView(image_shape), padded]
+    for n_in, n_out in pairwise([channels, *filters]):
+        down += [nn.Conv2d(n_in, n_out, 4, stride=2, padding=1), nn.ReLU()]
+    down += [nn.Flatten(), *_layers([n_flat, *hidden_sizes, n_codes])]
+
+    up: list[nn.Module] = [*_layers([latent_dim, *reversed(hidden_sizes), n_flat]), nn.ReLU()]
+    up += [nn.Unflatten(1, (filters[-1], *grid))]
+    for n_in, n_out in pairwise([*reversed(filters), channels]):
+        up += [nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1), nn.ReLU()]
+    up[-1] = Crop(height, width)
+    return nn.Sequential(*down), nn.Sequential(*up)
+
+
+def image_shape_of(row_shape: tuple[int, ...]) -> tuple[int, int, int] | None:
+    """(C, H, W) of rows shaped (H, W), (C, H, W) or flat and square; None for anything else."""
+    if len(row_shape) == 3:
+        return row_shape
+    if len(row_shape) == 2:
+        return (1, *row_shape)
+    side = math.isqrt(row_shape[0])
+    return (1, side, side) if len(row_shape) == 1 and side**2 == row_shape[0] else None
+
+
+class Bernoulli(nn.Module):
+    """p(x | z) for values in [0, 1], the decoder's output being logits."""
+
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        """sum_d x_d log p_d + (1 - x_d) log(1 - p_d) for each row: (B, D), (B, D) -> (B,)."""
+        return -F.binary_cross_entropy_with_logits(output, x, reduction="none").sum(dim=1)
+
+    def mean(self, output: Tensor) -> Tensor:
+        """Probabilities."""
+        return output.sigmoid()
+
+
+class GaussianNoise(nn.Module):
+    """p(x | z) = N(output, variance I), the variance fixed or learnt."""
+
+    def __init__(self, variance: float, learnt: bool) -> None:
+        super().__init__()
+        self.log_var = nn.Parameter(torch.tensor(math.log(variance)), requires_grad=learnt)
+
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        """Log density of each row: (B, D), (B, D) -> (B,)."""
+        scaled = (x - output) ** 2 / self.log_var.exp()  # (B, D)
+        return -0.5 * (scaled + self.log_var + math.log(2 * math.pi)).sum(dim=1)
+
+    def mean(self, output: Tensor) -> Tensor:
+        """The output itself."""
+        return output

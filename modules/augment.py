@@ -1,0 +1,70 @@
+"""Random image transformations, on batches of tensors."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import InputError
+from ._nets import image_shape_of
+
+
+class RandomAffine(BaseEstimator):
+    """Rotate, shear, scale and shift each image of a batch by its own random amounts.
+
+    A callable from a batch to a batch of the same shape, for ``VAE(augment=...)``. Values stay
+    within those of the image and 0, with which the border is filled.
+
+    Parameters
+    ----------
+    degrees : float
+        Largest rotation either way, in degrees.
+    shear : float
+        Largest horizontal shear either way, as a share of the height.
+    scale : float
+        Largest change of size either way, as a share, drawn for both axes together.
+    shift : float
+        Largest shift either way along each axis, in pixels.
+
+    Raises
+    ------
+    InputError
+        When called on rows that are not images (flat rows must be square).
+    """
+
+    def __init__(
+        self, degrees: float = 14.0, shear: float = 0.3, scale: float = 0.1, shift: float = 1.4
+    ) -> None:
+        self.degrees = degrees
+        self.shear = shear
+        self.scale = scale
+        self.shift = shift
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        """Transform a batch (B, H, W), (B, C, H, W) or (B, H * W)."""
+        image_shape = image_shape_of(tuple(batch.shape[1:]))
+        if image_shape is None:
+            raise InputError(
+                f"RandomAffine: expected images (B, H, W), (B, C, H, W) or flat and square, got "
+                f"{tuple(batch.shape)}"
+            )
+        images = batch.reshape(-1, *image_shape)
+        grid = F.affine_grid(self._matrices(images), images.shape, align_corners=False)
+        return F.grid_sample(images, grid, align_corners=False).reshape(batch.shape)
+
+    def _matrices(self, images: Tensor) -> Tensor:
+        """Random maps from output to input coordinates: (B, 2, 3)."""
+        n, _, height, width = images.shape
+        u = torch.rand(5, n, device=images.device, dtype=images.dtype) * 2 - 1
+        angle = u[0] * math.radians(self.degrees)
+        shear, scale = u[1] * self.shear, 1 + u[2] * self.scale
+        cos, sin = angle.cos() / scale, angle.sin() / scale
+        dx, dy = u[3] * self.shift * 2 / width, u[4] * self.shift * 2 / height
+        aspect = height / width  # the coordinates run from -1 to 1 along both axes
+        right, down = (-sin + shear * cos) * aspect, sin / aspect
+        rows = [cos, right, dx, down, cos + shear * sin, dy]
+        return torch.stack(rows, dim=1).reshape(n, 2, 3)

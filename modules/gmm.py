@@ -1,0 +1,463 @@
+"""Gaussian mixture: the module that finds clusters and sends their means down."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import log_softmax, logsumexp
+
+from ..errors import InputError, NotReadyError, TrainingError
+from ..messages import Categorical, Data, Gaussian, Message, Mixture, as_rows
+from ..metrics import clustering_scores
+from ..module import Module
+from ._em import (
+    Problem,
+    Solution,
+    align,
+    expectation_maximisation,
+    gibbs_sampling,
+    log_joint,
+    plus_plus_starts,
+    start_from_means,
+)
+from ._gaussians import COVARIANCE_TYPES, NormalInverseWishart, Parameters, Rows
+from ._options import check_count, check_number, check_option
+
+
+class GMM(Module):
+    """Gaussian mixture model, fitted by MAP-EM, maximum likelihood or Gibbs sampling.
+
+    ``p(x) = sum_k pi_k N(x; mu_k, Sigma_k)``. Takes latents or data from its parents (several are
+    set side by side), sends `Categorical` class probabilities up and a `Mixture` down. Usable by
+    itself on arrays through `fit` and the methods below it.
+
+    Parameters
+    ----------
+    n_components : int
+        Number of clusters K.
+    covariance_type : {"full", "tied", "diag", "spherical"}
+    inference : {"map", "ml", "gibbs"}
+        Expectation-maximisation under a normal-inverse-Wishart prior, the same without a prior,
+        or blocked Gibbs sampling (`max_iter` sweeps, same prior).
+    labels : array-like of shape (N,), optional
+        True classes. Only scores are computed from them; they never train.
+    n_init : int
+        Number of k-means++ starts in each update; the one with the highest bound is kept.
+    max_iter, tol : int, float
+        EM stops when the bound, in nats a row, gains less than `tol`.
+    means_init : array-like of shape (K, D), optional
+        The only start of the first update, instead of k-means++.
+    responsibilities_init : array-like of shape (N, K), optional
+        The same, as probabilities of each row's cluster.
+    mean_prior, mean_precision_prior, degrees_of_freedom_prior, covariance_prior
+        Prior m0 (D,), kappa, nu and S0 (a number s standing for s I, or a matrix (D, D)).
+        Defaults: the data's mean, 1, D + 2 and 0.1 I.
+    reg_covar : float
+        Added to the diagonal of covariances under ``inference="ml"``.
+    sample_weight : array-like of shape (N,), optional
+        Non-negative weights of the training rows.
+    warm_start : bool
+        Later updates also start from the last parameters and keep whichever bound is higher.
+    name, random_state
+        See `serkit.Module`.
+
+    Attributes
+    ----------
+    weights_, means_, covariances_ : np.ndarray
+        Shapes (K,), (K, D) and scikit-learn's for `covariance_type`.
+    responsibilities_ : np.ndarray of shape (N, K)
+        P(k | row), the children's prior included.
+    log_likelihood_, lower_bound_ : np.ndarray
+        Mean log-likelihood a row by iteration; the same plus the log prior of the parameters (up
+        to a constant), which EM never lowers.
+    empty_components_ : np.ndarray
+        Components with less than one row's weight.
+    converged_ : bool
+    """
+
+    accepts_forward = (Data, Gaussian)
+    accepts_backward = (Categorical,)
+    forward_kind = Categorical
+    backward_kind = Mixture
+
+    def __init__(
+        self,
+        n_components: int,
+        *,
+        covariance_type: str = "full",
+        inference: str = "map",
+        labels: ArrayLike | None = None,
+        n_init: int = 5,
+        max_iter: int = 200,
+        tol: float = 1e-4,
+        means_init: ArrayLike | None = None,
+        responsibilities_init: ArrayLike | None = None,
+        mean_prior: ArrayLike | None = None,
+        mean_precision_prior: float = 1.0,
+        degrees_of_freedom_prior: float | None = None,
+        covariance_prior: float | ArrayLike = 0.1,
+        reg_covar: float = 1e-6,
+        sample_weight: ArrayLike | None = None,
+        warm_start: bool = True,
+        name: str | None = None,
+        random_state: int | None = None,
+    ) -> None:
+        super().__init__(name=name, random_state=random_state)
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.inference = inference
+        self.labels = labels
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.means_init = means_init
+        self.responsibilities_init = responsibilities_init
+        self.mean_prior = mean_prior
+        self.mean_precision_prior = mean_precision_prior
+        self.degrees_of_freedom_prior = degrees_of_freedom_prior
+        self.covariance_prior = covariance_prior
+        self.reg_covar = reg_covar
+        self.sample_weight = sample_weight
+        self.warm_start = warm_start
+
+    # -- module contract -----------------------------------------------------------------------
+
+    @property
+    def size(self) -> int:
+        """Number of components K."""
+        return self.n_components
+
+    def check(self, inputs: list[Message | None], n_rows: int) -> None:
+        """Raise InputError for options, labels or weights that cannot work with `n_rows` rows."""
+        check_count(self, "n_components", "n_init", "max_iter")
+        check_option(self, "covariance_type", COVARIANCE_TYPES)
+        check_option(self, "inference", ("map", "ml", "gibbs"))
+        check_number(self, "tol", "reg_covar", at_least=0)
+        check_number(self, "mean_precision_prior", above=0)
+        for name in ("labels", "sample_weight", "responsibilities_init"):
+            values = getattr(self, name)
+            if values is not None and len(values) != n_rows:
+                raise InputError(
+                    f"{self.label}: {name} has {len(values)} entries for {n_rows} rows"
+                )
+        if self.n_components > n_rows:
+            raise InputError(
+                f"{self.label}: n_components={self.n_components} is more than the {n_rows} rows"
+            )
+
+    def learn(self, inputs: list[Message], prior: Message | None) -> dict[str, Any]:
+        """Fit to the parents' rows side by side, with the children's message as prior a row."""
+        self._fit(_stack(inputs), prior)
+        report = {
+            "log_likelihood": float(self.log_likelihood_[-1]),
+            "lower_bound": float(self.lower_bound_[-1]),
+            "n_iter": len(self.log_likelihood_),
+        }
+        if self.labels is not None:
+            report |= clustering_scores(self.labels, self.responsibilities_.argmax(axis=1))
+        return report
+
+    def forward(self, inputs: list[Message]) -> Categorical:
+        """P(k | row) from the row alone: what the children said is left out."""
+        return Categorical(log_softmax(self._log_joint(_stack(inputs)), axis=1))
+
+    def backward(self, inputs: list[Message], prior: Message | None) -> list[Mixture]:
+        """The mixture with P(k | row), children's prior included: each parent's own dimensions."""
+        own = self._log_joint(_stack(inputs))
+        joint = own if prior is None else own + prior.log_prob
+        parameters = self._parameters()
+        mixture = Mixture(
+            log_softmax(joint, axis=1),
+            parameters.means,
+            parameters.full_covariances(),
+            np.log(parameters.weights),
+        )
+        return mixture.split([_flat(message).shape[1] for message in inputs])
+
+    def objective(self, inputs: list[Message], prior: Message | None) -> float:
+        """E_q(z)r(k)[log p(z | k) + log p(k) + log P(k | n) K - log r(k)], in nats a row.
+
+        The responsibilities r are those of the last update. Before the first one, the neutral
+        E_q(z)[log N(z; 0, I)].
+        """
+        rows = _stack(inputs)
+        if not hasattr(self, "responsibilities_"):
+            second_moment = rows.x**2 + (0 if rows.variances is None else rows.variances)
+            return float(-0.5 * (second_moment + np.log(2 * np.pi)).sum(axis=1).mean())
+        joint = log_joint(rows, self._parameters(), _row_log_prior(prior))
+        r = self.responsibilities_
+        possible = r > 0
+        return float((r[possible] * (joint[possible] - np.log(r[possible]))).sum() / len(r))
+
+    def generate(
+        self, n_samples: int, component: int | None, random_state: int | None
+    ) -> list[np.ndarray]:
+        """Draws from the mixture or one component, each parent's own dimensions."""
+        rows, _ = self.sample(n_samples, component, random_state)
+        stops = np.cumsum([parent.size for parent in self.parents])[:-1]
+        return np.split(rows, stops, axis=1)
+
+    def artefacts(self) -> dict[str, np.ndarray]:
+        """The original's class_learn.txt, Pdz_learn.txt, mu_learn.txt and acc_learn.txt."""
+        files = {
+            "class_learn.txt": self.responsibilities_.argmax(axis=1),
+            "Pdz_learn.txt": self.responsibilities_,
+            "mu_learn.txt": self.means_,
+            "log_likelihood.txt": self.log_likelihood_,
+        }
+        if self.labels is not None:
+            files["acc_learn.txt"] = np.array([entry["accuracy"] for entry in self.history_])
+        return files
+
+    # -- fitting -------------------------------------------------------------------------------
+
+    def fit(self, x: ArrayLike, y: None = None) -> GMM:
+        """Fit to an array x (N, D) without a graph; returns self. `y` is ignored.
+
+        Raises
+        ------
+        InputError
+            For NaN, too few (distinct) rows, or options that do not fit; nothing is changed.
+        TrainingError
+            If a covariance matrix is not positive definite (``inference="ml"``).
+        """
+        message = Data(as_rows(x, f"{self.label}.fit"))
+        self.check([message], message.n_rows)
+        self._fit(_stack([message]), None)
+        return self
+
+    def _fit(self, rows: Rows, prior: Message | None) -> None:
+        problem = self._problem(rows, prior)
+        rng = self.rng()
+        previous = self._previous(rows.x)
+        try:
+            starts = self._starts(problem, previous, rng)
+            best = max(
+                (self._solve(problem, start, rng) for start in starts),
+                key=lambda solution: solution.lower_bound[-1],
+            )
+        except np.linalg.LinAlgError:
+            raise TrainingError(
+                f"{self.label}: a covariance matrix is not positive definite; raise "
+                f"reg_covar={self.reg_covar}, or use inference='map' or covariance_type='diag'"
+            ) from None
+        self._keep(best if previous is None else align(best, previous), problem)
+
+    def _solve(self, problem: Problem, start: Parameters, rng: np.random.Generator) -> Solution:
+        if self.inference == "gibbs":
+            return gibbs_sampling(problem, start, rng)
+        return expectation_maximisation(problem, start)
+
+    def _previous(self, x: np.ndarray) -> np.ndarray | None:
+        """The last responsibilities, if they are of as many rows, components and dimensions."""
+        if not self.warm_start or not hasattr(self, "means_"):
+            return None
+        same = self.responsibilities_.shape == (len(x), self.n_components)
+        return self.responsibilities_ if same and self.means_.shape[1] == x.shape[1] else None
+
+    def _starts(
+        self, problem: Problem, previous: np.ndarray | None, rng: np.random.Generator
+    ) -> list[Parameters]:
+        if previous is None and self.responsibilities_init is not None:
+            return [problem.maximise(self._responsibilities_init())]
+        if previous is None and self.means_init is not None:
+            means = as_rows(self.means_init, f"{self.label}.means_init")
+            expected = (self.n_components, problem.rows.x.shape[1])
+            if means.shape != expected:
+                raise InputError(
+                    f"{self.label}: expected means_init of shape {expected}, got {means.shape}"
+                )
+            return [start_from_means(problem, means.astype(np.float64))]
+        starts = list(plus_plus_starts(problem, self.n_init, rng))
+        return starts if previous is None else [self._parameters(), *starts]
+
+    def _responsibilities_init(self) -> np.ndarray:
+        given = as_rows(self.responsibilities_init, f"{self.label}.responsibilities_init")
+        if given.shape[1:] != (self.n_components,) or (given < 0).any():
+            raise InputError(
+                f"{self.label}: expected responsibilities_init of shape (N, {self.n_components}) "
+                f"without negative entries, got {given.shape} with minimum {given.min()}"
+            )
+        if not np.allclose(given.sum(axis=1), 1, atol=1e-3):
+            raise InputError(f"{self.label}: the rows of responsibilities_init must add up to 1")
+        return given.astype(np.float64)
+
+    def _problem(self, rows: Rows, prior: Message | None) -> Problem:
+        x = rows.x
+        if prior is not None and prior.shape != (self.n_components,):
+            raise InputError(
+                f"{self.label}: its children sent probabilities of {prior.shape[0]} classes for "
+                f"n_components={self.n_components}"
+            )
+        self._check_distinct(x)
+        return Problem(
+            rows,
+            self._weights(len(x)),
+            _row_log_prior(prior),
+            self.n_components,
+            self.covariance_type,
+            None if self.inference == "ml" else self._hyperparameters(x),
+            self.reg_covar,
+            self.max_iter,
+            self.tol,
+        )
+
+    def _check_distinct(self, x: np.ndarray) -> None:
+        """Raise unless there are at least K different rows; looks no further than needed."""
+        n_seen, n_distinct = 0, 0
+        while n_distinct < self.n_components:
+            if n_seen == len(x):
+                raise InputError(
+                    f"{self.label}: n_components={self.n_components}, but only {n_distinct} of "
+                    f"the {len(x)} rows are distinct"
+                )
+            n_seen = min(len(x), max(2 * n_seen, 4 * self.n_components))
+            n_distinct = len(np.unique(x[:n_seen], axis=0))
+
+    def _weights(self, n_rows: int) -> np.ndarray:
+        if self.sample_weight is None:
+            return np.ones(n_rows)
+        weight = np.asarray(self.sample_weight, dtype=np.float64)
+        if weight.shape != (n_rows,) or not np.isfinite(weight).all() or weight.min() < 0:
+            raise InputError(
+                f"{self.label}: sample_weight must be {n_rows} finite numbers >= 0, one a row"
+            )
+        if not weight.any():
+            raise InputError(f"{self.label}: every sample_weight is 0")
+        return weight
+
+    def _hyperparameters(self, x: np.ndarray) -> NormalInverseWishart:
+        d = x.shape[1]
+        scale = np.asarray(self.covariance_prior, dtype=np.float64)
+        scale = scale * np.eye(d) if scale.ndim == 0 else scale
+        nu = d + 2 if self.degrees_of_freedom_prior is None else self.degrees_of_freedom_prior
+        mean = x.mean(axis=0) if self.mean_prior is None else np.asarray(self.mean_prior)
+        if scale.shape != (d, d) or mean.shape != (d,) or nu <= d - 1:
+            raise InputError(
+                f"{self.label}: for D={d} dimensions expected mean_prior ({d},), covariance_prior "
+                f"a number or ({d}, {d}) and degrees_of_freedom_prior > {d - 1}, got "
+                f"{mean.shape}, {scale.shape} and {nu}"
+            )
+        if np.linalg.eigvalsh(scale).min() <= 0:
+            raise InputError(f"{self.label}: covariance_prior must be positive definite")
+        return NormalInverseWishart(mean, self.mean_precision_prior, nu, scale)
+
+    def _keep(self, solution: Solution, problem: Problem) -> None:
+        parameters = solution.parameters
+        self.weights_ = parameters.weights
+        self.means_ = parameters.means
+        self.covariances_ = parameters.covariances
+        self.responsibilities_ = solution.responsibilities
+        self.log_likelihood_ = np.array(solution.log_likelihood)
+        self.lower_bound_ = np.array(solution.lower_bound)
+        self.converged_ = solution.converged
+        counts = problem.weight @ solution.responsibilities
+        self.empty_components_ = np.flatnonzero(counts < 1)
+        if len(self.empty_components_) and problem.weight.sum() > self.n_components:
+            warnings.warn(
+                f"{self.label}: components {self.empty_components_.tolist()} lost all their rows "
+                "and are kept by the prior; use fewer components or more n_init",
+                stacklevel=4,
+            )
+
+    # -- what the fitted mixture tells ---------------------------------------------------------
+
+    def _parameters(self) -> Parameters:
+        if not hasattr(self, "means_"):
+            raise NotReadyError(f"{self.label} is not fitted yet: call update() or fit(x) first")
+        return Parameters(self.weights_, self.means_, self.covariances_, self.covariance_type)
+
+    def _log_joint(self, rows: Rows) -> np.ndarray:
+        parameters = self._parameters()
+        if rows.x.shape[1] != parameters.means.shape[1]:
+            raise InputError(
+                f"{self.label}: fitted on {parameters.means.shape[1]} columns, got "
+                f"{rows.x.shape[1]}"
+            )
+        return log_joint(rows, parameters)
+
+    def _log_joint_of(self, x: ArrayLike) -> np.ndarray:
+        return self._log_joint(_stack([Data(as_rows(x, self.label))]))
+
+    def predict(self, x: ArrayLike) -> np.ndarray:
+        """Most probable component of each row: (N, D) -> (N,) of int."""
+        return self._log_joint_of(x).argmax(axis=1)
+
+    def predict_proba(self, x: ArrayLike) -> np.ndarray:
+        """P(k | row): (N, D) -> (N, K)."""
+        return np.exp(log_softmax(self._log_joint_of(x), axis=1))
+
+    def score_samples(self, x: ArrayLike) -> np.ndarray:
+        """Log density of each row in nats: (N, D) -> (N,)."""
+        return logsumexp(self._log_joint_of(x), axis=1)
+
+    def sample(
+        self, n_samples: int = 1, component: int | None = None, random_state: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draw rows from the mixture, or from one of its components.
+
+        Parameters
+        ----------
+        n_samples : int
+        component : int, optional
+            In 0..K-1; drawn from the mixing weights unless given.
+        random_state : int, optional
+            Seed of the draw; the module's own unless given, so the same call repeats its draw.
+
+        Returns
+        -------
+        rows : np.ndarray, shape (n_samples, D)
+        components : np.ndarray, shape (n_samples,)
+
+        Raises
+        ------
+        NotReadyError, InputError
+            Before fitting; for a component that does not exist.
+        """
+        parameters = self._parameters()
+        rng = np.random.default_rng(self.seed_ if random_state is None else random_state)
+        if component is None:
+            components = rng.choice(self.n_components, n_samples, p=parameters.weights)
+        elif component in range(self.n_components):
+            components = np.full(n_samples, component)
+        else:
+            raise InputError(
+                f"{self.label}: component={component} does not exist; "
+                f"they are 0 to {self.n_components - 1}"
+            )
+        lower = np.linalg.cholesky(parameters.full_covariances())[components]  # (n, D, D)
+        noise = rng.standard_normal((n_samples, parameters.means.shape[1], 1))
+        return parameters.means[components] + (lower @ noise)[..., 0], components
+
+    def bic(self, x: ArrayLike) -> float:
+        """Bayesian information criterion on x; lower is better."""
+        score = self.score_samples(x)
+        return float(-2 * score.sum() + self._parameters().n_free() * np.log(len(score)))
+
+    def aic(self, x: ArrayLike) -> float:
+        """Akaike information criterion on x; lower is better."""
+        return float(-2 * self.score_samples(x).sum() + 2 * self._parameters().n_free())
+
+
+def _flat(message: Message) -> np.ndarray:
+    """Data or latent means as float64 rows (N, D)."""
+    rows = message.array if isinstance(message, Data) else message.mean
+    return rows.reshape(len(rows), -1).astype(np.float64, copy=False)
+
+
+def _stack(inputs: list[Message]) -> Rows:
+    """The parents' rows side by side; variances of those that sent none are 0."""
+    means = [_flat(message) for message in inputs]
+    variances = [getattr(message, "var", None) for message in inputs]
+    x = np.concatenate(means, axis=1)
+    if all(v is None for v in variances):
+        return Rows(x)
+    known = [np.zeros_like(m) if v is None else v for m, v in zip(means, variances, strict=True)]
+    return Rows(x, np.concatenate(known, axis=1, dtype=np.float64))
+
+
+def _row_log_prior(prior: Message | None) -> np.ndarray | None:
+    return None if prior is None else prior.log_prob + np.log(prior.shape[0])

@@ -1,0 +1,41 @@
+"""Every error serkit raises on purpose.
+
+Each derives from the built-in exception a caller would expect, so that `except ValueError` works
+for bad input and `except RuntimeError` for things that went wrong while running.
+"""
+
+
+class SerkitError(Exception):
+    """Base of all errors that serkit raises on purpose."""
+
+
+class InputError(SerkitError, ValueError):
+    """Data or an argument is not what was expected; nothing was changed."""
+
+
+class MessageError(InputError):
+    """A message's values or shapes are wrong, or two messages cannot be combined."""
+
+
+class GraphError(SerkitError, ValueError):
+    """The modules are connected in a way that cannot work."""
+
+
+class NotReadyError(SerkitError, RuntimeError):
+    """Something has to be done first: connect, update or fit."""
+
+
+class TrainingError(SerkitError, RuntimeError):
+    """Training failed; the last good parameters were kept."""
+
+
+class SavedFileError(SerkitError, ValueError):
+    """A saved file is damaged or does not belong to this graph; nothing was changed."""
+
+
+class OutputError(SerkitError, OSError):
+    """A file or folder cannot be written."""
+
+
+class DatasetError(SerkitError, RuntimeError):
+    """A data set is not at hand and could not be downloaded."""

@@ -1,0 +1,145 @@
+"""Using a trained graph: recognition of new rows, and generation from the top down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import GraphError, InputError
+from .messages import Categorical, Data, Gaussian, Message, as_rows, product
+from .module import Module, Observation, check_rows
+
+Received = dict[int, list[Message]]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a graph recognised in new rows.
+
+    Attributes
+    ----------
+    messages : dict of str to Message
+        By module: its message up, and for class probabilities that times its children's prior.
+    """
+
+    messages: dict[str, Message]
+
+    @property
+    def latents(self) -> np.ndarray:
+        """Latent means (N, D) of the topmost module that has latents."""
+        return self._last(Gaussian).mean
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Class probabilities (N, K) of the topmost module that has classes."""
+        return np.exp(self._last(Categorical).log_prob)
+
+    @property
+    def classes(self) -> np.ndarray:
+        """Most probable class of each row, (N,)."""
+        return self._last(Categorical).log_prob.argmax(axis=1)
+
+    def _last(self, kind: type[Message]) -> Message:
+        found = [message for message in self.messages.values() if isinstance(message, kind)]
+        if not found:
+            raise GraphError(f"no module of this graph sends {kind.__name__} messages")
+        return found[-1]
+
+
+def recognise(names: dict[str, Module], rows: Sequence, *, reconstruct: bool = False) -> tuple:
+    """Pass new rows up through the modules, and what the children say down again.
+
+    Parameters
+    ----------
+    names : dict of str to Module
+        Parents before children.
+    rows : sequence of array-like
+        New rows for each Observation, in order.
+    reconstruct : bool
+        Whether to go down to the observations too.
+
+    Returns
+    -------
+    prediction : Prediction
+    received : dict
+        From a module's id to the messages its children sent it.
+    """
+    up = _up(names, rows)
+    received: Received = {id(module): [] for module in names.values()}
+    for module in reversed(names.values()):
+        latent_parents = any(not isinstance(p, Observation) for p in module.parents)
+        if module.parents and (latent_parents or reconstruct):
+            inputs = [up[id(p)] for p in module.parents]
+            sent = module.backward(inputs, product(received[id(module)]))
+            for parent, message in zip(module.parents, sent, strict=True):
+                if message is not None:
+                    received[id(parent)].append(message)
+    posterior = {}
+    for name, module in names.items():
+        message, prior = up[id(module)], received[id(module)]
+        combined = product([message, *prior]) if isinstance(message, Categorical) else message
+        posterior[name] = combined
+    return Prediction(posterior), received
+
+
+def _up(names: dict[str, Module], rows: Sequence) -> dict[int, Message]:
+    observations = [n for n, m in names.items() if isinstance(m, Observation)]
+    if len(rows) != len(observations):
+        raise InputError(
+            f"expected rows for {len(observations)} observations ({', '.join(observations)}), "
+            f"got {len(rows)}"
+        )
+    given = [Data(as_rows(r, name)) for r, name in zip(rows, observations, strict=True)]
+    check_rows({name: d.n_rows for name, d in zip(observations, given, strict=True)})
+    up: dict[int, Message] = {}
+    for name, data in zip(observations, given, strict=True):
+        if data.shape != names[name].row_shape:
+            raise InputError(
+                f"{name}: expected rows of shape {names[name].row_shape}, as in training, got "
+                f"{data.shape}"
+            )
+        up[id(names[name])] = data
+    for module in names.values():
+        if module.parents:
+            up[id(module)] = module.forward([up[id(p)] for p in module.parents])
+    return up
+
+
+def reconstruct(names: dict[str, Module], rows: Sequence) -> dict[str, np.ndarray]:
+    """Each observation's rows after a pass up and down, by name."""
+    _, received = recognise(names, rows, reconstruct=True)
+    found = {}
+    for name, module in names.items():
+        data = [m.array for m in received[id(module)] if isinstance(m, Data)]
+        if isinstance(module, Observation) and data:
+            found[name] = np.mean(data, axis=0)
+    if not found:
+        raise GraphError("no module of this graph reconstructs an observation")
+    return found
+
+
+def generate(
+    names: dict[str, Module],
+    leaf: Module,
+    n_samples: int,
+    component: int | None,
+    random_state: int | None,
+) -> dict[str, np.ndarray]:
+    """Sample at `leaf` and go down through the decoders: data-space rows by observation."""
+    reached: dict[int, list[np.ndarray]] = {id(module): [] for module in names.values()}
+    for parent, rows in zip(
+        leaf.parents, leaf.generate(n_samples, component, random_state), strict=True
+    ):
+        reached[id(parent)].append(rows)
+    for module in reversed(names.values()):
+        if module.parents and reached[id(module)]:
+            mean = np.mean(reached[id(module)], axis=0)
+            for parent, rows in zip(module.parents, module.top_down(mean), strict=True):
+                reached[id(parent)].append(rows)
+    return {
+        name: np.mean(reached[id(m)], axis=0).reshape(n_samples, *m.row_shape)
+        for name, m in names.items()
+        if isinstance(m, Observation) and reached[id(m)]
+    }

@@ -1,0 +1,298 @@
+"""What modules exchange: frozen, checked values with one row a data row.
+
+=============  ==================================================  =========================
+message        holds                                               sent
+=============  ==================================================  =========================
+`Data`         array (N, ...)                                      up from Observation; down:
+                                                                   the reconstruction
+`Gaussian`     mean (N, D), var (N, D) or None                     up from AE and VAE
+`Categorical`  log_prob (N, K), normalised over K                  up from GMM
+`Mixture`      log_prob (N, K), means (K, D), covariances          down from GMM
+=============  ==================================================  =========================
+
+Messages of the same kind multiply (`a * b`): a module combines what its children say by their
+product, so no child overwrites another and a uniform message changes nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from scipy.special import log_softmax
+
+from .errors import InputError, MessageError
+
+_ROWS_NAMED = 5
+
+
+def as_rows(values: ArrayLike | torch.Tensor, what: str) -> np.ndarray:
+    """Turn array-like rows into a finite, read-only float array, or say what is wrong.
+
+    Parameters
+    ----------
+    values : array-like or torch.Tensor, shape (N, ...)
+        Numbers of any real dtype; float32 and float64 are kept, all else becomes float32.
+    what : str
+        How error texts name the values, for example ``"Observation 'images'"``.
+
+    Returns
+    -------
+    np.ndarray, shape (N, ...)
+        A read-only view where no conversion is needed, else a converted copy.
+
+    Raises
+    ------
+    InputError
+        For a dtype that is not a real number, no rows or columns, NaN or infinity.
+    """
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu().numpy()
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"{what}: expected rows of equal length: {error}") from None
+    if array.dtype.kind not in "biuf":
+        raise InputError(
+            f"{what}: expected real numbers, got dtype {array.dtype}; convert them first, "
+            "for example with array.astype('float32')"
+        )
+    if array.ndim < 2 or array.size == 0:
+        raise InputError(
+            f"{what}: expected at least one row and one column, shape (N, ...), got {array.shape}"
+        )
+    if array.dtype not in (np.float32, np.float64):
+        array = array.astype(np.float32)
+    finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
+    if not finite.all():
+        bad = np.flatnonzero(~finite)
+        more = ", ..." if len(bad) > _ROWS_NAMED else ""
+        raise InputError(
+            f"{what}: NaN or infinity in {len(bad)} of {len(array)} rows "
+            f"(rows {', '.join(map(str, bad[:_ROWS_NAMED]))}{more}); remove or fill them"
+        )
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+@dataclass(frozen=True, eq=False)
+class Message:
+    """Base of all messages: one row a data row."""
+
+    def __post_init__(self) -> None:
+        raise TypeError("use Data, Gaussian, Categorical or Mixture")
+
+    @property
+    def _rows(self) -> np.ndarray:
+        return getattr(self, fields(self)[0].name)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of data rows N."""
+        return len(self._rows)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one row: (D,), (K,) or the data's own."""
+        return self._rows.shape[1:]
+
+    def _set(self, name: str, values: ArrayLike) -> None:
+        object.__setattr__(self, name, as_rows(values, f"{type(self).__name__}.{name}"))
+
+    def _set_log_prob(self) -> None:
+        """Check log-probabilities (N, K), which alone may hold -inf, and freeze them."""
+        log_prob = np.array(self.log_prob, dtype=np.float64)
+        kind = type(self).__name__
+        if log_prob.ndim != 2 or log_prob.size == 0:
+            raise MessageError(f"{kind}.log_prob: expected shape (N, K), got {log_prob.shape}")
+        total = np.logaddexp.reduce(log_prob, axis=1)
+        wrong = np.flatnonzero(~(np.abs(total) < 1e-4))  # NaN compares false
+        if len(wrong):
+            raise MessageError(
+                f"{kind}.log_prob: expected probabilities that add up to 1 over K, but those of "
+                f"row {wrong[0]} add up to {np.exp(total[wrong[0]]):.6g}"
+            )
+        log_prob.flags.writeable = False
+        object.__setattr__(self, "log_prob", log_prob)
+
+    def __mul__(self, other: Message) -> Message:
+        if type(self) is not type(other):
+            raise MessageError(
+                f"cannot combine a {type(self).__name__} with a {type(other).__name__} message: "
+                "the children of one module must send the same kind"
+            )
+        if (self.n_rows, self._factor_shape) != (other.n_rows, other._factor_shape):
+            raise MessageError(
+                f"cannot combine {type(self).__name__} messages of different shapes: "
+                f"{self.n_rows} rows of {self._factor_shape} and "
+                f"{other.n_rows} rows of {other._factor_shape}"
+            )
+        return self._times(other)
+
+    @property
+    def _factor_shape(self) -> tuple[int, ...]:
+        return self.shape
+
+    def _times(self, other: Message) -> Message:
+        raise MessageError(f"{type(self).__name__} messages have no product")
+
+
+@dataclass(frozen=True, eq=False)
+class Data(Message):
+    """Observed or reconstructed values, array (N, ...)."""
+
+    array: np.ndarray
+
+    def __post_init__(self) -> None:
+        self._set("array", self.array)
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian(Message):
+    """A diagonal Gaussian a row: mean (N, D), var (N, D), or None where only a mean is known."""
+
+    mean: np.ndarray
+    var: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        self._set("mean", self.mean)
+        if self.mean.ndim != 2:
+            raise MessageError(f"Gaussian.mean: expected shape (N, D), got {self.mean.shape}")
+        if self.var is None:
+            return
+        self._set("var", self.var)
+        if self.var.shape != self.mean.shape:
+            raise MessageError(
+                f"Gaussian: mean and var differ in shape: {self.mean.shape} and {self.var.shape}"
+            )
+        if self.var.min() <= 0:
+            raise MessageError(f"Gaussian.var: must be positive, its minimum is {self.var.min()}")
+
+    @classmethod
+    def standard(cls, n_rows: int, n_dims: int) -> Gaussian:
+        """The neutral message N(0, I) for every row."""
+        return cls(np.zeros((n_rows, n_dims)), np.ones((n_rows, n_dims)))
+
+    def _times(self, other: Gaussian) -> Gaussian:
+        if self.var is None or other.var is None:
+            raise MessageError("cannot multiply Gaussian messages without a variance")
+        precision = 1 / self.var + 1 / other.var
+        return Gaussian((self.mean / self.var + other.mean / other.var) / precision, 1 / precision)
+
+
+@dataclass(frozen=True, eq=False)
+class Categorical(Message):
+    """Class probabilities a row: log_prob (N, K), normalised over K; -inf is allowed."""
+
+    log_prob: np.ndarray
+
+    def __post_init__(self) -> None:
+        self._set_log_prob()
+
+    @classmethod
+    def uniform(cls, n_rows: int, n_components: int) -> Categorical:
+        """The neutral message: every class equally probable."""
+        return cls(np.full((n_rows, n_components), -np.log(n_components)))
+
+    def _times(self, other: Categorical) -> Categorical:
+        joint = self.log_prob + other.log_prob
+        impossible = np.flatnonzero(~np.isfinite(joint.max(axis=1)))
+        if len(impossible):
+            raise MessageError(
+                f"Categorical messages contradict each other in row {impossible[0]}: "
+                "no class has a positive probability in both"
+            )
+        return Categorical(log_softmax(joint, axis=1))
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture(Message):
+    """A Gaussian mixture, and which of its components each row belongs to.
+
+    Attributes
+    ----------
+    log_prob : (N, K)
+        Log responsibilities of the K components for each row, normalised over K.
+    means : (K, D)
+    covariances : (K, D, D)
+    log_weights : (K,)
+        Log mixing weights, uniform unless given.
+    """
+
+    log_prob: np.ndarray
+    means: np.ndarray
+    covariances: np.ndarray
+    log_weights: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        self._set_log_prob()
+        self._set("means", self.means)
+        self._set("covariances", self.covariances)
+        (k,) = self.shape
+        if self.log_weights is None:
+            object.__setattr__(self, "log_weights", np.full(k, -np.log(k)))
+        d = self.means.shape[1]
+        expected = {"means": (k, d), "covariances": (k, d, d), "log_weights": (k,)}
+        for name, shape in expected.items():
+            if np.shape(getattr(self, name)) != shape:
+                raise MessageError(
+                    f"Mixture.{name}: expected shape {shape} for K={k} components of D={d} "
+                    f"dimensions, got {np.shape(getattr(self, name))}"
+                )
+
+    def assigned(self) -> Gaussian:
+        """The mean of each row's most probable component, with variance 1 (Serket's message)."""
+        mean = self.means[self.log_prob.argmax(axis=1)]  # (N, D)
+        return Gaussian(mean, np.ones_like(mean))
+
+    def expected(self) -> Gaussian:
+        """The responsibility-weighted mean of the components, with variance 1."""
+        mean = np.exp(self.log_prob) @ self.means  # (N, D)
+        return Gaussian(mean, np.ones_like(mean))
+
+    def split(self, sizes: Sequence[int]) -> list[Mixture]:
+        """Marginals over consecutive groups of `sizes` dimensions: one message a parent."""
+        stops = np.cumsum(sizes)
+        groups = [slice(stop - size, stop) for size, stop in zip(sizes, stops, strict=True)]
+        return [
+            Mixture(self.log_prob, self.means[:, g], self.covariances[:, g, g], self.log_weights)
+            for g in groups
+        ]
+
+    @property
+    def _factor_shape(self) -> tuple[int, ...]:
+        return self.means.shape[1:]
+
+    def _times(self, other: Mixture) -> Mixture:
+        """Product of experts: every pair of components, pair (i, j) at index i * K_other + j."""
+        pairs = (len(self.means), len(other.means))
+        left, right = np.linalg.inv(self.covariances), np.linalg.inv(other.covariances)
+        covariances = np.linalg.inv(left[:, None] + right)  # (K, L, D, D)
+        pull = (left @ self.means[..., None])[:, None] + right @ other.means[..., None]
+        d = self.means.shape[1]
+        return Mixture(
+            (self.log_prob[:, :, None] + other.log_prob[:, None]).reshape(-1, np.prod(pairs)),
+            (covariances @ pull).reshape(-1, d),
+            covariances.reshape(-1, d, d),
+            (self.log_weights[:, None] + other.log_weights).ravel(),
+        )
+
+
+def product(messages: Sequence[Message]) -> Message | None:
+    """Combine messages of one kind by their product; None where there are none.
+
+    Categorical: add the logs and normalise. Gaussian: precision-weighted mean. Mixture: all pairs
+    of components.
+
+    Raises
+    ------
+    MessageError
+        If kinds or shapes differ, or categorical messages contradict each other.
+    """
+    return functools.reduce(operator.mul, messages) if messages else None

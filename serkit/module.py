@@ -1,0 +1,395 @@
+"""What every module is: connections, the update that exchanges messages, and Observation."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+
+from .errors import GraphError, InputError, NotReadyError
+from .messages import Categorical, Data, Gaussian, Message, Mixture, as_rows, product
+
+
+class Module(BaseEstimator, ABC):
+    """A model that learns from its parents' and its children's messages.
+
+    A subclass states which kinds of message it takes and sends, and implements `learn`,
+    `forward` and `backward`; `update` does the rest. What is learnt is kept in attributes that
+    end in an underscore, so that saving and loading work without further code.
+
+    Parameters
+    ----------
+    name : str, optional
+        How errors, tables and histories call this module; the class's name unless given.
+    random_state : int, optional
+        Seed. Update number u draws from a generator seeded with (random_state, u); None takes a
+        fresh seed from the operating system.
+
+    Attributes
+    ----------
+    parents : tuple of Module
+    forward_message : Message or None
+        The message last sent up, the same to every child.
+    backward_messages : tuple of (Message or None)
+        The messages last sent down, one a parent.
+    history_ : list of dict
+        What `learn` reported and the seconds it took, one entry an update.
+    """
+
+    accepts_forward: tuple[type[Message], ...] = (Data,)
+    accepts_backward: tuple[type[Message], ...] = ()
+    forward_kind: type[Message] | None = None
+    backward_kind: type[Message] | None = None
+
+    def __init__(self, *, name: str | None = None, random_state: int | None = None) -> None:
+        self.name = name
+        self.random_state = random_state
+        self.parents: tuple[Module, ...] = ()
+        self._children: list[weakref.ref[Module]] = []
+        self.forward_message: Message | None = None
+        self.backward_messages: tuple[Message | None, ...] = ()
+        self.history_: list[dict[str, Any]] = []
+        self.frozen = False
+        self.on_epoch: Callable[[Module, dict[str, float]], bool] | None = None
+
+    # -- to be filled in by a subclass ---------------------------------------------------------
+
+    @abstractmethod
+    def learn(self, inputs: list[Message], prior: Message | None) -> dict[str, Any]:
+        """Train on the parents' messages and the product of the children's.
+
+        Parameters
+        ----------
+        inputs : list of Message
+            One message a parent.
+        prior : Message or None
+            The product of the children's messages; None stands for the neutral one.
+
+        Returns
+        -------
+        dict
+            Numbers to report for this update, such as ``{"loss": 1.2}``.
+        """
+
+    @abstractmethod
+    def forward(self, inputs: list[Message]) -> Message | None:
+        """The message up for any rows; it never contains what the children said."""
+
+    @abstractmethod
+    def backward(self, inputs: list[Message], prior: Message | None) -> list[Message | None]:
+        """The messages down for any rows, one a parent."""
+
+    def objective(self, inputs: list[Message], prior: Message | None) -> float:
+        """The module's term of the joint objective (ELBO), in nats a row; 0 if it has none."""
+        return 0.0
+
+    def check(self, inputs: list[Message | None], n_rows: int) -> None:
+        """Raise if training cannot work; called before any. Unsent messages are None."""
+
+    @property
+    def size(self) -> int | None:
+        """Length of one row of the message up, where known before training."""
+        return None
+
+    @property
+    def backward_size(self) -> int | None:
+        """Number of classes K of a categorical message down, where it is fixed beforehand."""
+        return None
+
+    @property
+    def n_epochs(self) -> int | None:
+        """Epochs the coming update runs at most; None for modules that do not count them."""
+        return None
+
+    def generate(
+        self, n_samples: int, component: int | None, random_state: int | None
+    ) -> list[np.ndarray]:
+        """Draw what the parents might have sent: `n_samples` rows for each."""
+        raise GraphError(f"{self.label} cannot generate samples")
+
+    def top_down(self, values: np.ndarray) -> list[np.ndarray]:
+        """From values of this module's message up to rows for each parent."""
+        raise GraphError(f"{self.label} cannot turn its messages back into its parents'")
+
+    def artefacts(self) -> dict[str, np.ndarray]:
+        """What was learnt, as arrays to be written to text files of these names."""
+        return {}
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments, by name."""
+        return self.get_params(deep=False)
+
+    # -- state ---------------------------------------------------------------------------------
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything learnt: attributes that end in an underscore, messages, whether frozen."""
+        learnt = {k: v for k, v in vars(self).items() if k.endswith("_") and not k.startswith("_")}
+        messages = {
+            "forward_message": self.forward_message,
+            "backward_messages": list(self.backward_messages),
+        }
+        return {**learnt, **messages, "frozen": self.frozen}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over what `get_state` gave."""
+        vars(self).update(state)
+        self.backward_messages = tuple(state.get("backward_messages", ()))
+
+    # -- connections ---------------------------------------------------------------------------
+
+    def connect(self, *parents: Module) -> Module:
+        """Make `parents` the modules this one takes its data from; returns self.
+
+        A later call replaces the parents. A module is kept alive by its children and by whoever
+        holds it, not by its parents: one that nobody holds any longer leaves the graph.
+
+        Raises
+        ------
+        GraphError
+            For no parents, something that is not a module, the same parent twice, or a cycle.
+        """
+        if not parents:
+            raise GraphError(f"{self.label}.connect() needs at least one parent")
+        for parent in parents:
+            if not isinstance(parent, Module):
+                raise GraphError(
+                    f"{self.label}.connect(): expected serkit modules, got a "
+                    f"{type(parent).__name__}; wrap arrays as serkit.Observation(array)"
+                )
+            if parent is self:
+                raise GraphError(f"{self.label} cannot be connected to itself")
+            if self in parent.ancestors():
+                raise GraphError(
+                    f"connecting {self.label} to {parent.label} makes a cycle: "
+                    f"{parent.label} already gets messages from {self.label}"
+                )
+        if len(set(map(id, parents))) < len(parents):
+            raise GraphError(f"{self.label}.connect(): the same parent is given twice")
+        if parents != self.parents:
+            for parent in self.parents:
+                parent._children = [child for child in parent._children if child() is not self]
+            for parent in parents:
+                parent._children.append(weakref.ref(self))
+            self.parents = parents
+            self.forward_message, self.backward_messages = None, ()
+        return self
+
+    @property
+    def children(self) -> tuple[Module, ...]:
+        """The modules connected to this one, in the order of their connection."""
+        alive = (child() for child in self._children)
+        return tuple(child for child in alive if child is not None)
+
+    def ancestors(self) -> list[Module]:
+        """Parents, their parents and so on, each once."""
+        found: list[Module] = []
+        for parent in self.parents:
+            for module in (*parent.ancestors(), parent):
+                if module not in found:
+                    found.append(module)
+        return found
+
+    # -- exchange ------------------------------------------------------------------------------
+
+    @property
+    def label(self) -> str:
+        """Class and name, as error texts use them."""
+        kind = type(self).__name__
+        return f"{kind} '{self.name}'" if self.name else kind
+
+    def freeze(self) -> Module:
+        """From now on only pass messages, learn nothing; returns self."""
+        self.frozen = True
+        return self
+
+    def unfreeze(self) -> Module:
+        """Learn again; returns self."""
+        self.frozen = False
+        return self
+
+    def update(self) -> Module:
+        """Learn from the neighbours' messages, then send new ones; returns self.
+
+        Raises
+        ------
+        NotReadyError
+            If nothing is connected, a parent has sent nothing yet, or the module is frozen
+            before it has learnt anything.
+        SerkitError
+            Whatever `check` and `learn` raise; the messages sent before stay as they are.
+        """
+        inputs, prior = self.received_forward(), self.received_backward()
+        self.check(inputs, inputs[0].n_rows)
+        if self.frozen and not self.history_:
+            raise NotReadyError(
+                f"{self.label} is frozen but has learnt nothing yet: update() it first, or unfreeze"
+            )
+        if not self.frozen:
+            start = time.perf_counter()
+            report = self.learn(inputs, prior)
+            self.history_.append({**report, "seconds": time.perf_counter() - start})
+        forward, backward = self.forward(inputs), tuple(self.backward(inputs, prior))
+        if len(backward) != len(self.parents):
+            raise GraphError(
+                f"{self.label}.backward returned {len(backward)} messages for "
+                f"{len(self.parents)} parents; return one a parent (None for no message)"
+            )
+        self.forward_message, self.backward_messages = forward, backward
+        return self
+
+    def received_forward(self) -> list[Message]:
+        """The parents' messages, checked to be of a kind this module takes and equal in rows."""
+        if not self.parents:
+            raise NotReadyError(
+                f"{self.label} is not connected: call connect(parent) before update()"
+            )
+        for parent in self.parents:
+            if parent.forward_message is None:
+                raise NotReadyError(
+                    f"{self.label} got no message from {parent.label}: update that one first"
+                )
+            check_kind(parent, type(parent.forward_message), self.accepts_forward, self)
+        messages = [parent.forward_message for parent in self.parents]
+        check_rows({p.label: m.n_rows for p, m in zip(self.parents, messages, strict=True)})
+        return messages
+
+    def received_backward(self) -> Message | None:
+        """The product of the messages the children have sent so far; None if there are none."""
+        received = []
+        for child in self.children:
+            for parent, message in zip(child.parents, child.backward_messages, strict=False):
+                if parent is self and message is not None:
+                    check_kind(child, type(message), self.accepts_backward, self)
+                    received.append(message)
+        return product(received)
+
+    def rng(self) -> np.random.Generator:
+        """The generator of the coming update: seeded by (random_state, number of updates)."""
+        if not hasattr(self, "seed_"):
+            fresh = np.random.SeedSequence().generate_state(1)[0]
+            self.seed_ = int(fresh if self.random_state is None else self.random_state)
+        return np.random.default_rng([self.seed_, len(self.history_)])
+
+
+def check_kind(
+    sender: Module, kind: type[Message] | None, accepted: tuple[type[Message], ...], to: Module
+) -> None:
+    """Raise GraphError if `to` cannot take messages of `kind` from `sender`."""
+    if kind is None or not issubclass(kind, accepted):
+        sent = "no message" if kind is None else f"{kind.__name__} messages"
+        wanted = " or ".join(k.__name__ for k in accepted) or "none"
+        raise GraphError(f"{sender.label} sends {sent} to {to.label}, which takes {wanted}")
+
+
+def check_rows(rows: dict[str, int]) -> None:
+    """Raise InputError unless all senders have the same number of rows."""
+    if len(set(rows.values())) > 1:
+        listed = ", ".join(f"{label} has {n}" for label, n in rows.items())
+        raise InputError(f"numbers of rows differ: {listed}; give each the same rows, in order")
+
+
+class Observation(Module):
+    """Rows of data at the bottom of a graph.
+
+    Parameters
+    ----------
+    data : array-like or torch.Tensor, shape (N, ...)
+        At least two rows of finite real numbers. Images as (N, H, W), (N, C, H, W) or flat
+        (N, D); scale them to [0, 1] for a Bernoulli likelihood.
+    name : str, optional
+        How errors and tables call it.
+
+    Raises
+    ------
+    InputError
+        For NaN or infinity (the rows are named), no or one row, or values that are not numbers.
+    """
+
+    accepts_forward = ()
+    accepts_backward = (Data, Gaussian, Categorical, Mixture)
+    forward_kind = Data
+
+    def __init__(self, data: ArrayLike, *, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.data = as_rows(data, self.label)
+        if len(self.data) < 2:
+            raise InputError(f"{self.label}: expected at least two rows, got {self.data.shape}")
+        self.n_rows = len(self.data)
+        self.row_shape = self.data.shape[1:]
+        self.forward_message = Data(self.data)
+
+    @classmethod
+    def without_rows(
+        cls, *, name: str | None, n_rows: int, row_shape: Sequence[int], fingerprint: str
+    ) -> Observation:
+        """What a saved graph keeps of an observation: enough to use it, not to train on."""
+        observation = cls.__new__(cls)
+        Module.__init__(observation, name=name)
+        observation.data = None
+        observation.n_rows = n_rows
+        observation.row_shape = tuple(row_shape)
+        observation._fingerprint = fingerprint
+        return observation
+
+    def __repr__(self) -> str:
+        return f"{self.label}({self.n_rows} rows of {self.row_shape})"
+
+    def arguments(self) -> dict[str, Any]:
+        """Name, number and shape of rows, and a fingerprint of their values."""
+        return {
+            "name": self.name,
+            "n_rows": self.n_rows,
+            "row_shape": list(self.row_shape),
+            "fingerprint": self.fingerprint(),
+        }
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the rows, by which a saved graph knows its data again."""
+        if not hasattr(self, "_fingerprint"):
+            rows = np.ascontiguousarray(self.data)
+            self._fingerprint = hashlib.sha256(str(rows.dtype).encode() + rows.data).hexdigest()
+        return self._fingerprint
+
+    def get_state(self) -> dict[str, Any]:
+        """Nothing is learnt, and the rows are not kept."""
+        return {}
+
+    @property
+    def size(self) -> int:
+        """Number of values in a row."""
+        return int(np.prod(self.row_shape))
+
+    def check(self, inputs: list[Message | None], n_rows: int) -> None:
+        """Raise NotReadyError if the rows were left behind by loading."""
+        if self.data is None:
+            raise NotReadyError(
+                f"{self.label} was loaded without its rows; to train on, give them: "
+                "Graph.load(path, data=rows)"
+            )
+
+    def connect(self, *parents: Module) -> Module:
+        """An observation has no parents: always raises GraphError."""
+        raise GraphError(f"{self.label} holds data and takes no parents")
+
+    def update(self) -> Observation:
+        """Nothing to learn; returns self, so that scripts may update every module."""
+        return self
+
+    def learn(self, inputs: list[Message], prior: Message | None) -> dict[str, Any]:
+        """Nothing to learn."""
+        return {}
+
+    def forward(self, inputs: list[Message]) -> Message | None:
+        """The data."""
+        return self.forward_message
+
+    def backward(self, inputs: list[Message], prior: Message | None) -> list[Message | None]:
+        """No parents, no messages."""
+        return []

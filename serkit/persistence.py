@@ -1,0 +1,184 @@
+"""Saving and loading without executing anything: one safetensors file, its header holding JSON.
+
+Arrays are stored as tensors; everything else (constructor arguments, history, connections) as
+JSON that refers to them. A SHA-256 over both tells a damaged file. Writing goes to a temporary
+name in the same folder and is then renamed, so that a killed process leaves the old file whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_safetensors
+from sklearn.base import BaseEstimator
+
+from .errors import OutputError, SavedFileError
+from .messages import Categorical, Data, Gaussian, Message, Mixture
+
+_FORMAT = 1
+_MESSAGES = {kind.__name__: kind for kind in (Data, Gaussian, Categorical, Mixture)}
+
+
+class Custom:
+    """Stands for an argument that is code (a net, a function), which no file can hold."""
+
+    def __init__(self, description: str) -> None:
+        self.description = description
+
+    def __repr__(self) -> str:
+        return self.description
+
+
+def encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """Turn a tree of values into JSON, moving its arrays and tensors into `arrays`.
+
+    Parameters
+    ----------
+    value
+        None, numbers, strings, lists, tuples (which become lists), dicts, arrays, tensors,
+        messages, scikit-learn style objects of serkit, or code (which becomes a description).
+    arrays : dict
+        Filled with names like ``"12"``.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, torch.Tensor):
+        return {"__tensor__": _store(value.detach().cpu().numpy(), arrays)}
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind in "USO":
+            return {"__strings__": value.tolist()}
+        return {"__array__": _store(value, arrays)}
+    if isinstance(value, list | tuple):
+        return [encode(item, arrays) for item in value]
+    if isinstance(value, dict):
+        return {"__items__": [[encode(k, arrays), encode(v, arrays)] for k, v in value.items()]}
+    if isinstance(value, Message):
+        return {"__message__": type(value).__name__, "fields": encode(vars(value), arrays)}
+    if isinstance(value, BaseEstimator) and type(value).__module__.startswith("serkit."):
+        fields = encode(value.get_params(deep=False), arrays)
+        return {"__object__": type(value).__name__, "fields": fields}
+    if isinstance(value, Custom):
+        return {"__custom__": value.description}
+    return {"__custom__": getattr(value, "__qualname__", type(value).__qualname__)}
+
+
+def _store(array: np.ndarray, arrays: dict[str, np.ndarray]) -> str:
+    name = str(len(arrays))
+    arrays[name] = np.ascontiguousarray(array).reshape(array.shape)
+    return name
+
+
+def decode(value: Any, arrays: dict[str, np.ndarray], classes: dict[str, type]) -> Any:
+    """The inverse of `encode`; objects are made of `classes`, code becomes `Custom`."""
+    if isinstance(value, list):
+        return [decode(item, arrays, classes) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "__tensor__" in value:
+        return torch.tensor(arrays[value["__tensor__"]])
+    if "__array__" in value:
+        return arrays[value["__array__"]]
+    if "__strings__" in value:
+        return np.array(value["__strings__"])
+    if "__items__" in value:
+        return {
+            decode(k, arrays, classes): decode(v, arrays, classes) for k, v in value["__items__"]
+        }
+    if "__message__" in value:
+        return _MESSAGES[value["__message__"]](**decode(value["fields"], arrays, classes))
+    if "__object__" in value:
+        return classes[value["__object__"]](**decode(value["fields"], arrays, classes))
+    return Custom(value["__custom__"])
+
+
+def same(left: Any, right: Any) -> bool:
+    """Whether two encodable values are equal, arrays by value and code by its name."""
+    left_arrays, right_arrays = {}, {}
+    if encode(left, left_arrays) != encode(right, right_arrays):
+        return False
+    return all(np.array_equal(left_arrays[name], right_arrays[name]) for name in left_arrays)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write to a temporary name beside `path`, then rename.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written to; a file already there stays as it is.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
+            temporary = file.name
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def write(path: str | os.PathLike, tree: Any) -> None:
+    """Write a tree of values to one file."""
+    arrays: dict[str, np.ndarray] = {}
+    text = json.dumps({"format": _FORMAT, "tree": encode(tree, arrays)})
+    metadata = {"serkit": text, "sha256": _digest(text, arrays)}
+    write_atomically(Path(path), to_safetensors(arrays, metadata))
+
+
+def read(path: str | os.PathLike, classes: Callable[[], dict[str, type]]) -> Any:
+    """Read what `write` wrote.
+
+    Raises
+    ------
+    SavedFileError
+        For a file that is missing, truncated, altered or not serkit's; the path is named.
+    """
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise SavedFileError(f"{path}: there is no such file") from None
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise SavedFileError(
+            f"{path}: not a whole safetensors file ({error}); restore it from a copy, or delete "
+            "it to start afresh"
+        ) from None
+    if "serkit" not in metadata or "sha256" not in metadata:
+        raise SavedFileError(f"{path}: a safetensors file, but not one that serkit wrote")
+    if metadata["sha256"] != _digest(metadata["serkit"], arrays):
+        raise SavedFileError(
+            f"{path}: its contents do not match their checksum, so it was altered or damaged; "
+            "restore it from a copy, or delete it to start afresh"
+        )
+    content = json.loads(metadata["serkit"])
+    if content["format"] != _FORMAT:
+        raise SavedFileError(
+            f"{path}: written in format {content['format']}, this serkit reads {_FORMAT}"
+        )
+    return decode(content["tree"], arrays, classes())
+
+
+def _digest(text: str, arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

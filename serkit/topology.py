@@ -1,0 +1,147 @@
+"""How modules hang together: finding, naming, ordering and checking them, and saying so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .errors import GraphError
+from .messages import Categorical
+from .module import Module, Observation, check_kind, check_rows
+
+
+def find_modules(leaves: Sequence[Module]) -> list[Module]:
+    """Every module connected to the leaves, upwards or downwards, parents before children.
+
+    Raises
+    ------
+    GraphError
+        For no leaves, something that is not a module, or a module without parents that is not an
+        Observation.
+    """
+    if not leaves:
+        raise GraphError("Graph() needs at least one module, for example Graph(gmm)")
+    waiting, found = list(leaves), []
+    while waiting:
+        module = waiting.pop()
+        if not isinstance(module, Module):
+            raise GraphError(f"Graph() takes serkit modules, got a {type(module).__name__}")
+        if module not in found:
+            found.append(module)
+            waiting += [*module.parents, *module.children]
+    for module in found:
+        if not module.parents and not isinstance(module, Observation):
+            raise GraphError(
+                f"{module.label} is not connected to anything below it: call connect(parent) first"
+            )
+    return _ordered(found)
+
+
+def _ordered(modules: list[Module]) -> list[Module]:
+    """Parents before children; among those, observations first and then by distance from them."""
+
+    def depth(module: Module) -> int:
+        return 1 + max(map(depth, module.parents), default=-1)
+
+    roots = [m for leaf in modules for m in (*leaf.ancestors(), leaf)]
+    first_met = {id(m): i for i, m in reversed(list(enumerate(roots)))}
+    return sorted(modules, key=lambda m: (depth(m), first_met[id(m)]))
+
+
+def name_modules(modules: Sequence[Module]) -> dict[str, Module]:
+    """A distinct name a module: its own or its class's, numbered from 2 on where it repeats."""
+    names: dict[str, Module] = {}
+    for module in modules:
+        base = name = module.name or type(module).__name__.lower()
+        number = 2
+        while name in names:
+            name, number = f"{base}{number}", number + 1
+        names[name] = module
+    return names
+
+
+def check_modules(modules: Sequence[Module]) -> None:
+    """Check every edge and every module's options before any training.
+
+    Raises
+    ------
+    GraphError
+        For a kind of message that its receiver does not take, or numbers of classes that differ.
+    SerkitError
+        Whatever a module's own `check` raises, such as InputError for labels of a wrong length.
+    """
+    observations = [m for m in modules if isinstance(m, Observation)]
+    for observation in observations:
+        observation.check([], 0)
+    check_rows({m.label: m.n_rows for m in observations})
+    for module in modules:
+        for parent in module.parents:
+            check_kind(parent, parent.forward_kind, module.accepts_forward, module)
+            if module.backward_kind is not None:
+                check_kind(module, module.backward_kind, parent.accepts_backward, parent)
+            _check_classes(parent, module)
+    for module in modules:
+        if module.parents:
+            module.check([p.forward_message for p in module.parents], observations[0].n_rows)
+
+
+def _check_classes(parent: Module, child: Module) -> None:
+    if child.backward_kind is not Categorical or child.backward_size is None:
+        return
+    if parent.size is not None and parent.size != child.backward_size:
+        raise GraphError(
+            f"{child.label} works with K={child.backward_size} classes, but its parent "
+            f"{parent.label} has K={parent.size}; make them equal"
+        )
+
+
+def describe(names: dict[str, Module]) -> str:
+    """A table: module, parents, messages up and down with their shapes, learnt or frozen."""
+    name_of = {id(module): name for name, module in names.items()}
+    rows = [("module", "class", "parents", "sends up", "sends down", "state")]
+    for name, module in names.items():
+        parents = ", ".join(name_of[id(p)] for p in module.parents) or "-"
+        down = module.backward_messages[0] if module.backward_messages else None
+        rows.append(
+            (
+                name,
+                type(module).__name__,
+                parents,
+                _sent(module.forward_kind, module.forward_message, module.size),
+                _sent(module.backward_kind, down, None),
+                _state(module),
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
+
+
+def _sent(kind: type | None, message: object, size: int | None) -> str:
+    if kind is None:
+        return "-"
+    if message is None:
+        return f"{kind.__name__}(N, {size or '?'})"
+    return f"{type(message).__name__}({', '.join(map(str, (message.n_rows, *message.shape)))})"
+
+
+def _state(module: Module) -> str:
+    if isinstance(module, Observation):
+        return "data"
+    state = f"learnt, {len(module.history_)} updates" if module.history_ else "new"
+    return f"{state}, frozen" if module.frozen else state
+
+
+def mermaid(names: dict[str, Module]) -> str:
+    """The graph as Mermaid text, for a README: up arrows solid, down arrows dotted."""
+    name_of = {id(module): name for name, module in names.items()}
+    lines = ["graph BT"]
+    for name, module in names.items():
+        caption = type(module).__name__ + ("" if module.size is None else f" ({module.size})")
+        lines.append(f'    {name}["{name}: {caption}"]')
+    for name, module in names.items():
+        for parent in module.parents:
+            below = name_of[id(parent)]
+            lines.append(f"    {below} -->|{parent.forward_kind.__name__}| {name}")
+            if module.backward_kind is not None:
+                lines.append(f"    {name} -.->|{module.backward_kind.__name__}| {below}")
+    return "\n".join(lines)

@@ -1,0 +1,203 @@
+"""Repeating sweeps over a graph: history, diagnostics of the exchange, callbacks, progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from .errors import GraphError, InputError
+from .messages import Categorical, Mixture
+from .metrics import accuracy, matching
+from .module import Module, Observation
+
+if TYPE_CHECKING:
+    from .graph import Graph
+
+Record = dict[str, Any]
+Schedule = Sequence["Module | str"] | Callable[[int], Sequence["Module | str"]]
+
+
+class Callback:
+    """Base of what `Graph.fit` calls while it trains; override what you need.
+
+    A true return value of `on_epoch` ends that module's update, one of `on_round` the training.
+    """
+
+    def on_start(self, graph: Graph, rounds: int) -> None:
+        """Before the first update; `rounds` are to come."""
+
+    def on_update(self, graph: Graph, module: Module) -> None:
+        """Before each module's update."""
+
+    def on_epoch(self, module: Module, terms: dict[str, float]) -> bool | None:
+        """After each epoch of a module that trains in epochs, with its loss terms."""
+
+    def on_round(self, graph: Graph, record: Record) -> bool | None:
+        """After each round, with its entry in `graph.history`."""
+
+    def on_end(self, graph: Graph) -> None:
+        """After the last round, or when training ended with an error."""
+
+
+class StopOnTolerance(Callback):
+    """Stop once a number of the history changes by less than `tol` from round to round.
+
+    Parameters
+    ----------
+    monitor : str
+        What the last update of each round that reports it is asked for: "objective", "changed",
+        "loss", "accuracy", ...
+    tol : float
+        Largest change that counts as none.
+    patience : int
+        Number of rounds in a row without change.
+    """
+
+    def __init__(self, monitor: str = "objective", tol: float = 1e-2, patience: int = 1) -> None:
+        self.monitor = monitor
+        self.tol = tol
+        self.patience = patience
+
+    def on_round(self, graph: Graph, record: Record) -> bool:
+        """True if the last `patience` changes were all below `tol`."""
+        values = [self._value(entry) for entry in graph.history[-self.patience - 1 :]]
+        return len(values) > self.patience and bool((np.abs(np.diff(values)) < self.tol).all())
+
+    def _value(self, record: Record) -> float:
+        reported = [u[self.monitor] for u in record["updates"] if self.monitor in u]
+        if not reported:
+            known = sorted({key for update in record["updates"] for key in update})
+            raise InputError(
+                f"StopOnTolerance: nothing reports {self.monitor!r}; there is {', '.join(known)}"
+            )
+        return reported[-1]
+
+
+class _OnRound(Callback):
+    """A plain function (graph, record), called after each round."""
+
+    def __init__(self, function: Callable[[Graph, Record], bool | None]) -> None:
+        self.on_round = function
+
+
+class Progress(Callback):
+    """Two tqdm bars: one over the rounds, one over the epochs of the module in training."""
+
+    def on_start(self, graph: Graph, rounds: int) -> None:
+        """Open the bar over rounds."""
+        self._rounds = tqdm(total=rounds, desc="rounds", unit="round")
+        self._epochs: tqdm | None = None
+
+    def on_update(self, graph: Graph, module: Module) -> None:
+        """Name the module; open its bar over epochs if it has some."""
+        self._close_epochs()
+        name = graph.name_of(module)
+        self._rounds.set_postfix_str(name)
+        if module.n_epochs is not None and not module.frozen:
+            self._epochs = tqdm(total=module.n_epochs, desc=name, unit="epoch", leave=False)
+
+    def on_epoch(self, module: Module, terms: dict[str, float]) -> None:
+        """Advance, with the loss."""
+        if self._epochs is not None:
+            self._epochs.set_postfix(loss=f"{terms['loss']:.2f}", refresh=False)
+            self._epochs.update()
+
+    def on_round(self, graph: Graph, record: Record) -> None:
+        """Advance."""
+        self._close_epochs()
+        self._rounds.update()
+
+    def on_end(self, graph: Graph) -> None:
+        """Close both bars."""
+        self._close_epochs()
+        self._rounds.close()
+
+    def _close_epochs(self) -> None:
+        if self._epochs is not None:
+            self._epochs.close()
+            self._epochs = None
+
+
+def as_callback(given: Callback | Callable) -> Callback:
+    """A callback as it is; a function as one called after each round."""
+    if isinstance(given, Callback):
+        return given
+    if not callable(given):
+        raise InputError(f"callbacks must be serkit Callbacks or functions, got {given!r}")
+    return _OnRound(given)
+
+
+def modules_of_round(graph: Graph, schedule: Schedule | None, round_: int) -> list[Module]:
+    """The modules to update in a round, in order: those of the graph unless scheduled."""
+    if schedule is None:
+        return [m for m in graph.modules if not isinstance(m, Observation)]
+    entries = schedule(round_) if callable(schedule) else schedule
+    modules = [graph[entry] if isinstance(entry, str) else entry for entry in entries]
+    for module in modules:
+        if module not in graph.modules:
+            label = getattr(module, "label", repr(module))
+            raise GraphError(f"the schedule names {label}, which is not in this graph")
+    return modules
+
+
+def sweep(graph: Graph, modules: Sequence[Module], callbacks: Sequence[Callback]) -> Record:
+    """Update the modules in turn; returns what each reported."""
+    updates = []
+    for module in modules:
+        for callback in callbacks:
+            callback.on_update(graph, module)
+        before = _clusters(module)
+        module.update()
+        entry = {"module": graph.name_of(module), "frozen": module.frozen}
+        if not module.frozen:
+            entry |= module.history_[-1]
+        entry |= exchange_diagnostics(before, _clusters(module))
+        objective = graph.objective()
+        if objective is not None:
+            entry["objective"] = objective
+        updates.append(entry)
+    return {"round": len(graph.history) + 1, "updates": updates}
+
+
+def _clusters(module: Module) -> Mixture | Categorical | None:
+    """What a module last said about clusters, with their means where it sends them down."""
+    sent = [*module.backward_messages, module.forward_message]
+    found = [message for message in sent if isinstance(message, Mixture | Categorical)]
+    return found[0] if found else None
+
+
+def exchange_diagnostics(
+    before: Mixture | Categorical | None, after: Mixture | Categorical | None
+) -> dict[str, Any]:
+    """How clusters stand, and how far they moved since the message before.
+
+    Returns
+    -------
+    dict
+        ``occupancy``: share of rows assigned to each cluster; ``entropy``: mean entropy of the
+        responsibilities, in nats; and if there was a message before, ``changed``: share of rows
+        whose cluster changed after matching clusters; ``mean_shift``: mean distance between
+        matched means. Empty for modules without clusters.
+    """
+    if after is None:
+        return {}
+    assigned = after.log_prob.argmax(axis=1)
+    k = after.log_prob.shape[1]
+    probability = np.exp(after.log_prob)
+    terms = np.where(probability > 0, probability * after.log_prob, 0.0)
+    diagnostics = {
+        "occupancy": (np.bincount(assigned, minlength=k) / len(assigned)).tolist(),
+        "entropy": float(-terms.sum(axis=1).mean()),
+    }
+    if before is None or before.log_prob.shape[0] != len(assigned):
+        return diagnostics
+    earlier = before.log_prob.argmax(axis=1)
+    diagnostics["changed"] = 1 - accuracy(earlier, assigned)
+    if isinstance(after, Mixture) and isinstance(before, Mixture):
+        pairs = matching(earlier, assigned)
+        shifts = [np.linalg.norm(after.means[c] - before.means[e]) for c, e in pairs.items()]
+        diagnostics["mean_shift"] = float(np.mean(shifts))
+    return diagnostics

@@ -1,0 +1,27 @@
+"""Packaging: the folder modules/ is installed as serkit.modules."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+setup(
+    name="serkit",
+    version="0.1.0",
+    description="Probabilistic and neural modules, connected into a graph, that learn together",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=["serkit", "serkit.modules"],
+    package_dir={"serkit": "serkit", "serkit.modules": "modules"},
+    install_requires=[
+        "matplotlib>=3.8",
+        "numpy>=2.0",
+        "safetensors>=0.5",
+        "scikit-learn>=1.5",
+        "scipy>=1.13",
+        "torch>=2.5",
+        "tqdm>=4.66",
+    ],
+    extras_require={"dev": ["pytest>=8", "ruff>=0.9"]},
+)
