@@ -54,7 +54,6 @@ class Autoencoder(Module):
         alpha: float | Callable[[int, int], float] | None = None,
         kl_target: str = "assigned",
         augment: Callable[[Tensor], Tensor] | None = None,
-        reconstruct_original: bool = False,
         epochs: int | Sequence[int] = 200,
         batch_size: int = 500,
         lr: float = 1e-3,
@@ -81,7 +80,6 @@ class Autoencoder(Module):
         self.alpha = alpha
         self.kl_target = kl_target
         self.augment = augment
-        self.reconstruct_original = reconstruct_original
         self.epochs = epochs
         self.batch_size = batch_size
         self.lr = lr
@@ -97,10 +95,8 @@ class Autoencoder(Module):
     # -- to be filled in by AE and VAE ---------------------------------------------------------
 
     @abstractmethod
-    def _terms(
-        self, x: Tensor, target: Tensor, index: Tensor, alpha: float, pull: Pull
-    ) -> dict[str, Tensor]:
-        """Scalar terms of encoding x and reconstructing `target`; ``"loss"`` is minimised."""
+    def _terms(self, x: Tensor, index: Tensor, alpha: float, pull: Pull) -> dict[str, Tensor]:
+        """Scalar loss terms of a batch; ``"loss"`` is the one to minimise."""
 
     @abstractmethod
     def _pull(self, target: Gaussian | Mixture, device: torch.device) -> Pull:
@@ -333,12 +329,11 @@ class Autoencoder(Module):
         autocast = torch.autocast(rows.device.type, torch.bfloat16, enabled=bfloat16)
 
         def batch_loss(index: Tensor, epoch: int) -> dict[str, Tensor]:
-            original = x = rows[index]
+            x = rows[index]
             if self.augment is not None and self.nets_.training:
-                x = self._augmented(original)
-            target = original if self.reconstruct_original else x
+                x = self._augmented(x)
             with autocast:
-                return self._terms(x, target, index, self._alpha(round_, epoch), pull)
+                return self._terms(x, index, self._alpha(round_, epoch), pull)
 
         self.nets_.train()
         good, best, waited = self._weights(), math.inf, 0

@@ -12,8 +12,8 @@ from sklearn.cluster import kmeans_plusplus
 from sklearn.metrics import pairwise_distances_argmin
 
 from ._gaussians import (
-    NormalInverseWishart,
     Parameters,
+    Prior,
     Rows,
     draw,
     log_gaussians,
@@ -41,7 +41,7 @@ class Problem:
     row_log_prior: np.ndarray | None
     n_components: int
     covariance_type: str
-    prior: NormalInverseWishart | None
+    prior: Prior | None
     reg_covar: float
     max_iter: int
     tol: float
@@ -59,8 +59,11 @@ class Problem:
     def expect(self, parameters: Parameters) -> tuple[np.ndarray, float]:
         """The E-step: responsibilities (N, K) and the mean log-likelihood a row, in nats."""
         joint = log_joint(self.rows, parameters, self.row_log_prior)
-        rows = logsumexp(joint, axis=1)  # (N,)
-        return np.exp(joint - rows[:, None]), float(np.average(rows, weights=self.weight))
+        top = joint.max(axis=1, keepdims=True)  # (N, 1)
+        scaled = np.exp(joint - top)  # (N, K)
+        total = scaled.sum(axis=1, keepdims=True)  # (N, 1)
+        rows = (np.log(total) + top)[:, 0]
+        return scaled / total, float(self.weight @ rows / self.weight.sum())
 
     def log_prior(self, parameters: Parameters) -> float:
         """The parameters' log prior, a row, so that it adds to the mean log-likelihood."""

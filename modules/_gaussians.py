@@ -2,14 +2,16 @@
 
 ``full`` (K, D, D), ``tied`` (D, D), ``diag`` (K, D), ``spherical`` (K,).
 
-The prior is normal-inverse-Wishart, mu | Sigma ~ N(m0, Sigma / kappa), Sigma ~ IW(S0, nu)
-(Murphy, 2007, "Conjugate Bayesian analysis of the Gaussian distribution", section 9; the joint
-mode is section 9.5's), restricted to the matrices a covariance type allows. Maximum likelihood
-is the same update with no prior and `reg_covar` on the diagonal.
+The components' prior is normal-inverse-Wishart, mu | Sigma ~ N(m0, Sigma / kappa), Sigma ~ IW(S0,
+nu) (Murphy, 2007, "Conjugate Bayesian analysis of the Gaussian distribution", section 9; the joint
+mode is section 9.5's), restricted to the matrices a covariance type allows; the weights' prior is a
+symmetric Dirichlet. Maximum likelihood is the same update with no prior and `reg_covar` on the
+diagonal.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,17 +19,19 @@ from scipy.stats import invgamma, invwishart
 
 TINY = 10 * np.finfo(np.float64).eps
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
+_CHUNK = 2**16
 _DIAGONAL = ("diag", "spherical")
 
 
 @dataclass(frozen=True)
-class NormalInverseWishart:
-    """Hyperparameters m0 (D,), kappa, nu and S0 (D, D)."""
+class Prior:
+    """Hyperparameters m0 (D,), kappa, nu and S0 (D, D), and the weights' Dirichlet's a."""
 
     mean: np.ndarray
     kappa: float
     nu: float
     scale: np.ndarray
+    concentration: float
 
 
 @dataclass(frozen=True)
@@ -97,9 +101,12 @@ def log_gaussians(rows: Rows, parameters: Parameters) -> np.ndarray:
     if white.ndim == 2:
         squares = x**2 @ white.T**2 - 2 * x @ (means * white**2).T + ((means * white) ** 2).sum(1)
     else:
-        whitened = x @ white.transpose(1, 0, 2).reshape(d, k * d)  # (N, K * D), one product
-        whitened -= (means[:, None] @ white).reshape(k * d)
-        squares = np.einsum("nkd,nkd->nk", *(2 * [whitened.reshape(-1, k, d)]))
+        squares = np.empty((len(x), k))
+        matrix, offset = white.transpose(0, 2, 1).reshape(k * d, d), means[:, None] @ white
+        for part in _chunks(len(x), k * d):
+            whitened = (matrix @ x[part].T).reshape(k, d, -1)  # (K, D, n)
+            whitened -= offset.transpose(0, 2, 1)
+            squares[part] = np.square(whitened, out=whitened).sum(axis=1).T
     if rows.variances is not None:  # tr(Sigma_k^-1 diag(variances_n))
         precisions = white**2 if white.ndim == 2 else (white**2).sum(axis=2)  # (K, D) diagonals
         squares = squares + rows.variances @ precisions.T
@@ -121,43 +128,62 @@ class Rows:
     variances: np.ndarray | None = None
 
 
+def _chunks(n_rows: int, width: int) -> Iterator[slice]:
+    """Consecutive rows, so many that `width` numbers each stay in the processor's cache."""
+    step = max(_CHUNK // width, 1)
+    return (slice(start, start + step) for start in range(0, n_rows, step))
+
+
 def _statistics(rows: Rows, responsibilities: np.ndarray, diagonal: bool) -> tuple:
     """Counts (K,), weighted means (K, D), scatters about them, (K, D, D) or diagonals (K, D)."""
-    x = rows.x
+    centre = rows.x.mean(axis=0)  # keeps the subtraction below accurate, far from the origin too
+    x = rows.x - centre
     counts = responsibilities.sum(axis=0) + TINY
     means = responsibilities.T @ x / counts[:, None]
-    scatters = []
-    for weight, mean in zip(responsibilities.T, means, strict=True):
-        centred = x - mean
-        weighted = centred * weight[:, None]
-        scatters.append((weighted * centred).sum(axis=0) if diagonal else weighted.T @ centred)
-    scatters = np.stack(scatters)
+    second = _second_moments(x, responsibilities, diagonal)
     if rows.variances is not None:
         unsure = responsibilities.T @ rows.variances  # (K, D)
-        scatters += unsure if diagonal else unsure[:, :, None] * np.eye(x.shape[1])
-    return counts, means, scatters
+        second += unsure if diagonal else unsure[:, :, None] * np.eye(x.shape[1])
+    weight = counts.reshape(-1, *[1] * (second.ndim - 1))
+    return counts, means + centre, second - weight * _outer(means, diagonal)
+
+
+def _second_moments(x: np.ndarray, responsibilities: np.ndarray, diagonal: bool) -> np.ndarray:
+    """sum_n r_nk x_n x_n^T, (K, D, D), or its diagonals (K, D)."""
+    if diagonal:
+        return responsibilities.T @ x**2
+    (n, d), k = x.shape, responsibilities.shape[1]
+    total = np.zeros((k * d, d))
+    for part in _chunks(n, k * d):
+        weights, columns = np.ascontiguousarray(responsibilities[part].T), x[part].T.copy()
+        weighted = weights[:, None] * columns  # (K, D, n)
+        total += weighted.reshape(k * d, -1) @ x[part]
+    return total.reshape(k, d, d)
 
 
 def maximise(
     rows: Rows,
     responsibilities: np.ndarray,
     covariance_type: str,
-    prior: NormalInverseWishart | None,
+    prior: Prior | None,
     reg_covar: float,
 ) -> Parameters:
     """The M-step: the parameters' mode under the prior, or maximum likelihood without one.
 
     With N_k, xbar_k, S_k the responsibilities' counts, weighted means and scatters,
     ``mu_k = (kappa m0 + N_k xbar_k) / (kappa + N_k)`` and ``Sigma_k = (S0 + S_k + kappa N_k /
-    (kappa + N_k) (xbar_k - m0)(xbar_k - m0)^T) / (nu + N_k + D + 2)``.
+    (kappa + N_k) (xbar_k - m0)(xbar_k - m0)^T) / (nu + N_k + D + 2)``, and
+    ``pi_k = (N_k + a - 1) / (N + K (a - 1))``.
     """
     diagonal = covariance_type in _DIAGONAL
     counts, means, scatters = _statistics(rows, responsibilities, diagonal)
-    weights = counts / counts.sum()
     if prior is None:
+        weights = counts / counts.sum()
         covariances = _pool(scatters, counts, 0.0, 0.0, covariance_type)
         covariances = _add_to_diagonal(covariances, reg_covar, covariance_type)
         return _revive(rows.x, Parameters(weights, means, covariances, covariance_type), counts)
+    weights = counts + prior.concentration - 1
+    weights /= weights.sum()
     means, scatters = _posterior(counts, means, scatters, prior, diagonal)
     k, d = means.shape
     extra = prior.nu + d + (1 + k if covariance_type == "tied" else 2)
@@ -165,7 +191,7 @@ def maximise(
     return Parameters(weights, means, covariances, covariance_type)
 
 
-def _scale(prior: NormalInverseWishart, diagonal: bool) -> np.ndarray:
+def _scale(prior: Prior, diagonal: bool) -> np.ndarray:
     return np.diag(prior.scale) if diagonal else prior.scale
 
 
@@ -204,13 +230,14 @@ def _revive(x: np.ndarray, parameters: Parameters, counts: np.ndarray) -> Parame
     return replace(parameters, means=means, covariances=covariances)
 
 
-def log_prior(parameters: Parameters, prior: NormalInverseWishart | None) -> float:
+def log_prior(parameters: Parameters, prior: Prior | None) -> float:
     """Log of the prior's density at the parameters, up to a constant; 0 without a prior."""
     if prior is None:
         return 0.0
     white, log_det = whitening(parameters)
     k, d = parameters.means.shape
     offsets = parameters.means - prior.mean
+    dirichlet = (prior.concentration - 1) * np.log(parameters.weights).sum()
     if white.ndim == 2:
         scaled = np.diag(prior.scale) * white**2
         distances = ((offsets * white) ** 2).sum(axis=1)
@@ -220,15 +247,16 @@ def log_prior(parameters: Parameters, prior: NormalInverseWishart | None) -> flo
     traces = scaled.reshape(k, -1).sum(axis=1)
     if parameters.covariance_type == "tied":  # one matrix, so one inverse-Wishart term
         matrix = -0.5 * ((prior.nu + d + 1) * log_det[0] + traces[0])
-        return float(matrix - 0.5 * (log_det + prior.kappa * distances).sum())
-    return float(-0.5 * ((prior.nu + d + 2) * log_det + traces + prior.kappa * distances).sum())
+        return float(dirichlet + matrix - 0.5 * (log_det + prior.kappa * distances).sum())
+    terms = (prior.nu + d + 2) * log_det + traces + prior.kappa * distances
+    return float(dirichlet - 0.5 * terms.sum())
 
 
 def draw(
     rows: Rows,
     responsibilities: np.ndarray,
     covariance_type: str,
-    prior: NormalInverseWishart,
+    prior: Prior,
     rng: np.random.Generator,
 ) -> Parameters:
     """Parameters drawn from their posterior given (one-hot) responsibilities: a Gibbs step."""
@@ -251,7 +279,7 @@ def draw(
         covariances = invgamma.rvs(
             shape, scale=(scale + scatters).sum(axis=1) / 2, random_state=rng
         )
-    weights = rng.dirichlet(1 + counts) + TINY
+    weights = rng.dirichlet(prior.concentration + counts) + TINY
     drawn = Parameters(weights / weights.sum(), means, covariances, covariance_type)
     lower = np.linalg.cholesky(drawn.full_covariances())  # (K, D, D)
     noise = (lower @ rng.standard_normal((*means.shape, 1)))[..., 0]

@@ -42,11 +42,9 @@ class AE(Autoencoder):
     def _split(self, codes: Tensor) -> tuple[Tensor, None]:
         return codes.float(), None
 
-    def _terms(
-        self, x: Tensor, target: Tensor, index: Tensor, alpha: float, pull: Pull
-    ) -> dict[str, Tensor]:
+    def _terms(self, x: Tensor, index: Tensor, alpha: float, pull: Pull) -> dict[str, Tensor]:
         z, _ = self._split(self.nets_["encoder"](x))  # (B, D)
-        reconstruction = -self._log_likelihood(target, z).mean()
+        reconstruction = -self._log_likelihood(x, z).mean()
         distance = pull(index, z, None).mean()
         return {
             "loss": reconstruction + alpha * distance,

@@ -23,7 +23,7 @@ from ._em import (
     plus_plus_starts,
     start_from_means,
 )
-from ._gaussians import COVARIANCE_TYPES, NormalInverseWishart, Parameters, Rows
+from ._gaussians import COVARIANCE_TYPES, Parameters, Prior, Rows
 from ._options import check_count, check_number, check_option
 
 
@@ -45,9 +45,15 @@ class GMM(Module):
     labels : array-like of shape (N,), optional
         True classes. Only scores are computed from them; they never train.
     n_init : int
-        Number of k-means++ starts in each update; the one with the highest bound is kept.
+        Number of k-means++ starts in each update; the solution with the highest log-likelihood is
+        kept. (Not the highest posterior density: under the default prior that is mostly won by
+        solutions that leave components empty.)
     max_iter, tol : int, float
         EM stops when the bound, in nats a row, gains less than `tol`.
+    use_variance : bool
+        Whether the variances that a VAE sends with its latents count: the mixture is then fitted
+        to the encoder's distributions N(m_n, diag(s_n^2)), so that latents the encoder leaves
+        undecided do not look like clusters. False takes the means for the data (as Serket does).
     means_init : array-like of shape (K, D), optional
         The only start of the first update, instead of k-means++.
     responsibilities_init : array-like of shape (N, K), optional
@@ -55,12 +61,16 @@ class GMM(Module):
     mean_prior, mean_precision_prior, degrees_of_freedom_prior, covariance_prior
         Prior m0 (D,), kappa, nu and S0 (a number s standing for s I, or a matrix (D, D)).
         Defaults: the data's mean, 1, D + 2 and 0.1 I.
+    weight_concentration_prior : float
+        Of the symmetric Dirichlet prior on the mixing weights, at least 1 (flat, the default).
+        Large values make all clusters about equally frequent, where that is known of the classes.
     reg_covar : float
         Added to the diagonal of covariances under ``inference="ml"``.
     sample_weight : array-like of shape (N,), optional
         Non-negative weights of the training rows.
     warm_start : bool
-        Later updates also start from the last parameters and keep whichever bound is higher.
+        Later updates also start from the last parameters, keep whichever log-likelihood is
+        higher, and number the components as before.
     name, random_state
         See `serkit.Module`.
 
@@ -93,12 +103,14 @@ class GMM(Module):
         n_init: int = 5,
         max_iter: int = 200,
         tol: float = 1e-4,
+        use_variance: bool = True,
         means_init: ArrayLike | None = None,
         responsibilities_init: ArrayLike | None = None,
         mean_prior: ArrayLike | None = None,
         mean_precision_prior: float = 1.0,
         degrees_of_freedom_prior: float | None = None,
         covariance_prior: float | ArrayLike = 0.1,
+        weight_concentration_prior: float = 1.0,
         reg_covar: float = 1e-6,
         sample_weight: ArrayLike | None = None,
         warm_start: bool = True,
@@ -113,12 +125,14 @@ class GMM(Module):
         self.n_init = n_init
         self.max_iter = max_iter
         self.tol = tol
+        self.use_variance = use_variance
         self.means_init = means_init
         self.responsibilities_init = responsibilities_init
         self.mean_prior = mean_prior
         self.mean_precision_prior = mean_precision_prior
         self.degrees_of_freedom_prior = degrees_of_freedom_prior
         self.covariance_prior = covariance_prior
+        self.weight_concentration_prior = weight_concentration_prior
         self.reg_covar = reg_covar
         self.sample_weight = sample_weight
         self.warm_start = warm_start
@@ -137,6 +151,7 @@ class GMM(Module):
         check_option(self, "inference", ("map", "ml", "gibbs"))
         check_number(self, "tol", "reg_covar", at_least=0)
         check_number(self, "mean_precision_prior", above=0)
+        check_number(self, "weight_concentration_prior", at_least=1)
         for name in ("labels", "sample_weight", "responsibilities_init"):
             values = getattr(self, name)
             if values is not None and len(values) != n_rows:
@@ -150,7 +165,7 @@ class GMM(Module):
 
     def learn(self, inputs: list[Message], prior: Message | None) -> dict[str, Any]:
         """Fit to the parents' rows side by side, with the children's message as prior a row."""
-        self._fit(_stack(inputs), prior)
+        self._fit(self._rows(inputs), prior)
         report = {
             "log_likelihood": float(self.log_likelihood_[-1]),
             "lower_bound": float(self.lower_bound_[-1]),
@@ -162,11 +177,11 @@ class GMM(Module):
 
     def forward(self, inputs: list[Message]) -> Categorical:
         """P(k | row) from the row alone: what the children said is left out."""
-        return Categorical(log_softmax(self._log_joint(_stack(inputs)), axis=1))
+        return Categorical(log_softmax(self._log_joint(self._rows(inputs)), axis=1))
 
     def backward(self, inputs: list[Message], prior: Message | None) -> list[Mixture]:
         """The mixture with P(k | row), children's prior included: each parent's own dimensions."""
-        own = self._log_joint(_stack(inputs))
+        own = self._log_joint(self._rows(inputs))
         joint = own if prior is None else own + prior.log_prob
         parameters = self._parameters()
         mixture = Mixture(
@@ -183,7 +198,7 @@ class GMM(Module):
         The responsibilities r are those of the last update. Before the first one, the neutral
         E_q(z)[log N(z; 0, I)].
         """
-        rows = _stack(inputs)
+        rows = self._rows(inputs)
         if not hasattr(self, "responsibilities_"):
             second_moment = rows.x**2 + (0 if rows.variances is None else rows.variances)
             return float(-0.5 * (second_moment + np.log(2 * np.pi)).sum(axis=1).mean())
@@ -226,7 +241,7 @@ class GMM(Module):
         """
         message = Data(as_rows(x, f"{self.label}.fit"))
         self.check([message], message.n_rows)
-        self._fit(_stack([message]), None)
+        self._fit(self._rows([message]), None)
         return self
 
     def _fit(self, rows: Rows, prior: Message | None) -> None:
@@ -237,7 +252,7 @@ class GMM(Module):
             starts = self._starts(problem, previous, rng)
             best = max(
                 (self._solve(problem, start, rng) for start in starts),
-                key=lambda solution: solution.lower_bound[-1],
+                key=lambda solution: solution.log_likelihood[-1],
             )
         except np.linalg.LinAlgError:
             raise TrainingError(
@@ -245,6 +260,18 @@ class GMM(Module):
                 f"reg_covar={self.reg_covar}, or use inference='map' or covariance_type='diag'"
             ) from None
         self._keep(best if previous is None else align(best, previous), problem)
+
+    def _rows(self, inputs: list[Message]) -> Rows:
+        """The parents' rows side by side; variances of those that sent none are 0."""
+        means = [_flat(message) for message in inputs]
+        variances = [getattr(message, "var", None) for message in inputs]
+        x = np.concatenate(means, axis=1)
+        if not self.use_variance or all(v is None for v in variances):
+            return Rows(x)
+        known = [
+            np.zeros_like(m) if v is None else v for m, v in zip(means, variances, strict=True)
+        ]
+        return Rows(x, np.concatenate(known, axis=1, dtype=np.float64))
 
     def _solve(self, problem: Problem, start: Parameters, rng: np.random.Generator) -> Solution:
         if self.inference == "gibbs":
@@ -329,7 +356,7 @@ class GMM(Module):
             raise InputError(f"{self.label}: every sample_weight is 0")
         return weight
 
-    def _hyperparameters(self, x: np.ndarray) -> NormalInverseWishart:
+    def _hyperparameters(self, x: np.ndarray) -> Prior:
         d = x.shape[1]
         scale = np.asarray(self.covariance_prior, dtype=np.float64)
         scale = scale * np.eye(d) if scale.ndim == 0 else scale
@@ -343,7 +370,7 @@ class GMM(Module):
             )
         if np.linalg.eigvalsh(scale).min() <= 0:
             raise InputError(f"{self.label}: covariance_prior must be positive definite")
-        return NormalInverseWishart(mean, self.mean_precision_prior, nu, scale)
+        return Prior(mean, self.mean_precision_prior, nu, scale, self.weight_concentration_prior)
 
     def _keep(self, solution: Solution, problem: Problem) -> None:
         parameters = solution.parameters
@@ -380,7 +407,7 @@ class GMM(Module):
         return log_joint(rows, parameters)
 
     def _log_joint_of(self, x: ArrayLike) -> np.ndarray:
-        return self._log_joint(_stack([Data(as_rows(x, self.label))]))
+        return self._log_joint(self._rows([Data(as_rows(x, self.label))]))
 
     def predict(self, x: ArrayLike) -> np.ndarray:
         """Most probable component of each row: (N, D) -> (N,) of int."""
@@ -446,17 +473,6 @@ def _flat(message: Message) -> np.ndarray:
     """Data or latent means as float64 rows (N, D)."""
     rows = message.array if isinstance(message, Data) else message.mean
     return rows.reshape(len(rows), -1).astype(np.float64, copy=False)
-
-
-def _stack(inputs: list[Message]) -> Rows:
-    """The parents' rows side by side; variances of those that sent none are 0."""
-    means = [_flat(message) for message in inputs]
-    variances = [getattr(message, "var", None) for message in inputs]
-    x = np.concatenate(means, axis=1)
-    if all(v is None for v in variances):
-        return Rows(x)
-    known = [np.zeros_like(m) if v is None else v for m, v in zip(means, variances, strict=True)]
-    return Rows(x, np.concatenate(known, axis=1, dtype=np.float64))
 
 
 def _row_log_prior(prior: Message | None) -> np.ndarray | None:

@@ -50,9 +50,6 @@ class VAE(Autoencoder):
     augment : callable, optional
         From a batch tensor to one of the same shape, applied in training; the KL target stays
         that of the original row. `serkit.modules.RandomAffine` is one for images.
-    reconstruct_original : bool
-        Whether the decoder is to give back the original of an augmented row, which teaches the
-        latents to ignore what the augmentation changes, or the augmented row itself.
     epochs : int or sequence of int
         Epochs an update; of a sequence, one entry an update, the last for all further ones.
     batch_size, lr, weight_decay : int, float, float
@@ -92,12 +89,10 @@ class VAE(Autoencoder):
         mean, log_var = codes.float().chunk(2, dim=1)  # (B, D) each
         return mean, log_var
 
-    def _terms(
-        self, x: Tensor, target: Tensor, index: Tensor, alpha: float, pull: Pull
-    ) -> dict[str, Tensor]:
+    def _terms(self, x: Tensor, index: Tensor, alpha: float, pull: Pull) -> dict[str, Tensor]:
         mean, log_var = self._split(self.nets_["encoder"](x))  # (B, D) each
         z = mean + torch.randn_like(mean) * (0.5 * log_var).exp()  # (B, D)
-        reconstruction = -self._log_likelihood(target, z).mean()
+        reconstruction = -self._log_likelihood(x, z).mean()
         kl = pull(index, mean, log_var).mean()
         return {
             "loss": reconstruction + alpha * kl,

@@ -1,0 +1,46 @@
+"""Run benchmarks by name and print Markdown tables.
+
+python -m tests.benchmarks gmm vae            # speed, under two minutes
+python -m tests.benchmarks serket best        # accuracy, 10 seeds each: needs SERKIT_DATA
+python -m tests.benchmarks --all
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+
+import numpy
+import sklearn
+import torch
+
+from . import accuracy, speed
+
+BENCHMARKS = {
+    "gmm": speed.gmm,
+    "vae": speed.vae,
+    "serket": accuracy.serket,
+    "best": accuracy.best,
+}
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(BENCHMARKS)}")
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--seeds", type=int, default=10, help="runs of accuracy benchmarks")
+    chosen = parser.parse_args()
+    unknown = set(chosen.names) - set(BENCHMARKS)
+    if unknown or not (chosen.names or chosen.all):
+        parser.error(f"choose from {', '.join(BENCHMARKS)}, or --all")
+    print(
+        f"{platform.machine()}, {torch.get_num_threads()} threads, Python "
+        f"{platform.python_version()}, torch {torch.__version__}, numpy {numpy.__version__}, "
+        f"scikit-learn {sklearn.__version__}\n"
+    )
+    for name in chosen.names or BENCHMARKS:
+        BENCHMARKS[name](chosen.seeds)
+
+
+main()

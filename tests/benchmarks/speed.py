@@ -1,0 +1,124 @@
+"""Speed beside a peer measured in the same run."""
+
+from __future__ import annotations
+
+import time
+import warnings
+
+import numpy as np
+import torch
+from sklearn.datasets import make_blobs
+from sklearn.mixture import GaussianMixture
+from torch import nn
+from torch.nn import functional as F
+
+import serkit as srk
+from serkit.modules import GMM, VAE
+from serkit.training import Callback
+
+from . import table
+
+_REPEATS = 5
+
+
+def gmm(_: int) -> None:
+    """One update on 3,000 x 18, K = 10, full covariances, n_init = 5; target: under 1 second."""
+    images, _labels = _tutorial_or_digits()
+    z = VAE(18, epochs=20, random_state=0).fit(images).encode(images)
+    blobs, _ = make_blobs(3000, 18, centers=10, cluster_std=3.0, random_state=0)
+    rows = []
+    for name, x in ((f"latents {z.shape}", z), (f"overlapping blobs {blobs.shape}", blobs)):
+        ours, theirs = [], []
+        for seed in range(_REPEATS):
+            ours.append(table.seconds(lambda x=x, seed=seed: _ours(x, seed)))
+            theirs.append(table.seconds(lambda x=x, seed=seed: _sklearns(x, seed)))
+        ratio = np.median(theirs) / np.median(ours)
+        rows.append((name, table.spread(ours), table.spread(theirs), f"{ratio:.1f}"))
+    header = ["rows", "serkit, seconds", "scikit-learn, seconds", "ratio of medians"]
+    table.show("GMM: one update, K = 10, full covariances, n_init = 5", header, rows)
+
+
+def _ours(x: np.ndarray, seed: int) -> None:
+    module = GMM(10, n_init=5, random_state=seed)
+    module.connect(srk.Observation(x)).update()
+
+
+def _sklearns(x: np.ndarray, seed: int) -> None:
+    peer = GaussianMixture(
+        10, n_init=5, tol=1e-4, max_iter=200, init_params="k-means++", random_state=seed
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it reports restarts that did not converge
+        peer.fit(x.astype(np.float64))
+
+
+def vae(_: int) -> None:
+    """Time to the loss of a plain eager float32 loop of 200 epochs; target: half of its time."""
+    images, _labels = _tutorial_or_digits()
+    rows = []
+    for seed in range(_REPEATS):
+        goal, plain = _plain_loop(images.reshape(len(images), -1), seed)
+        reached, epochs = _time_to(goal, images, seed)
+        ratio = "not reached" if reached is None else f"{reached / plain:.2f}"
+        ours = "-" if reached is None else f"{reached:.2f}"
+        rows.append((seed, f"{goal:.2f}", f"{plain:.2f}", ours, epochs, ratio))
+    ratios = [float(row[-1]) for row in rows if row[-1] != "not reached"]
+    header = ["seed", "loss", "plain loop, seconds", "serkit, seconds", "epochs", "ratio"]
+    table.show("VAE 784-128-18, batch 500: time to the plain loop's loss", header, rows)
+    print(f"median ratio {np.median(ratios):.2f} of {len(ratios)} seeds\n" if ratios else "")
+
+
+def _plain_loop(x: np.ndarray, seed: int) -> tuple[float, float]:
+    """What a researcher would write first: the last epoch's loss, and the seconds it took."""
+    torch.manual_seed(seed)
+    d = x.shape[1]
+    encoder = nn.Sequential(nn.Linear(d, 128), nn.ReLU(), nn.Linear(128, 36))
+    decoder = nn.Sequential(nn.Linear(18, 128), nn.ReLU(), nn.Linear(128, d))
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
+    loader = torch.utils.data.DataLoader(torch.tensor(x), batch_size=500, shuffle=True)
+    start = time.perf_counter()
+    for _ in range(200):
+        total = 0.0
+        for batch in loader:
+            mean, log_var = encoder(batch).chunk(2, dim=1)
+            z = mean + torch.randn_like(mean) * (0.5 * log_var).exp()
+            bce = F.binary_cross_entropy_with_logits(decoder(z), batch, reduction="sum")
+            kl = 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum()
+            optimizer.zero_grad()
+            ((bce + kl) / len(batch)).backward()
+            optimizer.step()
+            total += float(bce + kl)
+    return total / len(x), time.perf_counter() - start
+
+
+class _StopAt(Callback):
+    """Ends the update at a loss, and keeps the time and the epochs it took."""
+
+    def __init__(self, loss: float) -> None:
+        self.loss = loss
+        self.reached: float | None = None
+        self.epochs = 0
+
+    def on_update(self, graph: srk.Graph, module: srk.Module) -> None:
+        self.start = time.perf_counter()
+
+    def on_epoch(self, module: srk.Module, terms: dict[str, float]) -> bool:
+        self.epochs += 1
+        if self.reached is None and terms["loss"] <= self.loss:
+            self.reached = time.perf_counter() - self.start
+        return self.reached is not None
+
+
+def _time_to(loss: float, images: np.ndarray, seed: int) -> tuple[float | None, int]:
+    module = VAE(18, hidden_sizes=(128,), epochs=200, batch_size=500, random_state=seed)
+    module.connect(srk.Observation(images))
+    stop = _StopAt(loss)
+    srk.Graph(module).fit(1, callbacks=[stop], verbose=False)
+    return stop.reached, stop.epochs
+
+
+def _tutorial_or_digits() -> srk.datasets.Dataset:
+    try:
+        return srk.datasets.load_tutorial_digits()
+    except srk.errors.DatasetError:
+        return srk.datasets.load_digits()

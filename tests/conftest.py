@@ -1,0 +1,30 @@
+"""Small data shared by the tests; every call makes it anew, so tests may alter it."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from serkit.datasets import load_digits
+
+
+class Labelled(NamedTuple):
+    x: np.ndarray
+    labels: np.ndarray
+
+
+@pytest.fixture
+def blobs() -> Labelled:
+    """Three well separated Gaussian blobs of different shapes: rows (120, 4), float64, shuffled."""
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.repeat(np.arange(3), 40))
+    centres = np.array([[0.0, 0, 0, 0], [8.0, 0, 4, 0], [0.0, 8, 0, -4]])
+    scales = np.array([[1.0, 0.5, 0.7, 1.0], [0.6, 1.0, 1.0, 0.8], [0.8, 0.8, 0.5, 1.2]])
+    return Labelled(centres[labels] + scales[labels] * rng.standard_normal((120, 4)), labels)
+
+
+@pytest.fixture
+def digits() -> Labelled:
+    """The first 200 of scikit-learn's digits: images (200, 8, 8), float32 in [0, 1]."""
+    images, labels = load_digits()
+    return Labelled(images[:200], labels[:200])

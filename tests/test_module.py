@@ -1,0 +1,285 @@
+"""The exchange of messages in `update`, Observation, and two user-written modules."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax
+
+from serkit import Module, Observation
+from serkit.errors import GraphError, InputError, MessageError, NotReadyError
+from serkit.messages import Categorical, Data, Gaussian, Mixture
+from serkit.modules import GMM, VAE
+
+
+class KMeans(Module):
+    """A user's module: one step of Lloyd's algorithm an update."""
+
+    accepts_forward = (Data, Gaussian)
+    accepts_backward = (Categorical,)
+    forward_kind = Categorical
+    backward_kind = Mixture
+
+    def __init__(self, n_components, *, name=None, random_state=None):
+        super().__init__(name=name, random_state=random_state)
+        self.n_components = n_components
+
+    @property
+    def size(self):
+        return self.n_components
+
+    def _rows(self, inputs):
+        rows = [m.array if isinstance(m, Data) else m.mean for m in inputs]
+        return np.concatenate([r.reshape(len(r), -1) for r in rows], axis=1).astype(float)
+
+    def _log_prob(self, inputs, prior):
+        distances = ((self._rows(inputs)[:, None] - self.means_) ** 2).sum(axis=2)
+        told = 0 if prior is None else prior.log_prob
+        return log_softmax(-distances / 2 + told, axis=1)
+
+    def check(self, inputs, n_rows):
+        if self.n_components > n_rows:
+            raise InputError(f"{self.label}: {self.n_components} components for {n_rows} rows")
+
+    def learn(self, inputs, prior):
+        x = self._rows(inputs)
+        if not hasattr(self, "means_"):
+            self.means_ = x[self.rng().choice(len(x), self.n_components, replace=False)]
+        assigned = self._log_prob(inputs, prior).argmax(axis=1)
+        known = [x[assigned == k] for k in range(self.n_components)]
+        self.means_ = np.stack(
+            [
+                rows.mean(axis=0) if len(rows) else m
+                for rows, m in zip(known, self.means_, strict=True)
+            ]
+        )
+        return {"loss": float(((x - self.means_[assigned]) ** 2).sum(axis=1).mean())}
+
+    def forward(self, inputs):
+        return Categorical(self._log_prob(inputs, None))
+
+    def backward(self, inputs, prior):
+        k, d = self.means_.shape
+        covariances = np.broadcast_to(np.eye(d), (k, d, d))
+        mixture = Mixture(self._log_prob(inputs, prior), self.means_, covariances)
+        return mixture.split([self._rows([message]).shape[1] for message in inputs])
+
+
+class Teller(Module):
+    """A leaf that learns nothing and tells its parents the message it was made with."""
+
+    accepts_forward = (Data, Gaussian, Categorical)
+
+    def __init__(self, message, *, name=None):
+        super().__init__(name=name)
+        self.message = message
+
+    @property
+    def backward_kind(self):
+        return type(self.message)
+
+    @property
+    def backward_size(self):
+        return self.message.shape[0] if isinstance(self.message, Categorical) else None
+
+    def learn(self, inputs, prior):
+        return {}
+
+    def forward(self, inputs):
+        return None
+
+    def backward(self, inputs, prior):
+        return [self.message] * len(inputs)
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*lost all their rows")
+NET = {"epochs": 1, "hidden_sizes": (4,), "random_state": 0}
+
+
+def uniform_rows(n=20, d=4, seed=0):
+    return np.random.default_rng(seed).uniform(size=(n, d))
+
+
+def chain(n=20, seed=0):
+    """Observation, VAE and GMM, connected and updated once each."""
+    vae = VAE(2, **NET).connect(Observation(uniform_rows(n, seed=seed)))
+    gmm = GMM(2, random_state=0).connect(vae)
+    vae.update()
+    gmm.update()
+    return vae, gmm
+
+
+# -- exchange ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", [VAE(2), GMM(2, name="top"), KMeans(2)])
+def test_update_before_connect_says_so(module):
+    with pytest.raises(NotReadyError, match=f"{module.label} is not connected: call connect"):
+        module.update()
+
+
+def test_update_before_the_parent_says_which_first():
+    gmm = GMM(2).connect(VAE(2, name="low").connect(Observation(uniform_rows())))
+    with pytest.raises(NotReadyError, match="GMM got no message from VAE 'low': update that one"):
+        gmm.update()
+
+
+def test_update_refuses_a_kind_it_does_not_take():
+    vae = chain()[0]
+    second = VAE(2, name="second").connect(vae)
+    with pytest.raises(GraphError, match="VAE sends Gaussian messages to VAE 'second', which take"):
+        second.update()
+
+
+def test_children_of_one_gmm_multiply():
+    observation = Observation(uniform_rows())
+    gmm = GMM(3, random_state=0).connect(observation)
+    gmm.update()
+    own = gmm.forward_message.log_prob
+    rng = np.random.default_rng(1)
+    said = [np.log(rng.dirichlet(np.ones(3), size=20)) for _ in range(2)]
+    tellers = [Teller(Categorical(log_prob)).connect(gmm).update() for log_prob in said]
+    assert gmm.children == tuple(tellers)
+    weight = np.exp(said[0]) * np.exp(said[1])
+    expected = weight / weight.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(np.exp(gmm.received_backward().log_prob), expected)
+    gmm.freeze().update()
+    np.testing.assert_array_equal(gmm.forward_message.log_prob, own)
+    joint = np.exp(own) * weight
+    expected = joint / joint.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(np.exp(gmm.backward_messages[0].log_prob), expected, atol=1e-12)
+
+
+def test_children_of_one_vae_multiply():
+    vae, gmm = chain()
+    second = GMM(3, random_state=1).connect(vae)
+    second.update()
+    told = vae.received_backward()
+    (one,), (other,) = gmm.backward_messages, second.backward_messages
+    assert told.shape == (6,)
+    for i, j in np.ndindex(2, 3):
+        pair = 3 * i + j
+        both = [np.linalg.inv(m.covariances[k]) for m, k in ((one, i), (other, j))]
+        covariance = np.linalg.inv(both[0] + both[1])
+        mean = covariance @ (both[0] @ one.means[i] + both[1] @ other.means[j])
+        np.testing.assert_allclose(told.covariances[pair], covariance)
+        np.testing.assert_allclose(told.means[pair], mean)
+        np.testing.assert_allclose(
+            told.log_prob[:, pair], one.log_prob[:, i] + other.log_prob[:, j]
+        )
+    assert np.isfinite(vae.update().history_[-1]["loss"])
+
+
+def test_gaussian_children_multiply_precision_weighted():
+    vae = VAE(2, **NET).connect(Observation(uniform_rows()))
+    vae.update()
+    mean, var = np.full((2, 20, 2), [[[1.0]], [[4.0]]]), np.full((2, 20, 2), [[[1.0]], [[0.5]]])
+    tellers = [Teller(Gaussian(m, v)).connect(vae).update() for m, v in zip(mean, var, strict=True)]
+    told = vae.received_backward()
+    assert len(tellers) == 2
+    np.testing.assert_allclose(told.var, 1 / (1 / 1.0 + 1 / 0.5))
+    np.testing.assert_allclose(told.mean, (1 / 1.0 + 4 / 0.5) / (1 / 1.0 + 1 / 0.5))
+
+
+def test_children_that_contradict_each_other_are_an_error():
+    gmm = GMM(2, random_state=0).connect(Observation(uniform_rows()))
+    gmm.update()
+    sure = np.full((20, 2), [0.0, -np.inf])
+    tellers = [Teller(Categorical(p)).connect(gmm).update() for p in (sure, sure[:, ::-1])]
+    assert len(tellers) == 2
+    with pytest.raises(MessageError, match="contradict each other in row 0"):
+        gmm.update()
+
+
+def test_gmm_on_two_vaes_sends_each_its_own_dimensions():
+    vaes = [VAE(d, **NET).connect(Observation(uniform_rows(seed=d))) for d in (2, 3)]
+    gmm = GMM(2, random_state=0).connect(*vaes)
+    for module in (*vaes, gmm, *vaes):
+        module.update()
+    low, high = gmm.backward_messages
+    np.testing.assert_array_equal(np.hstack([low.means, high.means]), gmm.means_)
+    np.testing.assert_array_equal(low.covariances, gmm.covariances_[:, :2, :2])
+    np.testing.assert_array_equal(high.covariances, gmm.covariances_[:, 2:, 2:])
+    np.testing.assert_array_equal(low.log_prob, high.log_prob)
+
+
+def test_vae_on_two_observations_reconstructs_each_in_its_shape():
+    images, flat = uniform_rows(d=9).reshape(20, 3, 3), uniform_rows(d=2, seed=1)
+    vae = VAE(2, **NET).connect(Observation(images), Observation(flat))
+    vae.update()
+    assert [m.array.shape for m in vae.backward_messages] == [(20, 3, 3), (20, 2)]
+    whole = vae.reconstruct(np.hstack([images.reshape(20, 9), flat]))
+    joined = np.hstack([m.array.reshape(20, -1) for m in vae.backward_messages])
+    np.testing.assert_array_equal(joined, whole)
+
+
+def test_wrong_number_of_messages_down_is_an_error():
+    teller = Teller(Data(uniform_rows()), name="t")
+    teller.backward = lambda inputs, prior: []
+    teller.connect(Observation(uniform_rows()))
+    with pytest.raises(GraphError, match=r"Teller 't'\.backward returned 0 messages for 1 p"):
+        teller.update()
+
+
+def test_update_that_fails_keeps_the_messages_sent_before(monkeypatch):
+    gmm = chain()[1]
+    sent = gmm.forward_message, gmm.backward_messages
+
+    def fails(inputs, prior):
+        raise ArithmeticError("on purpose")
+
+    monkeypatch.setattr(gmm, "learn", fails)
+    with pytest.raises(ArithmeticError, match="on purpose"):
+        gmm.update()
+    assert (gmm.forward_message, gmm.backward_messages) == sent
+    assert len(gmm.history_) == 1
+
+
+def test_generator_depends_on_seed_and_update_only():
+    def draws(module):
+        return module.rng().random(4).tolist()
+
+    module = KMeans(2, random_state=5)
+    first = draws(module)
+    assert draws(module) == first == draws(KMeans(2, random_state=5))
+    assert draws(KMeans(2, random_state=6)) != first
+    module.connect(Observation(uniform_rows())).update()
+    assert draws(module) != first
+
+
+# -- Observation -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "dtype"),
+    [
+        (np.ones((3, 2)), np.float64),
+        (np.ones((3, 2), dtype=np.float32), np.float32),
+        (np.ones((3, 2), dtype=np.uint8), np.float32),
+        (np.ones((3, 2), dtype=bool), np.float32),
+        ([[1, 2], [3, 4]], np.float32),
+        (torch.ones(3, 2, requires_grad=True), np.float32),
+    ],
+    ids=["float64", "float32", "uint8", "bool", "list", "tensor"],
+)
+def test_observation_takes_real_numbers(data, dtype):
+    observation = Observation(data)
+    assert observation.data.dtype == dtype
+    np.testing.assert_array_equal(observation.data, np.array(torch.as_tensor(data).tolist()))
+
+
+def test_observation_sends_read_only_rows_and_leaves_the_users_writable():
+    rows = uniform_rows()
+    observation = Observation(rows)
+    assert rows.flags.writeable
+    with pytest.raises(ValueError, match="read-only"):
+        observation.forward_message.array[0] = 1
+    assert observation.update() is observation
+
+
+def test_fingerprint_tells_rows_apart():
+    rows = uniform_rows()
+    other = rows.copy()
+    other[7, 1] += 1e-9
+    prints = [Observation(r).fingerprint() for r in (rows, rows.copy(), other, rows.astype("f4"))]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 3

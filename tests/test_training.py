@@ -1,0 +1,317 @@
+"""Rounds: schedule, callbacks, stop rules, diagnostics of the exchange, progress."""
+
+import numpy as np
+import pytest
+from scipy.stats import entropy
+from test_module import NET, KMeans, uniform_rows
+
+from serkit import Graph, Module, Observation
+from serkit.errors import GraphError, InputError
+from serkit.messages import Categorical, Data, Mixture
+from serkit.modules import GMM, VAE
+from serkit.training import Callback, StopOnTolerance, exchange_diagnostics
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*lost all their rows")
+
+
+class Scripted(Module):
+    """Reports given numbers, one an update, then the last for ever; learns nothing."""
+
+    def __init__(self, values, *, report="loss", name=None):
+        super().__init__(name=name)
+        self.values = values
+        self.report = report
+
+    def learn(self, inputs, prior):
+        return {self.report: self.values[min(len(self.history_), len(self.values) - 1)]}
+
+    def forward(self, inputs):
+        return inputs[0]
+
+    def backward(self, inputs, prior):
+        return [None for _ in inputs]
+
+    forward_kind = Data
+
+
+def scripted(values, **options):
+    return Graph(Scripted(values, **options).connect(Observation(uniform_rows())))
+
+
+def pipeline(**options):
+    vae = VAE(2, **{**NET, **options}).connect(Observation(uniform_rows()))
+    return Graph(GMM(2, random_state=0).connect(vae))
+
+
+def ran(graph):
+    return [[update["module"] for update in record["updates"]] for record in graph.history]
+
+
+# -- schedule ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (lambda g: None, [["vae", "gmm"]] * 2),
+        (lambda g: ["gmm"], None),
+        (lambda g: ["vae", "gmm", "gmm"], [["vae", "gmm", "gmm"]] * 2),
+        (lambda g: [g["vae"], "vae", g["gmm"]], [["vae", "vae", "gmm"]] * 2),
+        (
+            lambda g: lambda round_: ["vae"] * (2 - round_) + ["gmm"],
+            [["vae", "vae", "gmm"], ["vae", "gmm"]],
+        ),
+    ],
+    ids=["default", "child first", "repeated", "modules and names", "callable"],
+)
+def test_schedule_says_who_is_updated_when(schedule, expected):
+    graph = pipeline()
+    if expected is None:
+        graph["vae"].update()
+        expected = [["gmm"]] * 2
+    graph.fit(2, schedule=schedule(graph), verbose=False)
+    assert ran(graph) == expected
+
+
+def test_callable_schedule_goes_on_counting_rounds():
+    graph, seen = scripted([1.0]), []
+
+    def schedule(round_):
+        seen.append(round_)
+        return ["scripted"]
+
+    graph.fit(2, schedule=schedule, verbose=False).fit(1, schedule=schedule, verbose=False)
+    assert sorted(set(seen)) == [0, 1, 2]
+
+
+def test_schedule_may_name_observations():
+    graph = pipeline()
+    graph.fit(1, schedule=graph.modules, verbose=False)
+    assert len(graph["gmm"].history_) == 1
+
+
+@pytest.mark.parametrize(
+    ("schedule", "text"),
+    [
+        (["vae", "gnm"], "no module is called 'gnm'; there are observation, vae, gmm"),
+        ([GMM(2, name="stranger")], "the schedule names GMM 'stranger', which is not in this gr"),
+        ([7], "the schedule names 7, which is not in this graph"),
+        (lambda round_: ["vea"], "no module is called 'vea'"),
+    ],
+    ids=["name", "module", "number", "callable"],
+)
+def test_schedule_errors_come_before_training(schedule, text):
+    graph = pipeline()
+    with pytest.raises(GraphError, match=text):
+        graph.fit(1, schedule=schedule, verbose=False)
+    assert graph["vae"].history_ == []
+
+
+# -- callbacks ---------------------------------------------------------------------------------
+
+
+class Recorder(Callback):
+    def __init__(self):
+        self.calls = []
+
+    def on_start(self, graph, rounds):
+        self.calls.append(("start", rounds))
+
+    def on_update(self, graph, module):
+        self.calls.append(("update", graph.name_of(module)))
+
+    def on_epoch(self, module, terms):
+        self.calls.append(("epoch", sorted(terms)))
+
+    def on_round(self, graph, record):
+        assert graph.history[-1] is record
+        self.calls.append(("round", record["round"]))
+
+    def on_end(self, graph):
+        self.calls.append(("end",))
+
+
+def test_callbacks_are_called_in_order():
+    recorder = Recorder()
+    pipeline(epochs=[2, 1]).fit(2, callbacks=[recorder], verbose=False)
+    epoch = ("epoch", ["kl", "loss", "reconstruction"])
+    first = [("update", "vae"), epoch, epoch, ("update", "gmm"), ("round", 1)]
+    second = [("update", "vae"), epoch, ("update", "gmm"), ("round", 2)]
+    assert recorder.calls == [("start", 2), *first, *second, ("end",)]
+
+
+def test_callbacks_do_not_outlive_fit():
+    recorder = Recorder()
+    graph = pipeline().fit(1, callbacks=[recorder], verbose=False)
+    n_calls = len(recorder.calls)
+    graph["vae"].update()
+    assert len(recorder.calls) == n_calls
+
+
+def test_function_is_called_after_each_round_and_stops():
+    graph = scripted([3.0, 2.0, 1.0])
+    graph.fit(9, callbacks=[lambda g, r: r["updates"][0]["loss"] < 2.5], verbose=False)
+    assert len(graph.history) == 2
+
+
+def test_every_callback_hears_of_the_round_that_stops():
+    heard = []
+    callbacks = [lambda g, r: True, lambda g, r: heard.append(r["round"])]
+    graph = scripted([1.0]).fit(3, callbacks=callbacks, verbose=False)
+    assert heard == [1] == [record["round"] for record in graph.history]
+
+
+def test_on_epoch_ends_the_update_not_the_training():
+    class Impatient(Callback):
+        def on_epoch(self, module, terms):
+            return len(module.loss_curve_) % 2 == 0
+
+    graph = pipeline(epochs=5).fit(2, callbacks=[Impatient()], verbose=False)
+    assert [entry["epochs"] for entry in graph["vae"].history_] == [2, 2]
+    assert ran(graph) == [["vae", "gmm"]] * 2
+
+
+@pytest.mark.parametrize("hook", ["on_start", "on_update", "on_epoch", "on_round"])
+@pytest.mark.parametrize("verbose", [False, True])
+def test_error_in_a_callback_comes_through(hook, verbose):
+    recorder = Recorder()
+
+    def fails(*args):
+        raise ZeroDivisionError("mine")
+
+    setattr(recorder, hook, fails)
+    graph = pipeline()
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        graph.fit(1, callbacks=[recorder], verbose=verbose)
+    assert recorder.calls[-1] == ("end",)
+    assert all(module.on_epoch is None for module in graph.modules)
+    assert len(graph.fit(1, verbose=False)["gmm"].history_) >= 1
+
+
+def test_callbacks_must_be_callable():
+    graph = pipeline()
+    with pytest.raises(InputError, match="must be serkit Callbacks or functions, got 3"):
+        graph.fit(1, callbacks=[3], verbose=False)
+
+
+# -- stop rule ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "rounds"),
+    [
+        ([5.0, 4.0, 3.999, 3.998], {}, 3),
+        ([5.0, 4.0, 3.999, 3.0, 2.999, 2.998], {"patience": 2}, 6),
+        ([5.0, 4.0, 3.5, 3.4], {"tol": 0.6}, 3),
+        ([1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0], {}, 7),
+    ],
+    ids=["stands still", "patience", "tol", "up and down"],
+)
+def test_stop_on_tolerance(values, options, rounds):
+    graph = scripted(values)
+    graph.fit(7, callbacks=[StopOnTolerance("loss", **options)], verbose=False)
+    assert len(graph.history) == rounds
+
+
+@pytest.mark.parametrize("monitor", ["objective", "changed", "loss", "log_likelihood"])
+def test_stop_on_tolerance_watches_whatever_is_reported(monitor):
+    graph = pipeline()
+    graph.fit(3, callbacks=[StopOnTolerance(monitor, tol=1e9)], verbose=False)
+    assert 2 <= len(graph.history) <= 3
+
+
+def test_stop_on_tolerance_names_what_is_there():
+    with pytest.raises(InputError, match="nothing reports 'acuracy'; there is .*frozen, loss, mod"):
+        scripted([1.0]).fit(3, callbacks=[StopOnTolerance("acuracy")], verbose=False)
+
+
+# -- diagnostics -------------------------------------------------------------------------------
+
+
+def mixture(n=30, k=4, seed=0):
+    rng = np.random.default_rng(seed)
+    probability = rng.dirichlet(np.full(k, 0.5), size=n)
+    means = rng.standard_normal((k, 2))
+    return Mixture(np.log(probability), means, np.broadcast_to(np.eye(2), (k, 2, 2)))
+
+
+def relabelled(message, order):
+    return Mixture(message.log_prob[:, order], message.means[order], message.covariances[order])
+
+
+def test_diagnostics_of_a_first_message():
+    message = mixture()
+    found = exchange_diagnostics(None, message)
+    assert found.keys() == {"occupancy", "entropy"}
+    probability = np.exp(message.log_prob)
+    assert found["entropy"] == pytest.approx(entropy(probability, axis=1).mean())
+    assert sum(found["occupancy"]) == pytest.approx(1)
+    counts = [(probability.argmax(axis=1) == k).mean() for k in range(4)]
+    assert found["occupancy"] == pytest.approx(counts)
+
+
+def test_entropy_of_sure_rows_is_zero():
+    sure = Categorical([[0.0, -np.inf], [-np.inf, 0.0]])
+    assert exchange_diagnostics(None, sure)["entropy"] == 0.0
+    assert exchange_diagnostics(None, Categorical.uniform(3, 5))["entropy"] == pytest.approx(
+        np.log(5)
+    )
+
+
+def test_relabelling_alone_changes_nothing():
+    before = mixture()
+    found = exchange_diagnostics(before, relabelled(before, [2, 0, 3, 1]))
+    assert found["changed"] == 0
+    assert found["mean_shift"] == pytest.approx(0, abs=1e-12)
+
+
+def test_rows_that_change_cluster_are_counted():
+    before = mixture()
+    log_prob = before.log_prob.copy()
+    log_prob[:3] = np.roll(log_prob[:3], 1, axis=1)
+    after = Mixture(log_prob, before.means + [3.0, 4.0], before.covariances)
+    found = exchange_diagnostics(before, relabelled(after, [3, 1, 0, 2]))
+    assert found["changed"] == pytest.approx(3 / 30)
+    assert found["mean_shift"] == pytest.approx(5.0)
+
+
+def test_other_rows_are_not_compared():
+    assert "changed" not in exchange_diagnostics(mixture(20), mixture(30))
+
+
+def test_modules_without_clusters_have_no_diagnostics():
+    graph = pipeline().fit(1, verbose=False)
+    vae, gmm = graph.history[0]["updates"]
+    assert not {"occupancy", "entropy", "changed"} & vae.keys()
+    assert {"occupancy", "entropy"} <= gmm.keys()
+
+
+def test_history_counts_changes_between_rounds():
+    leaf = KMeans(3, random_state=0).connect(Observation(uniform_rows(60)))
+    assigned = []
+    Graph(leaf).fit(
+        3,
+        callbacks=[lambda g, r: assigned.append(leaf.forward_message.log_prob.argmax(1))],
+        verbose=False,
+    )
+    graph = Graph(KMeans(3, random_state=0).connect(Observation(uniform_rows(60))))
+    graph.fit(3, verbose=False)
+    for i in (1, 2):
+        moved = (assigned[i - 1] != assigned[i]).mean()
+        assert graph.history[i]["updates"][0]["changed"] == pytest.approx(moved)
+
+
+# -- progress ----------------------------------------------------------------------------------
+
+
+def test_quiet_fit_prints_nothing(capfd):
+    pipeline().fit(2, verbose=False)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_progress_shows_rounds_modules_and_epochs(capfd):
+    pipeline(epochs=3).fit(2)
+    out, err = capfd.readouterr()
+    assert out == ""
+    for text in ("rounds: 100%", "2/2", "gmm", "vae", "epoch", "loss="):
+        assert text in err
