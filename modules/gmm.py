@@ -51,9 +51,11 @@ class GMM(Module):
     max_iter, tol : int, float
         EM stops when the bound, in nats a row, gains less than `tol`.
     use_variance : bool
-        Whether the variances that a VAE sends with its latents count: the mixture is then fitted
-        to the encoder's distributions N(m_n, diag(s_n^2)), so that latents the encoder leaves
-        undecided do not look like clusters. False takes the means for the data (as Serket does).
+        Whether the variances that a VAE sends with its latents count. If so, the mixture is
+        fitted to the encoder's distributions N(m_n, diag(s_n^2)) and not to their means, so that
+        each update raises the joint objective, and latents the encoder leaves undecided do not
+        look like clusters. Better where the latents hold much of the data; where they hold little
+        (a KL term of a few nats), no clusters may be left to find.
     means_init : array-like of shape (K, D), optional
         The only start of the first update, instead of k-means++.
     responsibilities_init : array-like of shape (N, K), optional
@@ -103,7 +105,7 @@ class GMM(Module):
         n_init: int = 5,
         max_iter: int = 200,
         tol: float = 1e-4,
-        use_variance: bool = True,
+        use_variance: bool = False,
         means_init: ArrayLike | None = None,
         responsibilities_init: ArrayLike | None = None,
         mean_prior: ArrayLike | None = None,
@@ -198,7 +200,7 @@ class GMM(Module):
         The responsibilities r are those of the last update. Before the first one, the neutral
         E_q(z)[log N(z; 0, I)].
         """
-        rows = self._rows(inputs)
+        rows = _stack(inputs)
         if not hasattr(self, "responsibilities_"):
             second_moment = rows.x**2 + (0 if rows.variances is None else rows.variances)
             return float(-0.5 * (second_moment + np.log(2 * np.pi)).sum(axis=1).mean())
@@ -262,16 +264,8 @@ class GMM(Module):
         self._keep(best if previous is None else align(best, previous), problem)
 
     def _rows(self, inputs: list[Message]) -> Rows:
-        """The parents' rows side by side; variances of those that sent none are 0."""
-        means = [_flat(message) for message in inputs]
-        variances = [getattr(message, "var", None) for message in inputs]
-        x = np.concatenate(means, axis=1)
-        if not self.use_variance or all(v is None for v in variances):
-            return Rows(x)
-        known = [
-            np.zeros_like(m) if v is None else v for m, v in zip(means, variances, strict=True)
-        ]
-        return Rows(x, np.concatenate(known, axis=1, dtype=np.float64))
+        rows = _stack(inputs)
+        return rows if self.use_variance else Rows(rows.x)
 
     def _solve(self, problem: Problem, start: Parameters, rng: np.random.Generator) -> Solution:
         if self.inference == "gibbs":
@@ -473,6 +467,17 @@ def _flat(message: Message) -> np.ndarray:
     """Data or latent means as float64 rows (N, D)."""
     rows = message.array if isinstance(message, Data) else message.mean
     return rows.reshape(len(rows), -1).astype(np.float64, copy=False)
+
+
+def _stack(inputs: list[Message]) -> Rows:
+    """The parents' rows side by side; variances of those that sent none are 0."""
+    means = [_flat(message) for message in inputs]
+    variances = [getattr(message, "var", None) for message in inputs]
+    x = np.concatenate(means, axis=1)
+    if all(v is None for v in variances):
+        return Rows(x)
+    known = [np.zeros_like(m) if v is None else v for m, v in zip(means, variances, strict=True)]
+    return Rows(x, np.concatenate(known, axis=1, dtype=np.float64))
 
 
 def _row_log_prior(prior: Message | None) -> np.ndarray | None:

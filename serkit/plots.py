@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 from sklearn.decomposition import PCA
 
@@ -29,7 +30,7 @@ def latents(
     ----------
     z : array-like, shape (N, D)
     labels, clusters : array-like, shape (N,), optional
-        A panel coloured by each that is given.
+        A panel coloured by each that is given; matched labels and clusters share a colour.
     title : str
 
     Returns
@@ -38,31 +39,35 @@ def latents(
     """
     z = np.asarray(z)
     panels = [("true label", labels), ("cluster", clusters)]
-    panels = [(what, colours) for what, colours in panels if colours is not None] or [("", None)]
+    panels = [(what, groups) for what, groups in panels if groups is not None] or [("", None)]
+    matched = {} if len(panels) < 2 else metrics.matching(labels, clusters)
     plane = PCA(2).fit_transform(z) if z.shape[1] > 2 else z
     figure = Figure(figsize=(5.5 * len(panels), 5), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axis, (what, colours) in zip(axes, panels, strict=True):
-        _scatter(axis, plane, colours)
+    for axis, (what, groups) in zip(axes, panels, strict=True):
+        _scatter(axis, plane, groups, _colours(labels, matched if what == "cluster" else {}))
         axis.set(xlabel="first component", ylabel="second component")
         axis.set_title(f"by {what}" if what else "")
     figure.suptitle(title)
     return figure
 
 
-def _scatter(axis: Axes, plane: np.ndarray, colours: ArrayLike | None) -> None:
-    if colours is None:
+def _colours(labels: ArrayLike | None, matched: dict) -> dict:
+    """A colour a label, and that of its label for each matched cluster."""
+    colours = {} if labels is None else {v: f"C{i % 10}" for i, v in enumerate(np.unique(labels))}
+    return {c: colours[label] for c, label in matched.items()} if matched else colours
+
+
+def _scatter(axis: Axes, plane: np.ndarray, groups: ArrayLike | None, colours: dict) -> None:
+    if groups is None:
         axis.scatter(*plane.T[:2], s=4)
         return
-    colours = np.asarray(colours)
-    for i, value in enumerate(np.unique(colours)):
-        points = plane[colours == value]
-        axis.scatter(points[:, 0], points[:, 1], s=4, color=_colour(i), label=str(value))
+    groups = np.asarray(groups)
+    for i, value in enumerate(np.unique(groups)):
+        points = plane[groups == value]
+        colour = colours.get(value, f"C{i % 10}")
+        axis.scatter(points[:, 0], points[:, 1], s=4, color=colour, label=str(value))
     axis.legend(markerscale=3, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
-
-
-def _colour(i: int) -> str:
-    return f"C{i % 10}"
 
 
 def image_grid(
@@ -155,30 +160,51 @@ def rounds(history: Sequence[dict[str, Any]]) -> Figure:
     """
     if not history:
         raise InputError("there are no rounds to draw: fit the graph first")
-    groups = {
-        "scores": ("accuracy", "nmi", "ari"),
-        "joint objective (nats a row)": ("objective",),
-        "share of rows that changed cluster": ("changed",),
-    }
     figure = Figure(figsize=(13, 3.8), layout="constrained")
-    for axis, (what, keys) in zip(figure.subplots(1, 3), groups.items(), strict=True):
-        for (module, key), points in _series(history, keys).items():
-            axis.plot(*zip(*points, strict=True), marker="o", label=f"{module}: {key}")
-        axis.set(xlabel="round", ylabel=what)
-        if axis.lines:
-            axis.legend(fontsize="small")
+    scores, objective, changed = figure.subplots(1, 3)
+    _series(scores, history, ("accuracy", "nmi", "ari"))
+    scores.set(xlabel="round", ylabel="score")
+    _series(changed, history, ("changed",))
+    changed.set(xlabel="round", ylabel="share of rows that changed cluster")
+    _objective(objective, history)
+    objective.set(xlabel="round", ylabel="joint objective after each update (nats a row)")
     return figure
 
 
-def _series(history: Sequence[dict], keys: Sequence[str]) -> dict[tuple[str, str], list]:
-    found: dict[tuple[str, str], list] = {}
+def _series(axis: Axes, history: Sequence[dict], keys: Sequence[str]) -> None:
+    """A line for each module and number, over the rounds in which it was reported."""
+    found: dict[str, list] = {}
     for record in history:
         for update in record["updates"]:
             for key in keys:
                 if key in update:
-                    point = (record["round"], update[key])
-                    found.setdefault((update["module"], key), []).append(point)
-    return found
+                    line = found.setdefault(f"{update['module']}: {key}", [])
+                    line.append((record["round"], update[key]))
+    for label, points in found.items():
+        axis.plot(*zip(*points, strict=True), marker="o", label=label)
+    _finish(axis)
+
+
+def _objective(axis: Axes, history: Sequence[dict]) -> None:
+    """One line through all updates, marked by module: who raises it, who lowers it."""
+    points = [
+        (record["round"] + i / len(record["updates"]), update["objective"], update["module"])
+        for record in history
+        for i, update in enumerate(record["updates"])
+        if "objective" in update
+    ]
+    axis.plot([p[0] for p in points], [p[1] for p in points], color="0.6", linewidth=1)
+    for module in dict.fromkeys(p[2] for p in points):
+        own = [p for p in points if p[2] == module]
+        axis.plot([p[0] for p in own], [p[1] for p in own], "o", label=f"after {module}")
+    _finish(axis)
+
+
+def _finish(axis: Axes) -> None:
+    """Whole rounds on the x axis, and a legend if there is something to name."""
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if axis.lines:
+        axis.legend(fontsize="small")
 
 
 def log_likelihood(curve: ArrayLike) -> Figure:

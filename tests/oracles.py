@@ -194,3 +194,14 @@ def sklearn_mixture(x, centres, covariance_type, max_iter, reg_covar=1e-6):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # with tolerance 0 it never counts as converged
         return reference.fit(x)
+
+
+def image_moments(images):
+    """Centres (N, 2) as (x, y) and covariances (N, 2, 2) of images as densities, in pixels."""
+    images = np.asarray(images, dtype=np.float64)
+    n, height, width = images.shape
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).reshape(-1, 2)
+    density = images.reshape(n, -1) / images.sum(axis=(1, 2))[:, None]
+    centres = density @ grid
+    offsets = grid - centres[:, None]
+    return centres, np.einsum("np,npi,npj->nij", density, offsets, offsets)

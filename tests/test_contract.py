@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from serkit.modules import AE, GMM, VAE, RandomAffine
 from sklearn.base import clone
 from test_module import KMeans, Teller
 from test_persistence import assert_same
@@ -15,6 +14,7 @@ from test_persistence import assert_same
 from serkit import Graph, Module, Observation
 from serkit.errors import InputError, NotReadyError
 from serkit.messages import Categorical, Data, Gaussian
+from serkit.modules import AE, GMM, VAE, RandomAffine
 
 
 class Case(NamedTuple):

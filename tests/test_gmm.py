@@ -9,7 +9,7 @@ import pytest
 from scipy.special import log_softmax
 
 from serkit import Observation
-from serkit.errors import InputError, NotReadyError, TrainingError
+from serkit.errors import InputError, NotReadyError, SerkitError, TrainingError
 from serkit.messages import Categorical, Data, Gaussian
 from serkit.modules import GMM
 from serkit.modules._gaussians import COVARIANCE_TYPES
@@ -284,6 +284,15 @@ def test_parents_are_set_side_by_side_with_their_variances(x, use_variance):
         np.testing.assert_allclose(message.covariances, marginals)
 
 
+def test_a_mixture_fitted_beforehand_may_be_frozen(blobs):
+    """As an encoder may: the frozen pipeline is one case of the graph."""
+    gmm = GMM(K, random_state=0).fit(blobs.x)
+    means = gmm.means_.copy()
+    message = gmm.connect(Observation(blobs.x)).freeze().update().forward_message
+    np.testing.assert_array_equal(gmm.means_, means)
+    np.testing.assert_allclose(np.exp(message.log_prob), gmm.predict_proba(blobs.x))
+
+
 # -- use ---------------------------------------------------------------------------------------
 
 
@@ -331,6 +340,10 @@ def test_dead_components_stay_finite_and_are_reported(blobs, inference, covarian
     for name in ("weights_", "means_", "covariances_", "responsibilities_", "lower_bound_"):
         assert np.isfinite(getattr(gmm, name)).all()
     assert np.isfinite(gmm.score_samples(blobs.x)).all()
+    np.testing.assert_allclose(gmm.means_[3], blobs.x.mean(axis=0), atol=0.1)  # or the prior's
+    if inference == "ml" and covariance_type != "tied":
+        matrix = oracles.as_matrices(gmm.covariances_, covariance_type, K + 1, 4)[3]
+        assert np.trace(matrix) == pytest.approx(blobs.x.var(axis=0).sum(), rel=0.3)
 
 
 @all_types
@@ -339,6 +352,16 @@ def test_constant_and_duplicated_features_are_taken(x, covariance_type, inferenc
     x = np.column_stack([x, x[:, 0], np.full(len(x), 3.0)])
     gmm = GMM(K, inference=inference, covariance_type=covariance_type, random_state=0, max_iter=20)
     assert np.isfinite(gmm.fit(x).score_samples(x)).all()
+
+
+@all_inference
+def test_values_beyond_floating_point_are_an_error_and_nothing_is_lost(x, inference):
+    gmm = GMM(K, inference=inference, random_state=0, max_iter=5).fit(x)
+    means = gmm.means_.copy()
+    huge = x * 1e200
+    with np.errstate(all="ignore"), pytest.raises(SerkitError, match="GMM: "):
+        gmm.fit(huge)
+    np.testing.assert_array_equal(gmm.means_, means)
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "tied", "diag"])
@@ -366,6 +389,9 @@ def test_singular_covariances_are_an_error_and_nothing_is_lost(x, covariance_typ
         ({"inference": "vb"}, "unknown inference='vb'; expected one of 'map', 'ml', 'gibbs'"),
         ({"labels": [0, 1]}, "labels has 2 entries for 120 rows"),
         ({"labels": np.zeros((120, 1))}, r"labels .*\(120, 1\)"),
+        ({"labels": [np.nan] * 120}, "labels "),
+        ({"labels": [None] * 120}, "labels "),
+        ({"labels": 3}, "labels .*3"),
         ({"sample_weight": np.ones(3)}, "sample_weight has 3 entries for 120 rows"),
         ({"sample_weight": -np.ones(120)}, "sample_weight must be 120 finite numbers >= 0"),
         ({"sample_weight": np.full(120, np.nan)}, "sample_weight must be 120 finite numbers >= 0"),
@@ -380,6 +406,9 @@ def test_singular_covariances_are_an_error_and_nothing_is_lost(x, covariance_typ
         ({"mean_prior": [0.0]}, r"for D=4 dimensions expected mean_prior \(4,\).*got \(1,\)"),
         ({"covariance_prior": np.eye(3)}, r"covariance_prior a number or \(4, 4\).*\(3, 3\)"),
         ({"covariance_prior": -1.0}, "covariance_prior must be positive definite"),
+        ({"covariance_prior": np.nan}, "covariance_prior "),
+        ({"mean_prior": [np.nan] * 4}, "mean_prior "),
+        ({"degrees_of_freedom_prior": np.nan}, "degrees_of_freedom_prior "),
         ({"weight_concentration_prior": 0.5}, "weight_concentration_prior must be a number >= 1"),
         ({"degrees_of_freedom_prior": 3}, "degrees_of_freedom_prior > 3"),
     ],

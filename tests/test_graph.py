@@ -9,7 +9,7 @@ from test_persistence import assert_same
 from torch import distributions as dist
 
 from serkit import Graph, Observation
-from serkit.errors import GraphError, InputError
+from serkit.errors import GraphError, InputError, TrainingError
 from serkit.messages import Categorical
 from serkit.modules import AE, GMM, VAE
 
@@ -119,6 +119,16 @@ def test_modules_fitted_on_arrays_can_be_frozen_into_a_graph(blobs, encoder):
     graph = Graph(gmm).fit(1, verbose=False)
     np.testing.assert_array_equal(gmm.means_, means)
     np.testing.assert_array_equal(graph.predict(blobs.x).latents, fitted.encode(blobs.x))
+
+
+def test_history_is_kept_when_training_fails(blobs):
+    vae, gmm = pipeline(blobs, alpha=lambda update, epoch: np.nan if update == 2 else 1.0)
+    graph = Graph(gmm)
+    with pytest.raises(TrainingError, match="VAE: loss became nan in epoch 1 of update 3"):
+        graph.fit(5, verbose=False)
+    assert [record["round"] for record in graph.history] == [1, 2]
+    assert (len(vae.history_), len(gmm.history_)) == (2, 2)
+    assert graph.predict(blobs.x).classes.shape == (120,)
 
 
 # -- objective ---------------------------------------------------------------------------------

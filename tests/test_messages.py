@@ -229,6 +229,7 @@ def test_mixture_product_multiplies_every_pair_of_components():
             np.testing.assert_allclose(
                 combined.log_prob[:, pair], a.log_prob[:, i] + b.log_prob[:, j]
             )
+            assert combined.log_weights[pair] == a.log_weights[i] + b.log_weights[j]
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,6 @@ def ran(graph):
     ("schedule", "expected"),
     [
         (lambda g: None, [["vae", "gmm"]] * 2),
-        (lambda g: ["gmm"], None),
         (lambda g: ["vae", "gmm", "gmm"], [["vae", "gmm", "gmm"]] * 2),
         (lambda g: [g["vae"], "vae", g["gmm"]], [["vae", "vae", "gmm"]] * 2),
         (
@@ -62,13 +61,10 @@ def ran(graph):
             [["vae", "vae", "gmm"], ["vae", "gmm"]],
         ),
     ],
-    ids=["default", "child first", "repeated", "modules and names", "callable"],
+    ids=["default", "repeated", "modules and names", "callable"],
 )
 def test_schedule_says_who_is_updated_when(schedule, expected):
     graph = pipeline()
-    if expected is None:
-        graph["vae"].update()
-        expected = [["gmm"]] * 2
     graph.fit(2, schedule=schedule(graph), verbose=False)
     assert ran(graph) == expected
 
@@ -100,10 +96,12 @@ def test_schedule_may_name_observations():
     ],
     ids=["name", "module", "number", "callable"],
 )
-def test_schedule_errors_come_before_training(schedule, text):
+def test_schedule_and_callback_errors_come_before_training(schedule, text):
     graph = pipeline()
     with pytest.raises(GraphError, match=text):
         graph.fit(1, schedule=schedule, verbose=False)
+    with pytest.raises(InputError, match="must be serkit Callbacks or functions, got 3"):
+        graph.fit(1, callbacks=[3], verbose=False)
     assert graph["vae"].history_ == []
 
 
@@ -188,12 +186,6 @@ def test_error_in_a_callback_comes_through(hook, verbose):
     assert len(graph.fit(1, verbose=False)["gmm"].history_) >= 1
 
 
-def test_callbacks_must_be_callable():
-    graph = pipeline()
-    with pytest.raises(InputError, match="must be serkit Callbacks or functions, got 3"):
-        graph.fit(1, callbacks=[3], verbose=False)
-
-
 # -- stop rule ---------------------------------------------------------------------------------
 
 
@@ -221,7 +213,7 @@ def test_stop_on_tolerance_watches_whatever_is_reported(monitor):
 
 
 def test_stop_on_tolerance_names_what_is_there():
-    with pytest.raises(InputError, match="nothing reports 'acuracy'; there is .*frozen, loss, mod"):
+    with pytest.raises(InputError, match=r"nothing reports 'acuracy'; there is .*loss, mod"):
         scripted([1.0]).fit(3, callbacks=[StopOnTolerance("acuracy")], verbose=False)
 
 
@@ -250,12 +242,12 @@ def test_diagnostics_of_a_first_message():
     assert found["occupancy"] == pytest.approx(counts)
 
 
-def test_entropy_of_sure_rows_is_zero():
+@pytest.mark.filterwarnings("error")
+def test_entropy_of_sure_and_of_undecided_rows():
     sure = Categorical([[0.0, -np.inf], [-np.inf, 0.0]])
     assert exchange_diagnostics(None, sure)["entropy"] == 0.0
-    assert exchange_diagnostics(None, Categorical.uniform(3, 5))["entropy"] == pytest.approx(
-        np.log(5)
-    )
+    undecided = exchange_diagnostics(None, Categorical.uniform(3, 5))
+    assert undecided["entropy"] == pytest.approx(np.log(5))
 
 
 def test_relabelling_alone_changes_nothing():
@@ -269,7 +261,7 @@ def test_rows_that_change_cluster_are_counted():
     before = mixture()
     log_prob = before.log_prob.copy()
     log_prob[:3] = np.roll(log_prob[:3], 1, axis=1)
-    after = Mixture(log_prob, before.means + [3.0, 4.0], before.covariances)
+    after = Mixture(log_prob, before.means + np.array([3.0, 4.0]), before.covariances)
     found = exchange_diagnostics(before, relabelled(after, [3, 1, 0, 2]))
     assert found["changed"] == pytest.approx(3 / 30)
     assert found["mean_shift"] == pytest.approx(5.0)
@@ -279,23 +271,14 @@ def test_other_rows_are_not_compared():
     assert "changed" not in exchange_diagnostics(mixture(20), mixture(30))
 
 
-def test_modules_without_clusters_have_no_diagnostics():
-    graph = pipeline().fit(1, verbose=False)
-    vae, gmm = graph.history[0]["updates"]
-    assert not {"occupancy", "entropy", "changed"} & vae.keys()
-    assert {"occupancy", "entropy"} <= gmm.keys()
-
-
 def test_history_counts_changes_between_rounds():
     leaf = KMeans(3, random_state=0).connect(Observation(uniform_rows(60)))
     assigned = []
-    Graph(leaf).fit(
-        3,
-        callbacks=[lambda g, r: assigned.append(leaf.forward_message.log_prob.argmax(1))],
-        verbose=False,
-    )
-    graph = Graph(KMeans(3, random_state=0).connect(Observation(uniform_rows(60))))
-    graph.fit(3, verbose=False)
+
+    def keep(graph, record):
+        assigned.append(leaf.forward_message.log_prob.argmax(axis=1))
+
+    graph = Graph(leaf).fit(3, callbacks=[keep], verbose=False)
     for i in (1, 2):
         moved = (assigned[i - 1] != assigned[i]).mean()
         assert graph.history[i]["updates"][0]["changed"] == pytest.approx(moved)
@@ -313,5 +296,5 @@ def test_progress_shows_rounds_modules_and_epochs(capfd):
     pipeline(epochs=3).fit(2)
     out, err = capfd.readouterr()
     assert out == ""
-    for text in ("rounds: 100%", "2/2", "gmm", "vae", "epoch", "loss="):
+    for text in ("rounds: 100%", "2/2", "gmm", "vae"):
         assert text in err

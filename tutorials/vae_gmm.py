@@ -22,13 +22,20 @@ from serkit.modules import GMM, VAE, RandomAffine
 PRESETS = {
     "default": {
         "rounds": 5,
-        "vae": {"latent_dim": 10, "epochs": (100, 40), "batch_size": 128, "lr": 2e-3},
-        "gmm": {"n_init": 20},
+        "vae": {
+            "latent_dim": 10,
+            "likelihood": "gaussian",
+            "noise_variance": 0.05,
+            "epochs": (100, 40),
+            "batch_size": 128,
+            "lr": 2e-3,
+        },
+        "gmm": {"n_init": 20, "weight_concentration_prior": 1e4},
     },
     "serket": {  # the original tutorial's nets and training, with EM for its Gibbs sampler
         "rounds": 5,
         "vae": {"latent_dim": 18, "hidden_sizes": (128,), "epochs": 200, "batch_size": 500},
-        "gmm": {"n_init": 20},
+        "gmm": {"n_init": 20, "use_variance": True},
     },
     "best": {
         "rounds": 8,
@@ -39,7 +46,12 @@ PRESETS = {
             "batch_size": 250,
             "augment": RandomAffine(),
         },
-        "gmm": {"n_init": 20, "covariance_prior": 20.0},
+        "gmm": {
+            "n_init": 20,
+            "use_variance": True,
+            "covariance_prior": 20.0,
+            "weight_concentration_prior": 1e4,  # digits are about equally frequent
+        },
     },
 }
 LOADERS = {
@@ -101,14 +113,14 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     parser.add_argument("--seeds", type=int, default=1, help="number of runs, seeds 0, 1, ...")
     parser.add_argument("--rounds", type=int, help="rounds of VAE and GMM updates")
     parser.add_argument("--out", type=Path, help="folder for results and pictures")
-    parser.add_argument("--quick", action="store_true", help="2 rounds of 2 epochs, for CI")
+    parser.add_argument("--quick", action="store_true", help="2 rounds of 10 epochs, for CI")
     chosen = parser.parse_args(arguments)
 
     images, labels = LOADERS[chosen.data]()
     preset = PRESETS[chosen.preset]
     rounds = chosen.rounds or preset["rounds"]
     if chosen.quick:
-        preset = {**preset, "vae": {**preset["vae"], "epochs": 2}}
+        preset = {**preset, "vae": {**preset["vae"], "epochs": 10}}
         rounds = 2
     results = []
     for seed in range(chosen.seeds):

@@ -1,0 +1,299 @@
+"""Bad input: errors a person can act on, with the module's name and the value, and nothing lost."""
+
+import copy
+import re
+
+import numpy as np
+import pytest
+import torch
+from test_module import uniform_rows
+from test_persistence import assert_same
+from torch import nn
+
+from serkit import Graph, Observation
+from serkit.errors import InputError, TrainingError
+from serkit.modules import AE, GMM, VAE
+
+NET = {"epochs": 2, "hidden_sizes": (8,), "batch_size": 10, "random_state": 0, "name": "low"}
+
+
+def connected(module, rows=None):
+    return module.connect(Observation(uniform_rows() if rows is None else rows, name="rows"))
+
+
+def learnt_by(module):
+    """Its state but for the seed, which a first update may take before it fails."""
+    return {k: v for k, v in copy.deepcopy(module.get_state()).items() if k != "seed_"}
+
+
+# -- rows --------------------------------------------------------------------------------------
+
+
+def with_bad_rows(value, *bad):
+    rows = uniform_rows()
+    rows[list(bad), 1] = value
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (with_bad_rows(np.nan, 3, 17), r"NaN or infinity in 2 of 20 rows \(rows 3, 17\)"),
+        (with_bad_rows(-np.inf, 0), r"NaN or infinity in 1 of 20 rows \(rows 0\)"),
+        (with_bad_rows(np.inf, *range(7)), r"in 7 of 20 rows \(rows 0, 1, 2, 3, 4, \.\.\.\)"),
+        (torch.full((3, 2), torch.nan), "NaN or infinity in 3 of 3 rows"),
+        (np.zeros((0, 4)), r"expected at least one row and one column.*\(0, 4\)"),
+        (np.zeros((4, 0)), r"expected at least one row and one column.*\(4, 0\)"),
+        ([], "expected at least one row"),
+        (np.zeros(4), r"shape \(N, \.\.\.\), got \(4,\)"),
+        (3.0, r"shape \(N, \.\.\.\), got \(\)"),
+        (np.zeros((1, 4)), r"expected at least two rows, got \(1, 4\)"),
+        ([[1, 2], [3]], "expected rows of equal length"),
+        (np.array([["a"], ["b"]]), "expected real numbers, got dtype <U1; convert them first"),
+        (np.array([[1], [None]]), "expected real numbers, got dtype object"),
+        (np.ones((3, 2), dtype=complex), "expected real numbers, got dtype complex128"),
+        (np.zeros((3, 2), dtype="datetime64[s]"), "expected real numbers, got dtype datetime64"),
+        ("images.npy", "expected real numbers, got dtype <U10"),
+        (None, "expected real numbers, got dtype object"),
+    ],
+    ids=lambda value: str(value)[:20] if isinstance(value, str) else "",
+)
+def test_rows_that_cannot_be_data(data, text):
+    with pytest.raises(InputError, match=f"^Observation 'rows': .*{text}"):
+        Observation(data, name="rows")
+
+
+@pytest.mark.parametrize("kind", [AE, VAE])
+@pytest.mark.parametrize(("low", "high"), [(0, 255), (-1, 1), (-0.01, 0.5)])
+def test_values_outside_the_likelihoods_range(kind, low, high):
+    rows = np.linspace(low, high, 80).reshape(20, 4)
+    module = connected(kind(2, **NET), rows)
+    leaf = GMM(2, random_state=0).connect(module)
+    text = (
+        rf"'low': likelihood='bernoulli' needs values in \[0, 1\], got \[{low:g}, {high:g}\]; div"
+    )
+    with pytest.raises(InputError, match=text):
+        Graph(leaf).fit(1, verbose=False)
+    with pytest.raises(InputError, match=text):
+        module.fit(rows)
+    assert module.history_ == []
+
+
+@pytest.mark.parametrize("inference", ["map", "ml", "gibbs"])
+def test_more_components_than_rows_or_distinct_rows(inference):
+    rows = np.repeat(uniform_rows(3), 50, axis=0)
+    gmm = connected(GMM(4, inference=inference, name="top", random_state=0), rows)
+    with pytest.raises(InputError, match="GMM 'top': n_components=4, but only 3 of the 150 rows"):
+        gmm.update()
+    with pytest.raises(InputError, match="GMM 'top': n_components=151 is more than the 150 rows"):
+        gmm.set_params(n_components=151).update()
+    gmm.set_params(n_components=3).update()
+    assert np.isfinite(gmm.means_).all()
+
+
+AWKWARD = {
+    "constant": np.where(np.arange(4) > 0, 0.25, uniform_rows()),
+    "duplicated": np.repeat(uniform_rows(5), 4, axis=0),
+    "tiny": uniform_rows() * 1e-12,
+    "alike columns": np.repeat(uniform_rows(d=1), 4, axis=1),
+}
+MODULES = {
+    "ae": AE(2, **NET),
+    "vae": VAE(2, **NET),
+    "vae-learnt": VAE(2, **NET, likelihood="gaussian", noise_variance="learnt"),
+    **{f"map-{kind}": GMM(2, covariance_type=kind) for kind in ("full", "tied", "diag")},
+    **{
+        f"ml-{kind}": GMM(2, covariance_type=kind, inference="ml") for kind in ("full", "spherical")
+    },
+    "gibbs": GMM(2, inference="gibbs", max_iter=10),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*lost all their rows")
+@pytest.mark.parametrize("rows", AWKWARD)
+@pytest.mark.parametrize("module", MODULES)
+def test_awkward_rows_give_finite_messages(rows, module):
+    module = copy.deepcopy(MODULES[module]).set_params(random_state=0)
+    connected(module, AWKWARD[rows]).update()
+    for message in (module.forward_message, *module.backward_messages):
+        assert not any(np.isnan(v).any() for v in vars(message).values() if v is not None)
+    assert np.isfinite(module.objective(module.received_forward(), None))
+
+
+# -- options -----------------------------------------------------------------------------------
+
+NET_OPTIONS = {
+    "latent_dim": [0, -1, 2.5, "2", True],
+    "batch_size": [0, 2.5, None],
+    "patience": [0, "ten"],
+    "net": ["cnn", None],
+    "likelihood": ["poisson"],
+    "kl_target": ["middle", 1],
+    "precision": ["half", 16],
+    "lr": [0, -1e-3, np.nan, np.inf, "fast"],
+    "weight_decay": [-1, "some"],
+    "alpha": [-0.5, "one", np.nan],
+    "noise_variance": [0, -1.0, "learned"],
+    "max_grad_norm": [0, "big"],
+    "scheduler": ["step", 3],
+    "augment": ["flip", 3],
+    "validation_fraction": [1.0, 1.5, -0.1, 0.001],
+    "epochs": [0, -3, 1.5, "ten", [], [5, 0]],
+    "device": ["tpu", "cuda:99", "mps", 7.5],
+    "hidden_sizes": [16, (0,), ("wide",), (8, -1)],
+    "random_state": ["seven", -1, 1.5],
+}
+GMM_OPTIONS = {
+    "n_components": [0, -1, 2.5, "3", True],
+    "n_init": [0, 1.5],
+    "max_iter": [0, "many"],
+    "covariance_type": ["round", None],
+    "inference": ["em", 1],
+    "tol": [-1e-3, np.nan, "small"],
+    "reg_covar": [-1, np.inf],
+    "mean_precision_prior": [0, -1, "weak"],
+    "degrees_of_freedom_prior": [0, "few", np.nan],
+    "covariance_prior": [0, -0.1, "wide", np.nan, [0.1, 0.2], np.diag([1.0, -1, 1, 1])],
+    "mean_prior": [np.zeros(3), np.full(4, np.nan), "centre"],
+    "means_init": [np.zeros((2, 4)), np.full((3, 4), np.nan), "first", np.zeros(3)],
+    "responsibilities_init": [np.tile(p, (20, 1)) for p in ([0.5] * 2, [0.5] * 3, [2, -1, 0])],
+    "sample_weight": [np.ones(19), -np.ones(20), [np.nan] * 20, np.zeros(20), ["a"] * 20, 2],
+    "labels": [np.zeros(19), np.zeros((20, 1)), 3, []],
+    "random_state": ["seven", -1, 1.5],
+}
+
+
+def each(options):
+    return [
+        pytest.param(name, value, id=f"{name}-{value if np.ndim(value) == 0 else i}")
+        for name, values in options.items()
+        for i, value in enumerate(values)
+    ]
+
+
+def assert_refused(module, name, value):
+    """The error has the module's name, the argument's and a scalar's value; nothing is learnt."""
+    before = learnt_by(module)
+    module.set_params(**{name: value})
+    with pytest.raises(InputError) as error:
+        module.update()
+    text = str(error.value)
+    assert text.startswith(module.label)
+    assert name in text
+    if np.ndim(value) == 0:
+        assert re.search(rf"{re.escape(str(value))}\b", text)
+    assert_same(before, learnt_by(module))
+
+
+@pytest.mark.parametrize("kind", [AE, VAE])
+@pytest.mark.parametrize(("name", "value"), each(NET_OPTIONS))
+def test_options_of_autoencoders(kind, name, value):
+    assert_refused(connected(kind(2, **NET)), name, value)
+
+
+@pytest.mark.parametrize(("name", "value"), each(GMM_OPTIONS))
+def test_options_of_a_gmm(name, value):
+    assert_refused(connected(GMM(3, name="top")), name, value)
+
+
+@pytest.mark.parametrize("value", [8, (), (0,), ("many",)])
+def test_filters_of_conv_nets(value):
+    assert_refused(connected(VAE(2, net="conv", **NET), uniform_rows(d=16)), "filters", value)
+
+
+# -- nets and augmentation ---------------------------------------------------------------------
+
+
+def pair(encoder, decoder):
+    return {"encoder": nn.Linear(*encoder), "decoder": nn.Linear(*decoder)}
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"encoder": nn.Linear(4, 4)}, "give both encoder and decoder, or neither"),
+        ({"decoder": nn.Linear(2, 4)}, "give both encoder and decoder, or neither"),
+        (
+            pair((4, 3), (2, 4)),
+            r"encoder must return \(N, 4\) for latent_dim=2, got \(2, 3\) for tw",
+        ),
+        (
+            pair((4, 4), (2, 5)),
+            r"decoder must return 4 values a row, as in \(4,\), got \(2, 5\) for",
+        ),
+        (pair((5, 4), (2, 4)), r"encoder.*\(4,\)"),
+        (pair((4, 4), (3, 4)), "decoder.*latent_dim=2"),
+        ({"encoder": "net", "decoder": "net"}, "encoder must be a torch.nn.Module, got 'net'"),
+        ({"net": "conv"}, r"net='conv' needs images .* got rows of shape \(5,\)"),
+        ({"augment": lambda x: x[:, :2]}, r"augment must return .* \(10, 4\), got \(10, 2\)"),
+        ({"augment": lambda x: x.numpy()}, r"augment must return .* \(10, 4\), got ndarray"),
+    ],
+)
+def test_nets_and_augmentation_that_do_not_fit(options, text):
+    rows = uniform_rows(d=5 if "net" in options else 4)
+    vae = connected(VAE(2, **NET, **options), rows)
+    with pytest.raises(InputError, match=rf"^VAE 'low': .*{text}"):
+        vae.update()
+    assert vae.history_ == []
+
+
+# -- training that goes wrong ------------------------------------------------------------------
+
+
+def weights(vae):
+    return {name: value.clone() for name, value in vae.nets_.state_dict().items()}
+
+
+def assert_usable(vae):
+    assert all(value.isfinite().all() for value in vae.nets_.state_dict().values())
+    assert np.isfinite(vae.reconstruct(uniform_rows())).all()
+    vae.set_params(lr=1e-3, alpha=1.0).update()
+    assert np.isfinite(vae.history_[-1]["loss"])
+
+
+def test_loss_that_becomes_nan_stops_and_keeps_the_weights_of_the_epoch_before():
+    """Those of a run that ends one epoch earlier."""
+
+    def weight(update, epoch):
+        return np.nan if (update, epoch) == (1, 2) else 1.0
+
+    shorter = connected(VAE(2, **{**NET, "epochs": [5, 2]}))
+    broken = connected(VAE(2, **{**NET, "epochs": 5, "alpha": weight})).update()
+    sent = broken.forward_message
+    with pytest.raises(TrainingError, match=r"VAE 'low': loss became nan in epoch 3 of update 2"):
+        broken.update()
+    shorter.update().update()
+    assert_same(weights(shorter), weights(broken))
+    assert broken.forward_message is sent
+    assert len(broken.history_) == 1
+    assert_usable(broken)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 20])
+@pytest.mark.parametrize("batch_size", [7, 20], ids=["batches", "one batch"])
+@pytest.mark.parametrize("warm_start", [True, False], ids=["warm", "afresh"])
+def test_steps_that_are_too_large_lose_nothing(epochs, batch_size, warm_start):
+    options = {**NET, "epochs": epochs, "batch_size": batch_size, "warm_start": warm_start}
+    vae = connected(VAE(2, **options)).update()
+    good, sent = weights(vae), vae.forward_message
+    vae.set_params(lr=1e30)
+    with pytest.raises(TrainingError, match=r"VAE 'low': .*update 2.* lr=1e\+30"):
+        vae.update()
+    assert_same(good, weights(vae))
+    assert vae.forward_message is sent
+    assert len(vae.history_) == 1
+    assert_usable(vae)
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag"])
+def test_singular_covariance_is_told_and_the_last_mixture_kept(kind):
+    gmm = connected(GMM(2, covariance_type=kind, inference="ml", name="top", random_state=0))
+    gmm.update()
+    flat = np.full((20, 4), 0.5)
+    flat[:, 0] = np.repeat([0.2, 0.8], 10)
+    gmm.connect(Observation(flat, name="flat"))
+    gmm.set_params(reg_covar=0.0)
+    before = learnt_by(gmm)
+    with pytest.raises(TrainingError, match=r"GMM 'top': a covariance .* raise reg_covar=0\.0"):
+        gmm.update()
+    assert_same(before, learnt_by(gmm))
