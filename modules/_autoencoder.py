@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,13 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from ..errors import InputError, NotReadyError, TrainingError
+from ..errors import InputError, MessageError, NotReadyError, TrainingError
 from ..messages import Data, Gaussian, Message, Mixture, as_rows
 from ..module import Module
 from . import _minibatch as minibatch
-from ._nets import Bernoulli, GaussianNoise, conv_pair, image_shape_of, mlp_pair
-from ._options import check_count, check_number, check_option
+from ._autoencoder_options import check_options
+from ._nets import Bernoulli, GaussianNoise, conv_pair, copy_pair, image_shape_of, mlp_pair
+from ._rows import flat, join, split_columns
 
 Pull = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 _CHUNK = 4096
@@ -115,67 +115,50 @@ class Autoencoder(Module):
 
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
         """Raise InputError for options that cannot work, or data outside the likelihood's range."""
-        check_count(self, "latent_dim", "batch_size", "patience")
-        check_option(self, "net", ("mlp", "conv"))
-        check_option(self, "likelihood", ("bernoulli", "gaussian"))
-        check_option(self, "kl_target", self.kl_targets)
-        check_option(self, "precision", ("auto", "bfloat16", "float32"))
-        check_number(self, "lr", above=0)
-        check_number(self, "weight_decay", "validation_fraction", at_least=0)
-        if self.alpha is not None and not callable(self.alpha):
-            check_number(self, "alpha", at_least=0)
-        if self.noise_variance != "learnt":
-            check_number(self, "noise_variance", above=0)
-        if self.max_grad_norm is not None:
-            check_number(self, "max_grad_norm", above=0)
-        if not callable(self.scheduler):
-            check_option(self, "scheduler", (None, "cosine", "onecycle"))
-        if self.augment is not None and not callable(self.augment):
-            raise InputError(f"{self.label}: augment must be callable, got {self.augment!r}")
-        if (self.encoder is None) != (self.decoder is None):
-            raise InputError(f"{self.label}: give both encoder and decoder, or neither")
-        if self.validation_fraction and int(self.validation_fraction * n_rows) not in range(
-            1, n_rows
-        ):
-            raise InputError(
-                f"{self.label}: validation_fraction={self.validation_fraction} of {n_rows} rows "
-                "leaves no rows on one side; it must lie between 0 and 1"
-            )
-        self._n_epochs(0)
-        minibatch.resolve_device(self.device, self.label)
-        for message in inputs:
-            if message is not None:
-                self._check_range(message.array)
+        check_options(self, n_rows)
+        known = [message for message in inputs if message is not None]
+        for message in known:
+            self._check_range(message.array)
+        if self.net == "conv" and self.encoder is None and len(known) == len(inputs):
+            self._image_shape(join(known).shape[1:])
 
     def learn(self, inputs: list[Message], prior: Message | None) -> dict[str, Any]:
         """Train encoder and decoder; the children's message is what the latents are pulled to."""
-        array, row_shape = join(inputs)
-        self._check_prior(prior, array)
-        torch_device = minibatch.resolve_device(self.device, self.label)
-        seed = int(self.rng().integers(2**62))
-        with minibatch.private_random_state(seed, torch_device):
-            if not hasattr(self, "nets_") or not self.warm_start:
-                self._build(row_shape)
-            self._check_row_shape(row_shape)
-            self.nets_.to(torch_device)
-            rows = torch.tensor(array, dtype=torch.float32, device=torch_device)
-            return self._train(rows, self._pull(self._target(prior, len(array)), torch_device))
+        array = join(inputs)
+        self._check_prior(prior)
+        device = minibatch.resolve_device(self.device, self.label)
+        earlier = {
+            k: v for k, v in vars(self).items() if k in ("nets_", "optimizer_", "row_shape_")
+        }
+        with minibatch.private_random_state(int(self.rng().integers(2**62)), device):
+            if not earlier or not self.warm_start:
+                self._build(array.shape[1:])
+            self._check_row_shape(array.shape[1:])
+            self.nets_.to(device)
+            rows = torch.tensor(array, dtype=torch.float32, device=device)
+            try:
+                return self._train(rows, self._pull(self._target(prior, len(array)), device))
+            except TrainingError:
+                if not self.warm_start:
+                    vars(self).update(earlier)
+                raise
 
     def forward(self, inputs: list[Message]) -> Gaussian:
         """q(z | x): means and, from a VAE, variances, both (N, D)."""
-        mean, log_var = self._encode(join(inputs)[0])
+        mean, log_var = self._encode(join(inputs))
         return Gaussian(mean, None if log_var is None else np.exp(log_var))
 
     def backward(self, inputs: list[Message], prior: Message | None) -> list[Data]:
         """The reconstruction of every parent's rows."""
-        whole = self.reconstruct(join(inputs)[0])
+        whole = self.reconstruct(join(inputs))
         parts = split_columns(whole, [math.prod(message.shape) for message in inputs])
         return [Data(part.reshape(m.array.shape)) for part, m in zip(parts, inputs, strict=True)]
 
     @property
     def n_epochs(self) -> int:
         """Epochs of the coming update, unless it stops early."""
-        return self._n_epochs(len(self.history_))
+        several = self.epochs if isinstance(self.epochs, Sequence) else [self.epochs]
+        return int(several[min(len(self.history_), len(several) - 1)])
 
     def generate(
         self, n_samples: int, component: int | None, random_state: int | None
@@ -194,9 +177,7 @@ class Autoencoder(Module):
 
     def artefacts(self) -> dict[str, np.ndarray]:
         """The original's z_learn.txt, x_hat_learn.txt and loss.txt (a row an epoch)."""
-        reconstructed = np.concatenate(
-            [m.array.reshape(m.n_rows, -1) for m in self.backward_messages], axis=1
-        )
+        reconstructed = np.concatenate([flat(m) for m in self.backward_messages], axis=1)
         return {
             "z_learn.txt": self.forward_message.mean,
             "x_hat_learn.txt": reconstructed,
@@ -242,58 +223,44 @@ class Autoencoder(Module):
 
     def _build(self, row_shape: tuple[int, ...]) -> None:
         """New nets for rows of `row_shape`; a user's own are copied, so theirs stay as they are."""
-        n_features, n_codes = math.prod(row_shape), self.codes_per_latent * self.latent_dim
+        n_codes, latent_dim = self.codes_per_latent * self.latent_dim, self.latent_dim
         if self.encoder is not None:
-            encoder, decoder = deepcopy(self.encoder), deepcopy(self.decoder)
+            given = (self.encoder, self.decoder)
+            encoder, decoder = copy_pair(*given, row_shape, n_codes, latent_dim, self.label)
         elif self.net == "conv":
-            image_shape = image_shape_of(row_shape)
-            if image_shape is None:
-                raise InputError(
-                    f"{self.label}: net='conv' needs images (N, H, W), (N, C, H, W) or flat and "
-                    f"square, got rows of shape {row_shape}"
-                )
+            shape = self._image_shape(row_shape)
             encoder, decoder = conv_pair(
-                image_shape, self.filters, self.hidden_sizes, n_codes, self.latent_dim
+                shape, self.filters, self.hidden_sizes, n_codes, latent_dim
             )
         else:
-            encoder, decoder = mlp_pair(n_features, self.hidden_sizes, n_codes, self.latent_dim)
+            n_features = math.prod(row_shape)
+            encoder, decoder = mlp_pair(n_features, self.hidden_sizes, n_codes, latent_dim)
         if self.likelihood == "bernoulli":
             likelihood: nn.Module = Bernoulli()
         else:
             learnt = self.noise_variance == "learnt"
             likelihood = GaussianNoise(1.0 if learnt else self.noise_variance, learnt)
-        nets = nn.ModuleDict({"encoder": encoder, "decoder": decoder, "likelihood": likelihood})
-        self._check_nets(nets, row_shape, n_codes)
-        self.nets_, self.row_shape_ = nets, row_shape
+        parts = {"encoder": encoder, "decoder": decoder, "likelihood": likelihood}
+        self.nets_, self.row_shape_ = nn.ModuleDict(parts), row_shape
         self.optimizer_ = self._make_optimizer()
-        self.loss_curve_: list[dict[str, float]] = []
+        self.loss_curve_ = getattr(self, "loss_curve_", [])
+
+    def _image_shape(self, row_shape: tuple[int, ...]) -> tuple[int, int, int]:
+        found = image_shape_of(row_shape)
+        if found is None:
+            raise InputError(
+                f"{self.label}: net='conv' needs images (N, H, W), (N, C, H, W) or flat and "
+                f"square, got rows of shape {row_shape}"
+            )
+        return found
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
-        learnt = [p for p in self.nets_.parameters() if p.requires_grad]
-        return torch.optim.AdamW(learnt, lr=self.lr, weight_decay=self.weight_decay, fused=True)
-
-    def _check_nets(self, nets: nn.ModuleDict, row_shape: tuple[int, ...], n_codes: int) -> None:
-        """Try a user's nets on two rows of zeros before any training."""
-        if self.encoder is None:
-            return
-        modes = {net: net.training for net in nets.modules()}
-        nets.eval()
-        with torch.no_grad():
-            device = next(nets.parameters()).device
-            codes = nets["encoder"](torch.zeros(2, *row_shape, device=device))
-            if codes.shape != (2, n_codes):
-                raise InputError(
-                    f"{self.label}: encoder must return (N, {n_codes}) for "
-                    f"latent_dim={self.latent_dim}, got {tuple(codes.shape)} for two rows"
-                )
-            output = nets["decoder"](torch.zeros(2, self.latent_dim, device=device))
-        if output.shape[0] != 2 or output[0].numel() != math.prod(row_shape):
-            raise InputError(
-                f"{self.label}: decoder must return {math.prod(row_shape)} values a row, "
-                f"as in {row_shape}, got {tuple(output.shape)} for two rows"
-            )
-        for net, training in modes.items():
-            net.training = training
+        """AdamW over all that is learnt; a learnt noise variance does not decay."""
+        noise = [p for p in self.nets_["likelihood"].parameters() if p.requires_grad]
+        pair = [*self.nets_["encoder"].parameters(), *self.nets_["decoder"].parameters()]
+        groups = [{"params": [p for p in pair if p.requires_grad]}]
+        groups += [{"params": noise, "weight_decay": 0.0}] if noise else []
+        return torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay, fused=True)
 
     def get_state(self) -> dict[str, Any]:
         """Everything learnt, nets and optimiser as their state dicts."""
@@ -321,8 +288,7 @@ class Autoencoder(Module):
 
     def _train(self, rows: Tensor, pull: Pull) -> dict[str, Any]:
         learnt, held_out = self._split_rows(len(rows), rows.device)
-        round_ = len(self.history_)
-        epochs = self._n_epochs(round_)
+        update, epochs, n_before = len(self.history_), self.n_epochs, len(self.loss_curve_)
         steps = epochs * minibatch.n_batches(len(learnt), self.batch_size)
         scheduler = minibatch.make_scheduler(self.scheduler, self.optimizer_, self.lr, steps)
         bfloat16 = minibatch.uses_bfloat16(self.precision, rows.device)
@@ -333,10 +299,13 @@ class Autoencoder(Module):
             if self.augment is not None and self.nets_.training:
                 x = self._augmented(x)
             with autocast:
-                return self._terms(x, index, self._alpha(round_, epoch), pull)
+                return self._terms(x, index, self._alpha(update, epoch), pull)
 
-        self.nets_.train()
-        good, best, waited = self._weights(), math.inf, 0
+        def on_epoch(terms: dict[str, float]) -> bool:
+            epoch = len(self.loss_curve_) - n_before + 1
+            self.loss_curve_.append({"update": update + 1, "epoch": epoch, **terms})
+            return bool(self.on_epoch and self.on_epoch(self, terms))
+
         loop = minibatch.train_epochs(
             batch_loss,
             learnt,
@@ -346,28 +315,27 @@ class Autoencoder(Module):
             batch_size=self.batch_size,
             max_grad_norm=self.max_grad_norm,
         )
-        for epoch, terms in enumerate(loop):
-            if len(held_out):
-                terms["held_out_loss"] = self._held_out_loss(batch_loss, held_out, epoch)
-            if not all(map(math.isfinite, terms.values())):
-                self._restore(good)
-                raise TrainingError(
-                    f"{self.label}: loss became {terms['loss']} in epoch {epoch + 1} of update "
-                    f"{round_ + 1}; the weights of the epoch before are kept. Lower "
-                    f"lr={self.lr}, or set max_grad_norm"
-                )
-            self.loss_curve_.append({"update": round_ + 1, "epoch": epoch + 1, **terms})
-            watched = terms.get("held_out_loss", -math.inf)
-            waited = 0 if watched < best else waited + 1
-            if watched < best or not len(held_out):
-                good, best, last = self._weights(), watched, terms
-            stop = self.on_epoch is not None and self.on_epoch(self, terms)
-            if stop or (len(held_out) and waited >= self.patience):
-                break
-        if len(held_out):
-            self.nets_.load_state_dict(good)
-        self.nets_.eval()
-        return {**last, "epochs": epoch + 1}
+        try:
+            return minibatch.fit_nets(
+                self.nets_,
+                batch_loss,
+                learnt,
+                held_out,
+                loop,
+                batch_size=self.batch_size,
+                patience=self.patience,
+                on_epoch=on_epoch,
+            )
+        except minibatch.DivergedError as diverged:
+            self.optimizer_ = self._make_optimizer()  # the old one's moments are spoilt
+            name, value = next(t for t in diverged.terms.items() if not math.isfinite(t[1]))
+            raise TrainingError(
+                f"{self.label}: {name} became {value} in epoch {diverged.epoch} of update "
+                f"{update + 1}; the last weights with a finite loss are kept. Lower "
+                f"lr={self.lr}, or set max_grad_norm"
+            ) from None
+        finally:
+            self.nets_.eval()
 
     def _split_rows(self, n_rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Rows to learn from and rows held out, the same in every update."""
@@ -375,16 +343,6 @@ class Autoencoder(Module):
         n_held_out = int(self.validation_fraction * n_rows)
         learnt, held_out = np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
         return torch.tensor(learnt, device=device), torch.tensor(held_out, device=device)
-
-    def _held_out_loss(self, batch_loss: Callable, held_out: Tensor, epoch: int) -> float:
-        self.nets_.eval()
-        with torch.no_grad():
-            total = sum(
-                float(batch_loss(index, epoch)["loss"]) * len(index)
-                for index in held_out.split(_CHUNK)
-            )
-        self.nets_.train()
-        return total / len(held_out)
 
     def _augmented(self, x: Tensor) -> Tensor:
         result = self.augment(x)
@@ -395,28 +353,10 @@ class Autoencoder(Module):
             )
         return result
 
-    def _weights(self) -> dict[str, Tensor]:
-        return {name: value.clone() for name, value in self.nets_.state_dict().items()}
-
-    def _restore(self, weights: dict[str, Tensor]) -> None:
-        """Back to good weights, with a fresh optimiser: the old one's moments are spoilt."""
-        self.nets_.load_state_dict(weights)
-        self.nets_.eval()
-        self.optimizer_ = self._make_optimizer()
-
-    def _alpha(self, round_: int, epoch: int) -> float:
+    def _alpha(self, update: int, epoch: int) -> float:
         if callable(self.alpha):
-            return self.alpha(round_, epoch)
+            return self.alpha(update, epoch)
         return self.default_alpha if self.alpha is None else self.alpha
-
-    def _n_epochs(self, round_: int) -> int:
-        """Epochs of update number `round_`, from 0; the last of a sequence goes on."""
-        several = list(self.epochs) if isinstance(self.epochs, Sequence) else [self.epochs]
-        if not several or not all(isinstance(n, int) and n >= 1 for n in several):
-            raise InputError(
-                f"{self.label}: epochs must be an integer >= 1 or several, got {self.epochs!r}"
-            )
-        return several[min(round_, len(several) - 1)]
 
     def _log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """Log p(x | z) of each row: (B, ...), (B, D) -> (B,)."""
@@ -439,9 +379,8 @@ class Autoencoder(Module):
     def _in_chunks(self, function: Callable, *arrays: np.ndarray) -> list:
         """Apply `function` to float32 chunks of rows on the nets' device; results as arrays."""
         device = next(self.nets_.parameters()).device
-        self.nets_.eval()
         results = []
-        with torch.no_grad():
+        with minibatch.evaluating(self.nets_):
             for start in range(0, len(arrays[0]), _CHUNK):
                 chunk = slice(start, start + _CHUNK)
                 parts = (torch.tensor(a[chunk], dtype=torch.float32, device=device) for a in arrays)
@@ -466,14 +405,16 @@ class Autoencoder(Module):
                 "likelihood='gaussian'"
             )
 
-    def _check_prior(self, prior: Message | None, array: np.ndarray) -> None:
+    def _check_prior(self, prior: Message | None) -> None:
         if prior is None:
             return
+        if isinstance(prior, Gaussian) and prior.var is None:
+            raise MessageError(f"{self.label}: its children sent a Gaussian without a variance")
         dims = (prior.mean if isinstance(prior, Gaussian) else prior.means).shape[1]
-        if (prior.n_rows, dims) != (len(array), self.latent_dim):
+        if dims != self.latent_dim:
             raise InputError(
-                f"{self.label}: its children sent a message for {prior.n_rows} rows of {dims} "
-                f"dimensions; expected {len(array)} rows of {self.latent_dim}"
+                f"{self.label}: its children sent a message of {dims} dimensions for "
+                f"latent_dim={self.latent_dim}"
             )
 
     def _target(self, prior: Message | None, n_rows: int) -> Gaussian | Mixture:
@@ -490,20 +431,6 @@ def gaussian_tensors(target: Gaussian, device: torch.device) -> tuple[Tensor, Te
     both = (target.mean, target.var)
     mean, var = (torch.tensor(values, dtype=torch.float32, device=device) for values in both)
     return mean, var
-
-
-def split_columns(rows: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
-    """Flat rows cut into consecutive groups of columns: undoes setting them side by side."""
-    return np.split(rows.reshape(len(rows), -1), np.cumsum(sizes)[:-1], axis=1)
-
-
-def join(inputs: list[Message]) -> tuple[np.ndarray, tuple[int, ...]]:
-    """One parent's rows as they are; several parents' rows flat and side by side."""
-    if len(inputs) == 1:
-        return inputs[0].array, inputs[0].shape
-    flat = [message.array.reshape(message.n_rows, -1) for message in inputs]
-    array = np.concatenate(flat, axis=1)
-    return array, array.shape[1:]
 
 
 def _to_numpy(value: Tensor | tuple | None) -> Any:

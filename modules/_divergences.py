@@ -53,8 +53,9 @@ class MixtureTarget:
         lower = torch.linalg.cholesky(torch.tensor(message.covariances, dtype=torch.float64))
         log_det = 2 * lower.diagonal(dim1=1, dim2=2).log().sum(dim=1)
         whitening = torch.linalg.inv(lower).transpose(1, 2)
-        values = (message.log_prob, message.means, whitening, log_det, message.log_weights)
-        return cls(*(torch.as_tensor(v).to(device, torch.float32, copy=True) for v in values))
+        factors = (whitening.numpy(), log_det.numpy())
+        values = (message.log_prob, message.means, *factors, message.log_weights)
+        return cls(*(torch.tensor(v, dtype=torch.float32, device=device) for v in values))
 
     def rows(self, index: Tensor) -> MixtureTarget:
         """The same mixture with the responsibilities of some rows only."""
@@ -69,12 +70,13 @@ def kl_to_mixture(mean: Tensor, log_var: Tensor, target: MixtureTarget) -> Tenso
     Jiang et al., 2017, "Variational Deep Embedding", equation 9, with full covariances and the
     responsibilities r of the message held fixed.
     """
-    offsets = mean[:, None] - target.means  # (B, K, D)
-    white = torch.einsum("bkd,kde->bke", offsets, target.whitening)  # (B, K, D)
-    precisions = (target.whitening**2).sum(dim=2)  # (K, D), the diagonals
-    trace = log_var.exp() @ precisions.T  # (B, K)
-    constant = target.log_det - mean.shape[1]  # (K,)
-    kl = 0.5 * ((white**2).sum(dim=2) + trace + constant - log_var.sum(dim=1, keepdim=True))
-    r = target.log_prob.exp()  # (B, K)
-    log_ratio = torch.where(r > 0, target.log_prob - target.log_weights, 0.0)  # (B, K)
-    return (r * (kl + log_ratio)).sum(dim=1)
+    with torch.autocast(mean.device.type, enabled=False):  # else the products are in bfloat16
+        offsets = mean[:, None] - target.means  # (B, K, D)
+        white = torch.einsum("bkd,kde->bke", offsets, target.whitening)  # (B, K, D)
+        precisions = (target.whitening**2).sum(dim=2)  # (K, D), the diagonals
+        trace = log_var.exp() @ precisions.T  # (B, K)
+        constant = target.log_det - mean.shape[1]  # (K,)
+        kl = 0.5 * ((white**2).sum(dim=2) + trace + constant - log_var.sum(dim=1, keepdim=True))
+        r = target.log_prob.exp()  # (B, K)
+        log_ratio = torch.where(r > 0, target.log_prob - target.log_weights, 0.0)  # (B, K)
+        return (r * (kl + log_ratio)).sum(dim=1)

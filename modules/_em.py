@@ -109,16 +109,16 @@ def expectation_maximisation(problem: Problem, parameters: Parameters) -> Soluti
 
     The bound, log-likelihood plus log prior, never falls (Dempster, Laird and Rubin, 1977).
     """
-    likelihoods, bounds, converged = [], [], False
-    for _ in range(problem.max_iter):
+    likelihoods, bounds = [], []
+    for iteration in range(problem.max_iter + 1):
         responsibilities, likelihood = problem.expect(parameters)
         likelihoods.append(likelihood)
         bounds.append(likelihood + problem.log_prior(parameters))
-        converged = len(bounds) > 1 and abs(bounds[-1] - bounds[-2]) < problem.tol
-        if converged:
+        converged = iteration > 0 and abs(bounds[-1] - bounds[-2]) < problem.tol
+        if converged or iteration == problem.max_iter:
             break
         parameters = problem.maximise(responsibilities)
-    return _finish(problem, parameters, likelihoods, bounds, converged)
+    return Solution(parameters, responsibilities, likelihoods, bounds, converged)
 
 
 def gibbs_sampling(problem: Problem, parameters: Parameters, rng: np.random.Generator) -> Solution:
@@ -137,15 +137,11 @@ def gibbs_sampling(problem: Problem, parameters: Parameters, rng: np.random.Gene
         assigned = one_hot[(joint + rng.gumbel(size=joint.shape)).argmax(axis=1)]  # (N, K)
         weighted = assigned * problem.weight[:, None]
         parameters = draw(problem.rows, weighted, problem.covariance_type, problem.prior, rng)
-    return _finish(problem, problem.maximise(assigned), likelihoods, bounds, True)
-
-
-def _finish(problem, parameters, likelihoods, bounds, converged) -> Solution:
+    parameters = problem.maximise(assigned)
     responsibilities, likelihood = problem.expect(parameters)
-    bound = likelihood + problem.log_prior(parameters)
-    return Solution(
-        parameters, responsibilities, [*likelihoods, likelihood], [*bounds, bound], converged
-    )
+    likelihoods.append(likelihood)
+    bounds.append(likelihood + problem.log_prior(parameters))
+    return Solution(parameters, responsibilities, likelihoods, bounds, True)
 
 
 def plus_plus_starts(

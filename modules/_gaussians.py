@@ -84,6 +84,8 @@ def whitening(parameters: Parameters) -> tuple[np.ndarray, np.ndarray]:
     """
     if parameters.covariance_type in _DIAGONAL:
         variances = parameters.variances()
+        if not (variances > 0).all():
+            raise np.linalg.LinAlgError("a variance is not positive")
         return 1 / np.sqrt(variances), np.log(variances).sum(axis=1)
     lower = np.linalg.cholesky(parameters.covariances)
     log_det = 2 * np.log(np.diagonal(lower, axis1=-2, axis2=-1)).sum(axis=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -29,11 +30,14 @@ def resolve_device(device: str, label: str) -> torch.device:
         raise InputError(
             f"{label}: unknown device={device!r}; expected 'auto', 'cpu' or 'cuda'"
         ) from None
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+    try:
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError):  # what torch raises varies
+        seen = f"sees {torch.cuda.device_count()} GPUs" if found.type == "cuda" else "cannot use it"
         raise InputError(
-            f"{label}: device={device!r} asked for, but torch sees {torch.cuda.device_count()} "
-            "GPUs here; use device='cpu' or 'auto'"
-        )
+            f"{label}: device={device!r} asked for, but torch {seen} here; use device='cpu' or "
+            "'auto'"
+        ) from None
     return found
 
 
@@ -124,3 +128,103 @@ def train_epochs(
             for name, value in terms.items():
                 totals[name] = totals.get(name, 0.0) + value.detach() * len(index)
         yield {name: float(total) / len(rows) for name, total in totals.items()}
+
+
+class DivergedError(Exception):
+    """The loss became NaN or infinite; the nets are back at weights that gave a finite one."""
+
+    def __init__(self, epoch: int, terms: dict[str, float]) -> None:
+        super().__init__(epoch, terms)
+        self.epoch, self.terms = epoch, terms
+
+
+@contextmanager
+def evaluating(nets: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards the mode is what it was."""
+    training = nets.training
+    nets.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        nets.train(training)
+
+
+def fit_nets(
+    nets: nn.Module,
+    batch_loss: Callable[[Tensor, int], dict[str, Tensor]],
+    learnt: Tensor,
+    held_out: Tensor,
+    loop: Iterator[dict[str, float]],
+    *,
+    batch_size: int,
+    patience: int,
+    on_epoch: Callable[[dict[str, float]], bool],
+) -> dict[str, float]:
+    """Run a loop of epochs with early stopping and a way back from divergence.
+
+    Parameters
+    ----------
+    learnt, held_out : Tensor
+        Row numbers; with none held out, nothing stops early and the last weights are kept.
+    loop : iterator of dict
+        From `train_epochs`.
+    on_epoch : callable
+        Told the terms of each epoch; a true answer ends the loop.
+
+    Returns
+    -------
+    dict
+        The terms of the epoch whose weights are kept, which is the last or the best on the rows
+        held out; and the number of ``epochs`` run.
+
+    Raises
+    ------
+    DivergedError
+        With the last weights put back that are known to give a finite loss.
+    """
+    best, best_epoch, n_epochs, kept = math.inf, 0, 0, {}
+    safe = latest = _weights(nets)
+
+    def finite() -> bool:
+        return math.isfinite(_mean_loss(nets, batch_loss, learnt[:batch_size], 0, batch_size))
+
+    def diverged(terms: dict[str, float]) -> DivergedError:
+        """Back to the latest weights, or if those already are beyond use, to the ones before."""
+        for weights in (latest, safe):
+            nets.load_state_dict(weights)
+            if finite():
+                break
+        return DivergedError(n_epochs, terms)
+
+    nets.train()
+    for terms in loop:
+        n_epochs += 1
+        if len(held_out):
+            terms["held_out_loss"] = _mean_loss(nets, batch_loss, held_out, n_epochs, batch_size)
+        if not all(map(math.isfinite, terms.values())):
+            raise diverged(terms)
+        if not len(held_out):
+            safe, latest, kept = latest, _weights(nets), terms
+        elif terms["held_out_loss"] < best:
+            best, best_epoch, kept = terms["held_out_loss"], n_epochs, terms
+            safe, latest = latest, _weights(nets)
+        if on_epoch(terms) or (len(held_out) and n_epochs - best_epoch >= patience):
+            break
+    if len(held_out):
+        nets.load_state_dict(latest)
+    elif not finite():
+        raise diverged({"loss": math.nan})
+    return {**kept, "epochs": n_epochs}
+
+
+def _weights(nets: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in nets.state_dict().items()}
+
+
+def _mean_loss(
+    nets: nn.Module, batch_loss: Callable, rows: Tensor, epoch: int, batch_size: int
+) -> float:
+    with evaluating(nets):
+        parts = [batch_loss(part, epoch)["loss"] * len(part) for part in rows.split(batch_size)]
+        return float(sum(parts)) / len(rows)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ..errors import InputError
 
 
 def mlp_pair(
@@ -88,6 +91,49 @@ def image_shape_of(row_shape: tuple[int, ...]) -> tuple[int, int, int] | None:
         return (1, *row_shape)
     side = math.isqrt(row_shape[0])
     return (1, side, side) if len(row_shape) == 1 and side**2 == row_shape[0] else None
+
+
+def copy_pair(
+    encoder: nn.Module,
+    decoder: nn.Module,
+    row_shape: tuple[int, ...],
+    n_codes: int,
+    latent_dim: int,
+    label: str,
+) -> tuple[nn.Module, nn.Module]:
+    """Copies of a user's nets, tried on two rows of zeros before any training.
+
+    Raises
+    ------
+    InputError
+        If one cannot take its input, or returns another shape than needed.
+    """
+    n_features = math.prod(row_shape)
+    codes = _tried("encoder", encoder, row_shape, label)
+    if codes.shape != (2, n_codes):
+        raise InputError(
+            f"{label}: encoder must return (N, {n_codes}) for latent_dim={latent_dim}, got "
+            f"{tuple(codes.shape)} for two rows"
+        )
+    output = _tried("decoder", decoder, (latent_dim,), f"{label}, latent_dim={latent_dim}")
+    if len(output) != 2 or output[0].numel() != n_features:
+        raise InputError(
+            f"{label}: decoder must return {n_features} values a row, as in {row_shape}, got "
+            f"{tuple(output.shape)} for two rows"
+        )
+    return deepcopy(encoder), deepcopy(decoder)
+
+
+def _tried(name: str, net: nn.Module, row_shape: tuple[int, ...], label: str) -> Tensor:
+    trial = deepcopy(net).eval()
+    device = next((p.device for p in trial.parameters()), torch.device("cpu"))
+    try:
+        with torch.no_grad():
+            return trial(torch.zeros(2, *row_shape, device=device))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{label}: {name} cannot take rows of shape {row_shape}: {error}"
+        ) from None
 
 
 class Bernoulli(nn.Module):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 from ..errors import InputError
 
 
@@ -21,8 +23,43 @@ def check_count(module: Any, *names: str) -> None:
     """Raise InputError unless the arguments are integers of at least 1."""
     for name in names:
         value = getattr(module, name)
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        if not is_count(value):
             raise InputError(f"{module.label}: {name} must be an integer >= 1, got {value!r}")
+
+
+def check_counts(module: Any, name: str, *, empty: bool) -> None:
+    """Raise InputError unless the argument is a sequence of integers of at least 1."""
+    value = getattr(module, name)
+    fits = isinstance(value, Sequence) and all(map(is_count, value)) and (empty or len(value) > 0)
+    if not fits:
+        raise InputError(
+            f"{module.label}: {name} must be a sequence of integers >= 1, got {value!r}"
+        )
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value is an integer of at least 1."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
+
+
+def check_random_state(module: Any) -> None:
+    """Raise InputError unless the seed is None or an integer of at least 0."""
+    seed = module.random_state
+    if seed is not None and not (is_count(seed) or (seed == 0 and isinstance(seed, Integral))):
+        raise InputError(f"{module.label}: random_state must be an integer >= 0, got {seed!r}")
+
+
+def as_numbers(module: Any, name: str, wanted: str = "finite numbers") -> np.ndarray:
+    """The argument as a float64 array; raise InputError unless all are finite numbers."""
+    try:
+        array = np.asarray(getattr(module, name), dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.array(np.nan)
+    if not np.isfinite(array).all():
+        raise InputError(
+            f"{module.label}: {name} must be {wanted}, got {getattr(module, name)!r:.60}"
+        )
+    return array
 
 
 def check_number(

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from ..messages import Gaussian, Message
-from ._autoencoder import Autoencoder, Pull, gaussian_tensors, join
+from ._autoencoder import Autoencoder, Pull, gaussian_tensors
+from ._rows import join
 
 
 class AE(Autoencoder):
@@ -59,6 +60,6 @@ class AE(Autoencoder):
 
     def objective(self, inputs: list[Message], prior: Message | None) -> float:
         """Log p(x | z) at the encoder's z, in nats a row; the children add log p(z)."""
-        array, _ = join(inputs)
+        array = join(inputs)
         chunks = self._in_chunks(self._log_likelihood, array, self.encode(array))
         return float(np.concatenate(chunks).mean())

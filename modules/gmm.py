@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -23,8 +24,10 @@ from ._em import (
     plus_plus_starts,
     start_from_means,
 )
-from ._gaussians import COVARIANCE_TYPES, Parameters, Prior, Rows
-from ._options import check_count, check_number, check_option
+from ._gaussians import Parameters, Rows
+from ._mixture_options import check_options, make_problem, row_log_prior
+from ._options import as_numbers
+from ._rows import flat, split_columns
 
 
 class GMM(Module):
@@ -148,22 +151,7 @@ class GMM(Module):
 
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
         """Raise InputError for options, labels or weights that cannot work with `n_rows` rows."""
-        check_count(self, "n_components", "n_init", "max_iter")
-        check_option(self, "covariance_type", COVARIANCE_TYPES)
-        check_option(self, "inference", ("map", "ml", "gibbs"))
-        check_number(self, "tol", "reg_covar", at_least=0)
-        check_number(self, "mean_precision_prior", above=0)
-        check_number(self, "weight_concentration_prior", at_least=1)
-        for name in ("labels", "sample_weight", "responsibilities_init"):
-            values = getattr(self, name)
-            if values is not None and len(values) != n_rows:
-                raise InputError(
-                    f"{self.label}: {name} has {len(values)} entries for {n_rows} rows"
-                )
-        if self.n_components > n_rows:
-            raise InputError(
-                f"{self.label}: n_components={self.n_components} is more than the {n_rows} rows"
-            )
+        check_options(self, n_rows)
 
     def learn(self, inputs: list[Message], prior: Message | None) -> dict[str, Any]:
         """Fit to the parents' rows side by side, with the children's message as prior a row."""
@@ -192,7 +180,7 @@ class GMM(Module):
             parameters.full_covariances(),
             np.log(parameters.weights),
         )
-        return mixture.split([_flat(message).shape[1] for message in inputs])
+        return mixture.split([math.prod(message.shape) for message in inputs])
 
     def objective(self, inputs: list[Message], prior: Message | None) -> float:
         """E_q(z)r(k)[log p(z | k) + log p(k) + log P(k | n) K - log r(k)], in nats a row.
@@ -204,7 +192,7 @@ class GMM(Module):
         if not hasattr(self, "responsibilities_"):
             second_moment = rows.x**2 + (0 if rows.variances is None else rows.variances)
             return float(-0.5 * (second_moment + np.log(2 * np.pi)).sum(axis=1).mean())
-        joint = log_joint(rows, self._parameters(), _row_log_prior(prior))
+        joint = log_joint(rows, self._parameters(), row_log_prior(prior))
         r = self.responsibilities_
         possible = r > 0
         return float((r[possible] * (joint[possible] - np.log(r[possible]))).sum() / len(r))
@@ -214,8 +202,7 @@ class GMM(Module):
     ) -> list[np.ndarray]:
         """Draws from the mixture or one component, each parent's own dimensions."""
         rows, _ = self.sample(n_samples, component, random_state)
-        stops = np.cumsum([parent.size for parent in self.parents])[:-1]
-        return np.split(rows, stops, axis=1)
+        return split_columns(rows, [parent.size for parent in self.parents])
 
     def artefacts(self) -> dict[str, np.ndarray]:
         """The original's class_learn.txt, Pdz_learn.txt, mu_learn.txt and acc_learn.txt."""
@@ -243,11 +230,11 @@ class GMM(Module):
         """
         message = Data(as_rows(x, f"{self.label}.fit"))
         self.check([message], message.n_rows)
-        self._fit(self._rows([message]), None)
+        self.history_.append(self.learn([message], None))
         return self
 
     def _fit(self, rows: Rows, prior: Message | None) -> None:
-        problem = self._problem(rows, prior)
+        problem = make_problem(self, rows, prior)
         rng = self.rng()
         previous = self._previous(rows.x)
         try:
@@ -261,6 +248,11 @@ class GMM(Module):
                 f"{self.label}: a covariance matrix is not positive definite; raise "
                 f"reg_covar={self.reg_covar}, or use inference='map' or covariance_type='diag'"
             ) from None
+        if not np.isfinite(best.lower_bound[-1]):
+            raise TrainingError(
+                f"{self.label}: the likelihood became {best.lower_bound[-1]}; scale the data, or "
+                "choose a prior closer to it. What was learnt before is kept"
+            )
         self._keep(best if previous is None else align(best, previous), problem)
 
     def _rows(self, inputs: list[Message]) -> Rows:
@@ -283,88 +275,11 @@ class GMM(Module):
         self, problem: Problem, previous: np.ndarray | None, rng: np.random.Generator
     ) -> list[Parameters]:
         if previous is None and self.responsibilities_init is not None:
-            return [problem.maximise(self._responsibilities_init())]
+            return [problem.maximise(as_numbers(self, "responsibilities_init"))]
         if previous is None and self.means_init is not None:
-            means = as_rows(self.means_init, f"{self.label}.means_init")
-            expected = (self.n_components, problem.rows.x.shape[1])
-            if means.shape != expected:
-                raise InputError(
-                    f"{self.label}: expected means_init of shape {expected}, got {means.shape}"
-                )
-            return [start_from_means(problem, means.astype(np.float64))]
+            return [start_from_means(problem, as_numbers(self, "means_init"))]
         starts = list(plus_plus_starts(problem, self.n_init, rng))
         return starts if previous is None else [self._parameters(), *starts]
-
-    def _responsibilities_init(self) -> np.ndarray:
-        given = as_rows(self.responsibilities_init, f"{self.label}.responsibilities_init")
-        if given.shape[1:] != (self.n_components,) or (given < 0).any():
-            raise InputError(
-                f"{self.label}: expected responsibilities_init of shape (N, {self.n_components}) "
-                f"without negative entries, got {given.shape} with minimum {given.min()}"
-            )
-        if not np.allclose(given.sum(axis=1), 1, atol=1e-3):
-            raise InputError(f"{self.label}: the rows of responsibilities_init must add up to 1")
-        return given.astype(np.float64)
-
-    def _problem(self, rows: Rows, prior: Message | None) -> Problem:
-        x = rows.x
-        if prior is not None and prior.shape != (self.n_components,):
-            raise InputError(
-                f"{self.label}: its children sent probabilities of {prior.shape[0]} classes for "
-                f"n_components={self.n_components}"
-            )
-        self._check_distinct(x)
-        return Problem(
-            rows,
-            self._weights(len(x)),
-            _row_log_prior(prior),
-            self.n_components,
-            self.covariance_type,
-            None if self.inference == "ml" else self._hyperparameters(x),
-            self.reg_covar,
-            self.max_iter,
-            self.tol,
-        )
-
-    def _check_distinct(self, x: np.ndarray) -> None:
-        """Raise unless there are at least K different rows; looks no further than needed."""
-        n_seen, n_distinct = 0, 0
-        while n_distinct < self.n_components:
-            if n_seen == len(x):
-                raise InputError(
-                    f"{self.label}: n_components={self.n_components}, but only {n_distinct} of "
-                    f"the {len(x)} rows are distinct"
-                )
-            n_seen = min(len(x), max(2 * n_seen, 4 * self.n_components))
-            n_distinct = len(np.unique(x[:n_seen], axis=0))
-
-    def _weights(self, n_rows: int) -> np.ndarray:
-        if self.sample_weight is None:
-            return np.ones(n_rows)
-        weight = np.asarray(self.sample_weight, dtype=np.float64)
-        if weight.shape != (n_rows,) or not np.isfinite(weight).all() or weight.min() < 0:
-            raise InputError(
-                f"{self.label}: sample_weight must be {n_rows} finite numbers >= 0, one a row"
-            )
-        if not weight.any():
-            raise InputError(f"{self.label}: every sample_weight is 0")
-        return weight
-
-    def _hyperparameters(self, x: np.ndarray) -> Prior:
-        d = x.shape[1]
-        scale = np.asarray(self.covariance_prior, dtype=np.float64)
-        scale = scale * np.eye(d) if scale.ndim == 0 else scale
-        nu = d + 2 if self.degrees_of_freedom_prior is None else self.degrees_of_freedom_prior
-        mean = x.mean(axis=0) if self.mean_prior is None else np.asarray(self.mean_prior)
-        if scale.shape != (d, d) or mean.shape != (d,) or nu <= d - 1:
-            raise InputError(
-                f"{self.label}: for D={d} dimensions expected mean_prior ({d},), covariance_prior "
-                f"a number or ({d}, {d}) and degrees_of_freedom_prior > {d - 1}, got "
-                f"{mean.shape}, {scale.shape} and {nu}"
-            )
-        if np.linalg.eigvalsh(scale).min() <= 0:
-            raise InputError(f"{self.label}: covariance_prior must be positive definite")
-        return Prior(mean, self.mean_precision_prior, nu, scale, self.weight_concentration_prior)
 
     def _keep(self, solution: Solution, problem: Problem) -> None:
         parameters = solution.parameters
@@ -463,22 +378,12 @@ class GMM(Module):
         return float(-2 * self.score_samples(x).sum() + 2 * self._parameters().n_free())
 
 
-def _flat(message: Message) -> np.ndarray:
-    """Data or latent means as float64 rows (N, D)."""
-    rows = message.array if isinstance(message, Data) else message.mean
-    return rows.reshape(len(rows), -1).astype(np.float64, copy=False)
-
-
 def _stack(inputs: list[Message]) -> Rows:
     """The parents' rows side by side; variances of those that sent none are 0."""
-    means = [_flat(message) for message in inputs]
+    means = [flat(message).astype(np.float64, copy=False) for message in inputs]
     variances = [getattr(message, "var", None) for message in inputs]
     x = np.concatenate(means, axis=1)
     if all(v is None for v in variances):
         return Rows(x)
     known = [np.zeros_like(m) if v is None else v for m, v in zip(means, variances, strict=True)]
     return Rows(x, np.concatenate(known, axis=1, dtype=np.float64))
-
-
-def _row_log_prior(prior: Message | None) -> np.ndarray | None:
-    return None if prior is None else prior.log_prob + np.log(prior.shape[0])

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ..messages import Gaussian, Message, Mixture
-from ._autoencoder import Autoencoder, Pull, gaussian_tensors, join
+from ._autoencoder import Autoencoder, Pull, gaussian_tensors
 from ._divergences import MixtureTarget, kl_to_gaussian, kl_to_mixture
+from ._rows import join
 
 
 class VAE(Autoencoder):
@@ -117,7 +118,7 @@ class VAE(Autoencoder):
         is N(0, I)'s and added here. The expectation takes one draw of z a row, the same noise
         every time, so that differences between calls are the model's.
         """
-        array, _ = join(inputs)
+        array = join(inputs)
         mean, log_var = self._encode(array)
         noise = np.random.default_rng(0).standard_normal(mean.shape)
         z = mean + noise * np.exp(0.5 * log_var)

@@ -52,7 +52,8 @@ def as_rows(values: ArrayLike | torch.Tensor, what: str) -> np.ndarray:
         For a dtype that is not a real number, no rows or columns, NaN or infinity.
     """
     if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().numpy()
+        values = values.detach().cpu()
+        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -111,7 +112,8 @@ class Message:
         kind = type(self).__name__
         if log_prob.ndim != 2 or log_prob.size == 0:
             raise MessageError(f"{kind}.log_prob: expected shape (N, K), got {log_prob.shape}")
-        total = np.logaddexp.reduce(log_prob, axis=1)
+        with np.errstate(invalid="ignore"):
+            total = np.logaddexp.reduce(log_prob, axis=1)
         wrong = np.flatnonzero(~(np.abs(total) < 1e-4))  # NaN compares false
         if len(wrong):
             raise MessageError(

@@ -226,6 +226,11 @@ class Module(BaseEstimator, ABC):
             Whatever `check` and `learn` raise; the messages sent before stay as they are.
         """
         inputs, prior = self.received_forward(), self.received_backward()
+        if prior is not None and prior.n_rows != inputs[0].n_rows:
+            raise InputError(
+                f"{self.label}: its children sent messages for {prior.n_rows} rows, its parents "
+                f"for {inputs[0].n_rows}"
+            )
         self.check(inputs, inputs[0].n_rows)
         if self.frozen and not self.history_:
             raise NotReadyError(

@@ -1,0 +1,171 @@
+"""GMM's constructor arguments: their checks, and the fitting problem they make of given rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..messages import Categorical
+from ._em import Problem
+from ._gaussians import COVARIANCE_TYPES, Prior, Rows
+from ._options import as_numbers, check_count, check_number, check_option, check_random_state
+
+
+def check_options(module: Any, n_rows: int) -> None:
+    """Raise InputError for arguments of a mixture that cannot work with `n_rows` rows."""
+    check_count(module, "n_components", "n_init", "max_iter")
+    check_random_state(module)
+    check_option(module, "covariance_type", COVARIANCE_TYPES)
+    check_option(module, "inference", ("map", "ml", "gibbs"))
+    check_number(module, "tol", "reg_covar", at_least=0)
+    check_number(module, "mean_precision_prior", above=0)
+    check_number(module, "weight_concentration_prior", at_least=1)
+    if module.n_components > n_rows:
+        raise InputError(
+            f"{module.label}: n_components={module.n_components} is more than the {n_rows} rows"
+        )
+    _check_labels(module, n_rows)
+    _sample_weight(module, n_rows)
+    _check_starts(module, n_rows)
+
+
+def _check_labels(module: Any, n_rows: int) -> None:
+    if module.labels is None:
+        return
+    labels = np.asarray(module.labels)
+    missing = labels.dtype.kind == "f" and np.isnan(labels).any()
+    if labels.dtype.kind == "O":
+        missing = any(label is None or label != label for label in labels.ravel())
+    if labels.ndim != 1 or missing:
+        raise InputError(
+            f"{module.label}: labels must be one known class a row, shape ({n_rows},), got shape "
+            f"{labels.shape}{' with missing values' if missing else ''}: {module.labels!r:.40}"
+        )
+    if len(labels) != n_rows:
+        raise InputError(f"{module.label}: labels has {len(labels)} entries for {n_rows} rows")
+
+
+def _check_starts(module: Any, n_rows: int) -> None:
+    k = module.n_components
+    if module.means_init is not None:
+        means = as_numbers(module, "means_init")
+        if means.ndim != 2 or len(means) != k:
+            raise InputError(
+                f"{module.label}: expected means_init of shape ({k}, D), got {means.shape}"
+            )
+    if module.responsibilities_init is not None:
+        given = as_numbers(module, "responsibilities_init")
+        if len(given) != n_rows:
+            raise InputError(
+                f"{module.label}: responsibilities_init has {len(given)} entries for {n_rows} rows"
+            )
+        if given.shape != (n_rows, k) or given.min() < 0:
+            raise InputError(
+                f"{module.label}: expected responsibilities_init of shape ({n_rows}, {k}) without "
+                f"negative entries, got {given.shape} with minimum {given.min()}"
+            )
+        if not np.allclose(given.sum(axis=1), 1, atol=1e-3):
+            raise InputError(f"{module.label}: the rows of responsibilities_init must add up to 1")
+
+
+def _sample_weight(module: Any, n_rows: int) -> np.ndarray:
+    if module.sample_weight is None:
+        return np.ones(n_rows)
+    weight = as_numbers(module, "sample_weight", f"{n_rows} finite numbers >= 0, one a row")
+    if weight.ndim == 1 and len(weight) != n_rows:
+        raise InputError(
+            f"{module.label}: sample_weight has {len(weight)} entries for {n_rows} rows"
+        )
+    if weight.ndim != 1 or weight.min() < 0:
+        raise InputError(
+            f"{module.label}: sample_weight must be {n_rows} finite numbers >= 0, one a row, got "
+            f"shape {weight.shape} with minimum {weight.min():g}"
+        )
+    if not weight.any():
+        raise InputError(f"{module.label}: every sample_weight is 0")
+    return weight
+
+
+def make_problem(module: Any, rows: Rows, prior: Categorical | None) -> Problem:
+    """What a mixture with these arguments has to solve on `rows`.
+
+    Raises
+    ------
+    InputError
+        For values beyond floating point, fewer distinct rows than components, a prior or starting
+        means of other dimensions, or a message of another number of classes.
+    """
+    if prior is not None and prior.shape != (module.n_components,):
+        raise InputError(
+            f"{module.label}: its children sent probabilities of {prior.shape[0]} classes for "
+            f"n_components={module.n_components}"
+        )
+    with np.errstate(over="ignore"):
+        if not np.isfinite(np.square(rows.x).sum()):
+            raise InputError(
+                f"{module.label}: values up to {np.abs(rows.x).max():g} are too large to square; "
+                "scale the data"
+            )
+    d = rows.x.shape[1]
+    if module.means_init is not None and np.shape(module.means_init)[1] != d:
+        raise InputError(
+            f"{module.label}: expected means_init of shape ({module.n_components}, {d}), got "
+            f"{np.shape(module.means_init)}"
+        )
+    _check_distinct(module, rows.x)
+    weight = _sample_weight(module, len(rows.x))
+    return Problem(
+        rows,
+        weight,
+        row_log_prior(prior),
+        module.n_components,
+        module.covariance_type,
+        None if module.inference == "ml" else _hyperparameters(module, rows.x, weight),
+        module.reg_covar,
+        module.max_iter,
+        module.tol,
+    )
+
+
+def _check_distinct(module: Any, x: np.ndarray) -> None:
+    """Raise unless there are at least K different rows; looks no further than needed."""
+    n_seen, n_distinct = 0, 0
+    while n_distinct < module.n_components:
+        if n_seen == len(x):
+            raise InputError(
+                f"{module.label}: n_components={module.n_components}, but only {n_distinct} of "
+                f"the {len(x)} rows are distinct"
+            )
+        n_seen = min(len(x), max(2 * n_seen, 4 * module.n_components))
+        n_distinct = len(np.unique(x[:n_seen], axis=0))
+
+
+def _hyperparameters(module: Any, x: np.ndarray, weight: np.ndarray) -> Prior:
+    d = x.shape[1]
+    mean, nu = np.average(x, axis=0, weights=weight), d + 2
+    scale = as_numbers(module, "covariance_prior")
+    scale = scale * np.eye(d) if scale.ndim == 0 else scale
+    if module.mean_prior is not None:
+        mean = as_numbers(module, "mean_prior")
+    if module.degrees_of_freedom_prior is not None:
+        nu = as_numbers(module, "degrees_of_freedom_prior").item()
+    if scale.shape != (d, d) or mean.shape != (d,) or nu <= d - 1:
+        raise InputError(
+            f"{module.label}: for D={d} dimensions expected mean_prior ({d},), covariance_prior "
+            f"a number or ({d}, {d}) and degrees_of_freedom_prior > {d - 1}, got "
+            f"{mean.shape}, {scale.shape} and {nu}"
+        )
+    if not np.allclose(scale, scale.T) or np.linalg.eigvalsh(scale).min() <= 0:
+        raise InputError(
+            f"{module.label}: covariance_prior must be positive definite and symmetric, got "
+            f"{module.covariance_prior!r:.60}"
+        )
+    concentration = module.weight_concentration_prior
+    return Prior(mean, module.mean_precision_prior, nu, scale, concentration)
+
+
+def row_log_prior(prior: Categorical | None) -> np.ndarray | None:
+    """Log of P(k | n) K, which a uniform message makes exactly nothing."""
+    return None if prior is None else prior.log_prob + np.log(prior.shape[0])
