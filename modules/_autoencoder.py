@@ -125,7 +125,7 @@ class Autoencoder(Module):
     def learn(self, inputs: list[Message], prior: Message | None) -> dict[str, Any]:
         """Train encoder and decoder; the children's message is what the latents are pulled to."""
         array = join(inputs)
-        self._check_prior(prior)
+        self._check_prior(prior, len(array))
         device = minibatch.resolve_device(self.device, self.label)
         earlier = {
             k: v for k, v in vars(self).items() if k in ("nets_", "optimizer_", "row_shape_")
@@ -405,16 +405,16 @@ class Autoencoder(Module):
                 "likelihood='gaussian'"
             )
 
-    def _check_prior(self, prior: Message | None) -> None:
+    def _check_prior(self, prior: Message | None, n_rows: int) -> None:
         if prior is None:
             return
         if isinstance(prior, Gaussian) and prior.var is None:
             raise MessageError(f"{self.label}: its children sent a Gaussian without a variance")
         dims = (prior.mean if isinstance(prior, Gaussian) else prior.means).shape[1]
-        if dims != self.latent_dim:
+        if (prior.n_rows, dims) != (n_rows, self.latent_dim):
             raise InputError(
-                f"{self.label}: its children sent a message of {dims} dimensions for "
-                f"latent_dim={self.latent_dim}"
+                f"{self.label}: its children sent a message for {prior.n_rows} rows of {dims} "
+                f"dimensions; expected {n_rows} rows of {self.latent_dim}"
             )
 
     def _target(self, prior: Message | None, n_rows: int) -> Gaussian | Mixture:

@@ -162,8 +162,13 @@ def start_from_means(problem: Problem, means: np.ndarray) -> Parameters:
     return problem.maximise(np.eye(problem.n_components)[nearest])
 
 
-def align(solution: Solution, reference: np.ndarray) -> Solution:
-    """Number the components as in `reference` (N, K): the matching that shares most mass."""
+def align(problem: Problem, solution: Solution, reference: np.ndarray) -> Solution:
+    """Number the components as in `reference` (N, K): the matching that shares most mass.
+
+    The numbers stay as they are where the children's messages speak for them.
+    """
     shared = reference.T @ solution.responsibilities  # (K, K)
     _, order = linear_sum_assignment(shared, maximize=True)
-    return solution.permuted(order)
+    aligned = solution.permuted(order)
+    _, likelihood = problem.expect(aligned.parameters)
+    return aligned if likelihood > solution.log_likelihood[-1] - 1e-6 else solution

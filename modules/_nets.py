@@ -115,7 +115,7 @@ def copy_pair(
             f"{label}: encoder must return (N, {n_codes}) for latent_dim={latent_dim}, got "
             f"{tuple(codes.shape)} for two rows"
         )
-    output = _tried("decoder", decoder, (latent_dim,), f"{label}, latent_dim={latent_dim}")
+    output = _tried("decoder", decoder, (latent_dim,), label, f" for latent_dim={latent_dim}")
     if len(output) != 2 or output[0].numel() != n_features:
         raise InputError(
             f"{label}: decoder must return {n_features} values a row, as in {row_shape}, got "
@@ -124,7 +124,9 @@ def copy_pair(
     return deepcopy(encoder), deepcopy(decoder)
 
 
-def _tried(name: str, net: nn.Module, row_shape: tuple[int, ...], label: str) -> Tensor:
+def _tried(
+    name: str, net: nn.Module, row_shape: tuple[int, ...], label: str, why: str = ""
+) -> Tensor:
     trial = deepcopy(net).eval()
     device = next((p.device for p in trial.parameters()), torch.device("cpu"))
     try:
@@ -132,7 +134,7 @@ def _tried(name: str, net: nn.Module, row_shape: tuple[int, ...], label: str) ->
             return trial(torch.zeros(2, *row_shape, device=device))
     except (RuntimeError, ValueError, TypeError) as error:
         raise InputError(
-            f"{label}: {name} cannot take rows of shape {row_shape}: {error}"
+            f"{label}: {name} cannot take rows of shape {row_shape}{why}: {error}"
         ) from None
 
 

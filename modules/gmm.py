@@ -253,7 +253,7 @@ class GMM(Module):
                 f"{self.label}: the likelihood became {best.lower_bound[-1]}; scale the data, or "
                 "choose a prior closer to it. What was learnt before is kept"
             )
-        self._keep(best if previous is None else align(best, previous), problem)
+        self._keep(best if previous is None else align(problem, best, previous), problem)
 
     def _rows(self, inputs: list[Message]) -> Rows:
         rows = _stack(inputs)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import inference, persistence, plots
-from .errors import OutputError, SerkitError
+from .errors import GraphError, OutputError
 from .module import Module, Observation
 
 if TYPE_CHECKING:
@@ -51,9 +51,16 @@ def prepare(folder: Path) -> Path:
 def write(graph: Graph, folder: Path) -> None:
     """Write module folders, history and pictures."""
     write_modules(graph, folder)
-    (folder / "history.json").write_text(json.dumps(graph.history, indent=1), encoding="utf-8")
+    (folder / "history.json").write_text(
+        json.dumps(graph.history, indent=1, default=_plain), encoding="utf-8"
+    )
     for name, figure in pictures(graph):
         figure.savefig(folder / f"{name}.png", dpi=120)
+
+
+def _plain(value: np.generic | np.ndarray) -> object:
+    """What `json` cannot write itself: numpy's numbers and arrays, from a user's module."""
+    return value.tolist()
 
 
 def write_modules(graph: Graph, folder: Path) -> None:
@@ -111,7 +118,7 @@ def _image_pictures(graph: Graph) -> Iterator[tuple[str, Figure]]:
         return
     try:
         found = inference.reconstruct(graph.names, list(shown.values()))
-    except SerkitError:
+    except GraphError:
         found = {}  # no module of this graph reconstructs its data
     for observation, rows in shown.items():
         name = graph.name_of(observation)
@@ -121,10 +128,13 @@ def _image_pictures(graph: Graph) -> Iterator[tuple[str, Figure]]:
         n_components = getattr(top, "n_components", None)
         if n_components is None or top.children:
             continue
-        drawn = [
-            inference.generate(graph.names, top, _SAMPLES_SHOWN, k, None)
-            for k in range(n_components)
-        ]
+        try:
+            drawn = [
+                inference.generate(graph.names, top, _SAMPLES_SHOWN, k, None)
+                for k in range(n_components)
+            ]
+        except GraphError:
+            continue  # some module on the way down generates nothing
         for name in drawn[0]:
             images = np.stack([found[name] for found in drawn])
             yield f"samples_{graph.name_of(top)}_{name}", plots.samples(images.clip(0, 1))

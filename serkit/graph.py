@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,22 +122,22 @@ class Graph:
             checkpoint, a folder that cannot be written); TrainingError while training. What was
             learnt before stays.
         """
-        if not isinstance(rounds, int) or rounds < 1:
-            raise InputError(f"rounds must be an integer >= 1, got {rounds!r}")
+        _check_count("rounds", rounds)
         hooks = [training.as_callback(given) for given in callbacks]
         hooks += [training.Progress()] if verbose else []
         self.check()
         training.modules_of_round(self, schedule, len(self.history))
         folder = None if out is None else artefacts.prepare(Path(out))
-        last = len(self.history) + rounds
-        if checkpoint is not None:
-            if Path(checkpoint).exists():
-                snapshot.resume(checkpoint, self)
-            else:
-                artefacts.prepare(Path(checkpoint).parent)
-            last = rounds
+        last = rounds if checkpoint is not None else len(self.history) + rounds
+        stopped = False
+        if checkpoint is not None and Path(checkpoint).exists():
+            stopped = snapshot.resume(checkpoint, self) == last
+        elif checkpoint is not None:
+            artefacts.prepare(Path(checkpoint).parent)
         try:
-            self._sweep_until(last, schedule, hooks, checkpoint, folder if out_each_round else None)
+            if not stopped:
+                each_round = folder if out_each_round else None
+                self._sweep_until(last, schedule, hooks, checkpoint, each_round)
         finally:
             for module in self.modules:
                 module.on_epoch = None
@@ -151,8 +152,7 @@ class Graph:
             hook.on_start(self, max(last - len(self.history), 0))
 
         def on_epoch(module: Module, terms: dict[str, float]) -> bool:
-            answers = [hook.on_epoch(module, terms) for hook in hooks]  # each is asked
-            return any(answers)
+            return any([bool(hook.on_epoch(module, terms)) for hook in hooks])  # noqa: C419
 
         for module in self.modules:
             module.on_epoch = on_epoch
@@ -161,12 +161,13 @@ class Graph:
             record = training.sweep(self, modules, hooks)
             self.history.append(record)
             self._keep_first_latents()
-            if checkpoint is not None:
-                snapshot.save(checkpoint, self)
             if folder is not None:
                 artefacts.write_modules(self, folder / f"round{len(self.history):03d}")
-            answers = [hook.on_round(self, record) for hook in hooks]  # each is asked
-            if any(answers):
+            if checkpoint is not None:
+                snapshot.save(checkpoint, self)
+            if any([bool(hook.on_round(self, record)) for hook in hooks]):  # noqa: C419
+                if checkpoint is not None:
+                    snapshot.save(checkpoint, self, stopped_before=last)
                 break
 
     def _keep_first_latents(self) -> None:
@@ -246,11 +247,14 @@ class Graph:
         np.ndarray of shape (n_samples, ...)
             Or a dict by observation, if several are reached.
         """
+        _check_count("n_samples", n_samples)
         tops = [m for m in self.modules if not m.children and m.parents]
         if leaf is None and len(tops) > 1:
             listed = ", ".join(self.name_of(top) for top in tops)
             raise GraphError(f"several modules are at the top ({listed}); choose one with leaf=")
         top = self[leaf] if isinstance(leaf, str) else leaf or tops[0]
+        if top not in self.modules:
+            raise GraphError(f"leaf={getattr(top, 'label', top)} is not in this graph")
         return _single(inference.generate(self.names, top, n_samples, component, random_state))
 
     # -- keeping and showing -------------------------------------------------------------------
@@ -303,6 +307,11 @@ class Graph:
     def mermaid(self) -> str:
         """The same as Mermaid text, for a README."""
         return topology.mermaid(self.names)
+
+
+def _check_count(name: str, value: Any) -> None:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{name} must be an integer >= 1, got {value!r}")
 
 
 def _single(found: dict[str, np.ndarray]) -> np.ndarray | dict[str, np.ndarray]:

@@ -92,7 +92,7 @@ def _up(names: dict[str, Module], rows: Sequence) -> dict[int, Message]:
             f"got {len(rows)}"
         )
     given = [Data(as_rows(r, name)) for r, name in zip(rows, observations, strict=True)]
-    check_rows({name: d.n_rows for name, d in zip(observations, given, strict=True)})
+    check_rows([(name, d.n_rows) for name, d in zip(observations, given, strict=True)])
     up: dict[int, Message] = {}
     for name, data in zip(observations, given, strict=True):
         if data.shape != names[name].row_shape:

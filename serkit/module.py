@@ -178,7 +178,8 @@ class Module(BaseEstimator, ABC):
             for parent in parents:
                 parent._children.append(weakref.ref(self))
             self.parents = parents
-            self.forward_message, self.backward_messages = None, ()
+            for module in (self, *self.descendants()):  # what they said was of other rows
+                module.forward_message, module.backward_messages = None, ()
         return self
 
     @property
@@ -187,11 +188,24 @@ class Module(BaseEstimator, ABC):
         alive = (child() for child in self._children)
         return tuple(child for child in alive if child is not None)
 
+    def order_children(self, children: Sequence[Module]) -> None:
+        """Put the children, all of them already connected, into the given order."""
+        self._children = [weakref.ref(child) for child in children]
+
     def ancestors(self) -> list[Module]:
         """Parents, their parents and so on, each once."""
         found: list[Module] = []
         for parent in self.parents:
             for module in (*parent.ancestors(), parent):
+                if module not in found:
+                    found.append(module)
+        return found
+
+    def descendants(self) -> list[Module]:
+        """Children, their children and so on, each once."""
+        found: list[Module] = []
+        for child in self.children:
+            for module in (child, *child.descendants()):
                 if module not in found:
                     found.append(module)
         return found
@@ -214,6 +228,13 @@ class Module(BaseEstimator, ABC):
         self.frozen = False
         return self
 
+    def check_frozen(self) -> None:
+        """Raise NotReadyError if the module is frozen before it has learnt anything."""
+        if self.frozen and not self.history_:
+            raise NotReadyError(
+                f"{self.label} is frozen but has learnt nothing yet: update() it first, or unfreeze"
+            )
+
     def update(self) -> Module:
         """Learn from the neighbours' messages, then send new ones; returns self.
 
@@ -232,10 +253,7 @@ class Module(BaseEstimator, ABC):
                 f"for {inputs[0].n_rows}"
             )
         self.check(inputs, inputs[0].n_rows)
-        if self.frozen and not self.history_:
-            raise NotReadyError(
-                f"{self.label} is frozen but has learnt nothing yet: update() it first, or unfreeze"
-            )
+        self.check_frozen()
         if not self.frozen:
             start = time.perf_counter()
             report = self.learn(inputs, prior)
@@ -256,13 +274,15 @@ class Module(BaseEstimator, ABC):
                 f"{self.label} is not connected: call connect(parent) before update()"
             )
         for parent in self.parents:
+            if isinstance(parent, Observation):
+                parent.check([], 0)
             if parent.forward_message is None:
                 raise NotReadyError(
                     f"{self.label} got no message from {parent.label}: update that one first"
                 )
             check_kind(parent, type(parent.forward_message), self.accepts_forward, self)
         messages = [parent.forward_message for parent in self.parents]
-        check_rows({p.label: m.n_rows for p, m in zip(self.parents, messages, strict=True)})
+        check_rows([(p.label, m.n_rows) for p, m in zip(self.parents, messages, strict=True)])
         return messages
 
     def received_backward(self) -> Message | None:
@@ -293,10 +313,10 @@ def check_kind(
         raise GraphError(f"{sender.label} sends {sent} to {to.label}, which takes {wanted}")
 
 
-def check_rows(rows: dict[str, int]) -> None:
-    """Raise InputError unless all senders have the same number of rows."""
-    if len(set(rows.values())) > 1:
-        listed = ", ".join(f"{label} has {n}" for label, n in rows.items())
+def check_rows(rows: Sequence[tuple[str, int]]) -> None:
+    """Raise InputError unless all senders, (label, number of rows), have equally many."""
+    if len({n for _, n in rows}) > 1:
+        listed = ", ".join(f"{label} has {n}" for label, n in rows)
         raise InputError(f"numbers of rows differ: {listed}; give each the same rows, in order")
 
 
@@ -376,7 +396,7 @@ class Observation(Module):
         if self.data is None:
             raise NotReadyError(
                 f"{self.label} was loaded without its rows; to train on, give them: "
-                "Graph.load(path, data=rows)"
+                "Graph.load(path, data=[rows])"
             )
 
     def connect(self, *parents: Module) -> Module:

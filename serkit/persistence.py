@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 from sklearn.base import BaseEstimator
 
-from .errors import OutputError, SavedFileError
+from .errors import InputError, OutputError, SavedFileError
 from .messages import Categorical, Data, Gaussian, Message, Mixture
 
 _FORMAT = 1
 _MESSAGES = {kind.__name__: kind for kind in (Data, Gaussian, Categorical, Mixture)}
+
+
+class Unsupported(InputError):
+    """A value that `encode` has no form for."""
 
 
 class Custom:
@@ -45,7 +48,7 @@ def encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     ----------
     value
         None, numbers, strings, lists, tuples (which become lists), dicts, arrays, tensors,
-        messages, scikit-learn style objects of serkit, or code (which becomes a description).
+        messages, scikit-learn style objects of serkit, or `Custom`.
     arrays : dict
         Filled with names like ``"12"``.
     """
@@ -70,10 +73,21 @@ def encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         return {"__object__": type(value).__name__, "fields": fields}
     if isinstance(value, Custom):
         return {"__custom__": value.description}
-    return {"__custom__": getattr(value, "__qualname__", type(value).__qualname__)}
+    raise Unsupported(f"a value of type {type(value).__name__} cannot be saved")
+
+
+def described(value: Any) -> Any:
+    """The value if it can be saved, else a `Custom` with its name."""
+    try:
+        encode(value, {})
+    except Unsupported:
+        return Custom(getattr(value, "__qualname__", type(value).__qualname__))
+    return value
 
 
 def _store(array: np.ndarray, arrays: dict[str, np.ndarray]) -> str:
+    if array.dtype.kind not in "biuf":
+        raise Unsupported(f"an array of dtype {array.dtype} cannot be saved")
     name = str(len(arrays))
     arrays[name] = np.ascontiguousarray(array).reshape(array.shape)
     return name
@@ -97,6 +111,8 @@ def decode(value: Any, arrays: dict[str, np.ndarray], classes: dict[str, type]) 
         }
     if "__message__" in value:
         return _MESSAGES[value["__message__"]](**decode(value["fields"], arrays, classes))
+    if "__object__" in value and value["__object__"] not in classes:
+        raise SavedFileError(f"names a class {value['__object__']} that serkit does not have")
     if "__object__" in value:
         return classes[value["__object__"]](**decode(value["fields"], arrays, classes))
     return Custom(value["__custom__"])
@@ -105,7 +121,7 @@ def decode(value: Any, arrays: dict[str, np.ndarray], classes: dict[str, type]) 
 def same(left: Any, right: Any) -> bool:
     """Whether two encodable values are equal, arrays by value and code by its name."""
     left_arrays, right_arrays = {}, {}
-    if encode(left, left_arrays) != encode(right, right_arrays):
+    if encode(described(left), left_arrays) != encode(described(right), right_arrays):
         return False
     return all(np.array_equal(left_arrays[name], right_arrays[name]) for name in left_arrays)
 
@@ -118,18 +134,18 @@ def write_atomically(path: Path, content: bytes) -> None:
     OutputError
         If the folder cannot be written to; a file already there stays as it is.
     """
-    temporary = None
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-            temporary = file.name
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
 
 
@@ -172,7 +188,10 @@ def read(path: str | os.PathLike, classes: Callable[[], dict[str, type]]) -> Any
         raise SavedFileError(
             f"{path}: written in format {content['format']}, this serkit reads {_FORMAT}"
         )
-    return decode(content["tree"], arrays, classes())
+    try:
+        return decode(content["tree"], arrays, classes())
+    except SavedFileError as error:
+        raise SavedFileError(f"{path}: {error}") from None
 
 
 def _digest(text: str, arrays: dict[str, np.ndarray]) -> str:

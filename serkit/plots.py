@@ -41,7 +41,7 @@ def latents(
     panels = [("true label", labels), ("cluster", clusters)]
     panels = [(what, groups) for what, groups in panels if groups is not None] or [("", None)]
     matched = {} if len(panels) < 2 else metrics.matching(labels, clusters)
-    plane = PCA(2).fit_transform(z) if z.shape[1] > 2 else z
+    plane = PCA(2).fit_transform(z) if z.shape[1] > 2 else np.pad(z, ((0, 0), (0, 2 - z.shape[1])))
     figure = Figure(figsize=(5.5 * len(panels), 5), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (what, groups) in zip(axes, panels, strict=True):
@@ -109,9 +109,11 @@ def _picture(row: np.ndarray) -> np.ndarray:
         if side**2 != row.size:
             raise InputError(f"cannot show rows of {row.size} values as square images")
         return row.reshape(side, side)
-    if row.ndim == 3:
+    if row.ndim == 2:
+        return row
+    if row.ndim == 3 and len(row) in (1, 3):
         return row[0] if len(row) == 1 else np.moveaxis(row, 0, -1)
-    return row
+    raise InputError(f"cannot show rows of shape {row.shape} as images")
 
 
 def reconstructions(rows: ArrayLike, reconstructed: ArrayLike, *, n_shown: int = 10) -> Figure:

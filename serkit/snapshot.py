@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import persistence
@@ -13,92 +13,146 @@ from .module import Module, Observation
 if TYPE_CHECKING:
     from .graph import Graph
 
+Tree = dict[str, Any]
 
-def save(path: str | os.PathLike, graph: Graph) -> None:
-    """Write everything a graph consists of, but for the observations' rows and a user's code."""
+
+def save(path: str | os.PathLike, graph: Graph, *, stopped_before: int | None = None) -> None:
+    """Write everything a graph consists of, but for the observations' rows and a user's code.
+
+    Parameters
+    ----------
+    stopped_before : int, optional
+        The rounds that were asked for, if a callback ended the training before them.
+
+    Raises
+    ------
+    InputError
+        For something learnt that no file can hold; the module and the attribute are named.
+    """
     index = {id(module): i for i, module in enumerate(graph.modules)}
     modules = [
         {
-            "class": type(module).__name__,
-            "arguments": module.arguments(),
+            "name": name,
+            "class": _class_name(type(module)),
+            "arguments": {k: persistence.described(v) for k, v in module.arguments().items()},
             "parents": [index[id(parent)] for parent in module.parents],
-            "state": module.get_state(),
+            "children": [index[id(child)] for child in module.children],
+            "state": _checked_state(module),
         }
-        for module in graph.modules
+        for name, module in graph.names.items()
     ]
     tree = {
         "modules": modules,
         "history": graph.history,
         "first_latents": graph.first_latents,
+        "stopped_before": stopped_before,
     }
     persistence.write(path, tree)
 
 
-def resume(path: str | os.PathLike, graph: Graph) -> None:
+def _checked_state(module: Module) -> Tree:
+    state = module.get_state()
+    for name, value in state.items():
+        try:
+            persistence.encode(value, {})
+        except persistence.Unsupported as error:
+            raise InputError(
+                f"{module.label}: {name} is {error}; keep arrays, tensors, numbers, strings, lists "
+                "and dicts in attributes that end in '_'"
+            ) from None
+    return state
+
+
+def resume(path: str | os.PathLike, graph: Graph) -> int | None:
     """Give a graph the state saved in a file, if the file is of the same graph and data.
+
+    Returns
+    -------
+    int or None
+        The rounds asked for when a callback ended the saved training, None if none did.
 
     Raises
     ------
     SavedFileError
         For a damaged file, or one of other modules, arguments or data; nothing is changed then.
     """
-    tree = persistence.read(path, _classes)
-    saved = tree["modules"]
-    kinds = [type(module).__name__ for module in graph.modules]
-    if kinds != [entry["class"] for entry in saved]:
+    tree = persistence.read(path, _serkit_classes)
+    for difference in _differences(graph, tree["modules"]):
         raise SavedFileError(
-            f"{path}: saved from a graph of {', '.join(e['class'] for e in saved)}; this one has "
-            f"{', '.join(kinds)}; use another file name"
+            f"{path}: {difference}; use the same arguments and data, or another file name"
         )
+    before = [dict(vars(module)) for module in graph.modules]
+    try:
+        for module, entry in zip(graph.modules, tree["modules"], strict=True):
+            if not isinstance(module, Observation):
+                module.set_state(entry["state"])
+    except Exception as error:
+        for known, attributes in zip(graph.modules, before, strict=True):
+            vars(known).clear()
+            vars(known).update(attributes)
+        raise SavedFileError(
+            f"{path}: what was learnt does not fit {module.label} ({error}); use the same nets, or "
+            "another file name"
+        ) from None
+    graph.history, graph.first_latents = tree["history"], tree["first_latents"]
+    return tree["stopped_before"]
+
+
+def _differences(graph: Graph, saved: list[Tree]) -> Iterator[str]:
+    """In what a graph differs from a saved one, in words."""
+    kinds = [_class_name(type(module)) for module in graph.modules]
+    if kinds != [entry["class"] for entry in saved]:
+        names = [
+            ", ".join(k.split(":")[1] for k in ks) for ks in ([e["class"] for e in saved], kinds)
+        ]
+        yield f"saved from a graph of {names[0]}; this one has {names[1]}"
+        return
     for module, entry in zip(graph.modules, saved, strict=True):
-        for name, value in module.arguments().items():
-            if not persistence.same(value, entry["arguments"][name]):
-                raise SavedFileError(
-                    f"{path}: saved with {name}={_short(entry['arguments'][name])} in "
-                    f"{module.label}, which now has {name}={_short(value)}; use the same arguments "
-                    "and data, or another file name"
+        arguments, known = module.arguments(), entry["arguments"]
+        for name in {**arguments, **known}:
+            if name not in arguments or name not in known:
+                yield f"{module.label} was saved by a version of its class with other arguments"
+            elif not persistence.same(arguments[name], known[name]):
+                yield (
+                    f"saved with {name}={_short(known[name])} in {module.label}, which now has "
+                    f"{name}={_short(arguments[name])}"
                 )
-    for module, entry in zip(graph.modules, saved, strict=True):
-        if not isinstance(module, Observation):
-            module.set_state(entry["state"])
-    graph.history = tree["history"]
-    graph.first_latents = tree["first_latents"]
 
 
 def load(
-    path: str | os.PathLike, data: Sequence | None, custom: dict[str, Any] | None
-) -> tuple[list[Module], dict[str, Any]]:
+    path: str | os.PathLike, data: Sequence | None, custom: Tree | None
+) -> tuple[list[Module], Tree]:
     """The modules a file was saved from, connected and with their state; and the whole tree."""
-    tree = persistence.read(path, _classes)
-    classes, custom = _classes(), dict(custom or {})
-    rows = iter(data if data is not None else [])
+    tree, custom = persistence.read(path, _serkit_classes), dict(custom or {})
+    n_observations = sum(e["class"] == _class_name(Observation) for e in tree["modules"])
+    if data is not None and len(data) != n_observations:
+        raise InputError(
+            f"{path}: data= must hold rows for every observation, {n_observations} in all, as in "
+            f"data=[rows]; got {len(data)}"
+        )
+    rows = iter(data or [])
     modules: list[Module] = []
     for entry in tree["modules"]:
-        if entry["class"] not in classes:
-            raise SavedFileError(
-                f"{path}: saved with a module of class {entry['class']}, which is not known here; "
-                "import its class before Graph.load"
-            )
-        if issubclass(classes[entry["class"]], Observation):
-            modules.append(_observation(path, entry["arguments"], data, rows))
+        if entry["class"] == _class_name(Observation):
+            given = None if data is None else next(rows)
+            modules.append(_observation(path, entry["arguments"], given))
             continue
-        arguments = _with_custom(path, entry, custom)
-        module = classes[entry["class"]](**arguments)
+        kind, arguments = _find_class(path, entry["class"]), _with_custom(path, entry, custom)
+        module = kind(**arguments)
         module.connect(*(modules[i] for i in entry["parents"]))
         module.set_state(entry["state"])
         modules.append(module)
+    for module, entry in zip(modules, tree["modules"], strict=True):
+        module.order_children([modules[i] for i in entry["children"]])
     if custom:
         raise InputError(f"{path}: custom= names {', '.join(custom)}, which the file does not need")
     return modules, tree
 
 
-def _observation(path, arguments: dict[str, Any], data, rows) -> Observation:
-    if data is None:
+def _observation(path: str | os.PathLike, arguments: Tree, rows: Any) -> Observation:
+    if rows is None:
         return Observation.without_rows(**arguments)
-    given = next(rows, None)
-    if given is None:
-        raise InputError(f"{path}: data= must hold rows for every observation")
-    observation = Observation(given, name=arguments["name"])
+    observation = Observation(rows, name=arguments["name"])
     if observation.arguments() != arguments:
         raise SavedFileError(
             f"{path}: {observation.label} was saved with other rows, "
@@ -108,32 +162,51 @@ def _observation(path, arguments: dict[str, Any], data, rows) -> Observation:
     return observation
 
 
-def _with_custom(path, entry: dict[str, Any], custom: dict[str, Any]) -> dict[str, Any]:
+def _with_custom(path: str | os.PathLike, entry: Tree, custom: Tree) -> Tree:
     """Constructor arguments, those that are code taken from what the user gives."""
-    name = entry["arguments"].get("name") or entry["class"].lower()
     arguments = dict(entry["arguments"])
     for key, value in arguments.items():
         if isinstance(value, persistence.Custom):
-            if f"{name}.{key}" not in custom:
+            name = f"{entry['name']}.{key}"
+            if name not in custom:
                 raise InputError(
-                    f"{path}: {name} was made with {key}={value}, which is code and not in the "
-                    f"file; give it as Graph.load(path, custom={{'{name}.{key}': ...}})"
+                    f"{path}: {entry['name']} was made with {key}={value}, which is code and not "
+                    f"in the file; give it as Graph.load(path, custom={{'{name}': ...}})"
                 )
-            arguments[key] = custom.pop(f"{name}.{key}")
+            arguments[key] = custom.pop(name)
     return arguments
 
 
-def _classes() -> dict[str, type]:
-    """The classes a file may name: every module imported so far, and serkit's own."""
-    from . import modules as own  # imported here, so that `import serkit` alone stays light
+def _class_name(kind: type) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
 
-    known: dict[str, type] = {name: getattr(own, name) for name in own.__all__}
-    waiting = [Module]
+
+def _find_class(path: str | os.PathLike, name: str) -> type[Module]:
+    """The module class of a saved name; elsewhere defined, one of the same own name will do."""
+    from . import modules as _own  # noqa: F401 - makes serkit's modules known
+
+    known, waiting = {}, [Module]
     while waiting:
         kind = waiting.pop()
-        known.setdefault(kind.__name__, kind)
+        known[_class_name(kind)] = kind
         waiting += kind.__subclasses__()
-    return known
+    own_name = name.split(":")[-1]
+    alike = [kind for key, kind in known.items() if key.split(":")[-1] == own_name]
+    if name in known:
+        return known[name]
+    if len(alike) == 1 and not alike[0].__module__.startswith("serkit."):
+        return alike[0]
+    raise SavedFileError(
+        f"{path}: saved with a module of class {own_name}, which is not known here; import its "
+        "class before Graph.load"
+    )
+
+
+def _serkit_classes() -> dict[str, type]:
+    """The classes besides modules that arguments in a file may be made of."""
+    from .modules import RandomAffine  # imported late: its package imports this one
+
+    return {"RandomAffine": RandomAffine}
 
 
 def _short(value: Any) -> str:

@@ -33,18 +33,19 @@ def find_modules(leaves: Sequence[Module]) -> list[Module]:
             raise GraphError(
                 f"{module.label} is not connected to anything below it: call connect(parent) first"
             )
-    return _ordered(found)
+    return _ordered([*leaves, *(module for module in found if module not in leaves)])
 
 
 def _ordered(modules: list[Module]) -> list[Module]:
-    """Parents before children; among those, observations first and then by distance from them."""
+    """Each once, parents before children; at equal depth, as the leaves and parents are given."""
 
     def depth(module: Module) -> int:
         return 1 + max(map(depth, module.parents), default=-1)
 
     roots = [m for leaf in modules for m in (*leaf.ancestors(), leaf)]
     first_met = {id(m): i for i, m in reversed(list(enumerate(roots)))}
-    return sorted(modules, key=lambda m: (depth(m), first_met[id(m)]))
+    unique = dict.fromkeys(modules)
+    return sorted(unique, key=lambda m: (depth(m), first_met[id(m)]))
 
 
 def name_modules(modules: Sequence[Module]) -> dict[str, Module]:
@@ -65,29 +66,48 @@ def check_modules(modules: Sequence[Module]) -> None:
     Raises
     ------
     GraphError
-        For a kind of message that its receiver does not take, or numbers of classes that differ.
+        For a kind of message that its receiver does not take, children that send different kinds,
+        numbers of classes that differ, or a parent outside the graph.
     SerkitError
         Whatever a module's own `check` raises, such as InputError for labels of a wrong length.
     """
     observations = [m for m in modules if isinstance(m, Observation)]
     for observation in observations:
         observation.check([], 0)
-    check_rows({m.label: m.n_rows for m in observations})
+    check_rows([(m.label, m.n_rows) for m in observations])
     for module in modules:
         for parent in module.parents:
+            if parent not in modules:
+                raise GraphError(
+                    f"{module.label} was connected to {parent.label} after this graph was made; "
+                    "make a new Graph"
+                )
             check_kind(parent, parent.forward_kind, module.accepts_forward, module)
             if module.backward_kind is not None:
                 check_kind(module, module.backward_kind, parent.accepts_backward, parent)
             _check_classes(parent, module)
+        _check_children(module)
     for module in modules:
         if module.parents:
+            module.check_frozen()
             module.check([p.forward_message for p in module.parents], observations[0].n_rows)
 
 
-def _check_classes(parent: Module, child: Module) -> None:
-    if child.backward_kind is not Categorical or child.backward_size is None:
+def _check_children(module: Module) -> None:
+    """Their messages are multiplied, so they must be of one kind; an observation has no use."""
+    children = [child for child in module.children if child.backward_kind is not None]
+    if isinstance(module, Observation) or len({child.backward_kind for child in children}) < 2:
         return
-    if parent.size is not None and parent.size != child.backward_size:
+    listed = ", ".join(f"{child.label} sends {child.backward_kind.__name__}" for child in children)
+    raise GraphError(
+        f"the children of {module.label} must send it the same kind of message, but {listed}"
+    )
+
+
+def _check_classes(parent: Module, child: Module) -> None:
+    both = child.backward_kind is Categorical and parent.forward_kind is Categorical
+    known = child.backward_size is not None and parent.size is not None
+    if both and known and parent.size != child.backward_size:
         raise GraphError(
             f"{child.label} works with K={child.backward_size} classes, but its parent "
             f"{parent.label} has K={parent.size}; make them equal"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import entr
 from tqdm.auto import tqdm
 
 from .errors import GraphError, InputError
@@ -68,6 +70,8 @@ class StopOnTolerance(Callback):
 
     def _value(self, record: Record) -> float:
         reported = [u[self.monitor] for u in record["updates"] if self.monitor in u]
+        if not reported and record["round"] == 1 and self.monitor in ("changed", "mean_shift"):
+            return math.nan  # there was nothing before to compare with
         if not reported:
             known = sorted({key for update in record["updates"] for key in update})
             raise InputError(
@@ -86,10 +90,13 @@ class _OnRound(Callback):
 class Progress(Callback):
     """Two tqdm bars: one over the rounds, one over the epochs of the module in training."""
 
+    def __init__(self) -> None:
+        self._rounds: tqdm | None = None
+        self._epochs: tqdm | None = None
+
     def on_start(self, graph: Graph, rounds: int) -> None:
         """Open the bar over rounds."""
         self._rounds = tqdm(total=rounds, desc="rounds", unit="round")
-        self._epochs: tqdm | None = None
 
     def on_update(self, graph: Graph, module: Module) -> None:
         """Name the module; open its bar over epochs if it has some."""
@@ -113,7 +120,8 @@ class Progress(Callback):
     def on_end(self, graph: Graph) -> None:
         """Close both bars."""
         self._close_epochs()
-        self._rounds.close()
+        if self._rounds is not None:
+            self._rounds.close()
 
     def _close_epochs(self) -> None:
         if self._epochs is not None:
@@ -133,14 +141,14 @@ def as_callback(given: Callback | Callable) -> Callback:
 def modules_of_round(graph: Graph, schedule: Schedule | None, round_: int) -> list[Module]:
     """The modules to update in a round, in order: those of the graph unless scheduled."""
     if schedule is None:
-        return [m for m in graph.modules if not isinstance(m, Observation)]
+        schedule = graph.modules
     entries = schedule(round_) if callable(schedule) else schedule
     modules = [graph[entry] if isinstance(entry, str) else entry for entry in entries]
     for module in modules:
         if module not in graph.modules:
             label = getattr(module, "label", repr(module))
             raise GraphError(f"the schedule names {label}, which is not in this graph")
-    return modules
+    return [module for module in modules if not isinstance(module, Observation)]
 
 
 def sweep(graph: Graph, modules: Sequence[Module], callbacks: Sequence[Callback]) -> Record:
@@ -186,11 +194,9 @@ def exchange_diagnostics(
         return {}
     assigned = after.log_prob.argmax(axis=1)
     k = after.log_prob.shape[1]
-    probability = np.exp(after.log_prob)
-    terms = np.where(probability > 0, probability * after.log_prob, 0.0)
     diagnostics = {
         "occupancy": (np.bincount(assigned, minlength=k) / len(assigned)).tolist(),
-        "entropy": float(-terms.sum(axis=1).mean()),
+        "entropy": float(entr(np.exp(after.log_prob)).sum(axis=1).mean()),
     }
     if before is None or before.log_prob.shape[0] != len(assigned):
         return diagnostics

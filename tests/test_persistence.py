@@ -113,7 +113,8 @@ def test_tuples_and_numpy_numbers_become_plain(tmp_path):
 
 
 def test_objects_of_serkit_come_back_and_code_only_by_name(tmp_path):
-    persistence.write(tmp_path / "file", [RandomAffine(degrees=3.0), np.sum, torch.nn.ReLU()])
+    code = [persistence.described(value) for value in (np.sum, torch.nn.ReLU())]
+    persistence.write(tmp_path / "file", [RandomAffine(degrees=3.0), *code])
     affine, function, net = persistence.read(
         tmp_path / "file", lambda: {"RandomAffine": RandomAffine}
     )

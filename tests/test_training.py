@@ -147,9 +147,8 @@ def test_callbacks_do_not_outlive_fit():
 
 
 def test_function_is_called_after_each_round_and_stops():
-    graph = scripted([3.0, 2.0, 1.0])
-    graph.fit(9, callbacks=[lambda g, r: r["updates"][0]["loss"] < 2.5], verbose=False)
-    assert len(graph.history) == 2
+    low = [lambda graph, record: record["updates"][0]["loss"] < 2.5]
+    assert len(scripted([3.0, 2.0, 1.0]).fit(9, callbacks=low, verbose=False).history) == 2
 
 
 def test_every_callback_hears_of_the_round_that_stops():
@@ -194,10 +193,11 @@ def test_error_in_a_callback_comes_through(hook, verbose):
     [
         ([5.0, 4.0, 3.999, 3.998], {}, 3),
         ([5.0, 4.0, 3.999, 3.0, 2.999, 2.998], {"patience": 2}, 6),
+        ([4.0], {"patience": 3}, 4),
         ([5.0, 4.0, 3.5, 3.4], {"tol": 0.6}, 3),
         ([1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0], {}, 7),
     ],
-    ids=["stands still", "patience", "tol", "up and down"],
+    ids=["stands still", "patience", "from the start", "tol", "up and down"],
 )
 def test_stop_on_tolerance(values, options, rounds):
     graph = scripted(values)
