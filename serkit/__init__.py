@@ -5,7 +5,8 @@ The modules themselves are in `serkit.modules`: ``from serkit.modules import AE,
 
 from . import datasets, errors, messages, metrics, plots, training
 from .graph import Graph
-from .module import Module, Observation
+from .module import Module
+from .observation import Observation
 
 __version__ = "0.1.0"
 __all__ = [

@@ -22,7 +22,8 @@ import numpy as np
 
 from . import inference, persistence, plots
 from .errors import GraphError, OutputError
-from .module import Module, Observation
+from .module import Module
+from .observation import Observation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,7 +15,8 @@ from . import artefacts, inference, plots, snapshot, topology, training
 from .errors import GraphError, InputError
 from .inference import Prediction
 from .messages import Gaussian
-from .module import Module, Observation
+from .module import Module
+from .observation import Observation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,8 @@ import numpy as np
 
 from .errors import GraphError, InputError
 from .messages import Categorical, Data, Gaussian, Message, as_rows, product
-from .module import Module, Observation, check_rows
+from .module import Module, check_rows
+from .observation import Observation
 
 Received = dict[int, list[Message]]
 

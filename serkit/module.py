@@ -1,8 +1,7 @@
-"""What every module is: connections, the update that exchanges messages, and Observation."""
+"""What every module is: its contract, its connections, and the update that exchanges messages."""
 
 from __future__ import annotations
 
-import hashlib
 import time
 import weakref
 from abc import ABC, abstractmethod
@@ -10,11 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
 from .errors import GraphError, InputError, NotReadyError
-from .messages import Categorical, Data, Gaussian, Message, Mixture, as_rows, product
+from .messages import Data, Message, product
 
 
 class Module(BaseEstimator, ABC):
@@ -213,6 +211,11 @@ class Module(BaseEstimator, ABC):
     # -- exchange ------------------------------------------------------------------------------
 
     @property
+    def remedy_for_silence(self) -> str:
+        """What to do where this module has sent no message yet."""
+        return "update that one first"
+
+    @property
     def label(self) -> str:
         """Class and name, as error texts use them."""
         kind = type(self).__name__
@@ -274,11 +277,9 @@ class Module(BaseEstimator, ABC):
                 f"{self.label} is not connected: call connect(parent) before update()"
             )
         for parent in self.parents:
-            if isinstance(parent, Observation):
-                parent.check([], 0)
             if parent.forward_message is None:
                 raise NotReadyError(
-                    f"{self.label} got no message from {parent.label}: update that one first"
+                    f"{self.label} got no message from {parent.label}: {parent.remedy_for_silence}"
                 )
             check_kind(parent, type(parent.forward_message), self.accepts_forward, self)
         messages = [parent.forward_message for parent in self.parents]
@@ -318,103 +319,3 @@ def check_rows(rows: Sequence[tuple[str, int]]) -> None:
     if len({n for _, n in rows}) > 1:
         listed = ", ".join(f"{label} has {n}" for label, n in rows)
         raise InputError(f"numbers of rows differ: {listed}; give each the same rows, in order")
-
-
-class Observation(Module):
-    """Rows of data at the bottom of a graph.
-
-    Parameters
-    ----------
-    data : array-like or torch.Tensor, shape (N, ...)
-        At least two rows of finite real numbers. Images as (N, H, W), (N, C, H, W) or flat
-        (N, D); scale them to [0, 1] for a Bernoulli likelihood.
-    name : str, optional
-        How errors and tables call it.
-
-    Raises
-    ------
-    InputError
-        For NaN or infinity (the rows are named), no or one row, or values that are not numbers.
-    """
-
-    accepts_forward = ()
-    accepts_backward = (Data, Gaussian, Categorical, Mixture)
-    forward_kind = Data
-
-    def __init__(self, data: ArrayLike, *, name: str | None = None) -> None:
-        super().__init__(name=name)
-        self.data = as_rows(data, self.label)
-        if len(self.data) < 2:
-            raise InputError(f"{self.label}: expected at least two rows, got {self.data.shape}")
-        self.n_rows = len(self.data)
-        self.row_shape = self.data.shape[1:]
-        self.forward_message = Data(self.data)
-
-    @classmethod
-    def without_rows(
-        cls, *, name: str | None, n_rows: int, row_shape: Sequence[int], fingerprint: str
-    ) -> Observation:
-        """What a saved graph keeps of an observation: enough to use it, not to train on."""
-        observation = cls.__new__(cls)
-        Module.__init__(observation, name=name)
-        observation.data = None
-        observation.n_rows = n_rows
-        observation.row_shape = tuple(row_shape)
-        observation._fingerprint = fingerprint
-        return observation
-
-    def __repr__(self) -> str:
-        return f"{self.label}({self.n_rows} rows of {self.row_shape})"
-
-    def arguments(self) -> dict[str, Any]:
-        """Name, number and shape of rows, and a fingerprint of their values."""
-        return {
-            "name": self.name,
-            "n_rows": self.n_rows,
-            "row_shape": list(self.row_shape),
-            "fingerprint": self.fingerprint(),
-        }
-
-    def fingerprint(self) -> str:
-        """SHA-256 of the rows, by which a saved graph knows its data again."""
-        if not hasattr(self, "_fingerprint"):
-            rows = np.ascontiguousarray(self.data)
-            self._fingerprint = hashlib.sha256(str(rows.dtype).encode() + rows.data).hexdigest()
-        return self._fingerprint
-
-    def get_state(self) -> dict[str, Any]:
-        """Nothing is learnt, and the rows are not kept."""
-        return {}
-
-    @property
-    def size(self) -> int:
-        """Number of values in a row."""
-        return int(np.prod(self.row_shape))
-
-    def check(self, inputs: list[Message | None], n_rows: int) -> None:
-        """Raise NotReadyError if the rows were left behind by loading."""
-        if self.data is None:
-            raise NotReadyError(
-                f"{self.label} was loaded without its rows; to train on, give them: "
-                "Graph.load(path, data=[rows])"
-            )
-
-    def connect(self, *parents: Module) -> Module:
-        """An observation has no parents: always raises GraphError."""
-        raise GraphError(f"{self.label} holds data and takes no parents")
-
-    def update(self) -> Observation:
-        """Nothing to learn; returns self, so that scripts may update every module."""
-        return self
-
-    def learn(self, inputs: list[Message], prior: Message | None) -> dict[str, Any]:
-        """Nothing to learn."""
-        return {}
-
-    def forward(self, inputs: list[Message]) -> Message | None:
-        """The data."""
-        return self.forward_message
-
-    def backward(self, inputs: list[Message], prior: Message | None) -> list[Message | None]:
-        """No parents, no messages."""
-        return []

@@ -14,7 +14,8 @@ from sklearn.decomposition import PCA
 
 from . import metrics
 from .errors import InputError
-from .module import Module, Observation
+from .module import Module
+from .observation import Observation
 
 
 def latents(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import persistence
 from .errors import InputError, SavedFileError
-from .module import Module, Observation
+from .module import Module
+from .observation import Observation
 
 if TYPE_CHECKING:
     from .graph import Graph

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from .errors import GraphError
 from .messages import Categorical
-from .module import Module, Observation, check_kind, check_rows
+from .module import Module, check_kind, check_rows
+from .observation import Observation
 
 
 def find_modules(leaves: Sequence[Module]) -> list[Module]:

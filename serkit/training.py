@@ -13,7 +13,8 @@ from tqdm.auto import tqdm
 from .errors import GraphError, InputError
 from .messages import Categorical, Mixture
 from .metrics import accuracy, matching
-from .module import Module, Observation
+from .module import Module
+from .observation import Observation
 
 if TYPE_CHECKING:
     from .graph import Graph

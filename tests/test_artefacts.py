@@ -12,7 +12,7 @@ from test_persistence import assert_same
 
 from serkit import Graph, Module, Observation, artefacts, persistence
 from serkit.datasets import load_digits
-from serkit.errors import OutputError
+from serkit.errors import OutputError, SerkitError
 from serkit.messages import Data
 from serkit.modules import AE, GMM, VAE
 
@@ -238,3 +238,13 @@ def test_relative_folders_lie_in_the_working_directory(tmp_path, monkeypatch, no
     make().fit(1, out="runs/one", verbose=False)
     assert (Path("runs") / "one" / "history.json").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+@pytest.mark.parametrize("name", ["a/b", "../up", 3])
+def test_name_that_makes_no_folder_is_told_before_training(tmp_path, name):
+    graph = make()
+    graph["vae"].name = name
+    graph = Graph(graph["gmm"])
+    with pytest.raises(SerkitError, match=f"name.*{name!r}"):
+        graph.fit(1, out=tmp_path / "run", verbose=False)
+    assert graph.modules[1].history_ == []

@@ -255,7 +255,7 @@ def test_align_numbers_components_as_before(covariance_type):
     task = problem(some_rows(), covariance_type, some_prior())
     solution = em.expectation_maximisation(task, task.maximise(some_responsibilities()))
     shuffled = solution.permuted(np.array([1, 2, 0]))
-    aligned = em.align(shuffled, solution.responsibilities)
+    aligned = em.align(task, shuffled, solution.responsibilities)
     np.testing.assert_array_equal(aligned.responsibilities, solution.responsibilities)
     np.testing.assert_array_equal(aligned.parameters.means, solution.parameters.means)
     found = em.log_joint(task.rows, shuffled.parameters)

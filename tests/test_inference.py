@@ -221,6 +221,8 @@ def test_leaf_chooses_among_several():
         ({"n_samples": 0}, "n_samples.* 0"),
         ({"n_samples": -2}, "n_samples.* -2"),
         ({"n_samples": 1.5}, r"n_samples.* 1\.5"),
+        ({"random_state": "a"}, "random_state.*'a'"),
+        ({"random_state": -1}, "random_state.*-1"),
     ],
     ids=str,
 )
@@ -232,3 +234,8 @@ def test_samples_that_cannot_be_drawn_are_refused(graph, options, text):
 def test_leaf_of_another_graph_is_refused(graph, two):
     with pytest.raises(GraphError, match=r"GMM.* not in this graph"):
         graph.sample(leaf=two["gmm"])
+
+
+def test_graph_without_a_model_has_nothing_to_sample():
+    with pytest.raises(GraphError, match="sample"):
+        Graph(Observation(IMAGES)).sample()

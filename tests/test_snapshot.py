@@ -223,8 +223,7 @@ def test_finished_run_does_nothing_when_called_again(tmp_path):
     for again in (make(), graph):
         assert_same_graph(graph, again.fit(2, checkpoint=path, verbose=False))
     assert path.read_bytes() == whole
-    longer = make().fit(3, checkpoint=path, verbose=False)
-    assert_same_graph(graph.fit(1, verbose=False), longer)
+    assert_same_graph(make().fit(3, checkpoint=path, verbose=False), graph.fit(1, verbose=False))
 
 
 def test_run_that_a_rule_stopped_has_finished(tmp_path):
@@ -292,9 +291,9 @@ def test_damaged_file_is_named(saved, use, share):
 
 def test_damaged_checkpoint_leaves_the_graph_as_it_is(saved):
     graph, path = saved
-    whole, before = bytearray(path.read_bytes()), states(graph)
-    whole[-1] ^= 1
-    path.write_bytes(whole)
+    before, altered = states(graph), bytearray(path.read_bytes())
+    altered[-1] ^= 1
+    path.write_bytes(altered)
     with pytest.raises(SavedFileError, match=r"graph\.safetensors: its contents do not match"):
         graph.fit(3, checkpoint=path, verbose=False)
     assert_same(before, states(graph))

@@ -100,8 +100,9 @@ def test_schedule_and_callback_errors_come_before_training(schedule, text):
     graph = pipeline()
     with pytest.raises(GraphError, match=text):
         graph.fit(1, schedule=schedule, verbose=False)
-    with pytest.raises(InputError, match="must be serkit Callbacks or functions, got 3"):
-        graph.fit(1, callbacks=[3], verbose=False)
+    for wrong in (3, StopOnTolerance):  # a class, not an instance
+        with pytest.raises(InputError, match="must be serkit Callbacks or functions, got"):
+            graph.fit(1, callbacks=[wrong], verbose=False)
     assert graph["vae"].history_ == []
 
 
@@ -154,8 +155,8 @@ def test_function_is_called_after_each_round_and_stops():
 def test_every_callback_hears_of_the_round_that_stops():
     heard = []
     callbacks = [lambda g, r: True, lambda g, r: heard.append(r["round"])]
-    graph = scripted([1.0]).fit(3, callbacks=callbacks, verbose=False)
-    assert heard == [1] == [record["round"] for record in graph.history]
+    assert len(scripted([1.0]).fit(3, callbacks=callbacks, verbose=False).history) == 1
+    assert heard == [1]
 
 
 def test_on_epoch_ends_the_update_not_the_training():
@@ -165,7 +166,6 @@ def test_on_epoch_ends_the_update_not_the_training():
 
     graph = pipeline(epochs=5).fit(2, callbacks=[Impatient()], verbose=False)
     assert [entry["epochs"] for entry in graph["vae"].history_] == [2, 2]
-    assert ran(graph) == [["vae", "gmm"]] * 2
 
 
 @pytest.mark.parametrize("hook", ["on_start", "on_update", "on_epoch", "on_round"])
@@ -182,7 +182,7 @@ def test_error_in_a_callback_comes_through(hook, verbose):
         graph.fit(1, callbacks=[recorder], verbose=verbose)
     assert recorder.calls[-1] == ("end",)
     assert all(module.on_epoch is None for module in graph.modules)
-    assert len(graph.fit(1, verbose=False)["gmm"].history_) >= 1
+    assert graph.fit(1, verbose=False)["gmm"].history_
 
 
 # -- stop rule ---------------------------------------------------------------------------------
@@ -207,8 +207,7 @@ def test_stop_on_tolerance(values, options, rounds):
 
 @pytest.mark.parametrize("monitor", ["objective", "changed", "loss", "log_likelihood"])
 def test_stop_on_tolerance_watches_whatever_is_reported(monitor):
-    graph = pipeline()
-    graph.fit(3, callbacks=[StopOnTolerance(monitor, tol=1e9)], verbose=False)
+    graph = pipeline().fit(3, callbacks=[StopOnTolerance(monitor, tol=1e9)], verbose=False)
     assert 2 <= len(graph.history) <= 3
 
 

@@ -38,11 +38,11 @@ PRESETS = {
         "gmm": {"n_init": 20, "use_variance": True},
     },
     "best": {
-        "rounds": 10,
+        "rounds": 8,
         "vae": {
             "latent_dim": 18,
             "hidden_sizes": (500, 500),
-            "epochs": (300, 80),
+            "epochs": (300, 60),
             "batch_size": 250,
             "augment": RandomAffine(),
         },
