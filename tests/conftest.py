@@ -28,3 +28,12 @@ def digits() -> Labelled:
     """The first 200 of scikit-learn's digits: images (200, 8, 8), float32 in [0, 1]."""
     images, labels = load_digits()
     return Labelled(images[:200], labels[:200])
+
+
+@pytest.fixture
+def x():
+    """Rows (150, 3) of three clusters that overlap, so that responsibilities are soft."""
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(150, 3)) @ rng.normal(size=(3, 3)) + 2.0 * rng.integers(
+        3, size=(150, 1)
+    )
