@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..module import Module
 from . import _minibatch as minibatch
 from ._autoencoder_options import check_options
 from ._nets import Bernoulli, GaussianNoise, conv_pair, copy_pair, image_shape_of, mlp_pair
+from ._options import check_random_state
 from ._rows import flat, join, split_columns
 
 Pull = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -216,6 +218,7 @@ class Autoencoder(Module):
     def sample(self, n_samples: int = 1, random_state: int | None = None) -> np.ndarray:
         """Decoded draws from N(0, I), (n_samples, ...); the same call repeats its draw."""
         self._check_fitted()
+        check_random_state(self, random_state)
         rng = np.random.default_rng(self.seed_ if random_state is None else random_state)
         return self.decode(rng.standard_normal((n_samples, self.latent_dim)))
 
@@ -355,7 +358,10 @@ class Autoencoder(Module):
 
     def _alpha(self, update: int, epoch: int) -> float:
         if callable(self.alpha):
-            return self.alpha(update, epoch)
+            weight = self.alpha(update, epoch)
+            if not isinstance(weight, Real):
+                raise InputError(f"{self.label}: alpha must return a number, got {weight!r}")
+            return float(weight)
         return self.default_alpha if self.alpha is None else self.alpha
 
     def _log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:

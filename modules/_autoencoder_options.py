@@ -22,7 +22,7 @@ from ._options import (
 def check_options(module: Any, n_rows: int) -> None:
     """Raise InputError for arguments of an autoencoder that cannot work with `n_rows` rows."""
     check_count(module, "latent_dim", "batch_size", "patience")
-    check_random_state(module)
+    check_random_state(module, module.random_state)
     check_counts(module, "hidden_sizes", empty=True)
     check_counts(module, "filters", empty=False)
     check_option(module, "net", ("mlp", "conv"))

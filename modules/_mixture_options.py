@@ -16,7 +16,7 @@ from ._options import as_numbers, check_count, check_number, check_option, check
 def check_options(module: Any, n_rows: int) -> None:
     """Raise InputError for arguments of a mixture that cannot work with `n_rows` rows."""
     check_count(module, "n_components", "n_init", "max_iter")
-    check_random_state(module)
+    check_random_state(module, module.random_state)
     check_option(module, "covariance_type", COVARIANCE_TYPES)
     check_option(module, "inference", ("map", "ml", "gibbs"))
     check_number(module, "tol", "reg_covar", at_least=0)

@@ -42,10 +42,9 @@ def is_count(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
 
 
-def check_random_state(module: Any) -> None:
-    """Raise InputError unless the seed is None or an integer of at least 0."""
-    seed = module.random_state
-    if seed is not None and not (is_count(seed) or (seed == 0 and isinstance(seed, Integral))):
+def check_random_state(module: Any, seed: Any) -> None:
+    """Raise InputError unless a seed is None or an integer of at least 0."""
+    if seed is not None and not (isinstance(seed, Integral) and seed >= 0):
         raise InputError(f"{module.label}: random_state must be an integer >= 0, got {seed!r}")
 
 

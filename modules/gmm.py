@@ -26,7 +26,7 @@ from ._em import (
 )
 from ._gaussians import Parameters, Rows
 from ._mixture_options import check_options, make_problem, row_log_prior
-from ._options import as_numbers
+from ._options import as_numbers, check_random_state
 from ._rows import flat, split_columns
 
 
@@ -296,7 +296,7 @@ class GMM(Module):
             warnings.warn(
                 f"{self.label}: components {self.empty_components_.tolist()} lost all their rows "
                 "and are kept by the prior; use fewer components or more n_init",
-                stacklevel=4,
+                stacklevel=5,
             )
 
     # -- what the fitted mixture tells ---------------------------------------------------------
@@ -354,6 +354,7 @@ class GMM(Module):
             Before fitting; for a component that does not exist.
         """
         parameters = self._parameters()
+        check_random_state(self, random_state)
         rng = np.random.default_rng(self.seed_ if random_state is None else random_state)
         if component is None:
             components = rng.choice(self.n_components, n_samples, p=parameters.weights)

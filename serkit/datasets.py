@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ import numpy as np
 from sklearn import datasets as sklearn_datasets
 from tqdm.auto import tqdm
 
-from .errors import DatasetError, InputError
+from .errors import DatasetError, InputError, OutputError
 from .persistence import write_atomically
 
 _ARRAYS = {
@@ -116,7 +117,10 @@ def _arrays(name: str, progress: bool) -> dict[str, np.ndarray]:
     arrays = _download(name, cached, progress)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    write_atomically(cached, buffer.getvalue())
+    try:
+        write_atomically(cached, buffer.getvalue())
+    except OutputError as error:
+        warnings.warn(f"{error}; name another folder in SERKIT_CACHE", stacklevel=3)
     return arrays
 
 

@@ -253,6 +253,8 @@ class Graph:
         if leaf is None and len(tops) > 1:
             listed = ", ".join(self.name_of(top) for top in tops)
             raise GraphError(f"several modules are at the top ({listed}); choose one with leaf=")
+        if not tops:
+            raise GraphError("there is nothing to sample: no module is connected to the data")
         top = self[leaf] if isinstance(leaf, str) else leaf or tops[0]
         if top not in self.modules:
             raise GraphError(f"leaf={getattr(top, 'label', top)} is not in this graph")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-from .errors import GraphError
+from .errors import GraphError, InputError
 from .messages import Categorical
 from .module import Module, check_kind, check_rows
 from .observation import Observation
+
+_FOLDER_NAME = re.compile(r"\w[\w .-]*")
 
 
 def find_modules(leaves: Sequence[Module]) -> list[Module]:
@@ -50,9 +53,21 @@ def _ordered(modules: list[Module]) -> list[Module]:
 
 
 def name_modules(modules: Sequence[Module]) -> dict[str, Module]:
-    """A distinct name a module: its own or its class's, numbered from 2 on where it repeats."""
+    """A distinct name a module: its own or its class's, numbered from 2 on where it repeats.
+
+    Raises
+    ------
+    InputError
+        For a name that cannot be that of a folder, as `Graph.fit(out=...)` needs it.
+    """
     names: dict[str, Module] = {}
     for module in modules:
+        given = module.name
+        if given is not None and not (isinstance(given, str) and _FOLDER_NAME.fullmatch(given)):
+            raise InputError(
+                f"{type(module).__name__}: name={given!r} must be letters, digits, spaces, '_', "
+                "'-' or '.', and begin with a letter or digit"
+            )
         base = name = module.name or type(module).__name__.lower()
         number = 2
         while name in names:

@@ -60,6 +60,8 @@ class StopOnTolerance(Callback):
     """
 
     def __init__(self, monitor: str = "objective", tol: float = 1e-2, patience: int = 1) -> None:
+        if patience < 1:
+            raise InputError(f"StopOnTolerance: patience must be at least 1, got {patience}")
         self.monitor = monitor
         self.tol = tol
         self.patience = patience
@@ -134,7 +136,7 @@ def as_callback(given: Callback | Callable) -> Callback:
     """A callback as it is; a function as one called after each round."""
     if isinstance(given, Callback):
         return given
-    if not callable(given):
+    if not callable(given) or isinstance(given, type):
         raise InputError(f"callbacks must be serkit Callbacks or functions, got {given!r}")
     return _OnRound(given)
 

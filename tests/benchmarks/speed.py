@@ -53,33 +53,42 @@ def _sklearns(x: np.ndarray, seed: int) -> None:
 
 
 def vae(_: int) -> None:
-    """Time to the loss of a plain eager float32 loop of 200 epochs; target: half of its time."""
+    """Time to the loss of a plain eager float32 loop of 200 epochs; target: half of its time.
+
+    Once with everything as in the plain loop (what the code itself gains), once with a learning
+    rate of 3e-3 in place of 1e-3.
+    """
     images, _labels = _tutorial_or_digits()
-    rows = []
+    rows, ratios = [], []
     for seed in range(_REPEATS):
         goal, plain = _plain_loop(images.reshape(len(images), -1), seed)
-        reached, epochs = _time_to(goal, images, seed)
-        ratio = "not reached" if reached is None else f"{reached / plain:.2f}"
-        ours = "-" if reached is None else f"{reached:.2f}"
-        rows.append((seed, f"{goal:.2f}", f"{plain:.2f}", ours, epochs, ratio))
-    ratios = [float(row[-1]) for row in rows if row[-1] != "not reached"]
-    header = ["seed", "loss", "plain loop, seconds", "serkit, seconds", "epochs", "ratio"]
-    table.show("VAE 784-128-18, batch 500: time to the plain loop's loss", header, rows)
-    print(f"median ratio {np.median(ratios):.2f} of {len(ratios)} seeds\n" if ratios else "")
+        same, _, _ = _time_to(-np.inf, images, seed, lr=1e-3)
+        reached, epochs, loss = _time_to(goal, images, seed, lr=3e-3)
+        ratios.append((same / plain, reached / plain))
+        rows.append(
+            (seed, f"{goal:.2f}", f"{plain:.2f}", f"{same:.2f}", f"{reached:.2f}", epochs, loss)
+        )
+    header = ["seed", "loss after 200 epochs", "plain, seconds", "serkit, the same 200 epochs"]
+    header += ["serkit, lr 3e-3, to that loss", "epochs", "its loss"]
+    table.show("VAE 784-128-18, 3,000 rows, batch 500, lr 1e-3", header, rows)
+    same, faster = np.median(ratios, axis=0)
+    print(
+        f"median ratios to the plain loop: {same:.2f} (same epochs), {faster:.2f} (to its loss)\n"
+    )
 
 
-def _plain_loop(x: np.ndarray, seed: int) -> tuple[float, float]:
-    """What a researcher would write first: the last epoch's loss, and the seconds it took."""
+def _plain_loop(rows: np.ndarray, seed: int) -> tuple[float, float]:
+    """What a researcher would write: the last epoch's loss, and the seconds it took."""
     torch.manual_seed(seed)
-    d = x.shape[1]
+    x, d = torch.tensor(rows), rows.shape[1]
     encoder = nn.Sequential(nn.Linear(d, 128), nn.ReLU(), nn.Linear(128, 36))
     decoder = nn.Sequential(nn.Linear(18, 128), nn.ReLU(), nn.Linear(128, d))
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
-    loader = torch.utils.data.DataLoader(torch.tensor(x), batch_size=500, shuffle=True)
     start = time.perf_counter()
     for _ in range(200):
         total = 0.0
-        for batch in loader:
+        for index in torch.randperm(len(x)).split(500):
+            batch = x[index]
             mean, log_var = encoder(batch).chunk(2, dim=1)
             z = mean + torch.randn_like(mean) * (0.5 * log_var).exp()
             bce = F.binary_cross_entropy_with_logits(decoder(z), batch, reduction="sum")
@@ -87,34 +96,27 @@ def _plain_loop(x: np.ndarray, seed: int) -> tuple[float, float]:
             optimizer.zero_grad()
             ((bce + kl) / len(batch)).backward()
             optimizer.step()
-            total += float(bce + kl)
+            total += (bce + kl).item()
     return total / len(x), time.perf_counter() - start
 
 
 class _StopAt(Callback):
-    """Ends the update at a loss, and keeps the time and the epochs it took."""
+    """Ends the update at a loss."""
 
     def __init__(self, loss: float) -> None:
         self.loss = loss
-        self.reached: float | None = None
-        self.epochs = 0
-
-    def on_update(self, graph: srk.Graph, module: srk.Module) -> None:
-        self.start = time.perf_counter()
 
     def on_epoch(self, module: srk.Module, terms: dict[str, float]) -> bool:
-        self.epochs += 1
-        if self.reached is None and terms["loss"] <= self.loss:
-            self.reached = time.perf_counter() - self.start
-        return self.reached is not None
+        return terms["loss"] <= self.loss
 
 
-def _time_to(loss: float, images: np.ndarray, seed: int) -> tuple[float | None, int]:
-    module = VAE(18, hidden_sizes=(128,), epochs=200, batch_size=500, random_state=seed)
+def _time_to(goal: float, images: np.ndarray, seed: int, lr: float) -> tuple[float, int, str]:
+    """Seconds of one update that ends at a loss or after 200 epochs; its epochs and its loss."""
+    module = VAE(18, hidden_sizes=(128,), epochs=200, batch_size=500, lr=lr, random_state=seed)
     module.connect(srk.Observation(images))
-    stop = _StopAt(loss)
-    srk.Graph(module).fit(1, callbacks=[stop], verbose=False)
-    return stop.reached, stop.epochs
+    srk.Graph(module).fit(1, callbacks=[_StopAt(goal)], verbose=False)
+    update = module.history_[-1]
+    return update["seconds"], update["epochs"], f"{update['loss']:.2f}"
 
 
 def _tutorial_or_digits() -> srk.datasets.Dataset:
