@@ -107,7 +107,7 @@ class GMM(Module):
         labels: ArrayLike | None = None,
         n_init: int = 5,
         max_iter: int = 200,
-        tol: float = 1e-4,
+        tol: float = 1e-3,
         use_variance: bool = False,
         means_init: ArrayLike | None = None,
         responsibilities_init: ArrayLike | None = None,

@@ -30,12 +30,12 @@ PRESETS = {
             "batch_size": 128,
             "lr": 2e-3,
         },
-        "gmm": {"n_init": 20, "weight_concentration_prior": 1e4},
+        "gmm": {"n_init": 20, "tol": 1e-4, "weight_concentration_prior": 1e4},
     },
     "serket": {  # the original tutorial's nets and training, with EM for its Gibbs sampler
         "rounds": 5,
         "vae": {"latent_dim": 18, "hidden_sizes": (128,), "epochs": 200, "batch_size": 500},
-        "gmm": {"n_init": 20, "use_variance": True},
+        "gmm": {"n_init": 20, "tol": 1e-4, "use_variance": True},
     },
     "best": {
         "rounds": 8,
@@ -48,6 +48,7 @@ PRESETS = {
         },
         "gmm": {
             "n_init": 20,
+            "tol": 1e-4,
             "use_variance": True,
             "covariance_prior": 20.0,
             "weight_concentration_prior": 1e4,  # digits are about equally frequent

@@ -44,9 +44,7 @@ def _ours(x: np.ndarray, seed: int) -> None:
 
 
 def _sklearns(x: np.ndarray, seed: int) -> None:
-    peer = GaussianMixture(
-        10, n_init=5, tol=1e-4, max_iter=200, init_params="k-means++", random_state=seed
-    )
+    peer = GaussianMixture(10, n_init=5, max_iter=200, init_params="k-means++", random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it reports restarts that did not converge
         peer.fit(x.astype(np.float64))
