@@ -8,6 +8,9 @@
         history.json     what every update reported
         *.png            latents before and after, reconstructions, samples, losses, rounds, ...
         round001/        the module folders after each round, if asked for
+
+A row of ``loss.txt`` is an epoch: update, epoch, loss and its terms as in ``loss_curve_``; one of
+``acc_learn.txt`` is an update.
 """
 
 from __future__ import annotations
