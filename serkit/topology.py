@@ -169,15 +169,21 @@ def _state(module: Module) -> str:
 
 def mermaid(names: dict[str, Module]) -> str:
     """The graph as Mermaid text, for a README: up arrows solid, down arrows dotted."""
-    name_of = {id(module): name for name, module in names.items()}
+    name_of = {id(module): _node(name) for name, module in names.items()}
     lines = ["graph BT"]
     for name, module in names.items():
         caption = type(module).__name__ + ("" if module.size is None else f" ({module.size})")
-        lines.append(f'    {name}["{name}: {caption}"]')
-    for name, module in names.items():
+        lines.append(f'    {_node(name)}["{name}: {caption}"]')
+    for module in names.values():
+        name = name_of[id(module)]
         for parent in module.parents:
             below = name_of[id(parent)]
             lines.append(f"    {below} -->|{parent.forward_kind.__name__}| {name}")
             if module.backward_kind is not None:
                 lines.append(f"    {name} -.->|{module.backward_kind.__name__}| {below}")
     return "\n".join(lines)
+
+
+def _node(name: str) -> str:
+    """A name as Mermaid's node identifiers allow it."""
+    return re.sub(r"\W", "_", name)

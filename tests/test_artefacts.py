@@ -244,7 +244,6 @@ def test_relative_folders_lie_in_the_working_directory(tmp_path, monkeypatch, no
 def test_name_that_makes_no_folder_is_told_before_training(tmp_path, name):
     graph = make()
     graph["vae"].name = name
-    graph = Graph(graph["gmm"])
     with pytest.raises(SerkitError, match=f"name.*{name!r}"):
-        graph.fit(1, out=tmp_path / "run", verbose=False)
+        Graph(graph["gmm"]).fit(1, out=tmp_path / "run", verbose=False)
     assert graph.modules[1].history_ == []
