@@ -294,8 +294,8 @@ class GMM(Module):
         self.empty_components_ = np.flatnonzero(counts < 1)
         if len(self.empty_components_) and problem.weight.sum() > self.n_components:
             warnings.warn(
-                f"{self.label}: components {self.empty_components_.tolist()} lost all their rows "
-                "and are kept by the prior; use fewer components or more n_init",
+                f"{self.label}: components {self.empty_components_.tolist()} lost all their rows; "
+                "they stay where the prior puts them. Use fewer components or more n_init",
                 stacklevel=5,
             )
 
