@@ -19,7 +19,7 @@ from ..module import Module
 from . import _minibatch as minibatch
 from ._autoencoder_options import check_options
 from ._nets import Bernoulli, GaussianNoise, conv_pair, copy_pair, image_shape_of, mlp_pair
-from ._options import check_random_state
+from ._options import check_n_samples, check_random_state
 from ._rows import flat, join, split_columns
 
 Pull = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -133,14 +133,14 @@ class Autoencoder(Module):
             k: v for k, v in vars(self).items() if k in ("nets_", "optimizer_", "row_shape_")
         }
         with minibatch.private_random_state(int(self.rng().integers(2**62)), device):
-            if not earlier or not self.warm_start:
-                self._build(array.shape[1:])
-            self._check_row_shape(array.shape[1:])
-            self.nets_.to(device)
-            rows = torch.tensor(array, dtype=torch.float32, device=device)
             try:
+                if not earlier or not self.warm_start:
+                    self._build(array.shape[1:])
+                self._check_row_shape(array.shape[1:])
+                self.nets_.to(device)
+                rows = torch.tensor(array, dtype=torch.float32, device=device)
                 return self._train(rows, self._pull(self._target(prior, len(array)), device))
-            except TrainingError:
+            except BaseException:  # Ctrl-C too: a half-trained fresh start is no replacement
                 if not self.warm_start:
                     vars(self).update(earlier)
                 raise
@@ -218,6 +218,7 @@ class Autoencoder(Module):
     def sample(self, n_samples: int = 1, random_state: int | None = None) -> np.ndarray:
         """Decoded draws from N(0, I), (n_samples, ...); the same call repeats its draw."""
         self._check_fitted()
+        check_n_samples(self, n_samples)
         check_random_state(self, random_state)
         rng = np.random.default_rng(self.seed_ if random_state is None else random_state)
         return self.decode(rng.standard_normal((n_samples, self.latent_dim)))

@@ -201,7 +201,8 @@ def fit_nets(
     for terms in loop:
         n_epochs += 1
         if len(held_out):
-            terms["held_out_loss"] = _mean_loss(nets, batch_loss, held_out, n_epochs, batch_size)
+            loss = _mean_loss(nets, batch_loss, held_out, n_epochs - 1, batch_size)
+            terms["held_out_loss"] = loss
         if not all(map(math.isfinite, terms.values())):
             raise diverged(terms)
         if not len(held_out):

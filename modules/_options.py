@@ -42,6 +42,12 @@ def is_count(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
 
 
+def check_n_samples(module: Any, n_samples: Any) -> None:
+    """Raise InputError unless a number of samples is an integer of at least 1."""
+    if not is_count(n_samples):
+        raise InputError(f"{module.label}: n_samples must be an integer >= 1, got {n_samples!r}")
+
+
 def check_random_state(module: Any, seed: Any) -> None:
     """Raise InputError unless a seed is None or an integer of at least 0."""
     if seed is not None and not (isinstance(seed, Integral) and seed >= 0):

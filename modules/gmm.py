@@ -26,7 +26,7 @@ from ._em import (
 )
 from ._gaussians import Parameters, Rows
 from ._mixture_options import check_options, make_problem, row_log_prior
-from ._options import as_numbers, check_random_state
+from ._options import as_numbers, check_n_samples, check_random_state
 from ._rows import flat, split_columns
 
 
@@ -91,6 +91,7 @@ class GMM(Module):
     empty_components_ : np.ndarray
         Components with less than one row's weight.
     converged_ : bool
+        Whether EM stopped by `tol`; always true of Gibbs sampling.
     """
 
     accepts_forward = (Data, Gaussian)
@@ -161,9 +162,16 @@ class GMM(Module):
             "lower_bound": float(self.lower_bound_[-1]),
             "n_iter": len(self.log_likelihood_),
         }
-        if self.labels is not None:
-            report |= clustering_scores(self.labels, self.responsibilities_.argmax(axis=1))
-        return report
+        return report | self._scored(self.responsibilities_)
+
+    def scores(self) -> dict[str, float]:
+        """Accuracy, NMI and ARI of the message last sent against `labels`, if there are any."""
+        return self._scored(self.backward_messages[0].log_prob)
+
+    def _scored(self, probabilities: np.ndarray) -> dict[str, float]:
+        if self.labels is None:
+            return {}
+        return clustering_scores(self.labels, probabilities.argmax(axis=1))
 
     def forward(self, inputs: list[Message]) -> Categorical:
         """P(k | row) from the row alone: what the children said is left out."""
@@ -185,17 +193,24 @@ class GMM(Module):
     def objective(self, inputs: list[Message], prior: Message | None) -> float:
         """E_q(z)r(k)[log p(z | k) + log p(k) + log P(k | n) K - log r(k)], in nats a row.
 
-        The responsibilities r are those of the last update. Before the first one, the neutral
-        E_q(z)[log N(z; 0, I)].
+        The responsibilities r are those last sent down. Before there are any for these rows, the
+        neutral E_q(z)[log N(z; 0, I)].
         """
         rows = _stack(inputs)
-        if not hasattr(self, "responsibilities_"):
+        r = self._last_responsibilities(len(rows.x))
+        if r is None:
             second_moment = rows.x**2 + (0 if rows.variances is None else rows.variances)
             return float(-0.5 * (second_moment + np.log(2 * np.pi)).sum(axis=1).mean())
         joint = log_joint(rows, self._parameters(), row_log_prior(prior))
-        r = self.responsibilities_
         possible = r > 0
         return float((r[possible] * (joint[possible] - np.log(r[possible]))).sum() / len(r))
+
+    def _last_responsibilities(self, n_rows: int) -> np.ndarray | None:
+        """Those last sent down, else those last learnt; None if neither is of so many rows."""
+        found = getattr(self, "responsibilities_", None)
+        if self.backward_messages:
+            found = np.exp(self.backward_messages[0].log_prob)
+        return found if found is not None and len(found) == n_rows else None
 
     def generate(
         self, n_samples: int, component: int | None, random_state: int | None
@@ -206,9 +221,10 @@ class GMM(Module):
 
     def artefacts(self) -> dict[str, np.ndarray]:
         """The original's class_learn.txt, Pdz_learn.txt, mu_learn.txt and acc_learn.txt."""
+        probabilities = np.exp(self.backward_messages[0].log_prob)
         files = {
-            "class_learn.txt": self.responsibilities_.argmax(axis=1),
-            "Pdz_learn.txt": self.responsibilities_,
+            "class_learn.txt": probabilities.argmax(axis=1),
+            "Pdz_learn.txt": probabilities,
             "mu_learn.txt": self.means_,
             "log_likelihood.txt": self.log_likelihood_,
         }
@@ -354,6 +370,7 @@ class GMM(Module):
             Before fitting; for a component that does not exist.
         """
         parameters = self._parameters()
+        check_n_samples(self, n_samples)
         check_random_state(self, random_state)
         rng = np.random.default_rng(self.seed_ if random_state is None else random_state)
         if component is None:

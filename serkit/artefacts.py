@@ -25,6 +25,7 @@ import numpy as np
 
 from . import inference, persistence, plots
 from .errors import GraphError, OutputError
+from .messages import Gaussian, Mixture
 from .module import Module
 from .observation import Observation
 
@@ -94,9 +95,13 @@ def pictures(graph: Graph) -> Iterator[tuple[str, Figure]]:
             yield f"losses_{name}", plots.losses(module.loss_curve_, title=name)
         if hasattr(module, "log_likelihood_"):
             yield f"log_likelihood_{name}", plots.log_likelihood(module.log_likelihood_)
-    for name, before in graph.first_latents.items():
-        after = graph[name].forward_message.mean
-        for when, z in (("before", before), ("after", after)):
+    for name, module in _learning(graph):
+        if not isinstance(module.forward_message, Gaussian):
+            continue
+        latents = {"before": graph.first_latents.get(name), "after": module.forward_message.mean}
+        for when, z in latents.items():
+            if z is None:
+                continue
             title = f"{name}: {when} the joint training"
             figure = plots.latents(z, labels, clusters, title=title)
             yield f"latents_{name}_{when}", figure
@@ -111,7 +116,8 @@ def _labels(graph: Graph) -> np.ndarray | None:
 
 
 def _clusters(graph: Graph) -> np.ndarray | None:
-    found = [m.responsibilities_ for m in graph.modules if hasattr(m, "responsibilities_")]
+    sent = [message for m in graph.modules for message in m.backward_messages[:1]]
+    found = [message.log_prob for message in sent if isinstance(message, Mixture)]
     return found[-1].argmax(axis=1) if found else None
 
 

@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike
 from . import artefacts, inference, plots, snapshot, topology, training
 from .errors import GraphError, InputError
 from .inference import Prediction
-from .messages import Gaussian
 from .module import Module
 from .observation import Observation
 
@@ -42,7 +41,8 @@ class Graph:
         the module reported (losses, scores, seconds), the joint ``objective`` after it, and the
         diagnostics of `serkit.training.exchange_diagnostics`.
     first_latents : dict of str to np.ndarray
-        Latent means (N, D) of each module after its first update: before any joint training.
+        Latent means (N, D) of each module after its first update, before any joint training, if
+        that update was one of this graph's.
 
     Raises
     ------
@@ -124,9 +124,8 @@ class Graph:
             learnt before stays.
         """
         _check_count("rounds", rounds)
-        hooks = [training.as_callback(given) for given in callbacks]
+        hooks = training.as_callbacks(callbacks)
         hooks += [training.Progress()] if verbose else []
-        self.check()
         training.modules_of_round(self, schedule, len(self.history))
         folder = None if out is None else artefacts.prepare(Path(out))
         last = rounds if checkpoint is not None else len(self.history) + rounds
@@ -135,15 +134,16 @@ class Graph:
             stopped = snapshot.resume(checkpoint, self) == last
         elif checkpoint is not None:
             artefacts.prepare(Path(checkpoint).parent)
-        try:
-            if not stopped:
+        self.check()
+        if not stopped:
+            try:
                 each_round = folder if out_each_round else None
                 self._sweep_until(last, schedule, hooks, checkpoint, each_round)
-        finally:
-            for module in self.modules:
-                module.on_epoch = None
-            for hook in hooks:
-                hook.on_end(self)
+            finally:
+                for module in self.modules:
+                    module.on_epoch = None
+                for hook in hooks:
+                    hook.on_end(self)
         if folder is not None:
             artefacts.write(self, folder)
         return self
@@ -161,7 +161,6 @@ class Graph:
             modules = training.modules_of_round(self, schedule, len(self.history))
             record = training.sweep(self, modules, hooks)
             self.history.append(record)
-            self._keep_first_latents()
             if folder is not None:
                 artefacts.write_modules(self, folder / f"round{len(self.history):03d}")
             if checkpoint is not None:
@@ -171,18 +170,15 @@ class Graph:
                     snapshot.save(checkpoint, self, stopped_before=last)
                 break
 
-    def _keep_first_latents(self) -> None:
-        for name, module in self.names.items():
-            if isinstance(module.forward_message, Gaussian):
-                self.first_latents.setdefault(name, module.forward_message.mean)
-
     def objective(self) -> float | None:
         """The joint objective in nats a row: the sum of all modules' terms.
 
         For Observation, VAE and GMM it is the evidence lower bound of the joint model,
         ``E_q(z)[log p(x | z)] - sum_k r_k KL(q(z) || N(mu_k, Sigma_k)) - KL(r || pi)``, whatever
-        target the VAE itself is trained to, so that one sees which update raises it. None until
-        every module has messages from its parents.
+        target the VAE itself is trained to, so that one sees which update raises it. (A mixture
+        with ``use_variance=False`` is fitted to the means, so it is narrower than the latents
+        whose prior it is here, and its updates may lower this.) None until every module has
+        messages from its parents.
         """
         total = 0.0
         for module in self.modules:

@@ -116,6 +116,10 @@ class Module(BaseEstimator, ABC):
         """From values of this module's message up to rows for each parent."""
         raise GraphError(f"{self.label} cannot turn its messages back into its parents'")
 
+    def scores(self) -> dict[str, float]:
+        """Scores of the message last sent against known labels, if the module has any."""
+        return {}
+
     def artefacts(self) -> dict[str, np.ndarray]:
         """What was learnt, as arrays to be written to text files of these names."""
         return {}

@@ -73,6 +73,8 @@ def encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         return {"__object__": type(value).__name__, "fields": fields}
     if isinstance(value, Custom):
         return {"__custom__": value.description}
+    if hasattr(value, "__array__"):  # a pandas Series, say
+        return encode(np.asarray(value), arrays)
     raise Unsupported(f"a value of type {type(value).__name__} cannot be saved")
 
 

@@ -65,7 +65,10 @@ def _checked_state(module: Module) -> Tree:
 
 
 def resume(path: str | os.PathLike, graph: Graph) -> int | None:
-    """Give a graph the state saved in a file, if the file is of the same graph and data.
+    """Give a graph the state saved in a file, if that is further on and of the same graph and data.
+
+    A graph that has as many rounds as the file, or more, stays as it is; whether a module is
+    frozen is never changed.
 
     Returns
     -------
@@ -82,11 +85,13 @@ def resume(path: str | os.PathLike, graph: Graph) -> int | None:
         raise SavedFileError(
             f"{path}: {difference}; use the same arguments and data, or another file name"
         )
+    if len(tree["history"]) <= len(graph.history):
+        return tree["stopped_before"]
     before = [dict(vars(module)) for module in graph.modules]
     try:
         for module, entry in zip(graph.modules, tree["modules"], strict=True):
             if not isinstance(module, Observation):
-                module.set_state(entry["state"])
+                module.set_state({**entry["state"], "frozen": module.frozen})
     except Exception as error:
         for known, attributes in zip(graph.modules, before, strict=True):
             vars(known).clear()

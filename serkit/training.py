@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.special import entr
 from tqdm.auto import tqdm
 
 from .errors import GraphError, InputError
-from .messages import Categorical, Mixture
+from .messages import Categorical, Gaussian, Mixture
 from .metrics import accuracy, matching
 from .module import Module
 from .observation import Observation
@@ -19,6 +20,7 @@ from .observation import Observation
 if TYPE_CHECKING:
     from .graph import Graph
 
+_CHANGES = ("changed", "mean_shift")
 Record = dict[str, Any]
 Schedule = Sequence["Module | str"] | Callable[[int], Sequence["Module | str"]]
 
@@ -48,6 +50,8 @@ class Callback:
 class StopOnTolerance(Callback):
     """Stop once a number of the history changes by less than `tol` from round to round.
 
+    "changed" and "mean_shift" are changes already and compared with `tol` themselves.
+
     Parameters
     ----------
     monitor : str
@@ -62,6 +66,8 @@ class StopOnTolerance(Callback):
     def __init__(self, monitor: str = "objective", tol: float = 1e-2, patience: int = 1) -> None:
         if patience < 1:
             raise InputError(f"StopOnTolerance: patience must be at least 1, got {patience}")
+        if not isinstance(tol, Real) or not tol >= 0:
+            raise InputError(f"StopOnTolerance: tol must be a number >= 0, got {tol!r}")
         self.monitor = monitor
         self.tol = tol
         self.patience = patience
@@ -69,11 +75,12 @@ class StopOnTolerance(Callback):
     def on_round(self, graph: Graph, record: Record) -> bool:
         """True if the last `patience` changes were all below `tol`."""
         values = [self._value(entry) for entry in graph.history[-self.patience - 1 :]]
-        return len(values) > self.patience and bool((np.abs(np.diff(values)) < self.tol).all())
+        changes = values[1:] if self.monitor in _CHANGES else np.diff(values)
+        return len(values) > self.patience and bool((np.abs(changes) < self.tol).all())
 
     def _value(self, record: Record) -> float:
         reported = [u[self.monitor] for u in record["updates"] if self.monitor in u]
-        if not reported and record["round"] == 1 and self.monitor in ("changed", "mean_shift"):
+        if not reported and record["round"] == 1 and self.monitor in _CHANGES:
             return math.nan  # there was nothing before to compare with
         if not reported:
             known = sorted({key for update in record["updates"] for key in update})
@@ -132,13 +139,14 @@ class Progress(Callback):
             self._epochs = None
 
 
-def as_callback(given: Callback | Callable) -> Callback:
-    """A callback as it is; a function as one called after each round."""
-    if isinstance(given, Callback):
-        return given
-    if not callable(given) or isinstance(given, type):
-        raise InputError(f"callbacks must be serkit Callbacks or functions, got {given!r}")
-    return _OnRound(given)
+def as_callbacks(several: Sequence[Callback | Callable]) -> list[Callback]:
+    """Callbacks as they are; functions as ones called after each round."""
+    if not isinstance(several, Sequence):
+        raise InputError(f"callbacks must be a list, as in callbacks=[...], got {several!r}")
+    for given in several:
+        if isinstance(given, type) or not (isinstance(given, Callback) or callable(given)):
+            raise InputError(f"callbacks must be serkit Callbacks or functions, got {given!r}")
+    return [given if isinstance(given, Callback) else _OnRound(given) for given in several]
 
 
 def modules_of_round(graph: Graph, schedule: Schedule | None, round_: int) -> list[Module]:
@@ -146,6 +154,8 @@ def modules_of_round(graph: Graph, schedule: Schedule | None, round_: int) -> li
     if schedule is None:
         schedule = graph.modules
     entries = schedule(round_) if callable(schedule) else schedule
+    if isinstance(entries, str) or not isinstance(entries, Sequence) or not entries:
+        raise InputError(f"schedule must be a list of modules or their names, got {entries!r}")
     modules = [graph[entry] if isinstance(entry, str) else entry for entry in entries]
     for module in modules:
         if module not in graph.modules:
@@ -162,9 +172,11 @@ def sweep(graph: Graph, modules: Sequence[Module], callbacks: Sequence[Callback]
             callback.on_update(graph, module)
         before = _clusters(module)
         module.update()
-        entry = {"module": graph.name_of(module), "frozen": module.frozen}
-        if not module.frozen:
-            entry |= module.history_[-1]
+        name = graph.name_of(module)
+        entry = {"module": name, "frozen": module.frozen}
+        entry |= module.scores() if module.frozen else module.history_[-1]
+        if isinstance(module.forward_message, Gaussian) and len(module.history_) == 1:
+            graph.first_latents.setdefault(name, module.forward_message.mean)
         entry |= exchange_diagnostics(before, _clusters(module))
         objective = graph.objective()
         if objective is not None:

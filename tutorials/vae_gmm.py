@@ -106,13 +106,20 @@ def accuracies(graph: srk.Graph) -> tuple[float, float]:
     return scores[0], scores[-1]
 
 
+def positive(text: str) -> int:
+    """An integer of at least 1, from the command line."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return int(text)
+
+
 def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     """Run the tutorial; returns the frozen and joint accuracies by seed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", choices=LOADERS, default="digits")
     parser.add_argument("--preset", choices=PRESETS, default="default")
-    parser.add_argument("--seeds", type=int, default=1, help="number of runs, seeds 0, 1, ...")
-    parser.add_argument("--rounds", type=int, help="rounds of VAE and GMM updates")
+    parser.add_argument("--seeds", type=positive, default=1, help="number of runs, seeds 0, 1, ...")
+    parser.add_argument("--rounds", type=positive, help="rounds of VAE and GMM updates")
     parser.add_argument("--out", type=Path, help="folder for results and pictures")
     parser.add_argument("--quick", action="store_true", help="2 rounds of 10 epochs, for CI")
     chosen = parser.parse_args(arguments)
