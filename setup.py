@@ -20,7 +20,7 @@ setup(
         "safetensors>=0.5",
         "scikit-learn>=1.5",
         "scipy>=1.13",
-        "torch>=2.5",
+        "torch>=2.13",
         "tqdm>=4.66",
     ],
     extras_require={"dev": ["pytest>=8", "ruff>=0.9"]},
