@@ -56,9 +56,9 @@ class GMM(Module):
     use_variance : bool
         Whether the variances that a VAE sends with its latents count. If so, the mixture is
         fitted to the encoder's distributions N(m_n, diag(s_n^2)) and not to their means, so that
-        each update raises the joint objective, and latents the encoder leaves undecided do not
-        look like clusters. Better where the latents hold much of the data; where they hold little
-        (a KL term of a few nats), no clusters may be left to find.
+        each update raises the joint objective (but for the prior's pull), and latents the encoder
+        leaves undecided do not look like clusters. Better where the latents hold much of the
+        data; where they hold little (a KL term of a few nats), no clusters may be left to find.
     means_init : array-like of shape (K, D), optional
         The only start of the first update, instead of k-means++.
     responsibilities_init : array-like of shape (N, K), optional
