@@ -192,7 +192,7 @@ class Autoencoder(Module):
         """Train on an array x (N, ...) without a graph; returns self. `y` is ignored."""
         message = Data(as_rows(x, f"{self.label}.fit"))
         self.check([message], message.n_rows)
-        self.history_.append(self.learn([message], None))
+        self.record(self.learn([message], None))
         return self
 
     def encode(self, x: ArrayLike) -> np.ndarray:

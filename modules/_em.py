@@ -11,12 +11,11 @@ from scipy.special import logsumexp
 from sklearn.cluster import kmeans_plusplus
 from sklearn.metrics import pairwise_distances_argmin
 
+from ..density import MixtureDensity, log_gaussians
 from ._gaussians import (
-    Parameters,
     Prior,
     Rows,
     draw,
-    log_gaussians,
     log_prior,
     maximise,
 )
@@ -46,7 +45,7 @@ class Problem:
     max_iter: int
     tol: float
 
-    def maximise(self, responsibilities: np.ndarray) -> Parameters:
+    def maximise(self, responsibilities: np.ndarray) -> MixtureDensity:
         """The M-step on weighted responsibilities."""
         return maximise(
             self.rows,
@@ -56,7 +55,7 @@ class Problem:
             self.reg_covar,
         )
 
-    def expect(self, parameters: Parameters) -> tuple[np.ndarray, float]:
+    def expect(self, parameters: MixtureDensity) -> tuple[np.ndarray, float]:
         """The E-step: responsibilities (N, K) and the mean log-likelihood a row, in nats."""
         joint = log_joint(self.rows, parameters, self.row_log_prior)
         top = joint.max(axis=1, keepdims=True)  # (N, 1)
@@ -65,7 +64,7 @@ class Problem:
         rows = (np.log(total) + top)[:, 0]
         return scaled / total, float(self.weight @ rows / self.weight.sum())
 
-    def log_prior(self, parameters: Parameters) -> float:
+    def log_prior(self, parameters: MixtureDensity) -> float:
         """The parameters' log prior, a row, so that it adds to the mean log-likelihood."""
         return log_prior(parameters, self.prior) / self.weight.sum()
 
@@ -81,7 +80,7 @@ class Solution:
         Mean log-likelihood a row, and the same plus the parameters' log prior, an iteration.
     """
 
-    parameters: Parameters
+    parameters: MixtureDensity
     responsibilities: np.ndarray
     log_likelihood: list[float] = field(default_factory=list)
     lower_bound: list[float] = field(default_factory=list)
@@ -97,14 +96,14 @@ class Solution:
 
 
 def log_joint(
-    rows: Rows, parameters: Parameters, row_log_prior: np.ndarray | None = None
+    rows: Rows, parameters: MixtureDensity, row_log_prior: np.ndarray | None = None
 ) -> np.ndarray:
     """Log pi_k + log N(x_n; mu_k, Sigma_k) + log P(k | n) K, shape (N, K)."""
-    joint = log_gaussians(rows, parameters) + np.log(parameters.weights)
+    joint = log_gaussians(rows.x, parameters, rows.variances) + np.log(parameters.weights)
     return joint if row_log_prior is None else joint + row_log_prior
 
 
-def expectation_maximisation(problem: Problem, parameters: Parameters) -> Solution:
+def expectation_maximisation(problem: Problem, parameters: MixtureDensity) -> Solution:
     """Alternate E- and M-steps from `parameters` until the bound gains less than `tol`.
 
     The bound, log-likelihood plus log prior, never falls (Dempster, Laird and Rubin, 1977).
@@ -121,7 +120,9 @@ def expectation_maximisation(problem: Problem, parameters: Parameters) -> Soluti
     return Solution(parameters, responsibilities, likelihoods, bounds, converged)
 
 
-def gibbs_sampling(problem: Problem, parameters: Parameters, rng: np.random.Generator) -> Solution:
+def gibbs_sampling(
+    problem: Problem, parameters: MixtureDensity, rng: np.random.Generator
+) -> Solution:
     """`max_iter` sweeps: all assignments given the parameters, then all parameters given those.
 
     A blocked sampler, vectorised over rows (Gumbel-max). The solution holds the mode of the
@@ -146,8 +147,8 @@ def gibbs_sampling(problem: Problem, parameters: Parameters, rng: np.random.Gene
 
 def plus_plus_starts(
     problem: Problem, n_init: int, rng: np.random.Generator
-) -> Iterable[Parameters]:
-    """Parameters of `n_init` assignments to k-means++ centres (Arthur and Vassilvitskii, 2007)."""
+) -> Iterable[MixtureDensity]:
+    """Mixtures of `n_init` assignments to k-means++ centres (Arthur and Vassilvitskii, 2007)."""
     for _ in range(n_init):
         seed = int(rng.integers(2**31))
         centres, _ = kmeans_plusplus(
@@ -156,8 +157,8 @@ def plus_plus_starts(
         yield start_from_means(problem, centres)
 
 
-def start_from_means(problem: Problem, means: np.ndarray) -> Parameters:
-    """Parameters of the assignment of every row to its nearest mean."""
+def start_from_means(problem: Problem, means: np.ndarray) -> MixtureDensity:
+    """The mixture of the assignment of every row to its nearest mean."""
     nearest = pairwise_distances_argmin(problem.rows.x, means)
     return problem.maximise(np.eye(problem.n_components)[nearest])
 

@@ -1,6 +1,4 @@
-"""Gaussian components in scikit-learn's four covariance shapes: density, MAP update, prior.
-
-``full`` (K, D, D), ``tied`` (D, D), ``diag`` (K, D), ``spherical`` (K,).
+"""Learning Gaussian components: MAP update, prior, draws from the posterior.
 
 The components' prior is normal-inverse-Wishart, mu | Sigma ~ N(m0, Sigma / kappa), Sigma ~ IW(S0,
 nu) (Murphy, 2007, "Conjugate Bayesian analysis of the Gaussian distribution", section 9; the joint
@@ -11,16 +9,14 @@ diagonal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import invgamma, invwishart
 
+from ..density import DIAGONAL_TYPES, MixtureDensity, chunks, whitening
+
 TINY = 10 * np.finfo(np.float64).eps
-COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
-_CHUNK = 2**16
-_DIAGONAL = ("diag", "spherical")
 
 
 @dataclass(frozen=True)
@@ -32,87 +28,6 @@ class Prior:
     nu: float
     scale: np.ndarray
     concentration: float
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """Mixing weights (K,), means (K, D) and covariances in the shape of `covariance_type`."""
-
-    weights: np.ndarray
-    means: np.ndarray
-    covariances: np.ndarray
-    covariance_type: str
-
-    def full_covariances(self) -> np.ndarray:
-        """Covariances as (K, D, D), whatever their type."""
-        k, d = self.means.shape
-        if self.covariance_type in ("full", "tied"):
-            return np.broadcast_to(self.covariances, (k, d, d))
-        return self.variances()[:, :, None] * np.eye(d)
-
-    def variances(self) -> np.ndarray:
-        """The diagonals of the covariances, (K, D)."""
-        k, d = self.means.shape
-        if self.covariance_type == "spherical":
-            return np.broadcast_to(self.covariances[:, None], (k, d))
-        if self.covariance_type == "diag":
-            return self.covariances
-        return np.broadcast_to(np.diagonal(self.covariances, axis1=-2, axis2=-1), (k, d))
-
-    def permuted(self, order: np.ndarray) -> Parameters:
-        """The same mixture with its components in another order."""
-        tied = self.covariance_type == "tied"
-        return replace(
-            self,
-            weights=self.weights[order],
-            means=self.means[order],
-            covariances=self.covariances if tied else self.covariances[order],
-        )
-
-    def n_free(self) -> int:
-        """Number of free parameters, for AIC and BIC."""
-        k, d = self.means.shape
-        symmetric = d * (d + 1) // 2
-        shapes = {"full": k * symmetric, "tied": symmetric, "diag": k * d, "spherical": k}
-        return shapes[self.covariance_type] + k * d + k - 1
-
-
-def whitening(parameters: Parameters) -> tuple[np.ndarray, np.ndarray]:
-    """Matrices W (K, D, D) with W W^T the precisions, and log determinants (K,) of covariances.
-
-    For diagonal types W is given by its diagonal, (K, D).
-    """
-    if parameters.covariance_type in _DIAGONAL:
-        variances = parameters.variances()
-        if not (variances > 0).all():
-            raise np.linalg.LinAlgError("a variance is not positive")
-        return 1 / np.sqrt(variances), np.log(variances).sum(axis=1)
-    lower = np.linalg.cholesky(parameters.covariances)
-    log_det = 2 * np.log(np.diagonal(lower, axis1=-2, axis2=-1)).sum(axis=-1)
-    white = np.swapaxes(np.linalg.inv(lower), -2, -1)
-    k, d = parameters.means.shape
-    return np.broadcast_to(white, (k, d, d)), np.broadcast_to(log_det, (k,))
-
-
-def log_gaussians(rows: Rows, parameters: Parameters) -> np.ndarray:
-    """(Expected) log density of each row under each component, (N, K)."""
-    white, log_det = whitening(parameters)
-    k, d = parameters.means.shape
-    centre = parameters.means.mean(axis=0)  # keeps the products small, far from the origin too
-    x, means = rows.x - centre, parameters.means - centre
-    if white.ndim == 2:
-        squares = x**2 @ white.T**2 - 2 * x @ (means * white**2).T + ((means * white) ** 2).sum(1)
-    else:
-        squares = np.empty((len(x), k))
-        matrix, offset = white.transpose(0, 2, 1).reshape(k * d, d), means[:, None] @ white
-        for part in _chunks(len(x), k * d):
-            whitened = (matrix @ x[part].T).reshape(k, d, -1)  # (K, D, n)
-            whitened -= offset.transpose(0, 2, 1)
-            squares[part] = np.square(whitened, out=whitened).sum(axis=1).T
-    if rows.variances is not None:  # tr(Sigma_k^-1 diag(variances_n))
-        precisions = white**2 if white.ndim == 2 else (white**2).sum(axis=2)  # (K, D) diagonals
-        squares = squares + rows.variances @ precisions.T
-    return -0.5 * (d * np.log(2 * np.pi) + log_det + squares)
 
 
 def _outer(rows: np.ndarray, diagonal: bool) -> np.ndarray:
@@ -128,12 +43,6 @@ class Rows:
 
     x: np.ndarray
     variances: np.ndarray | None = None
-
-
-def _chunks(n_rows: int, width: int) -> Iterator[slice]:
-    """Consecutive rows, so many that `width` numbers each stay in the processor's cache."""
-    step = max(_CHUNK // width, 1)
-    return (slice(start, start + step) for start in range(0, n_rows, step))
 
 
 def _statistics(rows: Rows, responsibilities: np.ndarray, diagonal: bool) -> tuple:
@@ -156,7 +65,7 @@ def _second_moments(x: np.ndarray, responsibilities: np.ndarray, diagonal: bool)
         return responsibilities.T @ x**2
     (n, d), k = x.shape, responsibilities.shape[1]
     total = np.zeros((k * d, d))
-    for part in _chunks(n, k * d):
+    for part in chunks(n, k * d):
         weights, columns = np.ascontiguousarray(responsibilities[part].T), x[part].T.copy()
         weighted = weights[:, None] * columns  # (K, D, n)
         total += weighted.reshape(k * d, -1) @ x[part]
@@ -169,7 +78,7 @@ def maximise(
     covariance_type: str,
     prior: Prior | None,
     reg_covar: float,
-) -> Parameters:
+) -> MixtureDensity:
     """The M-step: the parameters' mode under the prior, or maximum likelihood without one.
 
     With N_k, xbar_k, S_k the responsibilities' counts, weighted means and scatters,
@@ -177,20 +86,20 @@ def maximise(
     (kappa + N_k) (xbar_k - m0)(xbar_k - m0)^T) / (nu + N_k + D + 2)``, and
     ``pi_k = (N_k + a - 1) / (N + K (a - 1))``.
     """
-    diagonal = covariance_type in _DIAGONAL
+    diagonal = covariance_type in DIAGONAL_TYPES
     counts, means, scatters = _statistics(rows, responsibilities, diagonal)
     if prior is None:
         weights = counts / counts.sum()
         covariances = _pool(scatters, counts, 0.0, 0.0, covariance_type)
         covariances = _add_to_diagonal(covariances, reg_covar, covariance_type)
-        return _revive(rows.x, Parameters(weights, means, covariances, covariance_type), counts)
+        return _revive(rows.x, MixtureDensity(weights, means, covariances, covariance_type), counts)
     weights = counts + prior.concentration - 1
     weights /= weights.sum()
     means, scatters = _posterior(counts, means, scatters, prior, diagonal)
     k, d = means.shape
     extra = prior.nu + d + (1 + k if covariance_type == "tied" else 2)
     covariances = _pool(scatters, counts, _scale(prior, diagonal), extra, covariance_type)
-    return Parameters(weights, means, covariances, covariance_type)
+    return MixtureDensity(weights, means, covariances, covariance_type)
 
 
 def _scale(prior: Prior, diagonal: bool) -> np.ndarray:
@@ -215,12 +124,12 @@ def _pool(scatters, counts, scale, extra, covariance_type) -> np.ndarray:
 
 
 def _add_to_diagonal(covariances: np.ndarray, value: float, covariance_type: str) -> np.ndarray:
-    if covariance_type in _DIAGONAL:
+    if covariance_type in DIAGONAL_TYPES:
         return covariances + value
     return covariances + value * np.eye(covariances.shape[-1])
 
 
-def _revive(x: np.ndarray, parameters: Parameters, counts: np.ndarray) -> Parameters:
+def _revive(x: np.ndarray, parameters: MixtureDensity, counts: np.ndarray) -> MixtureDensity:
     """Without a prior, give components that lost all their rows the data's own Gaussian."""
     empty = counts < 1e-8 * counts.sum()
     if not empty.any() or parameters.covariance_type == "tied":
@@ -232,7 +141,7 @@ def _revive(x: np.ndarray, parameters: Parameters, counts: np.ndarray) -> Parame
     return replace(parameters, means=means, covariances=covariances)
 
 
-def log_prior(parameters: Parameters, prior: Prior | None) -> float:
+def log_prior(parameters: MixtureDensity, prior: Prior | None) -> float:
     """Log of the prior's density at the parameters, up to a constant; 0 without a prior."""
     if prior is None:
         return 0.0
@@ -260,9 +169,9 @@ def draw(
     covariance_type: str,
     prior: Prior,
     rng: np.random.Generator,
-) -> Parameters:
-    """Parameters drawn from their posterior given (one-hot) responsibilities: a Gibbs step."""
-    diagonal = covariance_type in _DIAGONAL
+) -> MixtureDensity:
+    """MixtureDensity drawn from their posterior given (one-hot) responsibilities: a Gibbs step."""
+    diagonal = covariance_type in DIAGONAL_TYPES
     counts, means, scatters = _statistics(rows, responsibilities, diagonal)
     means, scatters = _posterior(counts, means, scatters, prior, diagonal)
     scale, d = _scale(prior, diagonal), means.shape[1]
@@ -282,7 +191,7 @@ def draw(
             shape, scale=(scale + scatters).sum(axis=1) / 2, random_state=rng
         )
     weights = rng.dirichlet(prior.concentration + counts) + TINY
-    drawn = Parameters(weights / weights.sum(), means, covariances, covariance_type)
+    drawn = MixtureDensity(weights / weights.sum(), means, covariances, covariance_type)
     lower = np.linalg.cholesky(drawn.full_covariances())  # (K, D, D)
     noise = (lower @ rng.standard_normal((*means.shape, 1)))[..., 0]
     return replace(drawn, means=means + noise / np.sqrt(prior.kappa + counts)[:, None])

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from ..density import COVARIANCE_TYPES
 from ..errors import InputError
 from ..messages import Categorical
 from ._em import Problem
-from ._gaussians import COVARIANCE_TYPES, Prior, Rows
+from ._gaussians import Prior, Rows
 from ._options import as_numbers, check_count, check_number, check_option, check_random_state
 
 

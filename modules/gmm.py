@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax, logsumexp
 
+from ..density import MixtureDensity
 from ..errors import InputError, NotReadyError, TrainingError
 from ..messages import Categorical, Data, Gaussian, Message, Mixture, as_rows
 from ..metrics import clustering_scores
@@ -24,7 +25,7 @@ from ._em import (
     plus_plus_starts,
     start_from_means,
 )
-from ._gaussians import Parameters, Rows
+from ._gaussians import Rows
 from ._mixture_options import check_options, make_problem, row_log_prior
 from ._options import as_numbers, check_n_samples, check_random_state
 from ._rows import flat, split_columns
@@ -181,7 +182,7 @@ class GMM(Module):
         """The mixture with P(k | row), children's prior included: each parent's own dimensions."""
         own = self._log_joint(self._rows(inputs))
         joint = own if prior is None else own + prior.log_prob
-        parameters = self._parameters()
+        parameters = self.density()
         mixture = Mixture(
             log_softmax(joint, axis=1),
             parameters.means,
@@ -201,7 +202,7 @@ class GMM(Module):
         if r is None:
             second_moment = rows.x**2 + (0 if rows.variances is None else rows.variances)
             return float(-0.5 * (second_moment + np.log(2 * np.pi)).sum(axis=1).mean())
-        joint = log_joint(rows, self._parameters(), row_log_prior(prior))
+        joint = log_joint(rows, self.density(), row_log_prior(prior))
         possible = r > 0
         return float((r[possible] * (joint[possible] - np.log(r[possible]))).sum() / len(r))
 
@@ -246,7 +247,7 @@ class GMM(Module):
         """
         message = Data(as_rows(x, f"{self.label}.fit"))
         self.check([message], message.n_rows)
-        self.history_.append(self.learn([message], None))
+        self.record(self.learn([message], None))
         return self
 
     def _fit(self, rows: Rows, prior: Message | None) -> None:
@@ -275,7 +276,7 @@ class GMM(Module):
         rows = _stack(inputs)
         return rows if self.use_variance else Rows(rows.x)
 
-    def _solve(self, problem: Problem, start: Parameters, rng: np.random.Generator) -> Solution:
+    def _solve(self, problem: Problem, start: MixtureDensity, rng: np.random.Generator) -> Solution:
         if self.inference == "gibbs":
             return gibbs_sampling(problem, start, rng)
         return expectation_maximisation(problem, start)
@@ -289,13 +290,13 @@ class GMM(Module):
 
     def _starts(
         self, problem: Problem, previous: np.ndarray | None, rng: np.random.Generator
-    ) -> list[Parameters]:
+    ) -> list[MixtureDensity]:
         if previous is None and self.responsibilities_init is not None:
             return [problem.maximise(as_numbers(self, "responsibilities_init"))]
         if previous is None and self.means_init is not None:
             return [start_from_means(problem, as_numbers(self, "means_init"))]
         starts = list(plus_plus_starts(problem, self.n_init, rng))
-        return starts if previous is None else [self._parameters(), *starts]
+        return starts if previous is None else [self.density(), *starts]
 
     def _keep(self, solution: Solution, problem: Problem) -> None:
         parameters = solution.parameters
@@ -317,13 +318,14 @@ class GMM(Module):
 
     # -- what the fitted mixture tells ---------------------------------------------------------
 
-    def _parameters(self) -> Parameters:
+    def density(self) -> MixtureDensity:
+        """The fitted mixture as a value: to evaluate, sample, measure and walk on."""
         if not hasattr(self, "means_"):
             raise NotReadyError(f"{self.label} is not fitted yet: call update() or fit(x) first")
-        return Parameters(self.weights_, self.means_, self.covariances_, self.covariance_type)
+        return MixtureDensity(self.weights_, self.means_, self.covariances_, self.covariance_type)
 
     def _log_joint(self, rows: Rows) -> np.ndarray:
-        parameters = self._parameters()
+        parameters = self.density()
         if rows.x.shape[1] != parameters.means.shape[1]:
             raise InputError(
                 f"{self.label}: fitted on {parameters.means.shape[1]} columns, got "
@@ -369,31 +371,28 @@ class GMM(Module):
         NotReadyError, InputError
             Before fitting; for a component that does not exist.
         """
-        parameters = self._parameters()
+        density = self.density()
         check_n_samples(self, n_samples)
         check_random_state(self, random_state)
         rng = np.random.default_rng(self.seed_ if random_state is None else random_state)
         if component is None:
-            components = rng.choice(self.n_components, n_samples, p=parameters.weights)
-        elif component in range(self.n_components):
-            components = np.full(n_samples, component)
-        else:
+            return density.sample(n_samples, rng)
+        if component not in range(self.n_components):
             raise InputError(
                 f"{self.label}: component={component} does not exist; "
                 f"they are 0 to {self.n_components - 1}"
             )
-        lower = np.linalg.cholesky(parameters.full_covariances())[components]  # (n, D, D)
-        noise = rng.standard_normal((n_samples, parameters.means.shape[1], 1))
-        return parameters.means[components] + (lower @ noise)[..., 0], components
+        rows, _ = density.component(component).sample(n_samples, rng)
+        return rows, np.full(n_samples, component)
 
     def bic(self, x: ArrayLike) -> float:
         """Bayesian information criterion on x; lower is better."""
         score = self.score_samples(x)
-        return float(-2 * score.sum() + self._parameters().n_free() * np.log(len(score)))
+        return float(-2 * score.sum() + self.density().n_free() * np.log(len(score)))
 
     def aic(self, x: ArrayLike) -> float:
         """Akaike information criterion on x; lower is better."""
-        return float(-2 * self.score_samples(x).sum() + 2 * self._parameters().n_free())
+        return float(-2 * self.score_samples(x).sum() + 2 * self.density().n_free())
 
 
 def _stack(inputs: list[Message]) -> Rows:

@@ -46,16 +46,18 @@ class Module(BaseEstimator, ABC):
     forward_kind: type[Message] | None = None
     backward_kind: type[Message] | None = None
 
+    # The state of a new module; class attributes, so that constructors only store arguments.
+    parents: tuple[Module, ...] = ()
+    forward_message: Message | None = None
+    backward_messages: tuple[Message | None, ...] = ()
+    history_: Sequence[dict[str, Any]] = ()
+    frozen = False
+    on_epoch: Callable[[Module, dict[str, float]], bool] | None = None
+    _children: tuple[weakref.ref[Module], ...] = ()
+
     def __init__(self, *, name: str | None = None, random_state: int | None = None) -> None:
         self.name = name
         self.random_state = random_state
-        self.parents: tuple[Module, ...] = ()
-        self._children: list[weakref.ref[Module]] = []
-        self.forward_message: Message | None = None
-        self.backward_messages: tuple[Message | None, ...] = ()
-        self.history_: list[dict[str, Any]] = []
-        self.frozen = False
-        self.on_epoch: Callable[[Module, dict[str, float]], bool] | None = None
 
     # -- to be filled in by a subclass ---------------------------------------------------------
 
@@ -176,9 +178,9 @@ class Module(BaseEstimator, ABC):
             raise GraphError(f"{self.label}.connect(): the same parent is given twice")
         if parents != self.parents:
             for parent in self.parents:
-                parent._children = [child for child in parent._children if child() is not self]
+                parent._children = tuple(c for c in parent._children if c() is not self)
             for parent in parents:
-                parent._children.append(weakref.ref(self))
+                parent._children += (weakref.ref(self),)
             self.parents = parents
             for module in (self, *self.descendants()):  # what they said was of other rows
                 module.forward_message, module.backward_messages = None, ()
@@ -192,7 +194,7 @@ class Module(BaseEstimator, ABC):
 
     def order_children(self, children: Sequence[Module]) -> None:
         """Put the children, all of them already connected, into the given order."""
-        self._children = [weakref.ref(child) for child in children]
+        self._children = tuple(weakref.ref(child) for child in children)
 
     def ancestors(self) -> list[Module]:
         """Parents, their parents and so on, each once."""
@@ -264,7 +266,7 @@ class Module(BaseEstimator, ABC):
         if not self.frozen:
             start = time.perf_counter()
             report = self.learn(inputs, prior)
-            self.history_.append({**report, "seconds": time.perf_counter() - start})
+            self.record({**report, "seconds": time.perf_counter() - start})
         forward, backward = self.forward(inputs), tuple(self.backward(inputs, prior))
         if len(backward) != len(self.parents):
             raise GraphError(
@@ -273,6 +275,10 @@ class Module(BaseEstimator, ABC):
             )
         self.forward_message, self.backward_messages = forward, backward
         return self
+
+    def record(self, report: dict[str, Any]) -> None:
+        """Add an entry to the history, which counts as an update."""
+        self.history_ = [*self.history_, report]
 
     def received_forward(self) -> list[Message]:
         """The parents' messages, checked to be of a kind this module takes and equal in rows."""

@@ -221,7 +221,7 @@ def test_place_that_cannot_be_written_is_told_before_training(tmp_path, option, 
     graph = make()
     with pytest.raises(OutputError, match=f"cannot write to {tmp_path}/file"):
         graph.fit(1, verbose=False, **{option: tmp_path / below})
-    assert graph["vae"].history_ == []
+    assert not graph["vae"].history_
     assert (tmp_path / "file").read_text() == "not a folder"
 
 
@@ -230,7 +230,7 @@ def test_folder_that_is_a_file_is_told_before_training(tmp_path):
     graph = make()
     with pytest.raises(OutputError, match=r"cannot write to .*out: File exists"):
         graph.fit(1, out=tmp_path / "out", verbose=False)
-    assert graph["vae"].history_ == []
+    assert not graph["vae"].history_
 
 
 def test_relative_folders_lie_in_the_working_directory(tmp_path, monkeypatch, no_pictures):
@@ -246,4 +246,4 @@ def test_name_that_makes_no_folder_is_told_before_training(tmp_path, name):
     graph["vae"].name = name
     with pytest.raises(SerkitError, match=f"name.*{name!r}"):
         Graph(graph["gmm"]).fit(1, out=tmp_path / "run", verbose=False)
-    assert graph.modules[1].history_ == []
+    assert not graph.modules[1].history_

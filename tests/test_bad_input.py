@@ -76,7 +76,7 @@ def test_values_outside_the_likelihoods_range(kind, low, high):
         Graph(leaf).fit(1, verbose=False)
     with pytest.raises(InputError, match=text):
         module.fit(rows)
-    assert module.history_ == []
+    assert not module.history_
 
 
 @pytest.mark.parametrize("inference", ["map", "ml", "gibbs"])
@@ -234,7 +234,7 @@ def test_nets_and_augmentation_that_do_not_fit(options, text):
     vae = connected(VAE(2, **NET, **options), rows)
     with pytest.raises(InputError, match=rf"^VAE 'low': .*{text}"):
         vae.update()
-    assert vae.history_ == []
+    assert not vae.history_
 
 
 # -- training that goes wrong ------------------------------------------------------------------

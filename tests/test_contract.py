@@ -97,8 +97,8 @@ def test_constructor_only_stores(module):
     given = module.get_params(deep=False)
     made = type(module)(**given)
     assert all(getattr(made, name) is value for name, value in given.items())
-    assert [name for name in vars(made) if name.endswith("_")] == ["history_"]
-    assert made.history_ == []
+    assert [name for name in vars(made) if name.endswith("_")] == []
+    assert not made.history_
     assert str(clone(module).get_params(deep=False)) == str(given)
 
 

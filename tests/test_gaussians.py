@@ -7,9 +7,10 @@ import oracles
 import pytest
 from scipy.special import softmax
 
+from serkit.density import COVARIANCE_TYPES, MixtureDensity
 from serkit.modules import _em as em
 from serkit.modules import _gaussians as gaussians
-from serkit.modules._gaussians import COVARIANCE_TYPES, Parameters, Prior, Rows
+from serkit.modules._gaussians import Prior, Rows
 
 N, K, D = 40, 3, 2
 
@@ -29,7 +30,7 @@ def some_parameters(covariance_type, seed=1, k=K, d=D):
     matrices = roots @ roots.transpose(0, 2, 1) + 0.3 * np.eye(d)
     covariances = oracles.as_type(matrices, np.ones(k), covariance_type)
     weights = rng.dirichlet(np.full(k, 3.0))
-    return Parameters(weights, rng.normal(size=(k, d)), covariances, covariance_type)
+    return MixtureDensity(weights, rng.normal(size=(k, d)), covariances, covariance_type)
 
 
 def some_prior(d=D):
@@ -67,43 +68,6 @@ def problem(rows, covariance_type="full", prior=None, **changes):
     return em.Problem(**fields | changes)
 
 
-# -- densities ---------------------------------------------------------------------------------
-
-
-@all_types
-@pytest.mark.parametrize("offset", [0.0, 1e5], ids=["near", "far"])
-def test_log_densities_equal_scipy(covariance_type, offset):
-    rows, parameters = some_rows(), some_parameters(covariance_type)
-    ones = np.ones(K)
-    expected = oracles.log_joint(rows.x, ones, parameters.means, matrices_of(parameters))
-    moved = replace(parameters, means=parameters.means + offset)
-    found = gaussians.log_gaussians(Rows(rows.x + offset), moved)
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
-
-
-@all_types
-def test_expected_log_density_equals_sampling(covariance_type):
-    rows, parameters = some_rows(with_variances=True), some_parameters(covariance_type)
-    noise = np.random.default_rng(3).standard_normal((4000, N, D))
-    draws = (rows.x + noise * np.sqrt(rows.variances)).reshape(-1, D)
-    matrices = matrices_of(parameters)
-    samples = oracles.log_joint(draws, np.ones(K), parameters.means, matrices)
-    found = gaussians.log_gaussians(rows, parameters)
-    assert oracles.within(samples.reshape(4000, N, K), found).all()
-
-
-@all_types
-def test_shapes_of_covariances_agree(covariance_type):
-    parameters = some_parameters(covariance_type)
-    matrices = np.array(matrices_of(parameters))
-    np.testing.assert_allclose(parameters.full_covariances(), matrices)
-    np.testing.assert_allclose(parameters.variances(), [np.diag(m) for m in matrices])
-    white, log_det = gaussians.whitening(parameters)
-    np.testing.assert_allclose(log_det, np.linalg.slogdet(matrices)[1])
-    full = white if white.ndim == 3 else np.array([np.diag(w) for w in white])
-    np.testing.assert_allclose(full @ full.transpose(0, 2, 1), np.linalg.inv(matrices))
-
-
 # -- the MAP update ----------------------------------------------------------------------------
 
 
@@ -119,7 +83,7 @@ def test_map_update_equals_the_formula(covariance_type, with_variances):
 
 
 def moved(parameters, direction, step):
-    """Parameters moved a step within their covariance type, positive definite and normalised."""
+    """A mixture moved a step within their covariance type, positive definite and normalised."""
     weights = softmax(np.log(parameters.weights) + step * direction[0])
     means = parameters.means + step * direction[1]
     c = parameters.covariances
@@ -277,7 +241,7 @@ def test_gibbs_sampling_finds_separated_blobs(blobs, covariance_type):
 def test_gibbs_assignments_follow_the_posterior(monkeypatch):
     """Of 400 one-sweep runs, the share of a row's assignments is its responsibility."""
     x = np.linspace(-2, 2, 30)[:, None]
-    parameters = Parameters(
+    parameters = MixtureDensity(
         np.array([0.3, 0.7]), np.array([[-1.0], [1.0]]), np.ones((2, 1, 1)), "full"
     )
     prior = Prior(np.zeros(1), 1.0, 3.0, np.eye(1), 1.0)

@@ -9,10 +9,10 @@ import pytest
 from scipy.special import log_softmax
 
 from serkit import Observation
+from serkit.density import COVARIANCE_TYPES
 from serkit.errors import InputError
 from serkit.messages import Categorical, Data, Gaussian
 from serkit.modules import GMM
-from serkit.modules._gaussians import COVARIANCE_TYPES
 
 K = 3
 all_types = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)

@@ -1,0 +1,237 @@
+"""Gaussian mixtures as values: evaluate, differentiate, sample, take apart.
+
+Covariances come in scikit-learn's four shapes: ``full`` (K, D, D), ``tied`` (D, D), ``diag``
+(K, D), ``spherical`` (K,).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from numbers import Integral
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import log_softmax, logsumexp
+
+from .errors import InputError
+from .messages import as_rows
+
+COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
+DIAGONAL_TYPES = ("diag", "spherical")
+_CHUNK = 2**16
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureDensity:
+    """The density ``p(x) = sum_k pi_k N(x; mu_k, Sigma_k)``.
+
+    `serkit.modules.GMM.density` and `serkit.modules.GMMClassifier.density` give one; measures,
+    paths and walks take it.
+
+    Attributes
+    ----------
+    weights : (K,)
+        Mixing weights, which add up to 1.
+    means : (K, D)
+    covariances
+        In the shape of `covariance_type`.
+    covariance_type : {"full", "tied", "diag", "spherical"}
+    """
+
+    weights: np.ndarray
+    means: np.ndarray
+    covariances: np.ndarray
+    covariance_type: str = "full"
+
+    @property
+    def n_components(self) -> int:
+        """Number of components K."""
+        return len(self.means)
+
+    @property
+    def n_dims(self) -> int:
+        """Number of dimensions D."""
+        return self.means.shape[1]
+
+    # -- evaluation ----------------------------------------------------------------------------
+
+    def log_prob(self, x: ArrayLike) -> np.ndarray:
+        """Log density of each row in nats: (N, D) -> (N,)."""
+        return logsumexp(self._log_joint(self._rows(x)), axis=1)
+
+    def responsibilities(self, x: ArrayLike) -> np.ndarray:
+        """P(k | row): (N, D) -> (N, K)."""
+        return np.exp(log_softmax(self._log_joint(self._rows(x)), axis=1))
+
+    def gradient(self, x: ArrayLike) -> np.ndarray:
+        """Gradient of the log density, ``sum_k r_k Sigma_k^-1 (mu_k - x)``: (N, D) -> (N, D)."""
+        x = self._rows(x)
+        r = self.responsibilities(x)  # (N, K)
+        white, _ = whitening(self)
+        if white.ndim == 2:
+            precisions = white**2  # (K, D), the diagonals
+            return r @ (precisions * self.means) - x * (r @ precisions)
+        precisions = white @ np.swapaxes(white, 1, 2)  # (K, D, D)
+        pulls = (self.means[:, None] - x) @ precisions  # (K, N, D)
+        return np.einsum("nk,knd->nd", r, pulls)
+
+    def sample(
+        self, n_samples: int = 1, random_state: int | np.random.Generator | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Independent draws.
+
+        Parameters
+        ----------
+        n_samples : int
+        random_state : int or np.random.Generator, optional
+
+        Returns
+        -------
+        rows : np.ndarray, shape (n_samples, D)
+        components : np.ndarray, shape (n_samples,)
+            The component of each row.
+        """
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise InputError(f"n_samples must be an integer >= 1, got {n_samples!r}")
+        rng = np.random.default_rng(random_state)
+        components = rng.choice(self.n_components, n_samples, p=self.weights)
+        lower = np.linalg.cholesky(self.full_covariances())[components]  # (n, D, D)
+        noise = rng.standard_normal((n_samples, self.n_dims, 1))
+        return self.means[components] + (lower @ noise)[..., 0], components
+
+    def _log_joint(self, x: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore"):  # a weight may be 0
+            return log_gaussians(x, self) + np.log(self.weights)
+
+    def _rows(self, x: ArrayLike) -> np.ndarray:
+        x = as_rows(x, type(self).__name__).astype(np.float64, copy=False)
+        if x.shape[1:] != (self.n_dims,):
+            raise InputError(
+                f"{type(self).__name__}: expected rows of {self.n_dims} columns, got {x.shape}"
+            )
+        return x
+
+    # -- parts and moments ---------------------------------------------------------------------
+
+    def component(self, k: int) -> MixtureDensity:
+        """Component k alone, as a mixture of one.
+
+        Raises
+        ------
+        InputError
+            If there is no such component.
+        """
+        if k not in range(self.n_components):
+            raise InputError(f"component={k} does not exist; they are 0 to {self.n_components - 1}")
+        return self.permuted(np.array([k]))
+
+    def mean(self) -> np.ndarray:
+        """E[x], (D,)."""
+        return self.weights @ self.means
+
+    def covariance(self) -> np.ndarray:
+        """Cov[x], (D, D): within components and between them."""
+        offsets = self.means - self.mean()
+        between = (self.weights[:, None] * offsets).T @ offsets
+        return np.einsum("k,kde->de", self.weights, self.full_covariances()) + between
+
+    def full_covariances(self) -> np.ndarray:
+        """Covariances as (K, D, D), whatever their type."""
+        k, d = self.means.shape
+        if self.covariance_type in ("full", "tied"):
+            return np.broadcast_to(self.covariances, (k, d, d))
+        return self.variances()[:, :, None] * np.eye(d)
+
+    def variances(self) -> np.ndarray:
+        """The diagonals of the covariances, (K, D)."""
+        k, d = self.means.shape
+        if self.covariance_type == "spherical":
+            return np.broadcast_to(self.covariances[:, None], (k, d))
+        if self.covariance_type == "diag":
+            return self.covariances
+        return np.broadcast_to(np.diagonal(self.covariances, axis1=-2, axis2=-1), (k, d))
+
+    def permuted(self, order: np.ndarray) -> MixtureDensity:
+        """The components `order`, in that order, their weights normalised."""
+        tied = self.covariance_type == "tied"
+        weights = self.weights[order]
+        return replace(
+            self,
+            weights=weights / weights.sum() if len(order) < self.n_components else weights,
+            means=self.means[order],
+            covariances=self.covariances if tied else self.covariances[order],
+        )
+
+    def n_free(self) -> int:
+        """Number of free parameters, for AIC and BIC."""
+        k, d = self.means.shape
+        symmetric = d * (d + 1) // 2
+        shapes = {"full": k * symmetric, "tied": symmetric, "diag": k * d, "spherical": k}
+        return shapes[self.covariance_type] + k * d + k - 1
+
+
+def combine(densities: Sequence[MixtureDensity], weights: ArrayLike) -> MixtureDensity:
+    """The mixture ``sum_c w_c p_c(x)``, whose components are those of all, in order.
+
+    Covariances keep their type where all have the same one, but "tied" ones become "full".
+    """
+    kinds = {density.covariance_type for density in densities}
+    typed = len(kinds) == 1 and kinds != {"tied"}
+    shares = [w * density.weights for w, density in zip(weights, densities, strict=True)]
+    covariances = [d.covariances if typed else d.full_covariances() for d in densities]
+    return MixtureDensity(
+        np.concatenate(shares),
+        np.concatenate([density.means for density in densities]),
+        np.concatenate(covariances),
+        kinds.pop() if typed else "full",
+    )
+
+
+def whitening(density: MixtureDensity) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices W (K, D, D) with W W^T the precisions, and log determinants (K,) of covariances.
+
+    For diagonal types W is given by its diagonal, (K, D).
+    """
+    if density.covariance_type in DIAGONAL_TYPES:
+        variances = density.variances()
+        if not (variances > 0).all():
+            raise np.linalg.LinAlgError("a variance is not positive")
+        return 1 / np.sqrt(variances), np.log(variances).sum(axis=1)
+    lower = np.linalg.cholesky(density.covariances)
+    log_det = 2 * np.log(np.diagonal(lower, axis1=-2, axis2=-1)).sum(axis=-1)
+    white = np.swapaxes(np.linalg.inv(lower), -2, -1)
+    k, d = density.means.shape
+    return np.broadcast_to(white, (k, d, d)), np.broadcast_to(log_det, (k,))
+
+
+def log_gaussians(
+    x: np.ndarray, density: MixtureDensity, variances: np.ndarray | None = None
+) -> np.ndarray:
+    """Log density of each row under each component, (N, K).
+
+    With `variances` (N, D) its expectation over N(x_n, diag(variances_n)).
+    """
+    white, log_det = whitening(density)
+    k, d = density.means.shape
+    centre = density.means.mean(axis=0)  # keeps the products small, far from the origin too
+    x, means = x - centre, density.means - centre
+    if white.ndim == 2:
+        squares = x**2 @ white.T**2 - 2 * x @ (means * white**2).T + ((means * white) ** 2).sum(1)
+    else:
+        squares = np.empty((len(x), k))
+        matrix, offset = white.transpose(0, 2, 1).reshape(k * d, d), means[:, None] @ white
+        for part in chunks(len(x), k * d):
+            whitened = (matrix @ x[part].T).reshape(k, d, -1)  # (K, D, n)
+            whitened -= offset.transpose(0, 2, 1)
+            squares[part] = np.square(whitened, out=whitened).sum(axis=1).T
+    if variances is not None:  # tr(Sigma_k^-1 diag(variances_n))
+        precisions = white**2 if white.ndim == 2 else (white**2).sum(axis=2)  # (K, D) diagonals
+        squares = squares + variances @ precisions.T
+    return -0.5 * (d * np.log(2 * np.pi) + log_det + squares)
+
+
+def chunks(n_rows: int, width: int) -> Iterator[slice]:
+    """Consecutive rows, so many that `width` numbers each stay in the processor's cache."""
+    step = max(_CHUNK // width, 1)
+    return (slice(start, start + step) for start in range(0, n_rows, step))
