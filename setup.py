@@ -17,11 +17,15 @@ setup(
     install_requires=[
         "matplotlib>=3.8",
         "numpy>=2.0",
+        "pillow>=10",
         "safetensors>=0.5",
         "scikit-learn>=1.5",
         "scipy>=1.13",
         "torch>=2.13",
         "tqdm>=4.66",
     ],
-    extras_require={"dev": ["pytest>=8", "ruff>=0.9"]},
+    extras_require={
+        "interactive": ["plotly>=6"],
+        "dev": ["plotly>=6", "pytest>=8", "ruff>=0.9"],
+    },
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -13,17 +12,15 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from ..errors import InputError, MessageError, NotReadyError, TrainingError
+from ..errors import InputError, NotReadyError
 from ..messages import Data, Gaussian, Message, Mixture, as_rows
 from ..module import Module
-from . import _minibatch as minibatch
-from ._autoencoder_options import check_options
-from ._nets import Bernoulli, GaussianNoise, conv_pair, copy_pair, image_shape_of, mlp_pair
+from ._autoencoder_options import check_options, check_prior, check_range
+from ._autoencoder_training import Pull, build_nets, choose_target, make_optimizer, train
+from ._minibatch import in_chunks, private_random_state, resolve_device, to_tensor
+from ._nets import needed_image_shape
 from ._options import check_n_samples, check_random_state
 from ._rows import flat, join, split_columns
-
-Pull = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-_CHUNK = 4096
 
 
 class Autoencoder(Module):
@@ -49,6 +46,7 @@ class Autoencoder(Module):
         net: str = "mlp",
         hidden_sizes: Sequence[int] = (128,),
         filters: Sequence[int] = (16, 32),
+        batch_norm: bool = False,
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
         likelihood: str = "bernoulli",
@@ -75,6 +73,7 @@ class Autoencoder(Module):
         self.net = net
         self.hidden_sizes = hidden_sizes
         self.filters = filters
+        self.batch_norm = batch_norm
         self.encoder = encoder
         self.decoder = decoder
         self.likelihood = likelihood
@@ -120,26 +119,26 @@ class Autoencoder(Module):
         check_options(self, n_rows)
         known = [message for message in inputs if message is not None]
         for message in known:
-            self._check_range(message.array)
+            check_range(self, message.array)
         if self.net == "conv" and self.encoder is None and len(known) == len(inputs):
-            self._image_shape(join(known).shape[1:])
+            needed_image_shape(join(known).shape[1:], f"{self.label}: net='conv'")
 
     def learn(self, inputs: list[Message], prior: Message | None) -> dict[str, Any]:
         """Train encoder and decoder; the children's message is what the latents are pulled to."""
         array = join(inputs)
-        self._check_prior(prior, len(array))
-        device = minibatch.resolve_device(self.device, self.label)
+        check_prior(self, prior, len(array))
+        device = resolve_device(self.device, self.label)
         earlier = {
             k: v for k, v in vars(self).items() if k in ("nets_", "optimizer_", "row_shape_")
         }
-        with minibatch.private_random_state(int(self.rng().integers(2**62)), device):
+        with private_random_state(int(self.rng().integers(2**62)), device):
             try:
                 if not earlier or not self.warm_start:
                     self._build(array.shape[1:])
                 self._check_row_shape(array.shape[1:])
                 self.nets_.to(device)
-                rows = torch.tensor(array, dtype=torch.float32, device=device)
-                return self._train(rows, self._pull(self._target(prior, len(array)), device))
+                target = choose_target(self.kl_target, prior, len(array), self.latent_dim)
+                return train(self, to_tensor(array, device), self._pull(target, device))
             except BaseException:  # Ctrl-C too: a half-trained fresh start is no replacement
                 if not self.warm_start:
                     vars(self).update(earlier)
@@ -227,44 +226,9 @@ class Autoencoder(Module):
 
     def _build(self, row_shape: tuple[int, ...]) -> None:
         """New nets for rows of `row_shape`; a user's own are copied, so theirs stay as they are."""
-        n_codes, latent_dim = self.codes_per_latent * self.latent_dim, self.latent_dim
-        if self.encoder is not None:
-            given = (self.encoder, self.decoder)
-            encoder, decoder = copy_pair(*given, row_shape, n_codes, latent_dim, self.label)
-        elif self.net == "conv":
-            shape = self._image_shape(row_shape)
-            encoder, decoder = conv_pair(
-                shape, self.filters, self.hidden_sizes, n_codes, latent_dim
-            )
-        else:
-            n_features = math.prod(row_shape)
-            encoder, decoder = mlp_pair(n_features, self.hidden_sizes, n_codes, latent_dim)
-        if self.likelihood == "bernoulli":
-            likelihood: nn.Module = Bernoulli()
-        else:
-            learnt = self.noise_variance == "learnt"
-            likelihood = GaussianNoise(1.0 if learnt else self.noise_variance, learnt)
-        parts = {"encoder": encoder, "decoder": decoder, "likelihood": likelihood}
-        self.nets_, self.row_shape_ = nn.ModuleDict(parts), row_shape
-        self.optimizer_ = self._make_optimizer()
+        self.nets_, self.row_shape_ = build_nets(self, row_shape), row_shape
+        self.optimizer_ = make_optimizer(self)
         self.loss_curve_ = getattr(self, "loss_curve_", [])
-
-    def _image_shape(self, row_shape: tuple[int, ...]) -> tuple[int, int, int]:
-        found = image_shape_of(row_shape)
-        if found is None:
-            raise InputError(
-                f"{self.label}: net='conv' needs images (N, H, W), (N, C, H, W) or flat and "
-                f"square, got rows of shape {row_shape}"
-            )
-        return found
-
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        """AdamW over all that is learnt; a learnt noise variance does not decay."""
-        noise = [p for p in self.nets_["likelihood"].parameters() if p.requires_grad]
-        pair = [*self.nets_["encoder"].parameters(), *self.nets_["decoder"].parameters()]
-        groups = [{"params": [p for p in pair if p.requires_grad]}]
-        groups += [{"params": noise, "weight_decay": 0.0}] if noise else []
-        return torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay, fused=True)
 
     def get_state(self) -> dict[str, Any]:
         """Everything learnt, nets and optimiser as their state dicts."""
@@ -279,8 +243,8 @@ class Autoencoder(Module):
         state = dict(state)
         nets, optimizer = state.pop("nets_", None), state.pop("optimizer_", None)
         if nets is not None:
-            device = minibatch.resolve_device(self.device, self.label)
-            with minibatch.private_random_state(0, device):
+            device = resolve_device(self.device, self.label)
+            with private_random_state(0, device):
                 self._build(tuple(state["row_shape_"]))
             self.nets_.load_state_dict(nets)
             self.nets_.to(device)
@@ -288,111 +252,26 @@ class Autoencoder(Module):
             state["row_shape_"] = tuple(state["row_shape_"])
         super().set_state(state)
 
-    # -- training ------------------------------------------------------------------------------
-
-    def _train(self, rows: Tensor, pull: Pull) -> dict[str, Any]:
-        learnt, held_out = self._split_rows(len(rows), rows.device)
-        update, epochs, n_before = len(self.history_), self.n_epochs, len(self.loss_curve_)
-        steps = epochs * minibatch.n_batches(len(learnt), self.batch_size)
-        scheduler = minibatch.make_scheduler(self.scheduler, self.optimizer_, self.lr, steps)
-        bfloat16 = minibatch.uses_bfloat16(self.precision, rows.device)
-        autocast = torch.autocast(rows.device.type, torch.bfloat16, enabled=bfloat16)
-
-        def batch_loss(index: Tensor, epoch: int) -> dict[str, Tensor]:
-            x = rows[index]
-            if self.augment is not None and self.nets_.training:
-                x = self._augmented(x)
-            with autocast:
-                return self._terms(x, index, self._alpha(update, epoch), pull)
-
-        def on_epoch(terms: dict[str, float]) -> bool:
-            epoch = len(self.loss_curve_) - n_before + 1
-            self.loss_curve_.append({"update": update + 1, "epoch": epoch, **terms})
-            return bool(self.on_epoch and self.on_epoch(self, terms))
-
-        loop = minibatch.train_epochs(
-            batch_loss,
-            learnt,
-            self.optimizer_,
-            scheduler,
-            epochs=epochs,
-            batch_size=self.batch_size,
-            max_grad_norm=self.max_grad_norm,
-        )
-        try:
-            return minibatch.fit_nets(
-                self.nets_,
-                batch_loss,
-                learnt,
-                held_out,
-                loop,
-                batch_size=self.batch_size,
-                patience=self.patience,
-                on_epoch=on_epoch,
-            )
-        except minibatch.DivergedError as diverged:
-            self.optimizer_ = self._make_optimizer()  # the old one's moments are spoilt
-            name, value = next(t for t in diverged.terms.items() if not math.isfinite(t[1]))
-            raise TrainingError(
-                f"{self.label}: {name} became {value} in epoch {diverged.epoch} of update "
-                f"{update + 1}; the last weights with a finite loss are kept. Lower "
-                f"lr={self.lr}, or set max_grad_norm"
-            ) from None
-        finally:
-            self.nets_.eval()
-
-    def _split_rows(self, n_rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Rows to learn from and rows held out, the same in every update."""
-        order = np.random.default_rng(self.seed_).permutation(n_rows)
-        n_held_out = int(self.validation_fraction * n_rows)
-        learnt, held_out = np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
-        return torch.tensor(learnt, device=device), torch.tensor(held_out, device=device)
-
-    def _augmented(self, x: Tensor) -> Tensor:
-        result = self.augment(x)
-        if not isinstance(result, Tensor) or result.shape != x.shape:
-            got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
-            raise InputError(
-                f"{self.label}: augment must return a tensor of shape {tuple(x.shape)}, got {got}"
-            )
-        return result
-
-    def _alpha(self, update: int, epoch: int) -> float:
-        if callable(self.alpha):
-            weight = self.alpha(update, epoch)
-            if not isinstance(weight, Real):
-                raise InputError(f"{self.label}: alpha must return a number, got {weight!r}")
-            return float(weight)
-        return self.default_alpha if self.alpha is None else self.alpha
-
-    def _log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        """Log p(x | z) of each row: (B, ...), (B, D) -> (B,)."""
-        output = self.nets_["decoder"](z).float().flatten(1)  # (B, n_features)
-        return self.nets_["likelihood"].log_prob(x.flatten(1), output)
-
     # -- evaluation ----------------------------------------------------------------------------
 
     def _encode(self, array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Latent means and log variances (or None) of rows."""
         self._check_fitted()
         self._check_row_shape(array.shape[1:])
-        self._check_range(array)
+        check_range(self, array)
         encoder = self.nets_["encoder"]
         parts = self._in_chunks(lambda rows: self._split(encoder(rows)), array)
         means, log_vars = zip(*parts, strict=True)
         known = log_vars[0] is not None
         return np.concatenate(means), np.concatenate(log_vars) if known else None
 
+    def _log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """Log p(x | z) of each row: (B, ...), (B, D) -> (B,)."""
+        output = self.nets_["decoder"](z).float().flatten(1)  # (B, n_features)
+        return self.nets_["likelihood"].log_prob(x.flatten(1), output)
+
     def _in_chunks(self, function: Callable, *arrays: np.ndarray) -> list:
-        """Apply `function` to float32 chunks of rows on the nets' device; results as arrays."""
-        device = next(self.nets_.parameters()).device
-        results = []
-        with minibatch.evaluating(self.nets_):
-            for start in range(0, len(arrays[0]), _CHUNK):
-                chunk = slice(start, start + _CHUNK)
-                parts = (torch.tensor(a[chunk], dtype=torch.float32, device=device) for a in arrays)
-                results.append(_to_numpy(function(*parts)))
-        return results
+        return in_chunks(self.nets_, function, *arrays, row_shape=self.row_shape_)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "nets_"):
@@ -403,44 +282,3 @@ class Autoencoder(Module):
             raise InputError(
                 f"{self.label}: trained on rows of shape {self.row_shape_}, got {row_shape}"
             )
-
-    def _check_range(self, array: np.ndarray) -> None:
-        if self.likelihood == "bernoulli" and (array.min() < 0 or array.max() > 1):
-            raise InputError(
-                f"{self.label}: likelihood='bernoulli' needs values in [0, 1], got "
-                f"[{array.min():g}, {array.max():g}]; divide images by 255, or use "
-                "likelihood='gaussian'"
-            )
-
-    def _check_prior(self, prior: Message | None, n_rows: int) -> None:
-        if prior is None:
-            return
-        if isinstance(prior, Gaussian) and prior.var is None:
-            raise MessageError(f"{self.label}: its children sent a Gaussian without a variance")
-        dims = (prior.mean if isinstance(prior, Gaussian) else prior.means).shape[1]
-        if (prior.n_rows, dims) != (n_rows, self.latent_dim):
-            raise InputError(
-                f"{self.label}: its children sent a message for {prior.n_rows} rows of {dims} "
-                f"dimensions; expected {n_rows} rows of {self.latent_dim}"
-            )
-
-    def _target(self, prior: Message | None, n_rows: int) -> Gaussian | Mixture:
-        """What `kl_target` makes of the children's message; N(0, I) where there is none."""
-        if prior is None or self.kl_target == "standard_normal":
-            return Gaussian.standard(n_rows, self.latent_dim)
-        if isinstance(prior, Mixture) and self.kl_target != "mixture":
-            return prior.assigned() if self.kl_target == "assigned" else prior.expected()
-        return prior
-
-
-def gaussian_tensors(target: Gaussian, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and variance of a message as float32 tensors (N, D) on a device."""
-    both = (target.mean, target.var)
-    mean, var = (torch.tensor(values, dtype=torch.float32, device=device) for values in both)
-    return mean, var
-
-
-def _to_numpy(value: Tensor | tuple | None) -> Any:
-    if isinstance(value, tuple):
-        return tuple(map(_to_numpy, value))
-    return None if value is None else value.float().cpu().numpy()

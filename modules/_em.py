@@ -103,6 +103,19 @@ def log_joint(
     return joint if row_log_prior is None else joint + row_log_prior
 
 
+def bound(joint: np.ndarray, responsibilities: np.ndarray) -> float:
+    """Mean over rows of sum_k r_nk (log p(x_n, k) - log r_nk), in nats: joint, r (N, K)."""
+    r = responsibilities
+    possible = r > 0
+    return float((r[possible] * (joint[possible] - np.log(r[possible]))).sum() / len(r))
+
+
+def neutral_bound(rows: Rows) -> float:
+    """The same of the neutral message: mean over rows of E[log N(x; 0, I)]."""
+    second_moment = rows.x**2 + (0 if rows.variances is None else rows.variances)
+    return float(-0.5 * (second_moment + np.log(2 * np.pi)).sum(axis=1).mean())
+
+
 def expectation_maximisation(problem: Problem, parameters: MixtureDensity) -> Solution:
     """Alternate E- and M-steps from `parameters` until the bound gains less than `tol`.
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import invgamma, invwishart
 
-from ..density import DIAGONAL_TYPES, MixtureDensity, chunks, whitening
+from ..density import DIAGONAL_TYPES, MixtureDensity, chunks
 
 TINY = 10 * np.finfo(np.float64).eps
 
@@ -145,7 +145,7 @@ def log_prior(parameters: MixtureDensity, prior: Prior | None) -> float:
     """Log of the prior's density at the parameters, up to a constant; 0 without a prior."""
     if prior is None:
         return 0.0
-    white, log_det = whitening(parameters)
+    white, log_det = parameters.whitening
     k, d = parameters.means.shape
     offsets = parameters.means - prior.mean
     dirichlet = (prior.concentration - 1) * np.log(parameters.weights).sum()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
 
 Scheduler = torch.optim.lr_scheduler.LRScheduler
+_CHUNK_ROWS, _CHUNK_VALUES = 4096, 2**22
 
 
 def resolve_device(device: str, label: str) -> torch.device:
@@ -134,8 +137,8 @@ class DivergedError(Exception):
     """The loss became NaN or infinite; the nets are back at weights that gave a finite one."""
 
     def __init__(self, epoch: int, terms: dict[str, float]) -> None:
-        super().__init__(epoch, terms)
-        self.epoch, self.terms = epoch, terms
+        name, value = next(term for term in terms.items() if not math.isfinite(term[1]))
+        super().__init__(f"{name} became {value} in epoch {epoch}")
 
 
 @contextmanager
@@ -150,6 +153,46 @@ def evaluating(nets: nn.Module) -> Iterator[None]:
         nets.train(training)
 
 
+def to_tensor(array: np.ndarray, device: torch.device) -> Tensor:
+    """A float32 copy on a device, of arrays of any memory layout (torch knows no mirrored ones)."""
+    return torch.tensor(np.ascontiguousarray(array), dtype=torch.float32, device=device)
+
+
+def in_chunks(
+    nets: nn.Module, function: Callable, *arrays: np.ndarray, row_shape: tuple[int, ...]
+) -> list:
+    """Evaluate a function of `nets` on float32 chunks of rows, on their device.
+
+    Parameters
+    ----------
+    function : callable
+        From a tensor (B, ...) an array to a tensor, or a tuple of tensors and None.
+    arrays : np.ndarray, shape (N, ...)
+    row_shape : tuple of int
+        Of a row of data; of large rows fewer are taken at once.
+
+    Returns
+    -------
+    list
+        The results of the chunks, in order, tensors as arrays.
+    """
+    device = next(nets.parameters()).device
+    step = min(_CHUNK_ROWS, max(_CHUNK_VALUES // math.prod(row_shape), 1))
+    results = []
+    with evaluating(nets):
+        for start in range(0, len(arrays[0]), step):
+            chunk = slice(start, start + step)
+            parts = (to_tensor(array[chunk], device) for array in arrays)
+            results.append(_to_numpy(function(*parts)))
+    return results
+
+
+def _to_numpy(value: Tensor | tuple | None) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_to_numpy, value))
+    return None if value is None else value.float().cpu().numpy()
+
+
 def fit_nets(
     nets: nn.Module,
     batch_loss: Callable[[Tensor, int], dict[str, Tensor]],
@@ -159,7 +202,7 @@ def fit_nets(
     *,
     batch_size: int,
     patience: int,
-    on_epoch: Callable[[dict[str, float]], bool],
+    on_epoch: Callable[[dict[str, float]], bool | None],
 ) -> dict[str, float]:
     """Run a loop of epochs with early stopping and a way back from divergence.
 

@@ -27,12 +27,13 @@ def check_options(module: Any, n_rows: int) -> None:
         raise InputError(
             f"{module.label}: n_components={module.n_components} is more than the {n_rows} rows"
         )
-    _check_labels(module, n_rows)
+    check_labels(module, n_rows)
     _sample_weight(module, n_rows)
     _check_starts(module, n_rows)
 
 
-def _check_labels(module: Any, n_rows: int) -> None:
+def check_labels(module: Any, n_rows: int) -> None:
+    """Raise InputError unless `labels` is None or one known class a row."""
     if module.labels is None:
         return
     labels = np.asarray(module.labels)

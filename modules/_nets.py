@@ -15,20 +15,31 @@ from ..errors import InputError
 
 
 def mlp_pair(
-    n_features: int, hidden_sizes: Sequence[int], n_codes: int, latent_dim: int
+    n_features: int, hidden_sizes: Sequence[int], n_codes: int, latent_dim: int, batch_norm: bool
 ) -> tuple[nn.Module, nn.Module]:
     """Encoder (B, ...) -> (B, n_codes) and mirrored decoder (B, latent_dim) -> (B, n_features)."""
-    encoder = nn.Sequential(nn.Flatten(), *_layers([n_features, *hidden_sizes, n_codes]))
-    decoder = nn.Sequential(*_layers([latent_dim, *reversed(hidden_sizes), n_features]))
+    encoder = nn.Sequential(nn.Flatten(), *_mlp([n_features, *hidden_sizes, n_codes], batch_norm))
+    decoder = nn.Sequential(*_mlp([latent_dim, *reversed(hidden_sizes), n_features], batch_norm))
     return encoder, decoder
 
 
-def _layers(sizes: Sequence[int]) -> list[nn.Module]:
-    """Linear layers with a ReLU between them."""
+def _mlp(sizes: Sequence[int], batch_norm: bool) -> list[nn.Module]:
+    """Hidden layers, then a linear one."""
+    return [*_hidden_layers(sizes[:-1], batch_norm), nn.Linear(*sizes[-2:])]
+
+
+def _hidden_layers(sizes: Sequence[int], batch_norm: bool) -> list[nn.Module]:
+    """Linear layers, each with its activation."""
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
-        layers += [nn.Linear(n_in, n_out), nn.ReLU()]
-    return layers[:-1]
+        linear = nn.Linear(n_in, n_out, bias=not batch_norm)
+        layers += [linear, *_activation(nn.BatchNorm1d, n_out, batch_norm)]
+    return layers
+
+
+def _activation(norm: type[nn.Module], n_channels: int, batch_norm: bool) -> list[nn.Module]:
+    """ReLU, after batch normalisation if wanted, which makes the bias before it idle."""
+    return [norm(n_channels), nn.ReLU()] if batch_norm else [nn.ReLU()]
 
 
 class ImageView(nn.Module):
@@ -59,6 +70,7 @@ def conv_pair(
     hidden_sizes: Sequence[int],
     n_codes: int,
     latent_dim: int,
+    batch_norm: bool,
 ) -> tuple[nn.Module, nn.Module]:
     """Strided convolutions, then an MLP, and the mirror image back.
 
@@ -72,15 +84,38 @@ def conv_pair(
     padded = nn.ZeroPad2d((0, grid[1] * stages - width, 0, grid[0] * stages - height))
     down: list[nn.Module] = [ImageView(image_shape), padded]
     for n_in, n_out in pairwise([channels, *filters]):
-        down += [nn.Conv2d(n_in, n_out, 4, stride=2, padding=1), nn.ReLU()]
-    down += [nn.Flatten(), *_layers([n_flat, *hidden_sizes, n_codes])]
+        halving = nn.Conv2d(n_in, n_out, 4, stride=2, padding=1, bias=not batch_norm)
+        down += [halving, *_activation(nn.BatchNorm2d, n_out, batch_norm)]
+    down += [nn.Flatten(), *_mlp([n_flat, *hidden_sizes, n_codes], batch_norm)]
 
-    up: list[nn.Module] = [*_layers([latent_dim, *reversed(hidden_sizes), n_flat]), nn.ReLU()]
+    up = _hidden_layers([latent_dim, *reversed(hidden_sizes), n_flat], batch_norm)
     up += [nn.Unflatten(1, (filters[-1], *grid))]
-    for n_in, n_out in pairwise([*reversed(filters), channels]):
-        up += [nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1), nn.ReLU()]
-    up[-1] = Crop(height, width)
+    for n_in, n_out in pairwise(reversed(filters)):
+        doubling = nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1, bias=not batch_norm)
+        up += [doubling, *_activation(nn.BatchNorm2d, n_out, batch_norm)]
+    up += [nn.ConvTranspose2d(filters[0], channels, 4, stride=2, padding=1), Crop(height, width)]
     return nn.Sequential(*down), nn.Sequential(*up)
+
+
+def conv_classifier(
+    image_shape: tuple[int, int, int],
+    filters: Sequence[int],
+    hidden_sizes: Sequence[int],
+    n_classes: int,
+) -> nn.Module:
+    """Convolutions with batch normalisation and max-pooling, then an MLP to logits.
+
+    Each of the `filters` halves height and width; any image size works.
+    """
+    channels, height, width = image_shape
+    stages = 2 ** len(filters)
+    n_flat = filters[-1] * math.ceil(height / stages) * math.ceil(width / stages)
+    layers: list[nn.Module] = [ImageView(image_shape)]
+    for n_in, n_out in pairwise([channels, *filters]):
+        layers += [nn.Conv2d(n_in, n_out, 3, padding=1, bias=False)]
+        layers += [*_activation(nn.BatchNorm2d, n_out, True), nn.MaxPool2d(2, ceil_mode=True)]
+    layers += [nn.Flatten(), *_mlp([n_flat, *hidden_sizes, n_classes], True)]
+    return nn.Sequential(*layers)
 
 
 def image_shape_of(row_shape: tuple[int, ...]) -> tuple[int, int, int] | None:
@@ -91,6 +126,38 @@ def image_shape_of(row_shape: tuple[int, ...]) -> tuple[int, int, int] | None:
         return (1, *row_shape)
     side = math.isqrt(row_shape[0])
     return (1, side, side) if len(row_shape) == 1 and side**2 == row_shape[0] else None
+
+
+def needed_image_shape(row_shape: tuple[int, ...], what: str) -> tuple[int, int, int]:
+    """(C, H, W) as `image_shape_of` finds it; raise InputError if rows are no images."""
+    found = image_shape_of(row_shape)
+    if found is None:
+        raise InputError(
+            f"{what} needs images (N, H, W), (N, C, H, W) or flat and square, got rows of shape "
+            f"{row_shape}"
+        )
+    return found
+
+
+def copy_classifier(
+    net: nn.Module, row_shape: tuple[int, ...], n_classes: int, label: str
+) -> nn.Module:
+    """A copy of a user's net, tried on two rows of zeros before any training.
+
+    Raises
+    ------
+    InputError
+        If it is none, cannot take its input, or returns another shape than needed.
+    """
+    if not isinstance(net, nn.Module):
+        raise InputError(f"{label}: net must be a torch.nn.Module, got {net!r}")
+    logits = _tried("net", net, row_shape, label)
+    if logits.shape != (2, n_classes):
+        raise InputError(
+            f"{label}: net must return (N, {n_classes}) for {n_classes} classes, got "
+            f"{tuple(logits.shape)} for two rows"
+        )
+    return deepcopy(net)
 
 
 def copy_pair(

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from ..messages import Gaussian, Message
-from ._autoencoder import Autoencoder, Pull, gaussian_tensors
+from ._autoencoder import Autoencoder
+from ._autoencoder_training import Pull, gaussian_tensors
 from ._rows import join
 
 

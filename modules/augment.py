@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError
+from ..messages import as_rows
+from ._minibatch import private_random_state
 from ._nets import image_shape_of
 
 
@@ -55,6 +59,32 @@ class RandomAffine(BaseEstimator):
         images = batch.reshape(-1, *image_shape)
         grid = F.affine_grid(self._matrices(images), images.shape, align_corners=False)
         return F.grid_sample(images, grid, align_corners=False).reshape(batch.shape)
+
+    def copies(
+        self, images: ArrayLike, n_copies: int = 1, random_state: int | None = None
+    ) -> np.ndarray:
+        """Transformed copies of arrays, for models that take no `augment`.
+
+        Parameters
+        ----------
+        images : array-like of shape (N, H, W), (N, C, H, W) or (N, H * W)
+        n_copies : int
+        random_state : int, optional
+
+        Returns
+        -------
+        np.ndarray
+            (n_copies * N, ...), float32: the first copy of every row, then the second, and so on.
+
+        Raises
+        ------
+        InputError
+            For rows that are not images, NaN or infinity.
+        """
+        batch = torch.tensor(as_rows(images, "RandomAffine"), dtype=torch.float32)
+        seed = np.random.default_rng(random_state).integers(2**62)
+        with private_random_state(int(seed), batch.device):
+            return np.concatenate([self(batch).numpy() for _ in range(n_copies)])
 
     def _matrices(self, images: Tensor) -> Tensor:
         """Random maps from output to input coordinates: (B, 2, 3)."""

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.special import log_softmax, logsumexp
 
 from ..density import MixtureDensity
-from ..errors import InputError, NotReadyError, TrainingError
+from ..errors import InputError, NotFittedError, TrainingError
 from ..messages import Categorical, Data, Gaussian, Message, Mixture, as_rows
 from ..metrics import clustering_scores
 from ..module import Module
@@ -19,16 +19,18 @@ from ._em import (
     Problem,
     Solution,
     align,
+    bound,
     expectation_maximisation,
     gibbs_sampling,
     log_joint,
+    neutral_bound,
     plus_plus_starts,
     start_from_means,
 )
 from ._gaussians import Rows
 from ._mixture_options import check_options, make_problem, row_log_prior
 from ._options import as_numbers, check_n_samples, check_random_state
-from ._rows import flat, split_columns
+from ._rows import split_columns, stack
 
 
 class GMM(Module):
@@ -197,14 +199,11 @@ class GMM(Module):
         The responsibilities r are those last sent down. Before there are any for these rows, the
         neutral E_q(z)[log N(z; 0, I)].
         """
-        rows = _stack(inputs)
+        rows = stack(inputs)
         r = self._last_responsibilities(len(rows.x))
         if r is None:
-            second_moment = rows.x**2 + (0 if rows.variances is None else rows.variances)
-            return float(-0.5 * (second_moment + np.log(2 * np.pi)).sum(axis=1).mean())
-        joint = log_joint(rows, self.density(), row_log_prior(prior))
-        possible = r > 0
-        return float((r[possible] * (joint[possible] - np.log(r[possible]))).sum() / len(r))
+            return neutral_bound(rows)
+        return bound(log_joint(rows, self.density(), row_log_prior(prior)), r)
 
     def _last_responsibilities(self, n_rows: int) -> np.ndarray | None:
         """Those last sent down, else those last learnt; None if neither is of so many rows."""
@@ -273,7 +272,7 @@ class GMM(Module):
         self._keep(best if previous is None else align(problem, best, previous), problem)
 
     def _rows(self, inputs: list[Message]) -> Rows:
-        rows = _stack(inputs)
+        rows = stack(inputs)
         return rows if self.use_variance else Rows(rows.x)
 
     def _solve(self, problem: Problem, start: MixtureDensity, rng: np.random.Generator) -> Solution:
@@ -321,7 +320,7 @@ class GMM(Module):
     def density(self) -> MixtureDensity:
         """The fitted mixture as a value: to evaluate, sample, measure and walk on."""
         if not hasattr(self, "means_"):
-            raise NotReadyError(f"{self.label} is not fitted yet: call update() or fit(x) first")
+            raise NotFittedError(f"{self.label} is not fitted yet: call update() or fit(x) first")
         return MixtureDensity(self.weights_, self.means_, self.covariances_, self.covariance_type)
 
     def _log_joint(self, rows: Rows) -> np.ndarray:
@@ -368,7 +367,7 @@ class GMM(Module):
 
         Raises
         ------
-        NotReadyError, InputError
+        NotFittedError, InputError
             Before fitting; for a component that does not exist.
         """
         density = self.density()
@@ -393,14 +392,3 @@ class GMM(Module):
     def aic(self, x: ArrayLike) -> float:
         """Akaike information criterion on x; lower is better."""
         return float(-2 * self.score_samples(x).sum() + 2 * self.density().n_free())
-
-
-def _stack(inputs: list[Message]) -> Rows:
-    """The parents' rows side by side; variances of those that sent none are 0."""
-    means = [flat(message).astype(np.float64, copy=False) for message in inputs]
-    variances = [getattr(message, "var", None) for message in inputs]
-    x = np.concatenate(means, axis=1)
-    if all(v is None for v in variances):
-        return Rows(x)
-    known = [np.zeros_like(m) if v is None else v for m, v in zip(means, variances, strict=True)]
-    return Rows(x, np.concatenate(known, axis=1, dtype=np.float64))

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..messages import Gaussian, Message, Mixture
-from ._autoencoder import Autoencoder, Pull, gaussian_tensors
+from ._autoencoder import Autoencoder
+from ._autoencoder_training import Pull, gaussian_tensors
 from ._divergences import MixtureTarget, kl_to_gaussian, kl_to_mixture
 from ._rows import join
 
@@ -33,6 +34,9 @@ class VAE(Autoencoder):
         mirrors them.
     filters : sequence of int
         Filters of the convolutions, each of which halves height and width.
+    batch_norm : bool
+        Batch normalisation before each ReLU of the default nets (Ioffe and Szegedy, 2015). Every
+        batch then needs two rows or more.
     encoder, decoder : torch.nn.Module, optional
         Your own pair instead: rows -> (N, 2 D), the means followed by the log variances, and
         (N, D) -> as many values as a row has (logits under a Bernoulli likelihood). Copied before

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import inference, persistence, plots
+from . import drawing, inference, persistence, plots
 from .errors import GraphError, OutputError
-from .messages import Gaussian, Mixture
+from .messages import Categorical, Gaussian
 from .module import Module
 from .observation import Observation
 
@@ -87,8 +87,8 @@ def _learning(graph: Graph) -> Iterator[tuple[str, Module]]:
 
 def pictures(graph: Graph) -> Iterator[tuple[str, Figure]]:
     """Every picture the graph has the data for, with its name."""
-    yield "graph", plots.graph(graph.names)
-    yield "rounds", plots.rounds(graph.history)
+    yield "graph", drawing.graph(graph.names)
+    yield "rounds", drawing.rounds(graph.history)
     labels, clusters = _labels(graph), _clusters(graph)
     for name, module in _learning(graph):
         if getattr(module, "loss_curve_", None):
@@ -116,9 +116,8 @@ def _labels(graph: Graph) -> np.ndarray | None:
 
 
 def _clusters(graph: Graph) -> np.ndarray | None:
-    sent = [message for m in graph.modules for message in m.backward_messages[:1]]
-    found = [message.log_prob for message in sent if isinstance(message, Mixture)]
-    return found[-1].argmax(axis=1) if found else None
+    found = [clusters for m in graph.modules if (clusters := m.clusters()) is not None]
+    return found[-1] if found else None
 
 
 def _image_pictures(graph: Graph) -> Iterator[tuple[str, Figure]]:
@@ -135,19 +134,18 @@ def _image_pictures(graph: Graph) -> Iterator[tuple[str, Figure]]:
         if name in found:
             yield f"reconstructions_{name}", plots.reconstructions(rows, found[name])
     for top in graph.modules:
-        n_components = getattr(top, "n_components", None)
-        if n_components is None or top.children:
+        if top.forward_kind is not Categorical or top.children:
             continue
         try:
             drawn = [
                 inference.generate(graph.names, top, _SAMPLES_SHOWN, k, None)
-                for k in range(n_components)
+                for k in range(top.size)
             ]
         except GraphError:
             continue  # some module on the way down generates nothing
         for name in drawn[0]:
             images = np.stack([found[name] for found in drawn])
-            yield f"samples_{graph.name_of(top)}_{name}", plots.samples(images.clip(0, 1))
+            yield f"samples_{graph.name_of(top)}_{name}", plots.samples(images)
 
 
 def is_image(observation: Observation) -> bool:

@@ -1,9 +1,10 @@
-"""Data sets: embedded digits, MNIST, Fashion-MNIST and the Serket tutorial's 3,000 digits.
+"""Data sets: digits, clothes and animals, each with labels, as float32 images in [0, 1].
 
-MNIST and Fashion-MNIST are looked for in the folder that the environment variable `SERKIT_DATA`
-names, then in a cache folder (`SERKIT_CACHE`, else ``~/.cache/serkit``), as ``mnist.npz`` and
-``fashion_mnist.npz`` with the arrays ``x_train``, ``y_train``, ``x_test`` and ``y_test``. Failing
-that they are downloaded from OpenML through scikit-learn, checked and put into the cache.
+MNIST, Fashion-MNIST and the animals are looked for in the folder that the environment variable
+`SERKIT_DATA` names, then in a cache folder (`SERKIT_CACHE`, else ``~/.cache/serkit``):
+``mnist.npz`` and ``fashion_mnist.npz`` with the arrays ``x_train``, ``y_train``, ``x_test`` and
+``y_test``, and ``animals128.zip``. Failing that, MNIST and Fashion-MNIST are downloaded from OpenML
+through scikit-learn, checked and put into the cache; the animals have no download.
 """
 
 from __future__ import annotations
@@ -12,15 +13,39 @@ import hashlib
 import io
 import os
 import warnings
+from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from sklearn import datasets as sklearn_datasets
+from sklearn import model_selection
 from tqdm.auto import tqdm
 
 from .errors import DatasetError, InputError, OutputError
 from .persistence import write_atomically
+from .photographs import read_photographs
+
+_DIGITS = tuple("0123456789")
+CLASS_NAMES: dict[str, tuple[str, ...]] = {
+    "digits": _DIGITS,
+    "mnist": _DIGITS,
+    "fashion_mnist": (
+        "T-shirt/top",
+        "trouser",
+        "pullover",
+        "dress",
+        "coat",
+        "sandal",
+        "shirt",
+        "sneaker",
+        "bag",
+        "ankle boot",
+    ),
+    "tutorial_digits": _DIGITS,
+    "animals": ("cat", "dog", "panda"),
+}
+"""Names of the classes, in the order of the labels, for each ``load_...``."""
 
 _ARRAYS = {
     "x_train": (60000, 28, 28),
@@ -48,8 +73,12 @@ _SOURCES = {
 }
 
 
+_ANIMAL_FOLDERS = ("cats", "dogs", "panda")
+_ANIMALS_EACH, _ANIMAL_SIZE = 1000, 128
+
+
 class Dataset(NamedTuple):
-    """Images (N, H, W), float32 in [0, 1], and their labels (N,), integers."""
+    """Images (N, H, W) or (N, 3, H, W), float32 in [0, 1], and their labels (N,), int64."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -58,7 +87,7 @@ class Dataset(NamedTuple):
 def load_digits() -> Dataset:
     """scikit-learn's embedded digits: 1,797 images of 8 x 8 pixels, 10 classes; no network."""
     digits = sklearn_datasets.load_digits()
-    return Dataset((digits.images / 16).astype(np.float32), digits.target)
+    return Dataset((digits.images / 16).astype(np.float32), digits.target.astype(np.int64))
 
 
 def load_mnist(split: str = "train", *, progress: bool = True) -> Dataset:
@@ -97,6 +126,82 @@ def load_tutorial_digits(*, progress: bool = True) -> Dataset:
     return Dataset(images[rows], labels[rows])
 
 
+def load_animals(*, size: int = 128, grey: bool = False) -> Dataset:
+    """3,000 photographs of animals, 1,000 each of cats, dogs and pandas.
+
+    From the public Kaggle data set "Animal Image Dataset (DOG, CAT and PANDA)" by Ashish Saxena,
+    scaled to 128 x 128 pixels. It has to be at hand as ``animals128.zip``.
+
+    Parameters
+    ----------
+    size : int
+        Height and width; other than 128 the photographs are resized by Pillow's Lanczos filter,
+        which is antialiased.
+    grey : bool
+        Whether to load them as grey images, by Pillow's "L" (ITU-R 601 luma).
+
+    Returns
+    -------
+    Dataset
+        Images (3000, 3, size, size), or (3000, size, size) if grey.
+
+    Raises
+    ------
+    DatasetError
+        If the zip is not at hand, which says where it belongs, or is damaged.
+    """
+    if not isinstance(size, Integral) or size < 1:
+        raise InputError(f"size must be an integer >= 1, got {size!r}")
+    path = _find("animals128.zip")
+    if path is None:
+        raise DatasetError(
+            f"animals128.zip is not at hand and cannot be downloaded. Expected a zip with the "
+            f"folders {'/, '.join(_ANIMAL_FOLDERS)}/ of {_ANIMALS_EACH} JPEG photographs each, "
+            f"{_ANIMAL_SIZE} x {_ANIMAL_SIZE} pixels, in the folder that the environment variable "
+            f"SERKIT_DATA names, or in {_cache_folder()}. They are those of the public Kaggle data "
+            'set "Animal Image Dataset (DOG, CAT and PANDA)" by Ashish Saxena, scaled down'
+        )
+    pixels = read_photographs(
+        path, _ANIMAL_FOLDERS, _ANIMALS_EACH, _ANIMAL_SIZE, size=size, grey=grey
+    )
+    images = pixels.astype(np.float32)
+    images /= 255
+    return Dataset(images, np.repeat(np.arange(len(_ANIMAL_FOLDERS)), _ANIMALS_EACH))
+
+
+def train_test_split(
+    dataset: Dataset, test_fraction: float = 0.2, random_state: int = 0
+) -> tuple[Dataset, Dataset]:
+    """Rows to train on and rows to test on, each class in the same shares in both.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    test_fraction : float
+        Share of the rows to test on, between 0 and 1.
+    random_state : int
+        Seed of the shuffle.
+
+    Raises
+    ------
+    InputError
+        If a class cannot be on both sides, or for a fraction or seed out of range.
+    """
+    try:
+        x_train, x_test, y_train, y_test = model_selection.train_test_split(
+            *dataset,
+            test_size=float(test_fraction),
+            stratify=dataset.labels,
+            random_state=random_state,
+        )
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"cannot split with test_fraction={test_fraction!r}, random_state={random_state!r}: "
+            f"{error}"
+        ) from None
+    return Dataset(x_train, y_train), Dataset(x_test, y_test)
+
+
 def _split(arrays: dict[str, np.ndarray], split: str) -> Dataset:
     if split not in ("train", "test", "all"):
         raise InputError(f"unknown split={split!r}; expected 'train', 'test' or 'all'")
@@ -108,12 +213,10 @@ def _split(arrays: dict[str, np.ndarray], split: str) -> Dataset:
 
 def _arrays(name: str, progress: bool) -> dict[str, np.ndarray]:
     """The four arrays of a data set, from the first place that has them."""
-    local = os.environ.get("SERKIT_DATA")
-    if local and (Path(local) / f"{name}.npz").exists():
-        return _read(Path(local) / f"{name}.npz")
+    found = _find(f"{name}.npz")
+    if found is not None:
+        return _read(found)
     cached = _cache_folder() / f"{name}.npz"
-    if cached.exists():
-        return _read(cached)
     arrays = _download(name, cached, progress)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
@@ -122,6 +225,13 @@ def _arrays(name: str, progress: bool) -> dict[str, np.ndarray]:
     except OutputError as error:
         warnings.warn(f"{error}; name another folder in SERKIT_CACHE", stacklevel=3)
     return arrays
+
+
+def _find(file_name: str) -> Path | None:
+    """A file in the first folder that has it."""
+    local = os.environ.get("SERKIT_DATA")
+    folders = [*([Path(local)] if local else []), _cache_folder()]
+    return next((f / file_name for f in folders if (f / file_name).exists()), None)
 
 
 def _cache_folder() -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from numbers import Integral
 
 import numpy as np
@@ -54,6 +55,24 @@ class MixtureDensity:
         """Number of dimensions D."""
         return self.means.shape[1]
 
+    @cached_property
+    def whitening(self) -> tuple[np.ndarray, np.ndarray]:
+        """Matrices W (K, D, D) with W W^T the precisions; log determinants (K,) of covariances.
+
+        For diagonal types W is given by its diagonal, (K, D). `np.linalg.LinAlgError` if a
+        covariance is not positive definite.
+        """
+        if self.covariance_type in DIAGONAL_TYPES:
+            variances = self.variances()
+            if not (variances > 0).all():
+                raise np.linalg.LinAlgError("a variance is not positive")
+            return 1 / np.sqrt(variances), np.log(variances).sum(axis=1)
+        lower = np.linalg.cholesky(self.covariances)
+        log_det = 2 * np.log(np.diagonal(lower, axis1=-2, axis2=-1)).sum(axis=-1)
+        white = np.swapaxes(np.linalg.inv(lower), -2, -1)
+        k, d = self.means.shape
+        return np.broadcast_to(white, (k, d, d)), np.broadcast_to(log_det, (k,))
+
     # -- evaluation ----------------------------------------------------------------------------
 
     def log_prob(self, x: ArrayLike) -> np.ndarray:
@@ -68,7 +87,7 @@ class MixtureDensity:
         """Gradient of the log density, ``sum_k r_k Sigma_k^-1 (mu_k - x)``: (N, D) -> (N, D)."""
         x = self._rows(x)
         r = self.responsibilities(x)  # (N, K)
-        white, _ = whitening(self)
+        white, _ = self.whitening
         if white.ndim == 2:
             precisions = white**2  # (K, D), the diagonals
             return r @ (precisions * self.means) - x * (r @ precisions)
@@ -96,9 +115,12 @@ class MixtureDensity:
             raise InputError(f"n_samples must be an integer >= 1, got {n_samples!r}")
         rng = np.random.default_rng(random_state)
         components = rng.choice(self.n_components, n_samples, p=self.weights)
-        lower = np.linalg.cholesky(self.full_covariances())[components]  # (n, D, D)
-        noise = rng.standard_normal((n_samples, self.n_dims, 1))
-        return self.means[components] + (lower @ noise)[..., 0], components
+        lower = np.linalg.cholesky(self.full_covariances())  # (K, D, D)
+        rows = rng.standard_normal((n_samples, self.n_dims))
+        for k in np.unique(components):  # one by one: (n, D, D) would be large
+            own = components == k
+            rows[own] = self.means[k] + rows[own] @ lower[k].T
+        return rows, components
 
     def _log_joint(self, x: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore"):  # a weight may be 0
@@ -124,7 +146,7 @@ class MixtureDensity:
         """
         if k not in range(self.n_components):
             raise InputError(f"component={k} does not exist; they are 0 to {self.n_components - 1}")
-        return self.permuted(np.array([k]))
+        return replace(self.permuted(np.array([k])), weights=np.ones(1))
 
     def mean(self) -> np.ndarray:
         """E[x], (D,)."""
@@ -156,9 +178,10 @@ class MixtureDensity:
         """The components `order`, in that order, their weights normalised."""
         tied = self.covariance_type == "tied"
         weights = self.weights[order]
+        whole = len(order) == self.n_components
         return replace(
             self,
-            weights=weights / weights.sum() if len(order) < self.n_components else weights,
+            weights=weights if whole else weights / (weights.sum() or 1.0),
             means=self.means[order],
             covariances=self.covariances if tied else self.covariances[order],
         )
@@ -175,7 +198,14 @@ def combine(densities: Sequence[MixtureDensity], weights: ArrayLike) -> MixtureD
     """The mixture ``sum_c w_c p_c(x)``, whose components are those of all, in order.
 
     Covariances keep their type where all have the same one, but "tied" ones become "full".
+
+    Raises
+    ------
+    InputError
+        For another number of weights than of densities.
     """
+    if len(densities) != len(weights):
+        raise InputError(f"got {len(weights)} weights for {len(densities)} densities")
     kinds = {density.covariance_type for density in densities}
     typed = len(kinds) == 1 and kinds != {"tied"}
     shares = [w * density.weights for w, density in zip(weights, densities, strict=True)]
@@ -188,23 +218,6 @@ def combine(densities: Sequence[MixtureDensity], weights: ArrayLike) -> MixtureD
     )
 
 
-def whitening(density: MixtureDensity) -> tuple[np.ndarray, np.ndarray]:
-    """Matrices W (K, D, D) with W W^T the precisions, and log determinants (K,) of covariances.
-
-    For diagonal types W is given by its diagonal, (K, D).
-    """
-    if density.covariance_type in DIAGONAL_TYPES:
-        variances = density.variances()
-        if not (variances > 0).all():
-            raise np.linalg.LinAlgError("a variance is not positive")
-        return 1 / np.sqrt(variances), np.log(variances).sum(axis=1)
-    lower = np.linalg.cholesky(density.covariances)
-    log_det = 2 * np.log(np.diagonal(lower, axis1=-2, axis2=-1)).sum(axis=-1)
-    white = np.swapaxes(np.linalg.inv(lower), -2, -1)
-    k, d = density.means.shape
-    return np.broadcast_to(white, (k, d, d)), np.broadcast_to(log_det, (k,))
-
-
 def log_gaussians(
     x: np.ndarray, density: MixtureDensity, variances: np.ndarray | None = None
 ) -> np.ndarray:
@@ -212,7 +225,7 @@ def log_gaussians(
 
     With `variances` (N, D) its expectation over N(x_n, diag(variances_n)).
     """
-    white, log_det = whitening(density)
+    white, log_det = density.whitening
     k, d = density.means.shape
     centre = density.means.mean(axis=0)  # keeps the products small, far from the origin too
     x, means = x - centre, density.means - centre

@@ -4,6 +4,8 @@ Each derives from the built-in exception a caller would expect, so that `except 
 for bad input and `except RuntimeError` for things that went wrong while running.
 """
 
+import sklearn.exceptions
+
 
 class SerkitError(Exception):
     """Base of all errors that serkit raises on purpose."""
@@ -23,6 +25,10 @@ class GraphError(SerkitError, ValueError):
 
 class NotReadyError(SerkitError, RuntimeError):
     """Something has to be done first: connect, update or fit."""
+
+
+class NotFittedError(NotReadyError, sklearn.exceptions.NotFittedError):
+    """A model is asked for what it has not learnt yet; scikit-learn's error of that name too."""
 
 
 class TrainingError(SerkitError, RuntimeError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import artefacts, inference, plots, snapshot, topology, training
+from . import artefacts, drawing, inference, snapshot, topology, training
 from .errors import GraphError, InputError
 from .inference import Prediction
 from .module import Module
@@ -301,7 +301,7 @@ class Graph:
 
     def draw(self) -> Figure:
         """A picture of the modules and the messages between them."""
-        return plots.graph(self.names)
+        return drawing.graph(self.names)
 
     def mermaid(self) -> str:
         """The same as Mermaid text, for a README."""

@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from .errors import GraphError, InputError, NotReadyError
-from .messages import Data, Message, product
+from .messages import Data, Message, Mixture, product
 
 
 class Module(BaseEstimator, ABC):
@@ -121,6 +121,11 @@ class Module(BaseEstimator, ABC):
     def scores(self) -> dict[str, float]:
         """Scores of the message last sent against known labels, if the module has any."""
         return {}
+
+    def clusters(self) -> np.ndarray | None:
+        """Cluster or class number of each row, (N,), by the message last sent; None without any."""
+        sent = [message for message in self.backward_messages if isinstance(message, Mixture)]
+        return sent[0].log_prob.argmax(axis=1) if sent else None
 
     def artefacts(self) -> dict[str, np.ndarray]:
         """What was learnt, as arrays to be written to text files of these names."""

@@ -5,6 +5,7 @@ from itertools import permutations
 
 import numpy as np
 import torch
+from scipy.special import logsumexp
 from scipy.stats import dirichlet, invwishart, multivariate_normal, norm
 from sklearn.mixture import GaussianMixture
 from torch import distributions as dist
@@ -205,3 +206,41 @@ def image_moments(images):
     centres = density @ grid
     offsets = grid - centres[:, None]
     return centres, np.einsum("np,npi,npj->nij", density, offsets, offsets)
+
+
+def torch_mixture(density):
+    """A mixture as torch.distributions has it, in float64."""
+    matrices = as_matrices(density.covariances, density.covariance_type, *density.means.shape)
+    return dist.MixtureSameFamily(
+        dist.Categorical(probs=torch.tensor(density.weights)),
+        dist.MultivariateNormal(torch.tensor(density.means), torch.tensor(np.array(matrices))),
+    )
+
+
+def log_density_on(grid, density):
+    """Log density of a mixture in one dimension at each point of the grid, for quadrature."""
+    return torch_mixture(density).log_prob(torch.tensor(grid[:, None])).numpy()
+
+
+def class_log_likelihoods(x, weights, means, matrices, owners):
+    """Log p(x | c) of a mixture a class, (N, C): the components that `owners` gives each class."""
+    joint = log_joint(x, weights, means, matrices)
+    classes = [logsumexp(joint[:, owners == c], axis=1) for c in np.unique(owners)]
+    return np.stack(classes, axis=1)
+
+
+def bayes(log_likelihood, priors):
+    """P(c | row) from log p(row | c), (N, C), and P(c)."""
+    joint = np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True)) * priors
+    return joint / joint.sum(axis=1, keepdims=True)
+
+
+def weighted_quantile(values, weight, quantile):
+    """The smallest value at or below which at least that share of the weight lies."""
+    order = np.argsort(values)
+    share = 0.0
+    for value, w in zip(values[order], weight[order] / weight.sum(), strict=True):
+        share += w
+        if share >= quantile - 1e-12:
+            return value
+    return values[order[-1]]

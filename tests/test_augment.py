@@ -132,3 +132,23 @@ def test_a_callback_that_only_looks_changes_nothing(kind):
 def test_bad_augmentations_are_refused(augment, match):
     with pytest.raises(InputError, match=f"VAE: .*{match}"):
         VAE(2, augment=augment).fit(np.zeros((40, 3, 3)))
+
+
+def test_copies_repeat_with_the_seed_and_leave_the_global_state(digits):
+    before = torch.get_rng_state()
+    first = RandomAffine().copies(digits.x, n_copies=3, random_state=0)
+    assert first.shape == (600, 8, 8)
+    np.testing.assert_array_equal(first, RandomAffine().copies(digits.x, 3, random_state=0))
+    assert not np.array_equal(first[:200], first[200:400])
+    assert not np.array_equal(first, RandomAffine().copies(digits.x, 3, random_state=1))
+    torch.testing.assert_close(before, torch.get_rng_state(), rtol=0, atol=0)
+
+
+def test_copies_without_transformation_are_the_images(digits):
+    still = RandomAffine(degrees=0, shear=0, scale=0, shift=0)
+    np.testing.assert_allclose(still.copies(digits.x, 2), np.tile(digits.x, (2, 1, 1)), atol=1e-5)
+
+
+def test_copies_of_nan_are_an_error():
+    with pytest.raises(InputError, match="RandomAffine: NaN or infinity in 1 of 2 rows"):
+        RandomAffine().copies(np.array([[[0.0, 1.0]], [[np.nan, 0.0]]]))

@@ -59,7 +59,7 @@ def test_digits_are_scikit_learns():
     assert (images.min(), images.max()) == (0, 1)
     np.testing.assert_array_equal(images * 16, sklearn_digits().images)
     np.testing.assert_array_equal(labels, sklearn_digits().target)
-    assert labels.dtype.kind == "i"
+    assert labels.dtype == np.int64
 
 
 @pytest.mark.parametrize("name", LOADERS)
@@ -230,3 +230,41 @@ def test_tutorial_digits_are_those_of_the_serket_tutorial():
     expected = np.where(expected == 1, 0, expected)
     pixels = np.rint(images * 255).astype(int)
     np.testing.assert_array_equal(np.where(pixels == 1, 0, pixels), expected)
+
+
+# -- names and splits --------------------------------------------------------------------------
+
+
+def test_every_loader_has_names_for_its_classes():
+    loaders = {name.removeprefix("load_") for name in vars(datasets) if name.startswith("load_")}
+    assert loaders == set(datasets.CLASS_NAMES)
+    assert {name: len(names) for name, names in datasets.CLASS_NAMES.items()} == {
+        **dict.fromkeys(loaders, 10),
+        "animals": 3,
+    }
+
+
+def test_split_keeps_rows_with_their_labels_and_the_shares_of_classes():
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [50, 30, 20]))
+    rows = np.arange(100.0)[:, None, None] + labels[:, None, None] / 10
+    train, test = datasets.train_test_split(datasets.Dataset(rows, labels), 0.3)
+    np.testing.assert_array_equal(np.bincount(train.labels), [35, 21, 14])
+    np.testing.assert_array_equal(np.bincount(test.labels), [15, 9, 6])
+    both = np.concatenate([train.images, test.images])
+    np.testing.assert_array_equal(np.sort(both, axis=0), rows)
+    for part in (train, test):
+        fractions = part.images[:, 0, 0] % 1 * 10
+        np.testing.assert_array_equal(np.rint(fractions), part.labels)
+
+
+def test_split_is_repeated_by_its_seed():
+    digits = datasets.load_digits()
+    one, same, other = (datasets.train_test_split(digits, random_state=s)[1] for s in (0, 0, 1))
+    np.testing.assert_array_equal(one.images, same.images)
+    assert not np.array_equal(one.images, other.images)
+
+
+@pytest.mark.parametrize("fraction", [0, 1.0, 2, -0.1, "x", None, 0.001, 0.999])
+def test_fractions_that_leave_a_class_out_are_refused(fraction):
+    with pytest.raises(InputError, match=f"cannot split with test_fraction={fraction!r}, random"):
+        datasets.train_test_split(datasets.load_digits(), fraction)

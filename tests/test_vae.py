@@ -282,3 +282,11 @@ def test_messages_up(x):
     np.testing.assert_array_equal(message.mean, vae.encode(x))
     ae = AE(D, epochs=1, device="cpu", random_state=0).fit(x)
     assert ae.forward([Data(x)]).var is None
+
+
+@pytest.mark.parametrize("change", [lambda x: x[::-1, ::-1], np.asfortranarray])
+def test_memory_layout_of_rows_does_not_matter(x, change):
+    """Mirrored views and columns first are learnt and encoded as their plain copies are."""
+    view = change(x)
+    one, other = (trained(rows) for rows in (view, np.array(view, order="C")))
+    np.testing.assert_array_equal(one.encode(view), other.encode(view.copy()))

@@ -1,0 +1,179 @@
+"""A Gaussian mixture a class: fitted one by one, evaluated together, on arrays."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import log_softmax
+from sklearn.base import clone
+
+from ..density import MixtureDensity, combine, log_gaussians
+from ..errors import InputError
+from .gmm import GMM
+
+
+class ClassMixtures(NamedTuple):
+    """A mixture p(x | c) for each of C classes, and the classes' priors P(c).
+
+    Attributes
+    ----------
+    components : MixtureDensity
+        All M components, one class after the other; the weights of each class add up to 1.
+    owners : (M,)
+        The class, 0..C-1, of each component; ascending.
+    priors : (C,)
+    """
+
+    components: MixtureDensity
+    owners: np.ndarray
+    priors: np.ndarray
+
+    @property
+    def log_priors(self) -> np.ndarray:
+        """Log P(c), (C,); -inf for a class whose given prior is 0."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.priors)
+
+    def log_joint(self, x: np.ndarray, variances: np.ndarray | None = None) -> np.ndarray:
+        """Log p(x_n, m) = log P(c(m)) + log pi_m + log N(x_n; mu_m, Sigma_m), shape (N, M)."""
+        return self._log_weighted(x, variances) + self.log_priors[self.owners]
+
+    def log_likelihood(self, x: np.ndarray) -> np.ndarray:
+        """Log p(x_n | c), (N, C)."""
+        return self.by_class(self._log_weighted(x))
+
+    def by_class(self, log_values: np.ndarray) -> np.ndarray:
+        """Sum the probabilities of each class's components: log (N, M) -> log (N, C)."""
+        starts = np.flatnonzero(np.diff(self.owners, prepend=-1))
+        return np.logaddexp.reduceat(log_values, starts, axis=1)
+
+    def log_posterior(self, log_likelihood: np.ndarray) -> np.ndarray:
+        """Log P(c | x_n), (N, C); the priors where a row is infinitely far from every class."""
+        joint = log_likelihood + self.log_priors
+        joint[np.isneginf(joint).all(axis=1)] = self.log_priors
+        return log_softmax(joint, axis=1)
+
+    @classmethod
+    def of(cls, densities: Sequence[MixtureDensity], priors: np.ndarray) -> ClassMixtures:
+        """One density a class."""
+        owners = np.repeat(np.arange(len(densities)), [d.n_components for d in densities])
+        return cls(combine(densities, np.ones(len(densities))), owners, priors)
+
+    def density(self, code: int | None = None) -> MixtureDensity:
+        """p(x | c), or p(x) where no class is given."""
+        if code is not None:
+            return self.components.permuted(np.flatnonzero(self.owners == code))
+        return replace(self.components, weights=self.priors[self.owners] * self.components.weights)
+
+    def _log_weighted(self, x: np.ndarray, variances: np.ndarray | None = None) -> np.ndarray:
+        """Log pi_m N(x_n; mu_m, Sigma_m); -inf where the distance is beyond floating point."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            log_density = log_gaussians(x, self.components, variances)
+        known = np.where(np.isnan(log_density), -np.inf, log_density)
+        return known + np.log(self.components.weights)
+
+
+def fit_mixtures(
+    x: np.ndarray,
+    codes: np.ndarray,
+    weight: np.ndarray,
+    classes: Sequence,
+    template: GMM,
+    rng: np.random.Generator,
+) -> list[GMM]:
+    """Fit a copy of `template` to the rows of each class.
+
+    Equal rows count as one row of their common weight, so the order of the rows and whether a
+    row's weight is 2 or it is there twice make no difference. A class gets at most as many
+    components as it has different rows; what a component without rows was is no concern here, so
+    there is no warning of it.
+
+    Parameters
+    ----------
+    x : (N, D)
+    codes : (N,)
+        The class of each row as 0..C-1.
+    weight : (N,)
+        Sample weights, positive.
+    classes : sequence
+        What the classes are called, for errors and warnings.
+    """
+    mixtures = []
+    for code, label in enumerate(classes):
+        rows, total = merged(x[codes == code], weight[codes == code])
+        mixture = clone(template).set_params(
+            n_components=min(template.n_components, len(rows)),
+            sample_weight=total,
+            name=f"{template.name}, class {label}",
+            random_state=int(rng.integers(2**31)),
+        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*lost all their rows")
+            mixtures.append(mixture.fit(rows))
+    return mixtures
+
+
+def occupied(mixture: GMM) -> MixtureDensity:
+    """A fitted mixture's density, without components of less than half of the lightest row."""
+    density, weight = mixture.density(), mixture.sample_weight
+    kept = density.weights * weight.sum() >= 0.5 * weight.min()
+    return density if kept.all() else density.permuted(np.flatnonzero(kept))
+
+
+def pooled_covariance(x: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Covariance about the class means, (D, D), with 1e-6 of the mean variance on the diagonal."""
+    weight = weight / weight.sum()
+    shares = np.bincount(codes, weights=weight)
+    sums = np.stack([np.bincount(codes, weights=weight * column) for column in x.T], axis=1)
+    offsets = x - (sums / shares[:, None])[codes]
+    total = (x - weight @ x) ** 2
+    floor = 1e-6 * (weight @ total).mean() or 1e-6  # a single row has no variance at all
+    return (weight[:, None] * offsets).T @ offsets + floor * np.eye(x.shape[1])
+
+
+def merged(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Different rows in ascending order, and the sum of the weights of each."""
+    rows, which = np.unique(x, axis=0, return_inverse=True)
+    return rows, np.bincount(which.ravel(), weights=weight, minlength=len(rows))
+
+
+def held_out_rows(codes: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """A random share of each class's rows, as a mask (N,); none for a fraction of 0.
+
+    Raises
+    ------
+    InputError
+        If some class would have none on one side.
+    """
+    mask = np.zeros(len(codes), dtype=bool)
+    for code in np.unique(codes):
+        own = np.flatnonzero(codes == code)
+        n_held_out = round(fraction * len(own))
+        if fraction and n_held_out not in range(1, len(own)):
+            raise InputError(
+                f"validation_fraction={fraction} of the {len(own)} rows of one class leaves none "
+                "on one side"
+            )
+        mask[rng.permutation(own)[:n_held_out]] = True
+    return mask
+
+
+def thresholds(
+    log_likelihood: np.ndarray, codes: np.ndarray, weight: np.ndarray, quantile: float
+) -> np.ndarray:
+    """The weighted `quantile` of each class's log-likelihood over its own rows: (N, C) -> (C,)."""
+    return np.array(
+        [
+            np.quantile(
+                log_likelihood[codes == code, code],
+                quantile,
+                weights=weight[codes == code],
+                method="inverted_cdf",
+            )
+            for code in range(log_likelihood.shape[1])
+        ]
+    )

@@ -1,0 +1,108 @@
+"""What all trained nets share: the check of their settings, and a run of the loop by them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from . import _minibatch as minibatch
+from ._options import check_count, check_counts, check_number, check_option, check_random_state
+
+
+def check_training_options(module: Any) -> None:
+    """Raise InputError for sizes of default nets, or settings of their training, that cannot be."""
+    check_random_state(module, module.random_state)
+    check_counts(module, "hidden_sizes", empty=True)
+    check_counts(module, "filters", empty=False)
+    check_count(module, "batch_size")
+    check_number(module, "lr", above=0)
+    check_number(module, "weight_decay", at_least=0)
+    check_option(module, "precision", ("auto", "bfloat16", "float32"))
+    if not callable(module.scheduler):
+        check_option(module, "scheduler", (None, "cosine", "onecycle"))
+    if module.augment is not None and not callable(module.augment):
+        raise InputError(f"{module.label}: augment must be callable, got {module.augment!r}")
+    minibatch.resolve_device(module.device, module.label)
+
+
+def check_batch_norm(module: Any, n_rows: int) -> None:
+    """Raise InputError if a batch is a single row, of which batch normalisation learns nothing."""
+    if n_rows // minibatch.n_batches(n_rows, module.batch_size) < 2:
+        raise InputError(
+            f"{module.label}: batch normalisation needs two rows or more in every batch, but "
+            f"batch_size={module.batch_size} leaves one of {n_rows} training rows alone; raise "
+            "batch_size, or give more rows"
+        )
+
+
+def run_epochs(
+    module: Any,
+    nets: nn.Module,
+    terms: Callable[[Tensor, Tensor, int], dict[str, Tensor]],
+    rows: Tensor,
+    optimizer: torch.optim.Optimizer,
+    *,
+    learnt: Tensor,
+    held_out: Tensor,
+    epochs: int,
+    on_epoch: Callable[[dict[str, float]], bool | None],
+    patience: int = 1,
+    max_grad_norm: float | None = None,
+) -> dict[str, float]:
+    """Train `nets` with the augmentation, precision, schedule and batch size of `module`.
+
+    Parameters
+    ----------
+    terms : callable
+        From a batch (B, ...), its row numbers (B,) and the epoch to scalar loss terms.
+    rows : Tensor, shape (N, ...)
+
+    Returns
+    -------
+    dict
+        As `fit_nets`, whose parameters the others are; `DivergedError` is raised as there.
+    """
+
+    def batch_loss(index: Tensor, epoch: int) -> dict[str, Tensor]:
+        x = rows[index]
+        if module.augment is not None and nets.training:
+            x = _augmented(module, x)
+        with autocast:
+            return terms(x, index, epoch)
+
+    bfloat16 = minibatch.uses_bfloat16(module.precision, rows.device)
+    autocast = torch.autocast(rows.device.type, torch.bfloat16, enabled=bfloat16)
+    steps = epochs * minibatch.n_batches(len(learnt), module.batch_size)
+    loop = minibatch.train_epochs(
+        batch_loss,
+        learnt,
+        optimizer,
+        minibatch.make_scheduler(module.scheduler, optimizer, module.lr, steps),
+        epochs=epochs,
+        batch_size=module.batch_size,
+        max_grad_norm=max_grad_norm,
+    )
+    return minibatch.fit_nets(
+        nets,
+        batch_loss,
+        learnt,
+        held_out,
+        loop,
+        batch_size=module.batch_size,
+        patience=patience,
+        on_epoch=on_epoch,
+    )
+
+
+def _augmented(module: Any, x: Tensor) -> Tensor:
+    result = module.augment(x)
+    if not isinstance(result, Tensor) or result.shape != x.shape:
+        got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        raise InputError(
+            f"{module.label}: augment must return a tensor of shape {tuple(x.shape)}, got {got}"
+        )
+    return result

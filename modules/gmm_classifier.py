@@ -1,0 +1,473 @@
+"""Classification by a Gaussian mixture a class, with a way to answer "none of them"."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import log_softmax, logsumexp
+from sklearn.base import ClassifierMixin
+
+from ..density import MixtureDensity
+from ..errors import InputError, NotFittedError, NotReadyError
+from ..messages import Categorical, Data, Gaussian, Message, Mixture
+from ..module import Module
+from ._class_mixtures import ClassMixtures, fit_mixtures, held_out_rows, occupied, thresholds
+from ._classifier_options import (
+    check_options,
+    make_priors,
+    make_template,
+    validated_rows,
+    validated_targets,
+)
+from ._em import bound, neutral_bound
+from ._mixture_options import check_labels, row_log_prior
+from ._options import check_n_samples, check_number, check_random_state
+from ._rows import split_columns, stack
+
+
+class GMMClassifier(ClassifierMixin, Module):
+    """Bayes' classifier with one Gaussian mixture a class.
+
+    ``P(c | x) = P(c) p(x | c) / sum_c' P(c') p(x | c')``, each p(x | c) a mixture fitted to the
+    rows of class c (Hastie and Tibshirani, 1996, "Discriminant analysis by Gaussian mixtures",
+    with covariances of its own for every component). A row that is unlikely under every class can
+    be rejected. A scikit-learn classifier through `fit` and `predict`, and a module: it takes
+    latents or data from its parents, learns from `labels`, and sends `Categorical` class
+    probabilities up and all its components as one `Mixture` down.
+
+    Parameters
+    ----------
+    n_components : int
+        Components of each class's mixture, at most as many as the class has different rows; those
+        that end up without rows are dropped.
+    labels : array-like of shape (N,), optional
+        The classes to learn from when the module is updated in a graph; `fit` takes its own.
+    priors : array-like of shape (C,), optional
+        P(c), in the order of the sorted classes; the classes' shares of the (weighted) training
+        rows unless given.
+    covariance_type, inference, n_init, max_iter, tol, reg_covar
+        Of each mixture, as in `GMM`.
+    mean_precision_prior, degrees_of_freedom_prior, covariance_prior
+        The same; m0 is the mean of the class. With "pooled" S0 is nu times the covariance pooled
+        within classes, so that every component's is drawn to that one, whatever the scale of the
+        data (in the spirit of Friedman, 1989, "Regularized discriminant analysis").
+    reject_quantile : float
+        Share of each class's held-out rows that its threshold leaves below, in [0, 1].
+    validation_fraction : float
+        Share of the training rows of each class that is held out to set the thresholds. With 0
+        there are none until `fit_thresholds` is called.
+    sample_weight : array-like of shape (N,), optional
+        Non-negative weights of the training rows in a graph; `fit` takes its own.
+    name, random_state
+        See `serkit.Module`.
+
+    Attributes
+    ----------
+    classes_ : np.ndarray of shape (C,)
+    priors_ : np.ndarray of shape (C,)
+    weights_, means_, covariances_ : np.ndarray
+        Of all M components, one class after the other: (M,), adding up to 1 within each class,
+        (M, D), and (M, D, D), (M, D) or (M,); those of "tied" mixtures are kept as full ones.
+    component_classes_ : np.ndarray of shape (M,)
+        The class of each component, as an index into `classes_`.
+    log_likelihood_ : list of C np.ndarray
+        Mean log-likelihood of each class's rows by iteration; `n_iter_` (C,) are their lengths.
+    thresholds_ : np.ndarray of shape (C,)
+        Log-likelihoods in nats, below which a row counts as not of that class.
+    n_features_in_ : int
+    """
+
+    accepts_forward = (Data, Gaussian)
+    accepts_backward = (Categorical,)
+    forward_kind = Categorical
+    backward_kind = Mixture
+
+    def __init__(
+        self,
+        n_components: int = 6,
+        *,
+        labels: ArrayLike | None = None,
+        priors: ArrayLike | None = None,
+        covariance_type: str = "full",
+        inference: str = "map",
+        n_init: int = 1,
+        max_iter: int = 200,
+        tol: float = 1e-3,
+        mean_precision_prior: float = 1.0,
+        degrees_of_freedom_prior: float | None = None,
+        covariance_prior: float | ArrayLike | str = "pooled",
+        reg_covar: float = 1e-6,
+        reject_quantile: float = 0.05,
+        validation_fraction: float = 0.0,
+        sample_weight: ArrayLike | None = None,
+        name: str | None = None,
+        random_state: int | None = None,
+    ) -> None:
+        super().__init__(name=name, random_state=random_state)
+        self.n_components = n_components
+        self.labels = labels
+        self.priors = priors
+        self.covariance_type = covariance_type
+        self.inference = inference
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.mean_precision_prior = mean_precision_prior
+        self.degrees_of_freedom_prior = degrees_of_freedom_prior
+        self.covariance_prior = covariance_prior
+        self.reg_covar = reg_covar
+        self.reject_quantile = reject_quantile
+        self.validation_fraction = validation_fraction
+        self.sample_weight = sample_weight
+
+    # -- scikit-learn classifier ---------------------------------------------------------------
+
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> GMMClassifier:
+        """Fit a mixture to the rows of each class, afresh; returns self.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D)
+        y : array-like of shape (N,)
+            Classes: integers, strings or booleans.
+        sample_weight : array-like of shape (N,), optional
+            Non-negative; rows of weight 0 count as not there.
+
+        Raises
+        ------
+        InputError
+            For NaN, lengths that differ, arguments or weights that cannot work; what was learnt
+            before is kept.
+        TrainingError
+            If a covariance matrix is not positive definite (``inference="ml"``).
+        """
+        with self._kept_on_error():
+            self.history_ = ()
+            self.record(self._learn(X, y, sample_weight))
+        return self
+
+    def predict(self, X: ArrayLike, *, reject: bool = False) -> np.ndarray:
+        """Most probable class of each row: (N, D) -> (N,).
+
+        With ``reject=True`` rows that are less likely under every class than its threshold get
+        `none_label` instead.
+
+        Raises
+        ------
+        NotFittedError, NotReadyError, InputError
+            Before fitting; without thresholds; for rows of another length.
+        """
+        log_likelihood = self.log_likelihood_per_class(X)
+        found = self._mixtures().log_posterior(log_likelihood).argmax(axis=1)
+        if not reject:
+            return self.classes_[found]
+        outlying = self._outlier_score(log_likelihood) > 0
+        return np.append(self.classes_, self.none_label)[np.where(outlying, -1, found)]
+
+    def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
+        """Log P(c | row): (N, D) -> (N, C)."""
+        return self._mixtures().log_posterior(self.log_likelihood_per_class(X))
+
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
+        """P(c | row), priors included: (N, D) -> (N, C)."""
+        return np.exp(self.predict_log_proba(X))
+
+    def log_likelihood_per_class(self, X: ArrayLike) -> np.ndarray:
+        """Log p(row | c) in nats, without the priors: (N, D) -> (N, C)."""
+        mixtures = self._mixtures()
+        return mixtures.log_likelihood(validated_rows(self, X, reset=False))
+
+    def score_samples(self, X: ArrayLike) -> np.ndarray:
+        """Log p(row) = log sum_c P(c) p(row | c) in nats: (N, D) -> (N,)."""
+        return logsumexp(self.log_likelihood_per_class(X) + self._mixtures().log_priors, axis=1)
+
+    # -- rejection -----------------------------------------------------------------------------
+
+    def fit_thresholds(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> GMMClassifier:
+        """Set each class's threshold so that `reject_quantile` of its rows lie below; returns self.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            Rows held out of training, some of every class.
+
+        Raises
+        ------
+        InputError
+            For unknown classes, or classes without a row.
+        """
+        check_number(self, "reject_quantile", at_least=0)
+        log_likelihood = self.log_likelihood_per_class(X)
+        y, weight = validated_targets(self, y, sample_weight, len(log_likelihood))
+        y, weight, log_likelihood = y[weight > 0], weight[weight > 0], log_likelihood[weight > 0]
+        unknown, missing = np.setdiff1d(y, self.classes_), np.setdiff1d(self.classes_, y)
+        if len(unknown) or len(missing):
+            raise InputError(
+                f"{self.label}: thresholds need rows of every class it was fitted to and of no "
+                f"other; missing {missing.tolist()}, unknown {unknown.tolist()}"
+            )
+        codes = np.searchsorted(self.classes_, y)
+        self.thresholds_ = thresholds(log_likelihood, codes, weight, self.reject_quantile)
+        return self
+
+    def outlier_score(self, X: ArrayLike) -> np.ndarray:
+        """How far each row is from being accepted, in nats: (N, D) -> (N,).
+
+        ``min_c (threshold_c - log p(row | c))``; rows above 0 are those that
+        ``predict(reject=True)`` rejects.
+
+        Raises
+        ------
+        NotReadyError
+            Without thresholds.
+        """
+        return self._outlier_score(self.log_likelihood_per_class(X))
+
+    def _outlier_score(self, log_likelihood: np.ndarray) -> np.ndarray:
+        if not hasattr(self, "thresholds_"):
+            raise NotReadyError(
+                f"{self.label} has no thresholds to reject by: call fit_thresholds(X, y) with rows "
+                "held out of training, or set validation_fraction before fitting"
+            )
+        return (self.thresholds_ - log_likelihood).min(axis=1)
+
+    @property
+    def n_iter_(self) -> np.ndarray:
+        """Iterations of each class's mixture, (C,)."""
+        return np.array([len(curve) for curve in self.log_likelihood_])
+
+    @property
+    def none_label(self) -> Any:
+        """What rejected rows are called: "none", or among numbers -1 (if a class, one less)."""
+        if self.classes_.dtype.kind in "USO":
+            return "none"
+        return min(-1, int(self.classes_.min()) - 1) if self.classes_.min() < 0 else -1
+
+    # -- density -------------------------------------------------------------------------------
+
+    def density(self, label: Any = None) -> MixtureDensity:
+        """The mixture p(x | c) of one class, or without a label p(x) = sum_c P(c) p(x | c).
+
+        Raises
+        ------
+        NotFittedError, InputError
+            Before fitting; for a class that does not exist.
+        """
+        mixtures = self._mixtures()
+        return mixtures.density(None if label is None else self._code(label))
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        label: Any = None,
+        component: int | None = None,
+        random_state: int | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draw rows from all classes, one class, or one component of a class (a "style").
+
+        Parameters
+        ----------
+        n_samples : int
+        label : optional
+            One of `classes_`; drawn from the priors unless given.
+        component : int, optional
+            Of that class's mixture.
+        random_state : int, optional
+            Seed of the draw; the module's own unless given, so the same call repeats its draw.
+
+        Returns
+        -------
+        rows : np.ndarray, shape (n_samples, D)
+        labels : np.ndarray, shape (n_samples,)
+        """
+        if component is not None and label is None:
+            raise InputError(f"{self.label}: component={component} of which class? Give a label")
+        density = self.density(label)
+        check_n_samples(self, n_samples)
+        check_random_state(self, random_state)
+        density = density if component is None else density.component(component)
+        seed = self.seed_ if random_state is None else random_state
+        rows, components = density.sample(n_samples, seed)
+        if label is None:
+            return rows, self.classes_[self.component_classes_[components]]
+        return rows, np.full(n_samples, self.classes_[self._code(label)])
+
+    def _code(self, label: Any) -> int:
+        found = np.flatnonzero(self.classes_ == label)
+        if len(found) != 1:
+            raise InputError(
+                f"{self.label}: there is no class {label!r}; they are {self.classes_.tolist()}"
+            )
+        return int(found[0])
+
+    # -- module contract -----------------------------------------------------------------------
+
+    @property
+    def size(self) -> int | None:
+        """Number of classes C."""
+        if hasattr(self, "classes_"):
+            return len(self.classes_)
+        return None if self.labels is None else len(np.unique(self.labels))
+
+    def check(self, inputs: list[Message | None], n_rows: int) -> None:
+        """Raise InputError for arguments that cannot work with `n_rows` rows."""
+        check_options(self)
+        if self.frozen:
+            return
+        if self.labels is None:
+            raise InputError(f"{self.label}: labels=... is needed, the classes to learn from")
+        check_labels(self, n_rows)
+
+    def learn(self, inputs: list[Message], prior: Message | None) -> dict[str, Any]:
+        """Fit to the parents' rows side by side and `labels`."""
+        with self._kept_on_error():
+            return self._learn(stack(inputs).x, self.labels, self.sample_weight)
+
+    def forward(self, inputs: list[Message]) -> Categorical:
+        """P(c | row) from the row alone: what the children said is left out."""
+        joint = self._log_joint(inputs)
+        return Categorical(log_softmax(self._mixtures().by_class(joint), axis=1))
+
+    def backward(self, inputs: list[Message], prior: Message | None) -> list[Mixture]:
+        """All components with P(component | row), children's prior included."""
+        joint = self._log_joint(inputs, prior)
+        density = self.density()
+        mixture = Mixture(
+            log_softmax(joint, axis=1),
+            density.means,
+            density.full_covariances(),
+            np.log(density.weights),
+        )
+        return mixture.split([math.prod(message.shape) for message in inputs])
+
+    def objective(self, inputs: list[Message], prior: Message | None) -> float:
+        """E_q(z)r(m)[log p(z, m) + log P(c(m) | n) C - log r(m)] over components, nats a row.
+
+        The responsibilities r are those last sent down; before there are any for these rows, the
+        neutral E_q(z)[log N(z; 0, I)].
+        """
+        rows = stack(inputs)
+        sent = self.backward_messages
+        if not sent or sent[0].n_rows != len(rows.x):
+            return neutral_bound(rows)
+        return bound(self._log_joint(inputs, prior, expected=True), np.exp(sent[0].log_prob))
+
+    def generate(
+        self, n_samples: int, component: int | None, random_state: int | None
+    ) -> list[np.ndarray]:
+        """Draws from all classes, or from the class of that number; each parent's dimensions."""
+        if component is not None and component not in range(len(self.classes_)):
+            raise InputError(
+                f"{self.label}: component={component} does not exist; here the classes are drawn "
+                f"from, 0 to {len(self.classes_) - 1}"
+            )
+        label = None if component is None else self.classes_[component]
+        rows, _ = self.sample(n_samples, label, None, random_state)
+        return split_columns(rows, [parent.size for parent in self.parents])
+
+    def clusters(self) -> np.ndarray:
+        """Most probable class number of each row, by the message last sent."""
+        return self._mixtures().by_class(self.backward_messages[0].log_prob).argmax(axis=1)
+
+    def scores(self) -> dict[str, float]:
+        """Accuracy of the message last sent, if `labels` are of as many rows."""
+        found = self.clusters()
+        if self.labels is None or len(self.labels) != len(found):
+            return {}
+        return {"accuracy": float((self.classes_[found] == np.asarray(self.labels)).mean())}
+
+    def artefacts(self) -> dict[str, np.ndarray]:
+        """Class numbers, their probabilities, and the components' means and classes."""
+        log_prob = self._mixtures().by_class(self.backward_messages[0].log_prob)
+        return {
+            "class_learn.txt": log_prob.argmax(axis=1),
+            "Pdz_learn.txt": np.exp(log_prob),
+            "mu_learn.txt": self.means_,
+            "component_classes.txt": self.component_classes_,
+        }
+
+    def _log_joint(
+        self,
+        inputs: list[Message],
+        prior: Message | None = None,
+        *,
+        expected: bool = False,
+    ) -> np.ndarray:
+        """Log p(row, component) and the children's log P(c | n) C, (N, M).
+
+        Of the rows' means, or expected over the variances sent with them.
+        """
+        rows, mixtures = stack(inputs), self._mixtures()
+        if rows.x.shape[1] != self.n_features_in_:
+            raise InputError(
+                f"{self.label}: fitted on {self.n_features_in_} columns, got {rows.x.shape[1]}"
+            )
+        joint = mixtures.log_joint(rows.x, rows.variances if expected else None)
+        told = row_log_prior(prior)
+        return joint if told is None else joint + told[:, self.component_classes_]
+
+    # -- fitting -------------------------------------------------------------------------------
+
+    def _learn(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> dict[str, Any]:
+        check_options(self)
+        x = validated_rows(self, X, reset=True)
+        y, weight = validated_targets(self, y, sample_weight, len(x))
+        x, y, weight = x[weight > 0], y[weight > 0], weight[weight > 0]
+        classes, codes = np.unique(y, return_inverse=True)
+        shares = np.bincount(codes, weights=weight) / weight.sum()
+        rng = self.rng()
+        held_out = held_out_rows(codes, self.validation_fraction, rng)
+        learnt = x[~held_out], codes[~held_out], weight[~held_out]
+        template = make_template(self, *learnt)
+        priors = make_priors(self, shares)
+        mixtures = fit_mixtures(*learnt, classes, template, rng)
+        components, owners, _ = ClassMixtures.of([occupied(m) for m in mixtures], priors)
+        self.classes_, self.priors_ = classes, priors
+        self.weights_, self.means_ = components.weights, components.means
+        self.covariances_, self.component_classes_ = components.covariances, owners
+        self.log_likelihood_ = [mixture.log_likelihood_ for mixture in mixtures]
+        vars(self).pop("thresholds_", None)  # they were of other mixtures
+        if held_out.any():
+            self.fit_thresholds(x[held_out], y[held_out], weight[held_out])
+        return self._fit_report(x, codes, weight)
+
+    def _fit_report(self, x: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> dict[str, Any]:
+        mixtures = self._mixtures()
+        log_likelihood = mixtures.log_likelihood(x)
+        own = log_likelihood[np.arange(len(x)), codes]
+        right = mixtures.log_posterior(log_likelihood).argmax(axis=1) == codes
+        return {
+            "log_likelihood": float(np.average(own, weights=weight)),
+            "accuracy": float(np.average(right, weights=weight)),
+        }
+
+    @contextmanager
+    def _kept_on_error(self) -> Iterator[None]:
+        """Whatever goes wrong, the attributes are as before."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    # -- what the fitted mixtures tell ---------------------------------------------------------
+
+    def _mixtures(self) -> ClassMixtures:
+        if not hasattr(self, "means_"):
+            raise NotFittedError(
+                f"{self.label} is not fitted yet: call update() or fit(X, y) first"
+            )
+        kind = "full" if self.covariances_.ndim == 3 else self.covariance_type
+        components = MixtureDensity(self.weights_, self.means_, self.covariances_, kind)
+        return ClassMixtures(components, self.component_classes_, self.priors_)

@@ -1,0 +1,283 @@
+"""Ways from one latent to another, and random walks over a mixture."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import minimize
+
+from .density import MixtureDensity
+from .errors import InputError
+
+_PARALLEL = 1e-8
+
+
+# -- paths -------------------------------------------------------------------------------------
+
+
+def straight(start: ArrayLike, end: ArrayLike, n_steps: int) -> np.ndarray:
+    """The straight line, in even steps.
+
+    Parameters
+    ----------
+    start, end : array-like, shape (...)
+        Latents (D,), or anything else of equal shapes, such as images.
+    n_steps : int
+        Number of points, both ends included; at least 2.
+
+    Returns
+    -------
+    np.ndarray, shape (n_steps, ...)
+
+    Raises
+    ------
+    InputError
+        For shapes that differ, NaN or infinity, or fewer than two steps.
+    """
+    _check_count("n_steps", n_steps, at_least=2)
+    start, end = _finite("start", start), _finite("end", end)
+    _check_shape("end", end, start.shape, "start")
+    return np.linspace(start, end, n_steps)
+
+
+def spherical(
+    start: ArrayLike, end: ArrayLike, n_steps: int, *, centre: ArrayLike | None = None
+) -> np.ndarray:
+    """The arc about a centre, in even angles, its radius going evenly between those of the ends.
+
+    ``centre + r(t) (sin((1 - t) w) a + sin(t w) b) / sin(w)`` with the ends' unit directions a
+    and b and the angle w between them (Shoemake, 1985). Under N(0, I) in many dimensions all rows
+    lie near a sphere, which the straight line leaves and the arc does not (White, 2016,
+    "Sampling generative networks"). Directions that are equal, or opposite so that no arc is the
+    shortest, or that an end at the centre lacks, give the straight line.
+
+    Parameters
+    ----------
+    start, end : array-like, shape (...)
+        Latents (D,), or anything else of equal shapes.
+    n_steps : int
+        Number of points, both ends included; at least 2.
+    centre : array-like, shape (...), optional
+        0 unless given.
+
+    Returns
+    -------
+    np.ndarray, shape (n_steps, ...)
+
+    Raises
+    ------
+    InputError
+        For shapes that differ, NaN or infinity, or fewer than two steps.
+    """
+    line = straight(start, end, n_steps)
+    centre = np.zeros(line.shape[1:]) if centre is None else _finite("centre", centre)
+    _check_shape("centre", centre, line.shape[1:], "start")
+    a, b = (line[0] - centre).ravel(), (line[-1] - centre).ravel()
+    radii = np.linalg.norm(a), np.linalg.norm(b)
+    a, b = a * radii[1], b * radii[0]  # of equal length, by which Kahan's angle is exact
+    angle = 2 * np.arctan2(np.linalg.norm(a - b), np.linalg.norm(a + b))
+    if np.sin(angle) < _PARALLEL:
+        return line
+    t = np.linspace(0, 1, n_steps)[:, None]
+    arc = np.sin((1 - t) * angle) * a + np.sin(t * angle) * b  # (n_steps, D)
+    radius = np.linspace(*radii, n_steps)[:, None] / (np.sin(angle) * radii[0] * radii[1])
+    line[1:-1] = centre + (radius * arc).reshape(line.shape)[1:-1]
+    return line
+
+
+def densest(
+    start: ArrayLike,
+    end: ArrayLike,
+    n_steps: int,
+    density: MixtureDensity,
+    *,
+    stiffness: float = 10.0,
+    max_iter: int = 500,
+) -> np.ndarray:
+    """A path through where the mixture is dense.
+
+    Maximises ``mean_i log p(z_i) - stiffness E``: the mean log density of the points between the
+    ends, less a price on the energy ``E = (n - 1) sum_i |z_i+1 - z_i|^2 / |end - start|^2``, which
+    is 1 for the straight line, its minimum, and grows with length and with uneven steps. The search
+    (L-BFGS) climbs from the straight line to a local maximum, so the mean log density never falls
+    below the straight line's. From a point to itself the path stays there.
+
+    Parameters
+    ----------
+    start, end : array-like, shape (D,)
+    n_steps : int
+        Number of points, both ends included; at least 2.
+    density : MixtureDensity
+    stiffness : float
+        In nats, at least 0: how much mean log density must be gained for E to grow by 1. Low
+        values go further round and bunch the points where it is dense; high ones give the straight
+        line.
+    max_iter : int
+        Of the search.
+
+    Returns
+    -------
+    np.ndarray, shape (n_steps, D)
+
+    Raises
+    ------
+    InputError
+        For rows that are not the mixture's, NaN or infinity, fewer than two steps, or a negative
+        stiffness.
+    """
+    line = straight(start, end, n_steps)
+    _check_shape("start", line[0], (density.n_dims,), "the mixture's rows")
+    _check_count("max_iter", max_iter, at_least=1)
+    if not isinstance(stiffness, Real) or not 0 <= stiffness < np.inf:
+        raise InputError(f"stiffness must be a number >= 0, got {stiffness!r}")
+    squared_length = ((line[-1] - line[0]) ** 2).sum()
+    if n_steps == 2 or squared_length == 0:
+        return line
+    price = stiffness * (n_steps - 1) / squared_length
+
+    def cost(inner: np.ndarray) -> tuple[float, np.ndarray]:
+        inner = inner.reshape(-1, density.n_dims)
+        steps = np.diff(inner, axis=0, prepend=line[:1], append=line[-1:])  # (n - 1, D)
+        value = price * (steps**2).sum() - density.log_prob(inner).mean()
+        slope = -2 * price * np.diff(steps, axis=0) - density.gradient(inner) / len(inner)
+        return value, slope.ravel()
+
+    options = {"maxiter": max_iter}
+    best = minimize(cost, line[1:-1].ravel(), jac=True, method="L-BFGS-B", options=options)
+    line[1:-1] = best.x.reshape(-1, density.n_dims)
+    return line
+
+
+# -- walks -------------------------------------------------------------------------------------
+
+
+class Walk(NamedTuple):
+    """A random walk.
+
+    Attributes
+    ----------
+    rows : np.ndarray, shape (n_steps, D)
+        Where it was, the start first; a rejected proposal repeats the row before.
+    acceptance : float
+        Share of proposals accepted, in [0, 1].
+    """
+
+    rows: np.ndarray
+    acceptance: float
+
+
+class _State(NamedTuple):
+    row: np.ndarray  # (D,)
+    log_prob: float
+    pull: np.ndarray  # (D,), the gradient in units of the preconditioner
+
+
+def langevin(
+    density: MixtureDensity,
+    n_steps: int,
+    *,
+    start: ArrayLike | None = None,
+    step_size: float | None = None,
+    random_state: int | np.random.Generator | None = None,
+) -> Walk:
+    """A random walk whose rows are, in the long run, distributed as the mixture.
+
+    The Metropolis-adjusted Langevin algorithm (Roberts and Tweedie, 1996): from z it proposes
+    ``z + h/2 M grad log p(z) + sqrt(h) M^(1/2) noise`` and accepts by the exact ratio, so that the
+    mixture is its stationary distribution at any step size h. The preconditioner ``M = (sum_k pi_k
+    Sigma_k^-1)^-1`` makes h the same for any scale of the latents and suits the narrow components
+    too; it is the inverse Fisher information (optimal: Titsias, 2023) of components far apart.
+    A walk seldom crosses ground between components that are.
+
+    Parameters
+    ----------
+    density : MixtureDensity
+    n_steps : int
+        Number of rows, at least 2.
+    start : array-like, shape (D,), optional
+        The first row; drawn from the mixture unless given.
+    step_size : float, optional
+        The step size h > 0, in units of M. Unless given ``1.65^2 / (2 D^(1/3))``: half of what is
+        best for one Gaussian (acceptance 0.574; Roberts and Rosenthal, 1998), as components differ.
+    random_state : int or np.random.Generator, optional
+        The same seed gives the same walk.
+
+    Returns
+    -------
+    Walk
+
+    Raises
+    ------
+    InputError
+        For fewer than two steps, a start that is not one of the mixture's rows, or a step size that
+        is not positive.
+    """
+    _check_count("n_steps", n_steps, at_least=2)
+    if step_size is None:
+        step_size = 1.65**2 / (2 * np.cbrt(density.n_dims))
+    if not isinstance(step_size, Real) or not 0 < step_size < np.inf:
+        raise InputError(f"step_size must be a number > 0, got {step_size!r}")
+    rng = np.random.default_rng(random_state)
+    start = density.sample(1, rng)[0][0] if start is None else _finite("start", start)
+    _check_shape("start", start, (density.n_dims,), "the mixture's rows")
+    scale = _preconditioner(density)
+    state, rows, n_accepted = _state(density, start, scale), [start], 0
+    for _ in range(n_steps - 1):
+        state, accepted = _langevin_step(density, state, scale, step_size, rng)
+        rows.append(state.row)
+        n_accepted += accepted
+    return Walk(np.array(rows), n_accepted / (n_steps - 1))
+
+
+def _langevin_step(
+    density: MixtureDensity,
+    state: _State,
+    scale: np.ndarray,
+    step_size: float,
+    rng: np.random.Generator,
+) -> tuple[_State, bool]:
+    """The next state, and whether it is the proposed one."""
+    noise = rng.standard_normal(density.n_dims)
+    step = step_size / 2 * state.pull + np.sqrt(step_size) * noise
+    proposed = _state(density, state.row + scale @ step, scale)
+    noise_back = (step + step_size / 2 * proposed.pull) / np.sqrt(step_size)  # of the way back
+    log_ratio = proposed.log_prob - state.log_prob + (noise @ noise - noise_back @ noise_back) / 2
+    accepted = bool(-rng.standard_exponential() < log_ratio)
+    return (proposed if accepted else state), accepted
+
+
+def _state(density: MixtureDensity, row: np.ndarray, scale: np.ndarray) -> _State:
+    rows = row[None]
+    return _State(row, density.log_prob(rows)[0], density.gradient(rows)[0] @ scale)
+
+
+def _preconditioner(density: MixtureDensity) -> np.ndarray:
+    """The Cholesky factor of the inverse of the components' mean precision, (D, D)."""
+    precisions = np.linalg.inv(density.full_covariances())  # (K, D, D)
+    return np.linalg.cholesky(np.linalg.inv(np.einsum("k,kde->de", density.weights, precisions)))
+
+
+# -- checks ------------------------------------------------------------------------------------
+
+
+def _check_count(name: str, value: int, *, at_least: int) -> None:
+    if not isinstance(value, Integral) or value < at_least:
+        raise InputError(f"{name} must be an integer >= {at_least}, got {value!r}")
+
+
+def _finite(name: str, value: ArrayLike) -> np.ndarray:
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.array(np.nan)
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} must be finite numbers, got {value!r:.60}")
+    return array
+
+
+def _check_shape(name: str, array: np.ndarray, shape: tuple[int, ...], like: str) -> None:
+    if array.shape != shape:
+        raise InputError(f"{name} must be of the shape {shape} of {like}, got {array.shape}")

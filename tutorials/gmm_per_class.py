@@ -1,0 +1,261 @@
+"""Classify, reject, sample, morph and measure in the latent space of a frozen autoencoder.
+
+    python tutorials/gmm_per_class.py --out runs/gmm_per_class      # embedded digits, a minute
+    python tutorials/gmm_per_class.py --data mnist --out runs/mnist
+    python tutorials/gmm_per_class.py --data fashion --seeds 5
+
+The autoencoder never sees a label. A Gaussian mixture a class is then fitted to its latents: it
+classifies, says "none of them" to strangers, and its draws come out of the decoder as new images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+import serkit as srk
+from serkit import measures, paths, plots
+from serkit.datasets import Dataset
+from serkit.modules import AE, GMM, GMMClassifier, RandomAffine
+
+PRESETS = {
+    "digits": {
+        "encoder": {"latent_dim": 10, "hidden_sizes": (256,), "epochs": 150, "batch_size": 128},
+        "classifier": {"n_components": 2},
+    },
+    "mnist": {
+        "encoder": {
+            "latent_dim": 32,
+            "hidden_sizes": (1000, 1000),
+            "epochs": 30,
+            "batch_size": 256,
+            "augment": RandomAffine(),
+        },
+        "copies": 1,
+        "classifier": {"n_components": 12},
+    },
+    "fashion": {
+        "encoder": {
+            "latent_dim": 128,
+            "hidden_sizes": (1000, 500),
+            "epochs": 20,
+            "batch_size": 256,
+        },
+        "classifier": {"n_components": 12},
+    },
+}
+ENCODER = {"scheduler": "onecycle", "likelihood": "bernoulli"}
+N_HELD_OUT = 5000
+N_SHOWN = 10
+
+
+class Task(NamedTuple):
+    """Images to learn from, to set thresholds on, to test on, and such as are in no class."""
+
+    train: Dataset
+    held_out: Dataset
+    test: Dataset
+    strangers: np.ndarray
+
+
+def load(data: str, quick: bool) -> Task:
+    """The images of a task; a part of them for a quick run."""
+    if data == "digits":
+        images, labels = srk.datasets.load_digits()
+        train, test = Dataset(images[:1400], labels[:1400]), Dataset(images[1400:], labels[1400:])
+        strangers, n_held_out = 1 - test.images, 200  # in negative they are no digits
+    else:
+        loaders = [srk.datasets.load_mnist, srk.datasets.load_fashion_mnist]
+        own, other = loaders if data == "mnist" else reversed(loaders)
+        train, test, n_held_out = own("train"), own("test"), N_HELD_OUT
+        strangers = other("test").images
+    if quick:
+        train, n_held_out = Dataset(train.images[:700], train.labels[:700]), 200
+        test = Dataset(test.images[:200], test.labels[:200])
+    n = len(train.images) - n_held_out
+    held_out = Dataset(train.images[n:], train.labels[n:])
+    return Task(Dataset(train.images[:n], train.labels[:n]), held_out, test, strangers)
+
+
+def train_encoder(task: Task, preset: dict, seed: int) -> AE:
+    """An autoencoder of the training images; no labels."""
+    return AE(**{**ENCODER, **preset["encoder"]}, random_state=seed).fit(task.train.images)
+
+
+def train_classifier(encoder: AE, task: Task, preset: dict, seed: int) -> GMMClassifier:
+    """A mixture a class on the latents, of transformed copies too where the preset asks for some.
+
+    Thresholds are set on images that neither the encoder nor the mixtures have seen.
+    """
+    images, labels = task.train
+    n_copies = preset.get("copies", 0)
+    if n_copies:
+        copies = preset["encoder"]["augment"].copies(images, n_copies, random_state=seed)
+        images, labels = np.concatenate([images, copies]), np.tile(labels, n_copies + 1)
+    classifier = GMMClassifier(**preset["classifier"], random_state=seed)
+    classifier.fit(encoder.encode(images), labels)
+    return classifier.fit_thresholds(encoder.encode(task.held_out.images), task.held_out.labels)
+
+
+def evaluate(encoder: AE, classifier: GMMClassifier, task: Task) -> dict[str, float]:
+    """Accuracies, and shares of rows refused, among them uniform draws from the latent box."""
+
+    def refused(z: np.ndarray) -> float:
+        return float((classifier.outlier_score(z) > 0).mean())
+
+    z, z_test = encoder.encode(task.train.images), encoder.encode(task.test.images)
+    return {
+        "train": classifier.score(z, task.train.labels),
+        "test": classifier.score(z_test, task.test.labels),
+        "kept": 1 - refused(z_test),
+        "strangers refused": refused(encoder.encode(task.strangers)),
+        "uniform refused": refused(uniform(z, 2000, seed=0)),
+    }
+
+
+def uniform(z: np.ndarray, n_samples: int, seed: int) -> np.ndarray:
+    """Draws from the box that holds all latents, of which Gaussians fill but a little."""
+    return np.random.default_rng(seed).uniform(
+        z.min(axis=0), z.max(axis=0), (n_samples, z.shape[1])
+    )
+
+
+# -- pictures --------------------------------------------------------------------------------------
+
+
+def draw(out: Path, encoder: AE, classifier: GMMClassifier, task: Task, seed: int) -> None:
+    """Write all pictures."""
+    out.mkdir(parents=True, exist_ok=True)
+    z = encoder.encode(task.train.images)
+    names = classifier.classes_.tolist()
+    shown = task.test.images[:N_SHOWN]
+    figures = {
+        "losses": plots.losses(encoder.loss_curve_),
+        "reconstructions": plots.reconstructions(shown, encoder.reconstruct(shown)),
+        "log_likelihood": plots.log_likelihood(
+            dict(zip(map(str, names), classifier.log_likelihood_, strict=True))
+        ),
+        "latents_pca": plots.latents(z[:3000], task.train.labels[:3000]),
+        "latents_lda": plots.latents(z[:3000], task.train.labels[:3000], projection="lda"),
+        **samples(encoder, classifier, z, task.train.labels, seed),
+        **morphs(encoder, classifier, task, seed),
+        **likeness(classifier),
+    }
+    for name, figure in figures.items():
+        figure.savefig(out / f"{name}.png", dpi=120)
+    walk(out / "walk.gif", encoder, classifier, seed)
+
+
+def samples(
+    encoder: AE, classifier: GMMClassifier, z: np.ndarray, labels: np.ndarray, seed: int
+) -> dict:
+    """Decoded draws: of each class's mixture, each style, one Gaussian a class, all, the box."""
+    names = classifier.classes_
+    single = GMMClassifier(1, inference="ml", random_state=seed).fit(z, labels)
+    everything = GMM(len(names), n_init=1, random_state=seed).fit(z[:5000])
+
+    def decoded(model: GMMClassifier) -> np.ndarray:
+        return np.stack([encoder.decode(model.sample(N_SHOWN, label)[0]) for label in names])
+
+    means = [encoder.decode(classifier.density(label).means) for label in names]
+    widest = max(map(len, means))
+    styles = np.stack([np.pad(m, [(0, widest - len(m)), (0, 0), (0, 0)]) for m in means])
+    first = range(classifier.density(names[0]).n_components)
+    drawn = [encoder.decode(classifier.sample(N_SHOWN, names[0], k)[0]) for k in first]
+    box = encoder.decode(uniform(z, N_SHOWN**2, seed)).reshape(N_SHOWN, N_SHOWN, *styles.shape[2:])
+    mixed = encoder.decode(everything.sample(N_SHOWN**2)[0]).reshape(box.shape)
+    return {
+        "samples": plots.samples(decoded(classifier), names=names),
+        "samples_one_gaussian": plots.samples(decoded(single), names=names),
+        "samples_all_classes": plots.image_grid(mixed, title="one mixture of all classes"),
+        "samples_uniform": plots.image_grid(box, title="uniform in the latent box"),
+        "styles": plots.samples(styles, names=names),
+        "styles_of_one_class": plots.samples(np.stack(drawn), names=[f"style {k}" for k in first]),
+    }
+
+
+def morphs(encoder: AE, classifier: GMMClassifier, task: Task, seed: int) -> dict:
+    """Ten pairs of test images, and ten steps between them, in four ways."""
+    rng = np.random.default_rng(seed)
+    pairs = rng.choice(len(task.test.images), (N_SHOWN, 2), replace=False)
+    pixels = [task.test.images[pair] for pair in pairs]
+    ends = [encoder.encode(pair) for pair in pixels]
+    density = classifier.density()
+    ways = {
+        "straight": lambda a, b: paths.straight(a, b, N_SHOWN),
+        "spherical": lambda a, b: paths.spherical(a, b, N_SHOWN, centre=density.mean()),
+        "densest": lambda a, b: paths.densest(a, b, N_SHOWN, density),
+    }
+    grids = {"pixels": np.stack([paths.straight(*pair, N_SHOWN) for pair in pixels])}
+    for way, path in ways.items():
+        grids[way] = np.stack([encoder.decode(path(a, b)) for a, b in ends])
+    return {
+        f"morphs_{way}": plots.image_grid(grid, title=f"{way} paths") for way, grid in grids.items()
+    }
+
+
+def likeness(classifier: GMMClassifier) -> dict:
+    """Which classes are alike: divergences between their mixtures."""
+    names = classifier.classes_.tolist()
+    classes = [classifier.density(name) for name in names]
+    kl = measures.pairwise(classes, measures.kl)
+    js = measures.pairwise(classes, measures.jensen_shannon)
+    return {
+        "kl": plots.heat_map(kl, names, title="KL(row || column)", label="nats"),
+        "jensen_shannon": plots.heat_map(js, names, title="Jensen-Shannon", label="nats"),
+    }
+
+
+def walk(path: Path, encoder: AE, classifier: GMMClassifier, seed: int) -> None:
+    """A walk over the density of the first class, as an animation."""
+    density = classifier.density(classifier.classes_[0])
+    steps = paths.langevin(density, 60, step_size=0.1, random_state=seed)
+    plots.save_gif(encoder.decode(steps.rows), path)
+
+
+def print_entropies(classifier: GMMClassifier) -> None:
+    """How much room each class takes up in latent space."""
+    print("class      entropy (nats)          bounds")
+    for name in classifier.classes_:
+        density = classifier.density(name)
+        estimate, (low, high) = measures.entropy(density), measures.entropy_bounds(density)
+        print(f"{name!s:>5} {estimate.value:10.2f} ± {estimate.standard_error:.2f}", end="")
+        print(f"    {low:9.2f} to {high:.2f}")
+
+
+def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
+    """Run the tutorial; returns the scores by seed."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", choices=PRESETS, default="digits")
+    parser.add_argument("--seeds", type=int, default=1, help="number of runs, seeds 0, 1, ...")
+    parser.add_argument("--out", type=Path, help="folder for pictures, of the first seed")
+    parser.add_argument("--quick", action="store_true", help="few rows and 2 epochs, for CI")
+    chosen = parser.parse_args(arguments)
+
+    task, preset = load(chosen.data, chosen.quick), PRESETS[chosen.data]
+    if chosen.quick:
+        preset = {**preset, "encoder": {**preset["encoder"], "epochs": 2}}
+    rows = []
+    for seed in range(chosen.seeds):
+        start = time.perf_counter()
+        encoder = train_encoder(task, preset, seed)
+        classifier = train_classifier(encoder, task, preset, seed)
+        rows.append({**evaluate(encoder, classifier, task), "seconds": time.perf_counter() - start})
+        if seed == 0:
+            print(" seed " + " ".join(f"{name:>17}" for name in rows[0]))
+        print(f"{seed:5d} " + " ".join(f"{value:17.4f}" for value in rows[-1].values()), flush=True)
+        if seed == 0 and chosen.out:
+            draw(chosen.out, encoder, classifier, task, seed)
+            print_entropies(classifier)
+    scores = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    print(" mean " + " ".join(f"{values.mean():17.4f}" for values in scores.values()))
+    print("  std " + " ".join(f"{values.std():17.4f}" for values in scores.values()))
+    return scores
+
+
+if __name__ == "__main__":
+    main()
