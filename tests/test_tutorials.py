@@ -53,3 +53,38 @@ def test_readme_code_runs_in_order(tmp_path, monkeypatch):
 def test_readme_shows_the_module_of_the_tutorial():
     shown = BLOCKS[-1][BLOCKS[-1].index("    def __init__") :]
     assert shown in (ROOT / "tutorials" / "own_module.py").read_text("utf-8")
+
+
+def run_quickly(name, out, *options):
+    """A tutorial's scores and the names of the pictures it wrote."""
+    tutorial = runpy.run_path(str(ROOT / "tutorials" / f"{name}.py"))
+    scores = tutorial["main"](["--quick", "--out", str(out), *options])
+    return scores, {path.name for path in out.iterdir()}
+
+
+def test_gmm_per_class_classifies_rejects_and_draws(tmp_path, capsys):
+    scores, written = run_quickly("gmm_per_class", tmp_path)
+    shares = {name: values for name, values in scores.items() if name != "seconds"}
+    assert all(0 <= value <= 1 for values in shares.values() for value in values)
+    assert scores["test"] > 0.5
+    assert f"{scores['test'][0]:.4f}" in capsys.readouterr().out
+    ways = ("pixels", "straight", "spherical", "densest")
+    expected = {"samples.png", "styles.png", "samples_uniform.png", "kl.png", "walk.gif"}
+    assert expected | {f"morphs_{way}.png" for way in ways} <= written
+
+
+def test_conv_latent_7d_reconstructs_and_writes_a_page(tmp_path, capsys):
+    scores, written = run_quickly("conv_latent_7d", tmp_path)
+    assert 0 < scores["MSE test"] < 0.2
+    assert {"latents_lda.png", "latents_lda_3d.html", "samples.png", "called.png"} <= written
+    assert "draws as meant" in capsys.readouterr().out
+
+
+def test_animals_measures_everything_it_names(tmp_path, capsys):
+    report, written = run_quickly("animals", tmp_path)
+    assert {"CNN on pixels, test accuracy", "MLP on VAE latents, test accuracy"} <= set(report)
+    assert sum(name.startswith("NMI of") for name in report) == 4
+    assert {"vae_samples.png", "vae_losses.png", "beta_vae_2.0.png"} <= written
+    assert {"pixels_log_likelihood.png", "ae_mixture_samples.png"} <= written
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("plain_autoencoder", "beta_vaes"))

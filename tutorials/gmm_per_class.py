@@ -65,9 +65,8 @@ class Task(NamedTuple):
 def load(data: str, quick: bool) -> Task:
     """The images of a task; a part of them for a quick run."""
     if data == "digits":
-        images, labels = srk.datasets.load_digits()
-        train, test = Dataset(images[:1400], labels[:1400]), Dataset(images[1400:], labels[1400:])
-        strangers, n_held_out = 1 - test.images, 200  # in negative they are no digits
+        train, test = srk.datasets.train_test_split(srk.datasets.load_digits())
+        strangers, n_held_out = 1 - test.images, 300  # in negative they are no digits
     else:
         loaders = [srk.datasets.load_mnist, srk.datasets.load_fashion_mnist]
         own, other = loaders if data == "mnist" else reversed(loaders)

@@ -2,6 +2,7 @@
 
 python -m tests.benchmarks gmm vae            # speed, under two minutes
 python -m tests.benchmarks serket best        # accuracy, 10 seeds each: needs SERKIT_DATA
+python -m tests.benchmarks mnist fashion conv7 animals --seeds 5   # two hours
 python -m tests.benchmarks --all
 """
 
@@ -14,13 +15,17 @@ import numpy
 import sklearn
 import torch
 
-from . import accuracy, speed
+from . import accuracy, latent, speed
 
 BENCHMARKS = {
     "gmm": speed.gmm,
     "vae": speed.vae,
     "serket": accuracy.serket,
     "best": accuracy.best,
+    "mnist": latent.mnist,
+    "fashion": latent.fashion,
+    "conv7": latent.conv7,
+    "animals": latent.animals,
 }
 
 
