@@ -3,7 +3,8 @@
 The modules themselves are in `serkit.modules`: ``from serkit.modules import AE, VAE, GMM``.
 """
 
-from . import datasets, errors, messages, metrics, plots, training
+from . import datasets, errors, measures, messages, metrics, paths, plots, training
+from .density import MixtureDensity
 from .graph import Graph
 from .module import Module
 from .observation import Observation
@@ -11,12 +12,15 @@ from .observation import Observation
 __version__ = "0.1.0"
 __all__ = [
     "Graph",
+    "MixtureDensity",
     "Module",
     "Observation",
     "datasets",
     "errors",
+    "measures",
     "messages",
     "metrics",
+    "paths",
     "plots",
     "training",
 ]

@@ -14,7 +14,7 @@ from test_persistence import assert_same
 from serkit import Graph, Module, Observation
 from serkit.errors import InputError, NotReadyError
 from serkit.messages import Categorical, Data, Gaussian
-from serkit.modules import AE, GMM, VAE, RandomAffine
+from serkit.modules import AE, GMM, VAE, GMMClassifier, RandomAffine
 
 
 class Case(NamedTuple):
@@ -27,6 +27,7 @@ NET = {"epochs": 2, "batch_size": 16, "hidden_sizes": (8,), "filters": (2, 3), "
 NOISY = {**NET, "likelihood": "gaussian", "noise_variance": "learnt", "max_grad_norm": 1.0}
 HELD_OUT = {**NET, "validation_fraction": 0.25, "scheduler": "onecycle", "weight_decay": 0.01}
 BAD_NET, BAD_GMM = {"kl_target": "middle"}, {"covariance_type": "round"}
+LABELS = np.array(["ape", "bee", "cat"])[np.arange(N) % K]
 
 CASES = {
     "ae": Case(AE(2, **NET), BAD_NET),
@@ -41,6 +42,12 @@ CASES = {
     },
     "gmm-ml": Case(GMM(K, inference="ml", reg_covar=1e-2, random_state=SEED), BAD_GMM),
     "gmm-gibbs": Case(GMM(K, inference="gibbs", max_iter=5, random_state=SEED), BAD_GMM),
+    **{
+        f"classifier-{kind}": Case(
+            GMMClassifier(2, labels=LABELS, covariance_type=kind, random_state=SEED), BAD_GMM
+        )
+        for kind in ("full", "diag")
+    },
     "kmeans": Case(KMeans(K, random_state=SEED), {"n_components": N + 1}),
 }
 
