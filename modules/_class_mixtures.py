@@ -38,6 +38,11 @@ class ClassMixtures(NamedTuple):
         with np.errstate(divide="ignore"):
             return np.log(self.priors)
 
+    @property
+    def log_weights(self) -> np.ndarray:
+        """Log P(m) = log P(c(m)) + log pi_m, (M,)."""
+        return self.log_priors[self.owners] + np.log(self.components.weights)
+
     def log_joint(self, x: np.ndarray, variances: np.ndarray | None = None) -> np.ndarray:
         """Log p(x_n, m) = log P(c(m)) + log pi_m + log N(x_n; mu_m, Sigma_m), shape (N, M)."""
         return self._log_weighted(x, variances) + self.log_priors[self.owners]
@@ -53,9 +58,7 @@ class ClassMixtures(NamedTuple):
 
     def log_posterior(self, log_likelihood: np.ndarray) -> np.ndarray:
         """Log P(c | x_n), (N, C); the priors where a row is infinitely far from every class."""
-        joint = log_likelihood + self.log_priors
-        joint[np.isneginf(joint).all(axis=1)] = self.log_priors
-        return log_softmax(joint, axis=1)
+        return normalised(log_likelihood + self.log_priors, self.log_priors)
 
     @classmethod
     def of(cls, densities: Sequence[MixtureDensity], priors: np.ndarray) -> ClassMixtures:
@@ -77,37 +80,53 @@ class ClassMixtures(NamedTuple):
         return known + np.log(self.components.weights)
 
 
+def normalised(log_joint: np.ndarray, log_prior: np.ndarray) -> np.ndarray:
+    """Log probabilities of each row, (N, K), and the prior's where all are 0."""
+    lost = np.isneginf(log_joint).all(axis=1, keepdims=True)
+    return log_softmax(np.where(lost, log_prior, log_joint), axis=1)
+
+
+class Group(NamedTuple):
+    """The rows of one class: different ones in ascending order, and their weights.
+
+    Equal rows are one row of their common weight, so the order of the rows and whether a row's
+    weight is 2 or it is there twice make no difference.
+    """
+
+    rows: np.ndarray
+    weight: np.ndarray
+
+
+def grouped(x: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> list[Group]:
+    """Rows (N, D) of positive weight (N,) by class: codes (N,) in 0..C-1."""
+    groups = []
+    for code in range(codes.max() + 1):
+        own = codes == code
+        rows, which = np.unique(x[own], axis=0, return_inverse=True)
+        total = np.bincount(which.ravel(), weights=weight[own], minlength=len(rows))
+        groups.append(Group(rows, total))
+    return groups
+
+
 def fit_mixtures(
-    x: np.ndarray,
-    codes: np.ndarray,
-    weight: np.ndarray,
-    classes: Sequence,
-    template: GMM,
-    rng: np.random.Generator,
+    groups: Sequence[Group], classes: Sequence, template: GMM, rng: np.random.Generator
 ) -> list[GMM]:
     """Fit a copy of `template` to the rows of each class.
 
-    Equal rows count as one row of their common weight, so the order of the rows and whether a
-    row's weight is 2 or it is there twice make no difference. A class gets at most as many
-    components as it has different rows; what a component without rows was is no concern here, so
-    there is no warning of it.
+    A class gets at most as many components as it has different rows; what a component without
+    rows was is no concern here, so there is no warning of it.
 
     Parameters
     ----------
-    x : (N, D)
-    codes : (N,)
-        The class of each row as 0..C-1.
-    weight : (N,)
-        Sample weights, positive.
+    groups : sequence of Group
     classes : sequence
-        What the classes are called, for errors and warnings.
+        What the classes are called, for errors.
     """
     mixtures = []
-    for code, label in enumerate(classes):
-        rows, total = merged(x[codes == code], weight[codes == code])
+    for (rows, weight), label in zip(groups, classes, strict=True):
         mixture = clone(template).set_params(
             n_components=min(template.n_components, len(rows)),
-            sample_weight=total,
+            sample_weight=weight,
             name=f"{template.name}, class {label}",
             random_state=int(rng.integers(2**31)),
         )
@@ -124,24 +143,23 @@ def occupied(mixture: GMM) -> MixtureDensity:
     return density if kept.all() else density.permuted(np.flatnonzero(kept))
 
 
-def pooled_covariance(x: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def pooled_covariance(groups: Sequence[Group]) -> np.ndarray:
     """Covariance about the class means, (D, D), with 1e-6 of the mean variance on the diagonal."""
-    weight = weight / weight.sum()
-    shares = np.bincount(codes, weights=weight)
-    sums = np.stack([np.bincount(codes, weights=weight * column) for column in x.T], axis=1)
-    offsets = x - (sums / shares[:, None])[codes]
-    total = (x - weight @ x) ** 2
-    floor = 1e-6 * (weight @ total).mean() or 1e-6  # a single row has no variance at all
-    return (weight[:, None] * offsets).T @ offsets + floor * np.eye(x.shape[1])
+    total = sum(group.weight.sum() for group in groups)
+    means = [np.average(rows, axis=0, weights=weight) for rows, weight in groups]
+    shares = [weight.sum() / total for _, weight in groups]
+    centre = np.average(means, axis=0, weights=shares)
+    within = np.zeros((len(centre), len(centre)))
+    for (rows, weight), mean in zip(groups, means, strict=True):
+        within += ((rows - mean).T * (weight / total)) @ (rows - mean)
+    between = np.average((means - centre) ** 2, axis=0, weights=shares)
+    floor = 1e-6 * (np.diag(within) + between).mean() or 1e-6  # one row has no variance at all
+    return within + floor * np.eye(len(centre))
 
 
-def merged(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Different rows in ascending order, and the sum of the weights of each."""
-    rows, which = np.unique(x, axis=0, return_inverse=True)
-    return rows, np.bincount(which.ravel(), weights=weight, minlength=len(rows))
-
-
-def held_out_rows(codes: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
+def held_out_rows(
+    codes: np.ndarray, fraction: float, rng: np.random.Generator, label: str
+) -> np.ndarray:
     """A random share of each class's rows, as a mask (N,); none for a fraction of 0.
 
     Raises
@@ -150,13 +168,15 @@ def held_out_rows(codes: np.ndarray, fraction: float, rng: np.random.Generator) 
         If some class would have none on one side.
     """
     mask = np.zeros(len(codes), dtype=bool)
+    if not fraction:
+        return mask
     for code in np.unique(codes):
         own = np.flatnonzero(codes == code)
         n_held_out = round(fraction * len(own))
-        if fraction and n_held_out not in range(1, len(own)):
+        if n_held_out not in range(1, len(own)):
             raise InputError(
-                f"validation_fraction={fraction} of the {len(own)} rows of one class leaves none "
-                "on one side"
+                f"{label}: validation_fraction={fraction} of the {len(own)} rows of one class "
+                "leaves none on one side"
             )
         mask[rng.permutation(own)[:n_held_out]] = True
     return mask

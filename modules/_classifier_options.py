@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,25 +11,35 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 
 from ..errors import InputError
-from ._class_mixtures import pooled_covariance
+from ._class_mixtures import Group, pooled_covariance
+from ._mixture_options import check_fit_options, check_squares
 from ._options import as_numbers, check_number
 from .gmm import GMM
 
 
 def check_options(module: Any) -> None:
     """Raise InputError for arguments of a classifier that no data can suit."""
+    check_fit_options(module)
     for name in ("reject_quantile", "validation_fraction"):
         check_number(module, name, at_least=0)
         if getattr(module, name) >= 1:
             raise InputError(f"{module.label}: {name} must be below 1, got {getattr(module, name)}")
+    if isinstance(module.covariance_prior, str) and module.covariance_prior != "pooled":
+        raise InputError(
+            f"{module.label}: covariance_prior must be 'pooled', a number or a matrix, got "
+            f"{module.covariance_prior!r}"
+        )
 
 
 def validated_rows(module: Any, x: ArrayLike, *, reset: bool) -> np.ndarray:
     """Rows as float64 (N, D), by scikit-learn's own checks."""
     try:
-        return validate_data(module, x, dtype=np.float64, reset=reset)
+        rows = validate_data(module, x, dtype=np.float64, reset=reset)
     except ValueError as error:
         raise InputError(f"{module.label}: {error}") from None
+    if reset:
+        check_squares(module, rows)
+    return rows
 
 
 def validated_targets(
@@ -42,7 +53,7 @@ def validated_targets(
         check_classification_targets(y)
         rows = np.empty((n_rows, 1))
         weight = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise InputError(f"{module.label}: {error}") from None
     if len(y) != n_rows:
         raise InputError(f"{module.label}: y has {len(y)} entries for {n_rows} rows")
@@ -51,31 +62,25 @@ def validated_targets(
     return y, weight
 
 
-def make_template(module: Any, x: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> GMM:
+def make_template(module: Any, groups: Sequence[Group]) -> GMM:
     """The mixture to fit to each class's rows."""
     own = module.get_params(deep=False)
     shared = {name: own[name] for name in GMM(1).get_params(deep=False) if name in own}
     shared |= {"labels": None, "name": module.label}
     if isinstance(module.covariance_prior, str):
-        if module.covariance_prior != "pooled":
-            raise InputError(
-                f"{module.label}: covariance_prior must be 'pooled', a number or a matrix, got "
-                f"{module.covariance_prior!r}"
-            )
-        d = x.shape[1]
-        nu = d + 2 if module.degrees_of_freedom_prior is None else module.degrees_of_freedom_prior
-        shared["covariance_prior"] = nu * pooled_covariance(x, codes, weight)
+        d, nu = groups[0].rows.shape[1], module.degrees_of_freedom_prior
+        shared["covariance_prior"] = (d + 2 if nu is None else nu) * pooled_covariance(groups)
     return GMM(**shared)
 
 
 def make_priors(module: Any, shares: np.ndarray) -> np.ndarray:
-    """P(c): those given, else the classes' shares."""
+    """P(c), (C,): those given, else the classes' shares; raise InputError if they cannot be."""
     if module.priors is None:
         return shares
     priors = as_numbers(module, "priors")
     if priors.shape != shares.shape or priors.min() < 0 or abs(priors.sum() - 1) > 1e-6:
         raise InputError(
-            f"{module.label}: priors must be {len(shares)} probabilities, one a class, that add "
-            f"up to 1, got {module.priors!r:.60}"
+            f"{module.label}: priors must be {len(shares)} probabilities, one a class, that add up "
+            f"to 1, got {module.priors!r:.60}"
         )
     return priors

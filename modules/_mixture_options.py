@@ -16,20 +16,27 @@ from ._options import as_numbers, check_count, check_number, check_option, check
 
 def check_options(module: Any, n_rows: int) -> None:
     """Raise InputError for arguments of a mixture that cannot work with `n_rows` rows."""
-    check_count(module, "n_components", "n_init", "max_iter")
-    check_random_state(module, module.random_state)
-    check_option(module, "covariance_type", COVARIANCE_TYPES)
-    check_option(module, "inference", ("map", "ml", "gibbs"))
-    check_number(module, "tol", "reg_covar", at_least=0)
-    check_number(module, "mean_precision_prior", above=0)
+    check_fit_options(module)
     check_number(module, "weight_concentration_prior", at_least=1)
     if module.n_components > n_rows:
         raise InputError(
             f"{module.label}: n_components={module.n_components} is more than the {n_rows} rows"
         )
     check_labels(module, n_rows)
-    _sample_weight(module, n_rows)
+    check_sample_weight(module, n_rows)
     _check_starts(module, n_rows)
+
+
+def check_fit_options(module: Any) -> None:
+    """Raise InputError for arguments of the fit that no rows can suit."""
+    check_count(module, "n_components", "n_init", "max_iter")
+    check_random_state(module, module.random_state)
+    check_option(module, "covariance_type", COVARIANCE_TYPES)
+    check_option(module, "inference", ("map", "ml", "gibbs"))
+    check_number(module, "tol", "reg_covar", at_least=0)
+    check_number(module, "mean_precision_prior", above=0)
+    if module.degrees_of_freedom_prior is not None:
+        check_number(module, "degrees_of_freedom_prior", above=0)
 
 
 def check_labels(module: Any, n_rows: int) -> None:
@@ -72,7 +79,8 @@ def _check_starts(module: Any, n_rows: int) -> None:
             raise InputError(f"{module.label}: the rows of responsibilities_init must add up to 1")
 
 
-def _sample_weight(module: Any, n_rows: int) -> np.ndarray:
+def check_sample_weight(module: Any, n_rows: int) -> np.ndarray:
+    """The argument as weights (n_rows,), 1 unless given; raise InputError if they cannot be."""
     if module.sample_weight is None:
         return np.ones(n_rows)
     weight = as_numbers(module, "sample_weight", f"{n_rows} finite numbers >= 0, one a row")
@@ -104,12 +112,7 @@ def make_problem(module: Any, rows: Rows, prior: Categorical | None) -> Problem:
             f"{module.label}: its children sent probabilities of {prior.shape[0]} classes for "
             f"n_components={module.n_components}"
         )
-    with np.errstate(over="ignore"):
-        if not np.isfinite(np.square(rows.x).sum()):
-            raise InputError(
-                f"{module.label}: values up to {np.abs(rows.x).max():g} are too large to square; "
-                "scale the data"
-            )
+    check_squares(module, rows.x)
     d = rows.x.shape[1]
     if module.means_init is not None and np.shape(module.means_init)[1] != d:
         raise InputError(
@@ -117,7 +120,7 @@ def make_problem(module: Any, rows: Rows, prior: Categorical | None) -> Problem:
             f"{np.shape(module.means_init)}"
         )
     _check_distinct(module, rows.x)
-    weight = _sample_weight(module, len(rows.x))
+    weight = check_sample_weight(module, len(rows.x))
     return Problem(
         rows,
         weight,
@@ -129,6 +132,16 @@ def make_problem(module: Any, rows: Rows, prior: Categorical | None) -> Problem:
         module.max_iter,
         module.tol,
     )
+
+
+def check_squares(module: Any, x: np.ndarray) -> None:
+    """Raise InputError for values whose squares are beyond floating point."""
+    with np.errstate(over="ignore"):
+        if not np.isfinite(np.square(x).sum()):
+            raise InputError(
+                f"{module.label}: values up to {np.abs(x).max():g} are too large to square; "
+                "scale the data"
+            )
 
 
 def _check_distinct(module: Any, x: np.ndarray) -> None:

@@ -9,14 +9,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import log_softmax, logsumexp
+from scipy.special import logsumexp
 from sklearn.base import ClassifierMixin
 
 from ..density import MixtureDensity
 from ..errors import InputError, NotFittedError, NotReadyError
 from ..messages import Categorical, Data, Gaussian, Message, Mixture
 from ..module import Module
-from ._class_mixtures import ClassMixtures, fit_mixtures, held_out_rows, occupied, thresholds
+from ._class_mixtures import (
+    ClassMixtures,
+    fit_mixtures,
+    grouped,
+    held_out_rows,
+    normalised,
+    occupied,
+    thresholds,
+)
 from ._classifier_options import (
     check_options,
     make_priors,
@@ -25,8 +33,8 @@ from ._classifier_options import (
     validated_targets,
 )
 from ._em import bound, neutral_bound
-from ._mixture_options import check_labels, row_log_prior
-from ._options import check_n_samples, check_number, check_random_state
+from ._mixture_options import check_labels, check_sample_weight, row_log_prior
+from ._options import check_n_samples, check_random_state
 from ._rows import split_columns, stack
 
 
@@ -57,7 +65,7 @@ class GMMClassifier(ClassifierMixin, Module):
         within classes, so that every component's is drawn to that one, whatever the scale of the
         data (in the spirit of Friedman, 1989, "Regularized discriminant analysis").
     reject_quantile : float
-        Share of each class's held-out rows that its threshold leaves below, in [0, 1].
+        Share of each class's held-out rows that its threshold leaves below, in [0, 1).
     validation_fraction : float
         Share of the training rows of each class that is held out to set the thresholds. With 0
         there are none until `fit_thresholds` is called.
@@ -75,7 +83,7 @@ class GMMClassifier(ClassifierMixin, Module):
         (M, D), and (M, D, D), (M, D) or (M,); those of "tied" mixtures are kept as full ones.
     component_classes_ : np.ndarray of shape (M,)
         The class of each component, as an index into `classes_`.
-    log_likelihood_ : list of C np.ndarray
+    log_likelihood_ : dict of np.ndarray
         Mean log-likelihood of each class's rows by iteration; `n_iter_` (C,) are their lengths.
     thresholds_ : np.ndarray of shape (C,)
         Log-likelihoods in nats, below which a row counts as not of that class.
@@ -157,7 +165,7 @@ class GMMClassifier(ClassifierMixin, Module):
         """Most probable class of each row: (N, D) -> (N,).
 
         With ``reject=True`` rows that are less likely under every class than its threshold get
-        `none_label` instead.
+        `none_label` instead (booleans become 0 and 1 then).
 
         Raises
         ------
@@ -169,7 +177,8 @@ class GMMClassifier(ClassifierMixin, Module):
         if not reject:
             return self.classes_[found]
         outlying = self._outlier_score(log_likelihood) > 0
-        return np.append(self.classes_, self.none_label)[np.where(outlying, -1, found)]
+        classes = self.classes_.astype(int) if self.classes_.dtype.kind in "ub" else self.classes_
+        return np.append(classes, self.none_label)[np.where(outlying, -1, found)]
 
     def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
         """Log P(c | row): (N, D) -> (N, C)."""
@@ -205,7 +214,7 @@ class GMMClassifier(ClassifierMixin, Module):
         InputError
             For unknown classes, or classes without a row.
         """
-        check_number(self, "reject_quantile", at_least=0)
+        check_options(self)
         log_likelihood = self.log_likelihood_per_class(X)
         y, weight = validated_targets(self, y, sample_weight, len(log_likelihood))
         y, weight, log_likelihood = y[weight > 0], weight[weight > 0], log_likelihood[weight > 0]
@@ -243,13 +252,14 @@ class GMMClassifier(ClassifierMixin, Module):
     @property
     def n_iter_(self) -> np.ndarray:
         """Iterations of each class's mixture, (C,)."""
-        return np.array([len(curve) for curve in self.log_likelihood_])
+        return np.array([len(curve) for curve in self.log_likelihood_.values()])
 
     @property
     def none_label(self) -> Any:
-        """What rejected rows are called: "none", or among numbers -1 (if a class, one less)."""
+        """What rejected rows are called: -1, or less if that is a class; "none" among strings."""
+        self._mixtures()
         if self.classes_.dtype.kind in "USO":
-            return "none"
+            return "none" if "none" not in self.classes_ else "none of the classes"
         return min(-1, int(self.classes_.min()) - 1) if self.classes_.min() < 0 else -1
 
     # -- density -------------------------------------------------------------------------------
@@ -294,7 +304,13 @@ class GMMClassifier(ClassifierMixin, Module):
         density = self.density(label)
         check_n_samples(self, n_samples)
         check_random_state(self, random_state)
-        density = density if component is None else density.component(component)
+        if component is not None:
+            if component not in range(density.n_components):
+                raise InputError(
+                    f"{self.label}: component={component} does not exist; they are 0 to "
+                    f"{density.n_components - 1}"
+                )
+            density = density.component(component)
         seed = self.seed_ if random_state is None else random_state
         rows, components = density.sample(n_samples, seed)
         if label is None:
@@ -323,9 +339,11 @@ class GMMClassifier(ClassifierMixin, Module):
         check_options(self)
         if self.frozen:
             return
+        check_sample_weight(self, n_rows)
         if self.labels is None:
             raise InputError(f"{self.label}: labels=... is needed, the classes to learn from")
         check_labels(self, n_rows)
+        make_priors(self, np.empty(len(np.unique(self.labels))))
 
     def learn(self, inputs: list[Message], prior: Message | None) -> dict[str, Any]:
         """Fit to the parents' rows side by side and `labels`."""
@@ -334,18 +352,18 @@ class GMMClassifier(ClassifierMixin, Module):
 
     def forward(self, inputs: list[Message]) -> Categorical:
         """P(c | row) from the row alone: what the children said is left out."""
-        joint = self._log_joint(inputs)
-        return Categorical(log_softmax(self._mixtures().by_class(joint), axis=1))
+        mixtures = self._mixtures()
+        joint = mixtures.by_class(self._log_joint(inputs))
+        return Categorical(normalised(joint, mixtures.log_priors))
 
     def backward(self, inputs: list[Message], prior: Message | None) -> list[Mixture]:
         """All components with P(component | row), children's prior included."""
-        joint = self._log_joint(inputs, prior)
-        density = self.density()
+        components, log_weights = self._mixtures().components, self._mixtures().log_weights
         mixture = Mixture(
-            log_softmax(joint, axis=1),
-            density.means,
-            density.full_covariances(),
-            np.log(density.weights),
+            normalised(self._log_joint(inputs, prior), log_weights),
+            components.means,
+            components.full_covariances(),
+            log_weights,
         )
         return mixture.split([math.prod(message.shape) for message in inputs])
 
@@ -425,16 +443,16 @@ class GMMClassifier(ClassifierMixin, Module):
         classes, codes = np.unique(y, return_inverse=True)
         shares = np.bincount(codes, weights=weight) / weight.sum()
         rng = self.rng()
-        held_out = held_out_rows(codes, self.validation_fraction, rng)
-        learnt = x[~held_out], codes[~held_out], weight[~held_out]
-        template = make_template(self, *learnt)
+        held_out = held_out_rows(codes, self.validation_fraction, rng, self.label)
+        groups = grouped(x[~held_out], codes[~held_out], weight[~held_out])
         priors = make_priors(self, shares)
-        mixtures = fit_mixtures(*learnt, classes, template, rng)
+        mixtures = fit_mixtures(groups, classes, make_template(self, groups), rng)
         components, owners, _ = ClassMixtures.of([occupied(m) for m in mixtures], priors)
         self.classes_, self.priors_ = classes, priors
         self.weights_, self.means_ = components.weights, components.means
         self.covariances_, self.component_classes_ = components.covariances, owners
-        self.log_likelihood_ = [mixture.log_likelihood_ for mixture in mixtures]
+        curves = [mixture.log_likelihood_ for mixture in mixtures]
+        self.log_likelihood_ = dict(zip(classes.tolist(), curves, strict=True))
         vars(self).pop("thresholds_", None)  # they were of other mixtures
         if held_out.any():
             self.fit_thresholds(x[held_out], y[held_out], weight[held_out])

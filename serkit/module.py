@@ -313,9 +313,10 @@ class Module(BaseEstimator, ABC):
 
     def rng(self) -> np.random.Generator:
         """The generator of the coming update: seeded by (random_state, number of updates)."""
-        if not hasattr(self, "seed_"):
-            fresh = np.random.SeedSequence().generate_state(1)[0]
-            self.seed_ = int(fresh if self.random_state is None else self.random_state)
+        if self.random_state is not None:
+            self.seed_ = int(self.random_state)
+        elif not hasattr(self, "seed_"):
+            self.seed_ = int(np.random.SeedSequence().generate_state(1)[0])
         return np.random.default_rng([self.seed_, len(self.history_)])
 
 

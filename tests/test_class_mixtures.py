@@ -13,8 +13,8 @@ from serkit.modules import GMM
 from serkit.modules._class_mixtures import (
     ClassMixtures,
     fit_mixtures,
+    grouped,
     held_out_rows,
-    merged,
     occupied,
     pooled_covariance,
     thresholds,
@@ -56,7 +56,7 @@ def labelled_rows(n=90, seed=0):
 def fitted(x, codes, weight, k=2, **options):
     template = GMM(k, n_init=1, name="mine", random_state=0, **options)
     classes = "abc"[: codes.max() + 1]
-    return fit_mixtures(x, codes, weight, classes, template, np.random.default_rng(0))
+    return fit_mixtures(grouped(x, codes, weight), classes, template, np.random.default_rng(0))
 
 
 def assert_bit_equal(mixtures, others):
@@ -190,29 +190,32 @@ def test_pooled_covariance_is_the_weighted_mean_within_classes():
     shares = np.bincount(codes, weights=weight) / weight.sum()
     total = np.trace(np.cov(x.T, aweights=weight, ddof=0)) / D
     expected = np.tensordot(shares, each, axes=1) + 1e-6 * total * np.eye(D)
-    np.testing.assert_allclose(pooled_covariance(x, codes, weight), expected)
+    np.testing.assert_allclose(pooled_covariance(grouped(x, codes, weight)), expected)
 
 
 def test_pooled_covariance_is_positive_definite_without_spread_within_classes():
     x = np.repeat([[0.0, 1.0], [4.0, 1.0]], 5, axis=0)
-    within = pooled_covariance(x, np.repeat([0, 1], 5), np.ones(10))
+    within = pooled_covariance(grouped(x, np.repeat([0, 1], 5), np.ones(10)))
     np.testing.assert_allclose(within, 1e-6 * 2.0 * np.eye(2))  # variances 4 and 0 between
-    alone = pooled_covariance(x[:1], np.zeros(1, int), np.ones(1))
+    alone = pooled_covariance(grouped(x[:1], np.zeros(1, int), np.ones(1)))
     assert (np.linalg.eigvalsh(alone) > 0).all()
 
 
-def test_merging_sorts_rows_and_adds_their_weights():
-    x = np.array([[2.0, 1], [0, 3], [2, 1], [0, 1], [0, 3]])
-    rows, weight = merged(x, np.array([1.0, 2, 4, 8, 16]))
-    np.testing.assert_array_equal(rows, [[0, 1], [0, 3], [2, 1]])
-    np.testing.assert_array_equal(weight, [8, 18, 5])
+def test_grouping_sorts_the_rows_of_each_class_and_adds_their_weights():
+    x = np.array([[2.0, 1], [0, 3], [2, 1], [0, 1], [0, 3], [2, 1]])
+    codes, weight = np.array([0, 0, 0, 0, 0, 1]), np.array([1.0, 2, 4, 8, 16, 32])
+    first, second = grouped(x, codes, weight)
+    np.testing.assert_array_equal(first.rows, [[0, 1], [0, 3], [2, 1]])
+    np.testing.assert_array_equal(first.weight, [8, 18, 5])
+    np.testing.assert_array_equal(second.rows, [[2, 1]])
+    np.testing.assert_array_equal(second.weight, [32])
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 0.9])
 def test_held_out_rows_are_a_share_of_each_class(fraction):
     codes = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [10, 20, 70]))
     mask, same, other = (
-        held_out_rows(codes, fraction, np.random.default_rng(seed)) for seed in (0, 0, 1)
+        held_out_rows(codes, fraction, np.random.default_rng(seed), "mine") for seed in (0, 0, 1)
     )
     expected = np.round(fraction * np.array([10, 20, 70]))
     np.testing.assert_array_equal(np.bincount(codes[mask], minlength=3), expected)
@@ -224,7 +227,7 @@ def test_held_out_rows_are_a_share_of_each_class(fraction):
 def test_holding_out_none_or_all_of_a_class_is_an_error(fraction, n):
     codes = np.repeat([0, 1], [50, n])
     with pytest.raises(InputError, match=f"validation_fraction={fraction} of the {n} rows of one"):
-        held_out_rows(codes, fraction, np.random.default_rng(0))
+        held_out_rows(codes, fraction, np.random.default_rng(0), "mine")
 
 
 @pytest.mark.parametrize("quantile", [0.0, 0.05, 0.3, 0.999])

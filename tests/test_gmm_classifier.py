@@ -126,7 +126,7 @@ def test_posteriors_are_bayes_rule_on_what_was_learnt(covariance_type, inference
     assert report["accuracy"] == (fitted.predict(x) == y).mean() == fitted.score(x, y)
     weights = np.bincount(fitted.component_classes_, fitted.weights_)
     np.testing.assert_allclose(weights, 1)
-    np.testing.assert_array_equal(fitted.n_iter_, [len(c) for c in fitted.log_likelihood_])
+    np.testing.assert_array_equal(fitted.n_iter_, [len(c) for c in fitted.log_likelihood_.values()])
 
 
 def test_a_given_prior_of_zero_is_never_predicted():

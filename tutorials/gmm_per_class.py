@@ -31,11 +31,11 @@ PRESETS = {
         "encoder": {
             "latent_dim": 32,
             "hidden_sizes": (1000, 1000),
-            "epochs": 30,
+            "epochs": 20,
             "batch_size": 256,
             "augment": RandomAffine(),
         },
-        "copies": 1,
+        "copies": (1, RandomAffine()),
         "classifier": {"n_components": 12},
     },
     "fashion": {
@@ -44,8 +44,11 @@ PRESETS = {
             "hidden_sizes": (1000, 500),
             "epochs": 20,
             "batch_size": 256,
+            "likelihood": "gaussian",
+            "noise_variance": 0.05,
         },
-        "classifier": {"n_components": 12},
+        "copies": (2, RandomAffine(degrees=4, shear=0.05, scale=0.05, shift=1)),
+        "classifier": {"n_components": 12, "tol": 3e-3},
     },
 }
 ENCODER = {"scheduler": "onecycle", "likelihood": "bernoulli"}
@@ -91,9 +94,9 @@ def train_classifier(encoder: AE, task: Task, preset: dict, seed: int) -> GMMCla
     Thresholds are set on images that neither the encoder nor the mixtures have seen.
     """
     images, labels = task.train
-    n_copies = preset.get("copies", 0)
-    if n_copies:
-        copies = preset["encoder"]["augment"].copies(images, n_copies, random_state=seed)
+    if "copies" in preset:
+        n_copies, affine = preset["copies"]
+        copies = affine.copies(images, n_copies, random_state=seed)
         images, labels = np.concatenate([images, copies]), np.tile(labels, n_copies + 1)
     classifier = GMMClassifier(**preset["classifier"], random_state=seed)
     classifier.fit(encoder.encode(images), labels)
@@ -130,14 +133,11 @@ def draw(out: Path, encoder: AE, classifier: GMMClassifier, task: Task, seed: in
     """Write all pictures."""
     out.mkdir(parents=True, exist_ok=True)
     z = encoder.encode(task.train.images)
-    names = classifier.classes_.tolist()
     shown = task.test.images[:N_SHOWN]
     figures = {
         "losses": plots.losses(encoder.loss_curve_),
         "reconstructions": plots.reconstructions(shown, encoder.reconstruct(shown)),
-        "log_likelihood": plots.log_likelihood(
-            dict(zip(map(str, names), classifier.log_likelihood_, strict=True))
-        ),
+        "log_likelihood": plots.log_likelihood(classifier.log_likelihood_),
         "latents_pca": plots.latents(z[:3000], task.train.labels[:3000]),
         "latents_lda": plots.latents(z[:3000], task.train.labels[:3000], projection="lda"),
         **samples(encoder, classifier, z, task.train.labels, seed),
