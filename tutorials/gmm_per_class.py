@@ -78,9 +78,8 @@ def load(data: str, quick: bool) -> Task:
     if quick:
         train, n_held_out = Dataset(train.images[:700], train.labels[:700]), 200
         test = Dataset(test.images[:200], test.labels[:200])
-    n = len(train.images) - n_held_out
-    held_out = Dataset(train.images[n:], train.labels[n:])
-    return Task(Dataset(train.images[:n], train.labels[:n]), held_out, test, strangers)
+    train, held_out = srk.datasets.train_test_split(train, n_held_out / len(train.images))
+    return Task(train, held_out, test, strangers)
 
 
 def train_encoder(task: Task, preset: dict, seed: int) -> AE:
