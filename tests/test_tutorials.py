@@ -70,7 +70,7 @@ def test_gmm_per_class_classifies_rejects_and_draws(tmp_path, capsys):
     assert all(0 <= value <= 1 for values in shares.values() for value in values)
     assert scores["test"] > 0.5
     assert f"{scores['test'][0]:.4f}" in capsys.readouterr().out
-    ways = ("pixels", "straight", "spherical", "densest")
+    ways = ("pixels", "straight", "spherical", "densest", "classes", "draws")
     expected = {"samples.png", "styles.png", "samples_uniform.png", "kl.png", "walk.gif"}
     assert expected | {f"morphs_{way}.png" for way in ways} <= written
 

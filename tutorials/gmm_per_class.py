@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,14 +31,14 @@ PRESETS = {
     },
     "mnist": {
         "encoder": {
-            "latent_dim": 32,
+            "latent_dim": 40,
             "hidden_sizes": (1000, 1000),
             "epochs": 20,
             "batch_size": 256,
             "augment": RandomAffine(),
         },
         "copies": (1, RandomAffine()),
-        "classifier": {"n_components": 12},
+        "classifier": {"n_components": 12, "reject_quantile": 0.04},
     },
     "fashion": {
         "encoder": {
@@ -177,23 +179,28 @@ def samples(
 
 
 def morphs(encoder: AE, classifier: GMMClassifier, task: Task, seed: int) -> dict:
-    """Ten pairs of test images, and ten steps between them, in four ways."""
+    """Ten pairs and ten steps between them: test images in four ways, classes and draws in one."""
     rng = np.random.default_rng(seed)
-    pairs = rng.choice(len(task.test.images), (N_SHOWN, 2), replace=False)
-    pixels = [task.test.images[pair] for pair in pairs]
-    ends = [encoder.encode(pair) for pair in pixels]
+    pixels = task.test.images[rng.choice(len(task.test.images), (N_SHOWN, 2), replace=False)]
+    rows = np.stack([encoder.encode(pair) for pair in pixels])  # (pairs, 2, D)
     density = classifier.density()
-    ways = {
-        "straight": lambda a, b: paths.straight(a, b, N_SHOWN),
-        "spherical": lambda a, b: paths.spherical(a, b, N_SHOWN, centre=density.mean()),
-        "densest": lambda a, b: paths.densest(a, b, N_SHOWN, density),
+    means = np.stack([classifier.density(label).mean() for label in classifier.classes_])
+    draws = density.sample(2 * N_SHOWN, seed)[0].reshape(N_SHOWN, 2, -1)
+
+    def decoded(pairs: np.ndarray, path: Callable) -> np.ndarray:
+        return np.stack([encoder.decode(path(*pair, N_SHOWN)) for pair in pairs])
+
+    spherical = partial(paths.spherical, centre=density.mean())
+    densest = partial(paths.densest, density=density)
+    grids = {
+        "pixels": np.stack([paths.straight(*pair, N_SHOWN) for pair in pixels]),
+        "straight": decoded(rows, paths.straight),
+        "spherical": decoded(rows, spherical),
+        "densest": decoded(rows, densest),
+        "classes": decoded(np.stack([means, np.roll(means, -1, axis=0)], axis=1), densest),
+        "draws": decoded(draws, densest),
     }
-    grids = {"pixels": np.stack([paths.straight(*pair, N_SHOWN) for pair in pixels])}
-    for way, path in ways.items():
-        grids[way] = np.stack([encoder.decode(path(a, b)) for a, b in ends])
-    return {
-        f"morphs_{way}": plots.image_grid(grid, title=f"{way} paths") for way, grid in grids.items()
-    }
+    return {f"morphs_{name}": plots.image_grid(grid, title=name) for name, grid in grids.items()}
 
 
 def likeness(classifier: GMMClassifier) -> dict:
