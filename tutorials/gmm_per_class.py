@@ -42,15 +42,15 @@ PRESETS = {
     },
     "fashion": {
         "encoder": {
-            "latent_dim": 128,
+            "latent_dim": 64,
             "hidden_sizes": (1000, 500),
-            "epochs": 20,
+            "epochs": 25,
             "batch_size": 256,
             "likelihood": "gaussian",
             "noise_variance": 0.05,
         },
-        "copies": (2, RandomAffine(degrees=4, shear=0.05, scale=0.05, shift=1)),
-        "classifier": {"n_components": 12, "tol": 3e-3},
+        "copies": (4, RandomAffine(degrees=4, shear=0.05, scale=0.05, shift=1)),
+        "classifier": {"n_components": 24, "tol": 3e-3},
     },
 }
 ENCODER = {"scheduler": "onecycle", "likelihood": "bernoulli"}
