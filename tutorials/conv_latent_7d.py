@@ -23,7 +23,7 @@ from serkit.modules import AE, GMMClassifier
 
 PRESETS = {
     "digits": {"filters": (16, 32), "hidden_sizes": (64,), "epochs": 100, "batch_size": 64},
-    "mnist": {"filters": (16, 32), "hidden_sizes": (512, 256), "epochs": 20, "batch_size": 250},
+    "mnist": {"filters": (16, 32), "hidden_sizes": (512, 256), "epochs": 15, "batch_size": 250},
 }
 LOADERS = {"mnist": srk.datasets.load_mnist, "fashion": srk.datasets.load_fashion_mnist}
 PRESETS["fashion"] = PRESETS["mnist"]
