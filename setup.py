@@ -19,7 +19,7 @@ setup(
         "numpy>=2.0",
         "pillow>=10",
         "safetensors>=0.5",
-        "scikit-learn>=1.5",
+        "scikit-learn>=1.6",
         "scipy>=1.13",
         "torch>=2.13",
         "tqdm>=4.66",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import log_softmax
@@ -109,7 +109,11 @@ def grouped(x: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> list[Group]
 
 
 def fit_mixtures(
-    groups: Sequence[Group], classes: Sequence, template: GMM, rng: np.random.Generator
+    groups: Sequence[Group],
+    classes: Sequence,
+    template: GMM,
+    rng: np.random.Generator,
+    previous: Mapping[Any, MixtureDensity],
 ) -> list[GMM]:
     """Fit a copy of `template` to the rows of each class.
 
@@ -120,7 +124,9 @@ def fit_mixtures(
     ----------
     groups : sequence of Group
     classes : sequence
-        What the classes are called, for errors.
+        What the classes are called.
+    previous : mapping
+        By class, the mixture to start from where there is one over the same space.
     """
     mixtures = []
     for (rows, weight), label in zip(groups, classes, strict=True):
@@ -130,6 +136,12 @@ def fit_mixtures(
             name=f"{template.name}, class {label}",
             random_state=int(rng.integers(2**31)),
         )
+        start = previous.get(label)
+        if start is not None and start.n_dims == rows.shape[1] and start.n_components <= len(rows):
+            mixture.set_params(
+                n_components=start.n_components,
+                responsibilities_init=start.responsibilities(rows),
+            )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*lost all their rows")
             mixtures.append(mixture.fit(rows))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -62,6 +62,33 @@ def validated_targets(
     return y, weight
 
 
+class Targets(NamedTuple):
+    """What there is to learn: classes (C,), and of the rows kept codes (n,) and weights (n,).
+
+    `kept` (N,) leaves out rows of weight 0; `priors` (C,) are P(c).
+    """
+
+    kept: np.ndarray
+    classes: np.ndarray
+    codes: np.ndarray
+    weight: np.ndarray
+    priors: np.ndarray
+
+
+def make_targets(
+    module: Any, y: ArrayLike, sample_weight: ArrayLike | None, n_rows: int
+) -> Targets:
+    """Checked classes and weights of `n_rows` rows; the priors given, else the classes' shares."""
+    y, weight = validated_targets(module, y, sample_weight, n_rows)
+    kept = weight > 0
+    try:
+        classes, codes = np.unique(y[kept], return_inverse=True)
+    except TypeError as error:
+        raise InputError(f"{module.label}: classes must be of one type: {error}") from None
+    shares = np.bincount(codes, weights=weight[kept]) / weight.sum()
+    return Targets(kept, classes, codes, weight[kept], _priors(module, shares))
+
+
 def make_template(module: Any, groups: Sequence[Group]) -> GMM:
     """The mixture to fit to each class's rows."""
     own = module.get_params(deep=False)
@@ -73,8 +100,7 @@ def make_template(module: Any, groups: Sequence[Group]) -> GMM:
     return GMM(**shared)
 
 
-def make_priors(module: Any, shares: np.ndarray) -> np.ndarray:
-    """P(c), (C,): those given, else the classes' shares; raise InputError if they cannot be."""
+def _priors(module: Any, shares: np.ndarray) -> np.ndarray:
     if module.priors is None:
         return shares
     priors = as_numbers(module, "priors")

@@ -48,6 +48,15 @@ def check_n_samples(module: Any, n_samples: Any) -> None:
         raise InputError(f"{module.label}: n_samples must be an integer >= 1, got {n_samples!r}")
 
 
+def check_component(module: Any, component: Any, n_components: int) -> None:
+    """Raise InputError unless there is a component of that number."""
+    if not isinstance(component, Integral) or component not in range(n_components):
+        raise InputError(
+            f"{module.label}: component={component} does not exist; they are 0 to "
+            f"{n_components - 1}"
+        )
+
+
 def check_random_state(module: Any, seed: Any) -> None:
     """Raise InputError unless a seed is None or an integer of at least 0."""
     if seed is not None and not (isinstance(seed, Integral) and seed >= 0):

@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..messages import as_rows
 from ._minibatch import private_random_state
 from ._nets import image_shape_of
+from ._options import is_count
 
 
 class RandomAffine(BaseEstimator):
@@ -79,8 +80,10 @@ class RandomAffine(BaseEstimator):
         Raises
         ------
         InputError
-            For rows that are not images, NaN or infinity.
+            For rows that are not images, NaN or infinity, or no positive number of copies.
         """
+        if not is_count(n_copies):
+            raise InputError(f"RandomAffine: n_copies must be an integer >= 1, got {n_copies!r}")
         batch = torch.tensor(as_rows(images, "RandomAffine"), dtype=torch.float32)
         seed = np.random.default_rng(random_state).integers(2**62)
         with private_random_state(int(seed), batch.device):

@@ -29,7 +29,7 @@ from ._em import (
 )
 from ._gaussians import Rows
 from ._mixture_options import check_options, make_problem, row_log_prior
-from ._options import as_numbers, check_n_samples, check_random_state
+from ._options import as_numbers, check_component, check_n_samples, check_random_state
 from ._rows import split_columns, stack
 
 
@@ -373,15 +373,12 @@ class GMM(Module):
         density = self.density()
         check_n_samples(self, n_samples)
         check_random_state(self, random_state)
-        rng = np.random.default_rng(self.seed_ if random_state is None else random_state)
+        seed = self.seed_ if random_state is None else random_state
         if component is None:
-            return density.sample(n_samples, rng)
-        if component not in range(self.n_components):
-            raise InputError(
-                f"{self.label}: component={component} does not exist; "
-                f"they are 0 to {self.n_components - 1}"
-            )
-        rows, _ = density.component(component).sample(n_samples, rng)
+            return density.sample(n_samples, seed)
+        check_component(self, component, self.n_components)
+        own = np.random.default_rng([seed, component])  # other noise for each component
+        rows, _ = density.component(component).sample(n_samples, own)
         return rows, np.full(n_samples, component)
 
     def bic(self, x: ArrayLike) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,14 +27,14 @@ from ._class_mixtures import (
 )
 from ._classifier_options import (
     check_options,
-    make_priors,
+    make_targets,
     make_template,
     validated_rows,
     validated_targets,
 )
 from ._em import bound, neutral_bound
 from ._mixture_options import check_labels, check_sample_weight, row_log_prior
-from ._options import check_n_samples, check_random_state
+from ._options import check_component, check_n_samples, check_random_state
 from ._rows import split_columns, stack
 
 
@@ -54,7 +54,8 @@ class GMMClassifier(ClassifierMixin, Module):
         Components of each class's mixture, at most as many as the class has different rows; those
         that end up without rows are dropped.
     labels : array-like of shape (N,), optional
-        The classes to learn from when the module is updated in a graph; `fit` takes its own.
+        The classes to learn from when the module is updated in a graph; `fit` takes its own. The
+        first update starts as `fit` does, later ones from the mixtures before.
     priors : array-like of shape (C,), optional
         P(c), in the order of the sorted classes; the classes' shares of the (weighted) training
         rows unless given.
@@ -62,15 +63,17 @@ class GMMClassifier(ClassifierMixin, Module):
         Of each mixture, as in `GMM`.
     mean_precision_prior, degrees_of_freedom_prior, covariance_prior
         The same; m0 is the mean of the class. With "pooled" S0 is nu times the covariance pooled
-        within classes, so that every component's is drawn to that one, whatever the scale of the
-        data (in the spirit of Friedman, 1989, "Regularized discriminant analysis").
+        within classes, whatever the scale of the data: a component of many rows has its own
+        covariance, one of few nears nu / (nu + D + 2) of the pooled one, by default half, as
+        components are narrower than classes (in the spirit of Friedman, 1989, "Regularized
+        discriminant analysis").
     reject_quantile : float
         Share of each class's held-out rows that its threshold leaves below, in [0, 1).
     validation_fraction : float
         Share of the training rows of each class that is held out to set the thresholds. With 0
         there are none until `fit_thresholds` is called.
     sample_weight : array-like of shape (N,), optional
-        Non-negative weights of the training rows in a graph; `fit` takes its own.
+        Non-negative weights of the training rows, unless `fit` is given others.
     name, random_state
         See `serkit.Module`.
 
@@ -84,7 +87,8 @@ class GMMClassifier(ClassifierMixin, Module):
     component_classes_ : np.ndarray of shape (M,)
         The class of each component, as an index into `classes_`.
     log_likelihood_ : dict of np.ndarray
-        Mean log-likelihood of each class's rows by iteration; `n_iter_` (C,) are their lengths.
+        Mean log-likelihood of each class's rows by iteration, the start first.
+    n_iter_ : np.ndarray of shape (C,)
     thresholds_ : np.ndarray of shape (C,)
         Log-likelihoods in nats, below which a row counts as not of that class.
     n_features_in_ : int
@@ -158,7 +162,8 @@ class GMMClassifier(ClassifierMixin, Module):
         """
         with self._kept_on_error():
             self.history_ = ()
-            self.record(self._learn(X, y, sample_weight))
+            given = self.sample_weight if sample_weight is None else sample_weight
+            self.record(self._learn(X, y, given, previous={}))
         return self
 
     def predict(self, X: ArrayLike, *, reject: bool = False) -> np.ndarray:
@@ -204,6 +209,8 @@ class GMMClassifier(ClassifierMixin, Module):
     ) -> GMMClassifier:
         """Set each class's threshold so that `reject_quantile` of its rows lie below; returns self.
 
+        A later fit or update removes the thresholds, as they belong to these mixtures.
+
         Parameters
         ----------
         X, y, sample_weight
@@ -217,15 +224,15 @@ class GMMClassifier(ClassifierMixin, Module):
         check_options(self)
         log_likelihood = self.log_likelihood_per_class(X)
         y, weight = validated_targets(self, y, sample_weight, len(log_likelihood))
-        y, weight, log_likelihood = y[weight > 0], weight[weight > 0], log_likelihood[weight > 0]
+        kept = weight > 0
+        y, weight, log_likelihood = y[kept], weight[kept], log_likelihood[kept]
         unknown, missing = np.setdiff1d(y, self.classes_), np.setdiff1d(self.classes_, y)
         if len(unknown) or len(missing):
             raise InputError(
                 f"{self.label}: thresholds need rows of every class it was fitted to and of no "
                 f"other; missing {missing.tolist()}, unknown {unknown.tolist()}"
             )
-        codes = np.searchsorted(self.classes_, y)
-        self.thresholds_ = thresholds(log_likelihood, codes, weight, self.reject_quantile)
+        self._set_thresholds(log_likelihood, np.searchsorted(self.classes_, y), weight)
         return self
 
     def outlier_score(self, X: ArrayLike) -> np.ndarray:
@@ -241,6 +248,17 @@ class GMMClassifier(ClassifierMixin, Module):
         """
         return self._outlier_score(self.log_likelihood_per_class(X))
 
+    def _set_thresholds(
+        self, log_likelihood: np.ndarray, codes: np.ndarray, weight: np.ndarray
+    ) -> None:
+        found = thresholds(log_likelihood, codes, weight, self.reject_quantile)
+        if not np.isfinite(found).all():
+            raise InputError(
+                f"{self.label}: thresholds cannot be set on rows beyond floating point from their "
+                f"class, as for {self.classes_[~np.isfinite(found)].tolist()}; check their scale"
+            )
+        self.thresholds_ = found
+
     def _outlier_score(self, log_likelihood: np.ndarray) -> np.ndarray:
         if not hasattr(self, "thresholds_"):
             raise NotReadyError(
@@ -251,8 +269,9 @@ class GMMClassifier(ClassifierMixin, Module):
 
     @property
     def n_iter_(self) -> np.ndarray:
-        """Iterations of each class's mixture, (C,)."""
-        return np.array([len(curve) for curve in self.log_likelihood_.values()])
+        """Iterations of each class's mixture, (C,), at least 1."""
+        self._mixtures()
+        return np.array([max(len(c) - 1, 1) for c in self.log_likelihood_.values()])
 
     @property
     def none_label(self) -> Any:
@@ -260,7 +279,7 @@ class GMMClassifier(ClassifierMixin, Module):
         self._mixtures()
         if self.classes_.dtype.kind in "USO":
             return "none" if "none" not in self.classes_ else "none of the classes"
-        return min(-1, int(self.classes_.min()) - 1) if self.classes_.min() < 0 else -1
+        return min(int(self.classes_.min()), 0) - 1
 
     # -- density -------------------------------------------------------------------------------
 
@@ -305,20 +324,19 @@ class GMMClassifier(ClassifierMixin, Module):
         check_n_samples(self, n_samples)
         check_random_state(self, random_state)
         if component is not None:
-            if component not in range(density.n_components):
-                raise InputError(
-                    f"{self.label}: component={component} does not exist; they are 0 to "
-                    f"{density.n_components - 1}"
-                )
+            check_component(self, component, density.n_components)
             density = density.component(component)
         seed = self.seed_ if random_state is None else random_state
-        rows, components = density.sample(n_samples, seed)
         if label is None:
+            rows, components = density.sample(n_samples, seed)
             return rows, self.classes_[self.component_classes_[components]]
-        return rows, np.full(n_samples, self.classes_[self._code(label)])
+        code = self._code(label)  # of the seed too, so that classes differ by more than their shape
+        stream = [seed, code] if component is None else [seed, code, component]
+        rows, _ = density.sample(n_samples, np.random.default_rng(stream))
+        return rows, np.full(n_samples, self.classes_[code])
 
     def _code(self, label: Any) -> int:
-        found = np.flatnonzero(self.classes_ == label)
+        found = np.flatnonzero(self.classes_ == label) if np.ndim(label) == 0 else []
         if len(found) != 1:
             raise InputError(
                 f"{self.label}: there is no class {label!r}; they are {self.classes_.tolist()}"
@@ -332,7 +350,7 @@ class GMMClassifier(ClassifierMixin, Module):
         """Number of classes C."""
         if hasattr(self, "classes_"):
             return len(self.classes_)
-        return None if self.labels is None else len(np.unique(self.labels))
+        return None if self.labels is None else len(set(np.asarray(self.labels).tolist()))
 
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
         """Raise InputError for arguments that cannot work with `n_rows` rows."""
@@ -343,12 +361,15 @@ class GMMClassifier(ClassifierMixin, Module):
         if self.labels is None:
             raise InputError(f"{self.label}: labels=... is needed, the classes to learn from")
         check_labels(self, n_rows)
-        make_priors(self, np.empty(len(np.unique(self.labels))))
+        codes = make_targets(self, self.labels, self.sample_weight, n_rows).codes
+        held_out_rows(codes, self.validation_fraction, np.random.default_rng(0), self.label)
 
     def learn(self, inputs: list[Message], prior: Message | None) -> dict[str, Any]:
-        """Fit to the parents' rows side by side and `labels`."""
+        """Fit to the parents' rows side by side and `labels`, from the last mixtures on."""
         with self._kept_on_error():
-            return self._learn(stack(inputs).x, self.labels, self.sample_weight)
+            names = self.classes_.tolist() if hasattr(self, "classes_") else []
+            previous = {name: self.density(name) for name in names}
+            return self._learn(stack(inputs).x, self.labels, self.sample_weight, previous)
 
     def forward(self, inputs: list[Message]) -> Categorical:
         """P(c | row) from the row alone: what the children said is left out."""
@@ -435,32 +456,34 @@ class GMMClassifier(ClassifierMixin, Module):
 
     # -- fitting -------------------------------------------------------------------------------
 
-    def _learn(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> dict[str, Any]:
+    def _learn(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+        previous: Mapping[Any, MixtureDensity],
+    ) -> dict[str, Any]:
         check_options(self)
         x = validated_rows(self, X, reset=True)
-        y, weight = validated_targets(self, y, sample_weight, len(x))
-        x, y, weight = x[weight > 0], y[weight > 0], weight[weight > 0]
-        classes, codes = np.unique(y, return_inverse=True)
-        shares = np.bincount(codes, weights=weight) / weight.sum()
-        rng = self.rng()
+        kept, classes, codes, weight, priors = make_targets(self, y, sample_weight, len(x))
+        x, rng = x[kept], self.rng()
         held_out = held_out_rows(codes, self.validation_fraction, rng, self.label)
         groups = grouped(x[~held_out], codes[~held_out], weight[~held_out])
-        priors = make_priors(self, shares)
-        mixtures = fit_mixtures(groups, classes, make_template(self, groups), rng)
-        components, owners, _ = ClassMixtures.of([occupied(m) for m in mixtures], priors)
+        names, template = classes.tolist(), make_template(self, groups)
+        fitted = fit_mixtures(groups, names, template, rng, previous)
+        mixtures = ClassMixtures.of([occupied(mixture) for mixture in fitted], priors)
         self.classes_, self.priors_ = classes, priors
-        self.weights_, self.means_ = components.weights, components.means
-        self.covariances_, self.component_classes_ = components.covariances, owners
-        curves = [mixture.log_likelihood_ for mixture in mixtures]
-        self.log_likelihood_ = dict(zip(classes.tolist(), curves, strict=True))
+        self.weights_, self.means_ = mixtures.components.weights, mixtures.components.means
+        self.covariances_, self.component_classes_ = (
+            mixtures.components.covariances,
+            mixtures.owners,
+        )
+        curves = [mixture.log_likelihood_ for mixture in fitted]
+        self.log_likelihood_ = dict(zip(names, curves, strict=True))
         vars(self).pop("thresholds_", None)  # they were of other mixtures
-        if held_out.any():
-            self.fit_thresholds(x[held_out], y[held_out], weight[held_out])
-        return self._fit_report(x, codes, weight)
-
-    def _fit_report(self, x: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> dict[str, Any]:
-        mixtures = self._mixtures()
         log_likelihood = mixtures.log_likelihood(x)
+        if held_out.any():
+            self._set_thresholds(log_likelihood[held_out], codes[held_out], weight[held_out])
         own = log_likelihood[np.arange(len(x)), codes]
         right = mixtures.log_posterior(log_likelihood).argmax(axis=1) == codes
         return {

@@ -167,7 +167,7 @@ class NetClassifier(ClassifierMixin, BaseEstimator):
                 learnt=every,
                 held_out=every[:0],
                 epochs=self.epochs,
-                on_epoch=loss_curve.append,
+                on_epoch=lambda terms: loss_curve.append({"epoch": len(loss_curve) + 1, **terms}),
             )
         except DivergedError as diverged:
             raise TrainingError(f"{self.label}: {diverged}; lower lr={self.lr}") from None

@@ -38,12 +38,35 @@ class MixtureDensity:
     covariances
         In the shape of `covariance_type`.
     covariance_type : {"full", "tied", "diag", "spherical"}
+
+    Raises
+    ------
+    InputError
+        For shapes that do not fit.
     """
 
     weights: np.ndarray
     means: np.ndarray
     covariances: np.ndarray
     covariance_type: str = "full"
+
+    def __post_init__(self) -> None:
+        for name in ("weights", "means", "covariances"):
+            values = np.asarray(getattr(self, name), dtype=np.float64)
+            object.__setattr__(self, name, values)
+        if self.covariance_type not in COVARIANCE_TYPES:
+            raise InputError(
+                f"{type(self).__name__}: unknown covariance_type={self.covariance_type!r}; "
+                f"expected one of {', '.join(COVARIANCE_TYPES)}"
+            )
+        k, d = self.means.shape if self.means.ndim == 2 else (0, 0)
+        shapes = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}
+        if self.weights.shape != (k,) or self.covariances.shape != shapes[self.covariance_type]:
+            raise InputError(
+                f"{type(self).__name__}: expected weights (K,), means (K, D) and "
+                f"{self.covariance_type} covariances {shapes[self.covariance_type]}, got "
+                f"{self.weights.shape}, {self.means.shape} and {self.covariances.shape}"
+            )
 
     @property
     def n_components(self) -> int:
@@ -144,7 +167,7 @@ class MixtureDensity:
         InputError
             If there is no such component.
         """
-        if k not in range(self.n_components):
+        if not isinstance(k, Integral) or k not in range(self.n_components):
             raise InputError(f"component={k} does not exist; they are 0 to {self.n_components - 1}")
         return replace(self.permuted(np.array([k])), weights=np.ones(1))
 
@@ -202,10 +225,13 @@ def combine(densities: Sequence[MixtureDensity], weights: ArrayLike) -> MixtureD
     Raises
     ------
     InputError
-        For another number of weights than of densities.
+        For another number of weights than of densities, or densities of different dimensions.
     """
     if len(densities) != len(weights):
         raise InputError(f"got {len(weights)} weights for {len(densities)} densities")
+    if len({density.n_dims for density in densities}) != 1:
+        dims = ", ".join(str(density.n_dims) for density in densities)
+        raise InputError(f"expected densities over the same space, got {dims} dimensions")
     kinds = {density.covariance_type for density in densities}
     typed = len(kinds) == 1 and kinds != {"tied"}
     shares = [w * density.weights for w, density in zip(weights, densities, strict=True)]

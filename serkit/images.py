@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -53,10 +54,13 @@ def save_gif(
     Raises
     ------
     InputError
-        For no frames, or frames that cannot be shown as images.
+        For no frames, frames that cannot be shown as images, or no positive duration or scale.
     OutputError
         If the file cannot be written.
     """
+    for name, value in {"duration": duration, "scale": scale}.items():
+        if not isinstance(value, Integral) or value < 1:
+            raise InputError(f"{name} must be an integer >= 1, got {value!r}")
     pictures = np.array([picture(frame) for frame in np.asarray(frames)])
     if not pictures.size:
         raise InputError("there are no frames to write")

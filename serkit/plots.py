@@ -193,7 +193,7 @@ def losses(curve: Sequence[Mapping[str, float]], *, title: str = "losses") -> Fi
     Parameters
     ----------
     curve : sequence of dict
-        A module's ``loss_curve_``; ``held_out_loss``, where present, shares the panel of the loss.
+        A ``loss_curve_``; ``held_out_loss``, where present, shares the panel of the loss.
     title : str
     """
     if not curve:
@@ -212,7 +212,7 @@ def losses(curve: Sequence[Mapping[str, float]], *, title: str = "losses") -> Fi
         for start in starts:
             axis.axvline(start, color="0.7", linestyle=":", linewidth=1)
         axis.locator_params("x", integer=True)
-        axis.set(xlabel="epoch", ylabel=f"{term} (nats a row)")
+        axis.set(xlabel="epoch", ylabel=term if term == "accuracy" else f"{term} (nats a row)")
     figure.suptitle(title)
     return figure
 

@@ -50,9 +50,9 @@ def _discriminants(z: np.ndarray, labels: ArrayLike | None, n_dims: int) -> np.n
     labels = one_a_row(labels, len(z))
     try:
         lda = LinearDiscriminantAnalysis().fit(z, labels)
-    except ValueError as error:
-        raise InputError(f"projection='lda' cannot part these labels: {error}") from None
-    found = lda.transform(z)[:, :n_dims]  # (N, n)
+        found = lda.transform(z)[:, :n_dims]  # (N, n)
+    except (ValueError, IndexError) as error:  # IndexError: z does not vary at all
+        raise InputError(f"projection='lda' cannot part these labels, try 'pca': {error}") from None
     directions, _ = np.linalg.qr(lda.scalings_[:, : found.shape[1]])  # (D, n)
     rest = z - z.mean(axis=0)
     rest = rest - rest @ directions @ directions.T  # (N, D)

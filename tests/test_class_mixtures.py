@@ -53,10 +53,13 @@ def labelled_rows(n=90, seed=0):
     return x, codes, rng.uniform(0.5, 2.0, n)
 
 
-def fitted(x, codes, weight, k=2, **options):
+def fitted(x, codes, weight, k=2, previous=(), **options):
+    previous = dict(previous)
     template = GMM(k, n_init=1, name="mine", random_state=0, **options)
     classes = "abc"[: codes.max() + 1]
-    return fit_mixtures(grouped(x, codes, weight), classes, template, np.random.default_rng(0))
+    return fit_mixtures(
+        grouped(x, codes, weight), classes, template, np.random.default_rng(0), previous
+    )
 
 
 def assert_bit_equal(mixtures, others):
@@ -244,3 +247,15 @@ def test_thresholds_are_each_classs_own_weighted_quantile(quantile):
     own = log_likelihood[np.arange(200), codes]
     below = np.bincount(codes, weights=weight * (own < found[codes])) / np.bincount(codes, weight)
     assert (below <= quantile).all()
+
+
+def test_a_previous_mixture_is_where_the_fit_starts():
+    x, codes, weight = labelled_rows()
+    first = fitted(x, codes, weight, tol=1e-8, max_iter=500)
+    before = {label: mixture.density() for label, mixture in zip("abc", first, strict=True)}
+    for one, again in zip(first, fitted(x, codes, weight, previous=before), strict=True):
+        np.testing.assert_allclose(again.means_, one.means_, atol=1e-3)
+    wider = {"a": random_density(2, "full", 0)}
+    assert_bit_equal(
+        fitted(x[:, :2], codes, weight), fitted(x[:, :2], codes, weight, previous=wider)
+    )

@@ -279,3 +279,12 @@ def test_what_cannot_work_is_known_before_anything_is_trained(options):
     with pytest.raises(InputError, match="GMMClassifier"):
         graph.fit(1, verbose=False)
     assert not graph["vae"].history_
+
+
+def test_a_second_update_on_the_same_rows_stays_put(blobs):
+    module = GMMClassifier(3, labels=blobs.labels, tol=1e-8, random_state=0)
+    module.connect(Observation(blobs.x))
+    before = module.update().means_
+    history = Graph(module).fit(2, verbose=False).history
+    np.testing.assert_allclose(module.means_, before, atol=1e-2)
+    assert history[-1]["updates"][-1]["changed"] == 0

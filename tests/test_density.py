@@ -253,3 +253,27 @@ def test_free_parameters_are_counted(covariance_type):
     rows = some_rows(n=200)
     reference = oracles.sklearn_mixture(rows, rows[:K], covariance_type, max_iter=1)
     assert some_density(covariance_type).n_free() == reference._n_parameters()
+
+
+@pytest.mark.parametrize(
+    ("weights", "covariances", "kind", "text"),
+    [
+        ([0.5, 0.5], np.ones((2, 2)), "full", r"full covariances \(2, 2, 2\).*\(2, 2\)$"),
+        ([1.0], np.ones(2), "spherical", r"weights \(K,\).*got \(1,\)"),
+        ([0.5, 0.5], np.ones(2), "round", "unknown covariance_type='round'; expected one of full"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(weights, covariances, kind, text):
+    with pytest.raises(InputError, match=text):
+        MixtureDensity(weights, [[0.0, 1.0], [2.0, 3.0]], covariances, kind)
+
+
+def test_lists_will_do():
+    density = MixtureDensity([0.5, 0.5], [[0], [2]], [1, 1], "spherical")
+    np.testing.assert_allclose(density.mean(), [1.0])
+
+
+def test_densities_over_different_spaces_do_not_combine():
+    one, two = (MixtureDensity([1.0], np.zeros((1, d)), np.ones((1, d)), "diag") for d in (1, 2))
+    with pytest.raises(InputError, match="the same space, got 1, 2 dimensions"):
+        combine([one, two], [0.5, 0.5])

@@ -126,7 +126,9 @@ def test_posteriors_are_bayes_rule_on_what_was_learnt(covariance_type, inference
     assert report["accuracy"] == (fitted.predict(x) == y).mean() == fitted.score(x, y)
     weights = np.bincount(fitted.component_classes_, fitted.weights_)
     np.testing.assert_allclose(weights, 1)
-    np.testing.assert_array_equal(fitted.n_iter_, [len(c) for c in fitted.log_likelihood_.values()])
+    np.testing.assert_array_equal(
+        fitted.n_iter_, [len(c) - 1 for c in fitted.log_likelihood_.values()]
+    )
 
 
 def test_a_given_prior_of_zero_is_never_predicted():
@@ -267,3 +269,22 @@ def test_sampling_repeats_unless_told():
     np.testing.assert_array_equal(fitted.sample(5)[0], fitted.sample(5)[0])
     assert not np.array_equal(fitted.sample(5)[0], fitted.sample(5, random_state=9)[0])
     assert fitted.sample()[0].shape == (1, 3)
+
+
+def test_draws_of_classes_and_components_do_not_share_their_noise():
+    x, y = clustered()
+    fitted = classifier(n_components=2).fit(x, y)
+    first, second = (fitted.sample(500, name, random_state=0)[0][:, 0] for name in NAMES[:2])
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.2  # four standard errors
+    first, second = (fitted.sample(500, NAMES[0], k, random_state=0)[0][:, 0] for k in (0, 1))
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.2
+
+
+def test_a_component_of_few_rows_nears_its_share_of_the_pooled_covariance():
+    rng = np.random.default_rng(0)
+    x = np.vstack([rng.normal(size=(20000, 3)), [[9.0, 9.0, 9.0]]])
+    fitted = GMMClassifier(1, random_state=0).fit(x, [0] * 20000 + [1])
+    nu, d = 5, 3
+    np.testing.assert_allclose(
+        np.diagonal(fitted.density(1).covariances[0]), nu / (nu + 1 + d + 2), rtol=0.05
+    )

@@ -246,3 +246,11 @@ def test_nothing_can_be_asked_before_fitting():
             use(X)
     with pytest.raises(NotFittedError, match="not fitted yet"):
         new.density()
+
+
+def test_thresholds_on_rows_beyond_floating_point_are_refused():
+    x, y = np.random.default_rng(0).normal(size=(40, 2)), np.repeat([0, 1], 20)
+    fitted = GMMClassifier(1, random_state=0).fit(x, y)
+    with pytest.raises(InputError, match=r"GMMClassifier: thresholds cannot.*\[0, 1\]"):
+        fitted.fit_thresholds(np.full((2, 2), 1e200), [0, 1])
+    assert not hasattr(fitted, "thresholds_")

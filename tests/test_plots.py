@@ -14,6 +14,7 @@ from sklearn.decomposition import PCA
 
 from serkit import metrics, plots
 from serkit.errors import InputError
+from serkit.modules import NetClassifier
 from serkit.projection import project
 
 LABELS = np.repeat(["cat", "dog", "owl"], 10)
@@ -240,3 +241,9 @@ def test_numbers_stand_out_from_their_cells():
 def test_heat_map_needs_a_finite_square_matrix_and_its_names(matrix, names, text):
     with pytest.raises(InputError, match=text):
         plots.heat_map(matrix, names)
+
+
+def test_losses_of_a_classifier_show_its_accuracy(digits):
+    net = NetClassifier(filters=(2,), hidden_sizes=(), epochs=2, random_state=0)
+    figure = plots.losses(net.fit(digits.x, digits.labels).loss_curve_)
+    assert [axis.get_ylabel() for axis in figure.axes] == ["loss (nats a row)", "accuracy"]

@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import serkit as srk
 from serkit import metrics, paths, plots
@@ -33,6 +33,13 @@ PRESETS = {
 NET = {"net": "conv", "hidden_sizes": (256,), "likelihood": "gaussian", "scheduler": "onecycle"}
 BATCH = {"batch_size": 100}
 ALPHAS = (0.1, 0.5, 1.5, 2.0)
+PUBLISHED = {  # on the photographs; the accuracies on a validation split that is not known
+    "NMI of 5 components on pixels": 0.0144,
+    "NMI of 10 components on pixels": 0.0424,
+    "NMI of 15 components on pixels": 0.0344,
+    "MLP on VAE latents, test accuracy": 0.80,
+    "MLP on AE latents, test accuracy": 0.66,
+}
 N_SHOWN = 10
 Named = Iterator[tuple[str, Figure]]
 
@@ -93,17 +100,19 @@ def compare_classifiers(
     report: dict,
 ) -> None:
     """A CNN that learns from pixels and labels, against MLPs on latents learnt without labels."""
-    cnn = NetClassifier(epochs=preset["large_epochs"], random_state=seed, **BATCH)
-    cnn.fit(train.images, train.labels)
-    report["CNN on pixels, test accuracy"] = cnn.score(test.images, test.labels)
-    augment = RandomAffine(shift=0.05 * train.images.shape[-1])
-    images = np.concatenate([train.images, augment.copies(train.images, 4, random_state=seed)])
+    affine = RandomAffine(degrees=10, shear=0.1, scale=0.15, shift=0.05 * train.images.shape[-1])
+    options = {"epochs": preset["large_epochs"], "augment": affine, "random_state": seed, **BATCH}
+    scored = {"CNN on pixels": NetClassifier(**options).fit(train.images, train.labels)}
+    images = np.concatenate([train.images, affine.copies(train.images, 5, random_state=seed)])
     for name, model in models.items():
-        mlp = MLPClassifier((256,), alpha=1.0, max_iter=60, random_state=seed)
-        mlp = make_pipeline(StandardScaler(), mlp)
-        mlp.fit(model.encode(images), np.tile(train.labels, 5))
-        score = mlp.score(model.encode(test.images), test.labels)
-        report[f"MLP on {name} latents, test accuracy"] = score
+        mlp = MLPClassifier((256,), alpha=1.0, batch_size=500, early_stopping=True)
+        encoded = FunctionTransformer(model.encode)
+        scored[f"MLP on {name} latents"] = make_pipeline(
+            encoded, StandardScaler(), mlp.set_params(random_state=seed)
+        ).fit(images, np.tile(train.labels, 6))
+    for name, classifier in scored.items():
+        report[f"{name}, train accuracy"] = classifier.score(train.images, train.labels)
+        report[f"{name}, test accuracy"] = classifier.score(test.images, test.labels)
 
 
 def beta_vaes(train: Dataset, test: Dataset, preset: dict, seed: int, report: dict) -> Named:
@@ -127,7 +136,7 @@ def plain_autoencoder(large: Dataset, preset: dict, seed: int, report: dict) -> 
     options = {"hidden_sizes": (512, 64, 64), "epochs": preset["large_epochs"], **BATCH}
     ae = AE(32, **options, scheduler="onecycle", random_state=seed).fit(large.images)
     z = ae.encode(large.images)
-    gmm = GMM(10, random_state=seed).fit(z)
+    gmm = GMM(10, n_init=10, random_state=seed).fit(z)
     report["NMI of 10 components on AE latents"] = metrics.nmi(large.labels, gmm.predict(z))
     drawn = grid(ae.decode(gmm.sample(N_SHOWN**2, random_state=seed)[0]))
     yield "ae_mixture_samples", plots.image_grid(drawn, title="draws of a mixture on AE latents")
@@ -147,7 +156,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         preset = {**preset, "epochs": 2, "large_epochs": 2}
     prepare = few if chosen.quick else lambda dataset: dataset
     seed, report = chosen.seed, {}
-    train, test = srk.datasets.train_test_split(prepare(load(chosen.data, 64)))
+    train, test = srk.datasets.train_test_split(prepare(load(chosen.data, 32)))
     models = encoders(train, preset, seed)
     compare_classifiers(models, train, test, preset, seed, report)
     sections = [
@@ -164,7 +173,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
                 figure.savefig(chosen.out / f"{name}.png", dpi=120)
         print(f"{section.func.__name__}: {time.perf_counter() - start:.0f} seconds", flush=True)
     for name, value in report.items():
-        print(f"{name:42} {value:.4f}")
+        note = f"   (published: {PUBLISHED[name]})" if name in PUBLISHED else ""
+        print(f"{name:42} {value:.4f}{note if chosen.data == 'animals' else ''}")
     return report
 
 

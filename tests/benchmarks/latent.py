@@ -53,7 +53,7 @@ def conv7(n_seeds: int) -> None:
 
 
 def animals(n_seeds: int) -> None:
-    """Targets: the published figures, named in the tutorial."""
+    """Targets: `animals.PUBLISHED`."""
 
     def run(seed: int) -> dict[str, float]:
         start = time.perf_counter()
