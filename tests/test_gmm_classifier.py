@@ -273,7 +273,7 @@ def test_sampling_repeats_unless_told():
 
 def test_draws_of_classes_and_components_do_not_share_their_noise():
     x, y = clustered()
-    fitted = classifier(n_components=2).fit(x, y)
+    fitted = GMMClassifier(2, random_state=0).fit(x, y)
     first, second = (fitted.sample(500, name, random_state=0)[0][:, 0] for name in NAMES[:2])
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.2  # four standard errors
     first, second = (fitted.sample(500, NAMES[0], k, random_state=0)[0][:, 0] for k in (0, 1))
