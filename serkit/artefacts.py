@@ -145,7 +145,8 @@ def _image_pictures(graph: Graph) -> Iterator[tuple[str, Figure]]:
             continue  # some module on the way down generates nothing
         for name in drawn[0]:
             images = np.stack([found[name] for found in drawn])
-            yield f"samples_{graph.name_of(top)}_{name}", plots.samples(images)
+            classes = getattr(top, "classes_", None)  # a classifier's; else clusters are numbered
+            yield f"samples_{graph.name_of(top)}_{name}", plots.samples(images, names=classes)
 
 
 def is_image(observation: Observation) -> bool:

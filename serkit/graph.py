@@ -233,7 +233,8 @@ class Graph:
         ----------
         n_samples : int
         component : int, optional
-            The cluster to draw from; by the mixing weights unless given.
+            The cluster to draw from, of a classifier the number of the class; by the mixing weights
+            unless given.
         leaf : Module or str, optional
             Where to start; needed if several modules have no children.
         random_state : int, optional

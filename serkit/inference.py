@@ -39,7 +39,7 @@ class Prediction:
 
     @property
     def classes(self) -> np.ndarray:
-        """Most probable class of each row, (N,)."""
+        """Number of the most probable class of each row, (N,); of a classifier's `classes_`."""
         return self._last(Categorical).log_prob.argmax(axis=1)
 
     def _last(self, kind: type[Message]) -> Message:

@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     """Run the tutorial; returns the scores by seed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", choices=PRESETS, default="digits")
-    parser.add_argument("--seeds", type=int, default=1, help="number of runs, seeds 0, 1, ...")
+    parser.add_argument("--seeds", type=int, choices=range(1, 101), default=1, metavar="N")
     parser.add_argument("--out", type=Path, help="folder for pictures, of the first seed")
     parser.add_argument("--quick", action="store_true", help="few rows and 2 epochs, for CI")
     chosen = parser.parse_args(arguments)
