@@ -113,6 +113,7 @@ def evaluate(encoder: AE, classifier: GMMClassifier, task: Task) -> dict[str, fl
     z, z_test = encoder.encode(task.train.images), encoder.encode(task.test.images)
     return {
         "train": classifier.score(z, task.train.labels),
+        "held out": classifier.score(encoder.encode(task.held_out.images), task.held_out.labels),
         "test": classifier.score(z_test, task.test.labels),
         "kept": 1 - refused(z_test),
         "strangers refused": refused(encoder.encode(task.strangers)),
