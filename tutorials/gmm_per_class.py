@@ -226,9 +226,10 @@ def walk(path: Path, encoder: AE, classifier: GMMClassifier, seed: int) -> None:
 def print_entropies(classifier: GMMClassifier) -> None:
     """How much room each class takes up in latent space."""
     print("class      entropy (nats)          bounds")
-    for name in classifier.classes_:
+    for seed, name in enumerate(classifier.classes_):
         density = classifier.density(name)
-        estimate, (low, high) = measures.entropy(density), measures.entropy_bounds(density)
+        estimate = measures.entropy(density, random_state=seed)
+        low, high = measures.entropy_bounds(density)
         print(f"{name!s:>5} {estimate.value:10.2f} ± {estimate.standard_error:.2f}", end="")
         print(f"    {low:9.2f} to {high:.2f}")
 
