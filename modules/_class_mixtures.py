@@ -11,8 +11,9 @@ import numpy as np
 from scipy.special import log_softmax
 from sklearn.base import clone
 
-from ..density import MixtureDensity, combine, log_gaussians
+from ..density import MixtureDensity, combine
 from ..errors import InputError
+from ._gaussians import Rows
 from .gmm import GMM
 
 
@@ -43,13 +44,9 @@ class ClassMixtures(NamedTuple):
         """Log P(m) = log P(c(m)) + log pi_m, (M,)."""
         return self.log_priors[self.owners] + np.log(self.components.weights)
 
-    def log_joint(self, x: np.ndarray, variances: np.ndarray | None = None) -> np.ndarray:
-        """Log p(x_n, m) = log P(c(m)) + log pi_m + log N(x_n; mu_m, Sigma_m), shape (N, M)."""
-        return self._log_weighted(x, variances) + self.log_priors[self.owners]
-
     def log_likelihood(self, x: np.ndarray) -> np.ndarray:
         """Log p(x_n | c), (N, C)."""
-        return self.by_class(self._log_weighted(x))
+        return self.by_class(self.log_weighted(Rows(x)))
 
     def by_class(self, log_values: np.ndarray) -> np.ndarray:
         """Sum the probabilities of each class's components: log (N, M) -> log (N, C)."""
@@ -72,10 +69,10 @@ class ClassMixtures(NamedTuple):
             return self.components.permuted(np.flatnonzero(self.owners == code))
         return replace(self.components, weights=self.priors[self.owners] * self.components.weights)
 
-    def _log_weighted(self, x: np.ndarray, variances: np.ndarray | None = None) -> np.ndarray:
-        """Log pi_m N(x_n; mu_m, Sigma_m); -inf where the distance is beyond floating point."""
+    def log_weighted(self, rows: Rows) -> np.ndarray:
+        """Log pi_m N(x_n; mu_m, Sigma_m), (N, M); -inf where the distance is beyond floats."""
         with np.errstate(over="ignore", invalid="ignore"):
-            log_density = log_gaussians(x, self.components, variances)
+            log_density = rows.log_gaussians(self.components)
         known = np.where(np.isnan(log_density), -np.inf, log_density)
         return known + np.log(self.components.weights)
 

@@ -11,7 +11,8 @@ from scipy.special import logsumexp
 from sklearn.cluster import kmeans_plusplus
 from sklearn.metrics import pairwise_distances_argmin
 
-from ..density import MixtureDensity, log_gaussians
+from ..density import MixtureDensity
+from ..messages import Categorical
 from ._gaussians import (
     Prior,
     Rows,
@@ -31,13 +32,13 @@ class Problem:
         x (N, D), float64, with variances or without.
     weight : (N,)
         Sample weights.
-    row_log_prior : (N, K) or None
-        Log of P(k | n) K from the children, so that a uniform prior adds exactly nothing.
+    told : Categorical or None
+        What the children say about the rows' classes.
     """
 
     rows: Rows
     weight: np.ndarray
-    row_log_prior: np.ndarray | None
+    told: Categorical | None
     n_components: int
     covariance_type: str
     prior: Prior | None
@@ -45,19 +46,22 @@ class Problem:
     max_iter: int
     tol: float
 
-    def maximise(self, responsibilities: np.ndarray) -> MixtureDensity:
-        """The M-step on weighted responsibilities."""
+    def maximise(
+        self, responsibilities: np.ndarray, parameters: MixtureDensity | None = None
+    ) -> MixtureDensity:
+        """The M-step on weighted responsibilities; `parameters` are those before it, if any."""
         return maximise(
             self.rows,
             responsibilities * self.weight[:, None],
             self.covariance_type,
             self.prior,
             self.reg_covar,
+            parameters,
         )
 
     def expect(self, parameters: MixtureDensity) -> tuple[np.ndarray, float]:
         """The E-step: responsibilities (N, K) and the mean log-likelihood a row, in nats."""
-        joint = log_joint(self.rows, parameters, self.row_log_prior)
+        joint = log_joint(self.rows, parameters, self.told)
         top = joint.max(axis=1, keepdims=True)  # (N, 1)
         scaled = np.exp(joint - top)  # (N, K)
         total = scaled.sum(axis=1, keepdims=True)  # (N, 1)
@@ -96,11 +100,29 @@ class Solution:
 
 
 def log_joint(
-    rows: Rows, parameters: MixtureDensity, row_log_prior: np.ndarray | None = None
+    rows: Rows, parameters: MixtureDensity, told: Categorical | None = None
 ) -> np.ndarray:
-    """Log pi_k + log N(x_n; mu_k, Sigma_k) + log P(k | n) K, shape (N, K)."""
-    joint = log_gaussians(rows.x, parameters, rows.variances) + np.log(parameters.weights)
-    return joint if row_log_prior is None else joint + row_log_prior
+    """Log N(x_n; mu_k, Sigma_k) and the log prior of k, shape (N, K)."""
+    return rows.log_gaussians(parameters) + log_class_prior(np.log(parameters.weights), told)
+
+
+def log_class_prior(log_weights: np.ndarray, told: Categorical | None) -> np.ndarray:
+    """What is known of a row's class without the row, (K,) or (N, K).
+
+    The own log pi_k, which a prior from the children replaces, and to which their evidence
+    P(k | n) adds log P(k | n) K, so that a uniform message adds exactly nothing.
+    """
+    if told is None:
+        return log_weights
+    if told.is_prior:
+        return told.log_prob
+    return log_weights + told.log_prob + np.log(told.shape[0])
+
+
+def draw_classes(probabilities: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A class for each row of probabilities (N, K): (N,)."""
+    limits = probabilities.cumsum(axis=1)
+    return (limits < rng.random((len(limits), 1)) * limits[:, -1:]).sum(axis=1)
 
 
 def bound(joint: np.ndarray, responsibilities: np.ndarray) -> float:
@@ -129,7 +151,7 @@ def expectation_maximisation(problem: Problem, parameters: MixtureDensity) -> So
         converged = iteration > 0 and abs(bounds[-1] - bounds[-2]) < problem.tol
         if converged or iteration == problem.max_iter:
             break
-        parameters = problem.maximise(responsibilities)
+        parameters = problem.maximise(responsibilities, parameters)
     return Solution(parameters, responsibilities, likelihoods, bounds, converged)
 
 
@@ -144,7 +166,7 @@ def gibbs_sampling(
     likelihoods, bounds = [], []
     one_hot = np.eye(problem.n_components)
     for _ in range(problem.max_iter):
-        joint = log_joint(problem.rows, parameters, problem.row_log_prior)
+        joint = log_joint(problem.rows, parameters, problem.told)
         rows = logsumexp(joint, axis=1)
         likelihoods.append(float(np.average(rows, weights=problem.weight)))
         bounds.append(likelihoods[-1] + problem.log_prior(parameters))

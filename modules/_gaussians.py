@@ -15,6 +15,7 @@ import numpy as np
 from scipy.stats import invgamma, invwishart
 
 from ..density import DIAGONAL_TYPES, MixtureDensity, chunks
+from ._missing import expected_moments, log_gaussians_of_seen
 
 TINY = 10 * np.finfo(np.float64).eps
 
@@ -39,22 +40,44 @@ class Rows:
     """Rows to fit: x (N, D), their variances (N, D) where the sender is unsure, or None.
 
     With variances every sufficient statistic is an expectation over N(x_n, diag(variances_n)).
+    `seen` (N, D) is false where a value is missing, None where none is; x holds the column's mean
+    there, and variances 0.
     """
 
     x: np.ndarray
     variances: np.ndarray | None = None
+    seen: np.ndarray | None = None
+
+    def any_seen(self) -> np.ndarray | bool:
+        """Rows of which anything was seen, (N,); True if all was of all."""
+        return True if self.seen is None else self.seen.any(axis=1)
+
+    def log_gaussians(self, density: MixtureDensity) -> np.ndarray:
+        """Log density of what was seen of each row under each component, (N, K)."""
+        return log_gaussians_of_seen(self.x, density, self.variances, self.seen)
 
 
-def _statistics(rows: Rows, responsibilities: np.ndarray, diagonal: bool) -> tuple:
-    """Counts (K,), weighted means (K, D), scatters about them, (K, D, D) or diagonals (K, D)."""
+def _statistics(
+    rows: Rows, responsibilities: np.ndarray, diagonal: bool, density: MixtureDensity | None = None
+) -> tuple:
+    """Counts (K,), weighted means (K, D), scatters about them, (K, D, D) or diagonals (K, D).
+
+    Values that were not seen are expected under `density`; without one x is taken as it is.
+    """
     centre = rows.x.mean(axis=0)  # keeps the subtraction below accurate, far from the origin too
     x = rows.x - centre
     counts = responsibilities.sum(axis=0) + TINY
-    means = responsibilities.T @ x / counts[:, None]
-    second = _second_moments(x, responsibilities, diagonal)
-    if rows.variances is not None:
-        unsure = responsibilities.T @ rows.variances  # (K, D)
-        second += unsure if diagonal else unsure[:, :, None] * np.eye(x.shape[1])
+    if rows.seen is None or density is None:
+        first = responsibilities.T @ x
+        second = _second_moments(x, responsibilities, diagonal)
+        if rows.variances is not None:
+            unsure = responsibilities.T @ rows.variances  # (K, D)
+            second += unsure if diagonal else unsure[:, :, None] * np.eye(x.shape[1])
+    else:
+        shifted = replace(density, means=density.means - centre)
+        first, second = expected_moments(x, responsibilities, shifted, rows.variances, rows.seen)
+        second = np.diagonal(second, axis1=1, axis2=2) if diagonal else second
+    means = first / counts[:, None]
     weight = counts.reshape(-1, *[1] * (second.ndim - 1))
     return counts, means + centre, second - weight * _outer(means, diagonal)
 
@@ -78,16 +101,18 @@ def maximise(
     covariance_type: str,
     prior: Prior | None,
     reg_covar: float,
+    density: MixtureDensity | None = None,
 ) -> MixtureDensity:
     """The M-step: the parameters' mode under the prior, or maximum likelihood without one.
 
     With N_k, xbar_k, S_k the responsibilities' counts, weighted means and scatters,
     ``mu_k = (kappa m0 + N_k xbar_k) / (kappa + N_k)`` and ``Sigma_k = (S0 + S_k + kappa N_k /
     (kappa + N_k) (xbar_k - m0)(xbar_k - m0)^T) / (nu + N_k + D + 2)``, and
-    ``pi_k = (N_k + a - 1) / (N + K (a - 1))``.
+    ``pi_k = (N_k + a - 1) / (N + K (a - 1))``. Values that were not seen are expected under the
+    present `density`.
     """
     diagonal = covariance_type in DIAGONAL_TYPES
-    counts, means, scatters = _statistics(rows, responsibilities, diagonal)
+    counts, means, scatters = _statistics(rows, responsibilities, diagonal, density)
     if prior is None:
         weights = counts / counts.sum()
         covariances = _pool(scatters, counts, 0.0, 0.0, covariance_type)

@@ -112,6 +112,11 @@ def make_problem(module: Any, rows: Rows, prior: Categorical | None) -> Problem:
             f"{module.label}: its children sent probabilities of {prior.shape[0]} classes for "
             f"n_components={module.n_components}"
         )
+    if rows.seen is not None and module.inference == "gibbs":
+        raise InputError(
+            f"{module.label}: some rows miss a parent's values, which inference='gibbs' cannot "
+            "fill in; use inference='map' or 'ml'"
+        )
     check_squares(module, rows.x)
     d = rows.x.shape[1]
     if module.means_init is not None and np.shape(module.means_init)[1] != d:
@@ -120,11 +125,13 @@ def make_problem(module: Any, rows: Rows, prior: Categorical | None) -> Problem:
             f"{np.shape(module.means_init)}"
         )
     _check_distinct(module, rows.x)
-    weight = check_sample_weight(module, len(rows.x))
+    weight = check_sample_weight(module, len(rows.x)) * rows.any_seen()
+    if not weight.any():
+        raise InputError(f"{module.label}: no row with a weight above 0 was seen by any parent")
     return Problem(
         rows,
         weight,
-        row_log_prior(prior),
+        prior,
         module.n_components,
         module.covariance_type,
         None if module.inference == "ml" else _hyperparameters(module, rows.x, weight),
@@ -179,8 +186,3 @@ def _hyperparameters(module: Any, x: np.ndarray, weight: np.ndarray) -> Prior:
         )
     concentration = module.weight_concentration_prior
     return Prior(mean, module.mean_precision_prior, nu, scale, concentration)
-
-
-def row_log_prior(prior: Categorical | None) -> np.ndarray | None:
-    """Log of P(k | n) K, which a uniform message makes exactly nothing."""
-    return None if prior is None else prior.log_prob + np.log(prior.shape[0])

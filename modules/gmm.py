@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from ._em import (
     Solution,
     align,
     bound,
+    draw_classes,
     expectation_maximisation,
     gibbs_sampling,
     log_joint,
@@ -28,9 +30,9 @@ from ._em import (
     start_from_means,
 )
 from ._gaussians import Rows
-from ._mixture_options import check_options, make_problem, row_log_prior
+from ._mixture_options import check_options, make_problem
 from ._options import as_numbers, check_component, check_n_samples, check_random_state
-from ._rows import split_columns, stack
+from ._rows import any_seen, split_columns, stack
 
 
 class GMM(Module):
@@ -178,12 +180,16 @@ class GMM(Module):
 
     def forward(self, inputs: list[Message]) -> Categorical:
         """P(k | row) from the row alone: what the children said is left out."""
-        return Categorical(log_softmax(self._log_joint(self._rows(inputs)), axis=1))
+        rows = self._rows(inputs)
+        return Categorical(
+            log_softmax(self._log_joint(rows), axis=1),
+            log_prior=np.log(self.weights_),
+            observed=any_seen(inputs),
+        )
 
     def backward(self, inputs: list[Message], prior: Message | None) -> list[Mixture]:
         """The mixture with P(k | row), children's prior included: each parent's own dimensions."""
-        own = self._log_joint(self._rows(inputs))
-        joint = own if prior is None else own + prior.log_prob
+        joint = self._log_joint(self._rows(inputs), prior)
         parameters = self.density()
         mixture = Mixture(
             log_softmax(joint, axis=1),
@@ -196,14 +202,15 @@ class GMM(Module):
     def objective(self, inputs: list[Message], prior: Message | None) -> float:
         """E_q(z)r(k)[log p(z | k) + log p(k) + log P(k | n) K - log r(k)], in nats a row.
 
-        The responsibilities r are those last sent down. Before there are any for these rows, the
-        neutral E_q(z)[log N(z; 0, I)].
+        A child's prior stands in place of log p(k) and its own term. The responsibilities r are
+        those last sent down. Before there are any for these rows, the neutral
+        E_q(z)[log N(z; 0, I)].
         """
         rows = stack(inputs)
         r = self._last_responsibilities(len(rows.x))
         if r is None:
             return neutral_bound(rows)
-        return bound(log_joint(rows, self.density(), row_log_prior(prior)), r)
+        return bound(log_joint(rows, self.density(), prior), r)
 
     def _last_responsibilities(self, n_rows: int) -> np.ndarray | None:
         """Those last sent down, else those last learnt; None if neither is of so many rows."""
@@ -217,6 +224,14 @@ class GMM(Module):
     ) -> list[np.ndarray]:
         """Draws from the mixture or one component, each parent's own dimensions."""
         rows, _ = self.sample(n_samples, component, random_state)
+        return split_columns(rows, [parent.size for parent in self.parents])
+
+    def top_down(self, values: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        """Draws of the components that class probabilities (n, K) pick, for each parent."""
+        picked = draw_classes(values, rng)
+        lower = np.linalg.cholesky(self.density().full_covariances())  # (K, D, D)
+        noise = rng.standard_normal((len(values), self.means_.shape[1]))
+        rows = self.means_[picked] + np.einsum("nde,ne->nd", lower[picked], noise)
         return split_columns(rows, [parent.size for parent in self.parents])
 
     def artefacts(self) -> dict[str, np.ndarray]:
@@ -254,7 +269,10 @@ class GMM(Module):
         rng = self.rng()
         previous = self._previous(rows.x)
         try:
-            starts = self._starts(problem, previous, rng)
+            if prior is not None and prior.is_prior and previous is not None:
+                problem, starts = replace(problem, max_iter=1), [self.density()]
+            else:
+                starts = self._starts(problem, previous, rng)
             best = max(
                 (self._solve(problem, start, rng) for start in starts),
                 key=lambda solution: solution.log_likelihood[-1],
@@ -273,7 +291,7 @@ class GMM(Module):
 
     def _rows(self, inputs: list[Message]) -> Rows:
         rows = stack(inputs)
-        return rows if self.use_variance else Rows(rows.x)
+        return rows if self.use_variance else replace(rows, variances=None)
 
     def _solve(self, problem: Problem, start: MixtureDensity, rng: np.random.Generator) -> Solution:
         if self.inference == "gibbs":
@@ -323,14 +341,14 @@ class GMM(Module):
             raise NotFittedError(f"{self.label} is not fitted yet: call update() or fit(x) first")
         return MixtureDensity(self.weights_, self.means_, self.covariances_, self.covariance_type)
 
-    def _log_joint(self, rows: Rows) -> np.ndarray:
+    def _log_joint(self, rows: Rows, told: Message | None = None) -> np.ndarray:
         parameters = self.density()
         if rows.x.shape[1] != parameters.means.shape[1]:
             raise InputError(
                 f"{self.label}: fitted on {parameters.means.shape[1]} columns, got "
                 f"{rows.x.shape[1]}"
             )
-        return log_joint(rows, parameters)
+        return log_joint(rows, parameters, told)
 
     def _log_joint_of(self, x: ArrayLike) -> np.ndarray:
         return self._log_joint(self._rows([Data(as_rows(x, self.label))]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,10 @@ from ._classifier_options import (
     validated_rows,
     validated_targets,
 )
-from ._em import bound, neutral_bound
-from ._mixture_options import check_labels, check_sample_weight, row_log_prior
+from ._em import bound, draw_classes, log_class_prior, neutral_bound
+from ._mixture_options import check_labels, check_sample_weight
 from ._options import check_component, check_n_samples, check_random_state
-from ._rows import split_columns, stack
+from ._rows import any_seen, split_columns, stack
 
 
 class GMMClassifier(ClassifierMixin, Module):
@@ -369,13 +370,20 @@ class GMMClassifier(ClassifierMixin, Module):
         with self._kept_on_error():
             names = self.classes_.tolist() if hasattr(self, "classes_") else []
             previous = {name: self.density(name) for name in names}
-            return self._learn(stack(inputs).x, self.labels, self.sample_weight, previous)
+            rows = stack(inputs)
+            whole = 1.0 if rows.seen is None else rows.seen.all(axis=1)  # complete rows teach
+            weight = check_sample_weight(self, len(rows.x)) * whole
+            return self._learn(rows.x, self.labels, weight, previous)
 
     def forward(self, inputs: list[Message]) -> Categorical:
         """P(c | row) from the row alone: what the children said is left out."""
         mixtures = self._mixtures()
         joint = mixtures.by_class(self._log_joint(inputs))
-        return Categorical(normalised(joint, mixtures.log_priors))
+        return Categorical(
+            normalised(joint, mixtures.log_priors),
+            log_prior=mixtures.log_priors,
+            observed=any_seen(inputs),
+        )
 
     def backward(self, inputs: list[Message], prior: Message | None) -> list[Mixture]:
         """All components with P(component | row), children's prior included."""
@@ -413,6 +421,15 @@ class GMMClassifier(ClassifierMixin, Module):
         rows, _ = self.sample(n_samples, label, None, random_state)
         return split_columns(rows, [parent.size for parent in self.parents])
 
+    def top_down(self, values: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        """Draws of the classes that class probabilities (n, C) pick, for each parent."""
+        rows = np.empty((len(values), self.n_features_in_))
+        picked = draw_classes(values, rng)
+        for code in np.unique(picked):
+            own = picked == code
+            rows[own], _ = self._mixtures().density(int(code)).sample(int(own.sum()), rng)
+        return split_columns(rows, [parent.size for parent in self.parents])
+
     def clusters(self) -> np.ndarray:
         """Most probable class number of each row, by the message last sent."""
         return self._mixtures().by_class(self.backward_messages[0].log_prob).argmax(axis=1)
@@ -441,7 +458,7 @@ class GMMClassifier(ClassifierMixin, Module):
         *,
         expected: bool = False,
     ) -> np.ndarray:
-        """Log p(row, component) and the children's log P(c | n) C, (N, M).
+        """Log p(row | component) and the component's log prior, (N, M).
 
         Of the rows' means, or expected over the variances sent with them.
         """
@@ -450,9 +467,9 @@ class GMMClassifier(ClassifierMixin, Module):
             raise InputError(
                 f"{self.label}: fitted on {self.n_features_in_} columns, got {rows.x.shape[1]}"
             )
-        joint = mixtures.log_joint(rows.x, rows.variances if expected else None)
-        told = row_log_prior(prior)
-        return joint if told is None else joint + told[:, self.component_classes_]
+        log_density = mixtures.log_weighted(rows if expected else replace(rows, variances=None))
+        class_prior = log_class_prior(mixtures.log_priors, prior)  # (C,) or (N, C)
+        return log_density + class_prior[..., self.component_classes_]
 
     # -- fitting -------------------------------------------------------------------------------
 

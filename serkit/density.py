@@ -171,6 +171,19 @@ class MixtureDensity:
             raise InputError(f"component={k} does not exist; they are 0 to {self.n_components - 1}")
         return replace(self.permuted(np.array([k])), weights=np.ones(1))
 
+    def marginal(self, columns: ArrayLike) -> MixtureDensity:
+        """The density of some dimensions alone, in the order given: columns (d,) of int."""
+        own = np.asarray(columns)
+        covariances = {
+            "full": lambda: self.covariances[:, own[:, None], own],
+            "tied": lambda: self.covariances[own[:, None], own],
+            "diag": lambda: self.covariances[:, own],
+            "spherical": lambda: self.covariances,
+        }
+        return replace(
+            self, means=self.means[:, own], covariances=covariances[self.covariance_type]()
+        )
+
     def mean(self) -> np.ndarray:
         """E[x], (D,)."""
         return self.weights @ self.means

@@ -54,7 +54,7 @@ def _messages(axis: Axes, below: tuple, above: tuple, parent: Module, child: Mod
     middle = ((below[0] + above[0]) / 2, (below[1] + above[1]) / 2)
     for side, start, end, kind, style in (
         (-0.12, below, above, parent.forward_kind, "-"),
-        (0.12, above, below, child.backward_kind, ":"),
+        (0.12, above, below, child.backward_kind_to(parent), ":"),
     ):
         if kind is None:
             continue

@@ -197,8 +197,9 @@ class Graph:
 
         Parameters
         ----------
-        *rows : array-like, shape (M, ...)
-            New rows for each observation, in the order of `observations`.
+        *rows : array-like of shape (M, ...), Data or None
+            New rows for each observation, in the order of `observations`. None where a modality is
+            missing in all rows; ``Data(rows, observed=mask)`` where in some.
 
         Returns
         -------
@@ -216,7 +217,10 @@ class Graph:
         return inference.recognise(self.names, rows)[0]
 
     def reconstruct(self, *rows: ArrayLike) -> np.ndarray | dict[str, np.ndarray]:
-        """New rows after a pass up and down: like the rows; by name if there are several."""
+        """New rows after a pass up and down: like the rows; by name if there are several.
+
+        A modality that is missing (see `predict`) is predicted from the others.
+        """
         return _single(inference.reconstruct(self.names, rows))
 
     def sample(
@@ -282,9 +286,10 @@ class Graph:
         Parameters
         ----------
         path : path
-        data : sequence of array-like, optional
-            The rows of each observation, the same as when it was saved; needed to train on, not
-            to predict, sample and reconstruct.
+        data : sequence of array-like or Data, optional
+            The rows of each observation, the same as when it was saved (as ``Data(rows,
+            observed=mask)`` if some were missing); needed to train on, not to predict, sample and
+            reconstruct.
         custom : dict, optional
             Code that was passed to constructors, such as ``{"vae.encoder": net}``.
 

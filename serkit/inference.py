@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import GraphError, InputError
-from .messages import Categorical, Data, Gaussian, Message, as_rows, product
+from .messages import Categorical, Data, Gaussian, Message, product
 from .module import Module, check_rows
 from .observation import Observation
 
@@ -56,8 +56,8 @@ def recognise(names: dict[str, Module], rows: Sequence, *, reconstruct: bool = F
     ----------
     names : dict of str to Module
         Parents before children.
-    rows : sequence of array-like
-        New rows for each Observation, in order.
+    rows : sequence of array-like, Data or None
+        New rows for each Observation, in order; None where a modality is missing in all rows.
     reconstruct : bool
         Whether to go down to the observations too.
 
@@ -86,25 +86,25 @@ def recognise(names: dict[str, Module], rows: Sequence, *, reconstruct: bool = F
 
 
 def _up(names: dict[str, Module], rows: Sequence) -> dict[int, Message]:
-    observations = [n for n, m in names.items() if isinstance(m, Observation)]
+    observations = {n: m for n, m in names.items() if isinstance(m, Observation)}
     if len(rows) != len(observations):
         raise InputError(
             f"expected rows for {len(observations)} observations ({', '.join(observations)}), "
             f"got {len(rows)}"
         )
-    given = [Data(as_rows(r, name)) for r, name in zip(rows, observations, strict=True)]
-    check_rows([(name, d.n_rows) for name, d in zip(observations, given, strict=True)])
+    given = dict(zip(observations, rows, strict=True))
+    seen = {name: observations[name].check_rows(r, name) for name, r in given.items()}
+    numbers = [message.n_rows for message in seen.values() if message is not None]
+    if not numbers:
+        raise InputError("every modality is missing (None); give rows for at least one")
     up: dict[int, Message] = {}
-    for name, data in zip(observations, given, strict=True):
-        if data.shape != names[name].row_shape:
-            raise InputError(
-                f"{name}: expected rows of shape {names[name].row_shape}, as in training, got "
-                f"{data.shape}"
-            )
-        up[id(names[name])] = data
-    for module in names.values():
-        if module.parents:
-            up[id(module)] = module.forward([up[id(p)] for p in module.parents])
+    for name, module in names.items():
+        if isinstance(module, Observation):
+            up[id(module)] = seen[name] or module.unseen_rows(numbers[0])
+            continue
+        inputs = [up[id(parent)] for parent in module.parents]
+        check_rows(module.parents, [message.n_rows for message in inputs])
+        up[id(module)] = module.forward(inputs)
     return up
 
 
@@ -130,14 +130,14 @@ def generate(
 ) -> dict[str, np.ndarray]:
     """Sample at `leaf` and go down through the decoders: data-space rows by observation."""
     reached: dict[int, list[np.ndarray]] = {id(module): [] for module in names.values()}
-    for parent, rows in zip(
-        leaf.parents, leaf.generate(n_samples, component, random_state), strict=True
-    ):
+    drawn = leaf.generate(n_samples, component, random_state)
+    rng = np.random.default_rng([leaf.seed_ if random_state is None else random_state, 1])
+    for parent, rows in zip(leaf.parents, drawn, strict=True):
         reached[id(parent)].append(rows)
     for module in reversed(names.values()):
         if module.parents and reached[id(module)]:
             mean = np.mean(reached[id(module)], axis=0)
-            for parent, rows in zip(module.parents, module.top_down(mean), strict=True):
+            for parent, rows in zip(module.parents, module.top_down(mean, rng), strict=True):
                 reached[id(parent)].append(rows)
     return {
         name: np.mean(reached[id(m)], axis=0).reshape(n_samples, *m.row_shape)

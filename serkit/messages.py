@@ -6,12 +6,16 @@ message        holds                                               sent
 `Data`         array (N, ...)                                      up from Observation; down:
                                                                    the reconstruction
 `Gaussian`     mean (N, D), var (N, D) or None                     up from AE and VAE
-`Categorical`  log_prob (N, K), normalised over K                  up from GMM
+`Categorical`  log_prob (N, K), normalised over K                  up from GMM; down from
+                                                                   MarkovModel, MLDA, Supervised
 `Mixture`      log_prob (N, K), means (K, D), covariances          down from GMM
 =============  ==================================================  =========================
 
 Messages of the same kind multiply (`a * b`): a module combines what its children say by their
 product, so no child overwrites another and a uniform message changes nothing.
+
+Every message can carry `observed` (N,), false for rows in which the modality was not seen. Whatever
+stands in such a row is replaced by what says nothing: 0, N(0, I) or equal probabilities.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
@@ -31,7 +35,12 @@ from .errors import InputError, MessageError
 _ROWS_NAMED = 5
 
 
-def as_rows(values: ArrayLike | torch.Tensor, what: str) -> np.ndarray:
+def as_rows(
+    values: ArrayLike | torch.Tensor,
+    what: str,
+    observed: np.ndarray | None = None,
+    neutral: float = 0.0,
+) -> np.ndarray:
     """Turn array-like rows into a finite, read-only float array, or say what is wrong.
 
     Parameters
@@ -40,6 +49,9 @@ def as_rows(values: ArrayLike | torch.Tensor, what: str) -> np.ndarray:
         Numbers of any real dtype; float32 and float64 are kept, all else becomes float32.
     what : str
         How error texts name the values, for example ``"Observation 'images'"``.
+    observed : np.ndarray of bool, shape (N,), optional
+        Rows that count; whatever stands in the others is replaced by `neutral`.
+    neutral : float
 
     Returns
     -------
@@ -69,6 +81,9 @@ def as_rows(values: ArrayLike | torch.Tensor, what: str) -> np.ndarray:
         )
     if array.dtype not in (np.float32, np.float64):
         array = array.astype(np.float32)
+    if observed is not None and len(observed) == len(array):
+        array = array.copy()
+        array[~observed] = neutral
     finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
     if not finite.all():
         bad = np.flatnonzero(~finite)
@@ -82,16 +97,43 @@ def as_rows(values: ArrayLike | torch.Tensor, what: str) -> np.ndarray:
     return view
 
 
+def as_observed(observed: ArrayLike | None, n_rows: int, what: str) -> np.ndarray | None:
+    """A mask of rows as booleans (N,); None if it is None or true of every row.
+
+    Raises
+    ------
+    InputError
+        Unless there is one boolean a row.
+    """
+    if observed is None:
+        return None
+    mask = np.asarray(observed)
+    if mask.dtype != bool or mask.shape != (n_rows,):
+        raise InputError(
+            f"{what}: observed must hold one boolean for each of the {n_rows} rows, got dtype "
+            f"{mask.dtype} and shape {mask.shape}"
+        )
+    return None if mask.all() else mask
+
+
 @dataclass(frozen=True, eq=False)
 class Message:
-    """Base of all messages: one row a data row."""
+    """Base of all messages: one row a data row.
+
+    Attributes
+    ----------
+    observed : (N,) of bool, or None
+        Rows in which the modality was seen; None if it was in all. The others say nothing.
+    """
+
+    observed: np.ndarray | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         raise TypeError("use Data, Gaussian, Categorical or Mixture")
 
     @property
     def _rows(self) -> np.ndarray:
-        return getattr(self, fields(self)[0].name)
+        return getattr(self, next(f.name for f in fields(self) if not f.kw_only))
 
     @property
     def n_rows(self) -> int:
@@ -103,8 +145,20 @@ class Message:
         """Shape of one row: (D,), (K,) or the data's own."""
         return self._rows.shape[1:]
 
-    def _set(self, name: str, values: ArrayLike) -> None:
-        object.__setattr__(self, name, as_rows(values, f"{type(self).__name__}.{name}"))
+    @property
+    def seen(self) -> np.ndarray:
+        """`observed` as an array in any case, (N,) of bool."""
+        return np.ones(self.n_rows, dtype=bool) if self.observed is None else self.observed
+
+    def _set_observed(self) -> None:
+        mask = as_observed(self.observed, self.n_rows, type(self).__name__)
+        object.__setattr__(self, "observed", mask)
+
+    def _set(self, name: str, neutral: float = 0.0) -> None:
+        """Check and freeze an attribute, `neutral` where the modality was not seen."""
+        what = f"{type(self).__name__}.{name}"
+        rows = as_rows(getattr(self, name), what, self.observed, neutral)
+        object.__setattr__(self, name, rows)
 
     def _set_log_prob(self) -> None:
         """Check log-probabilities (N, K), which alone may hold -inf, and freeze them."""
@@ -112,6 +166,8 @@ class Message:
         kind = type(self).__name__
         if log_prob.ndim != 2 or log_prob.size == 0:
             raise MessageError(f"{kind}.log_prob: expected shape (N, K), got {log_prob.shape}")
+        self._set_observed()
+        log_prob[~self.seen] = -np.log(log_prob.shape[1])
         with np.errstate(invalid="ignore"):
             total = np.logaddexp.reduce(log_prob, axis=1)
         wrong = np.flatnonzero(~(np.abs(total) < 1e-4))  # NaN compares false
@@ -152,7 +208,8 @@ class Data(Message):
     array: np.ndarray
 
     def __post_init__(self) -> None:
-        self._set("array", self.array)
+        self._set_observed()
+        self._set("array")
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,12 +220,13 @@ class Gaussian(Message):
     var: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        self._set("mean", self.mean)
+        self._set_observed()
+        self._set("mean")
         if self.mean.ndim != 2:
             raise MessageError(f"Gaussian.mean: expected shape (N, D), got {self.mean.shape}")
         if self.var is None:
             return
-        self._set("var", self.var)
+        self._set("var", neutral=1.0)
         if self.var.shape != self.mean.shape:
             raise MessageError(
                 f"Gaussian: mean and var differ in shape: {self.mean.shape} and {self.var.shape}"
@@ -190,27 +248,66 @@ class Gaussian(Message):
 
 @dataclass(frozen=True, eq=False)
 class Categorical(Message):
-    """Class probabilities a row: log_prob (N, K), normalised over K; -inf is allowed."""
+    """Class probabilities a row.
+
+    Attributes
+    ----------
+    log_prob : (N, K)
+        Log probabilities, normalised over K; -inf is allowed.
+    log_prior : (K,) or None
+        Of a message up: the log P(k) that went into `log_prob`, so that whoever brings class
+        probabilities of their own can divide it out; None stands for equal probabilities.
+    is_prior : bool
+        Of a message down: whether it stands in place of the receiver's own P(k), as a Markov
+        model's P(k | other rows) does, or is evidence besides it, as the likelihood of a label is.
+    """
 
     log_prob: np.ndarray
+    log_prior: np.ndarray | None = field(default=None, kw_only=True)
+    is_prior: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         self._set_log_prob()
+        if self.log_prior is None:
+            return
+        log_prior = np.array(self.log_prior, dtype=np.float64)
+        if log_prior.shape != self.shape or np.isnan(log_prior).any():
+            raise MessageError(
+                f"Categorical.log_prior: expected {self.shape[0]} log-probabilities, one a class, "
+                f"got {log_prior}"
+            )
+        log_prior.flags.writeable = False
+        object.__setattr__(self, "log_prior", log_prior)
 
     @classmethod
     def uniform(cls, n_rows: int, n_components: int) -> Categorical:
         """The neutral message: every class equally probable."""
         return cls(np.full((n_rows, n_components), -np.log(n_components)))
 
+    @property
+    def log_likelihood(self) -> np.ndarray:
+        """Log p(row | k) up to a constant a row, (N, K): `log_prob` less `log_prior`.
+
+        What a hybrid Markov model takes for its emissions (Bourlard and Morgan, 1994,
+        "Connectionist speech recognition"); 0 in rows that were not seen. A class of prior
+        probability 0 stays impossible.
+        """
+        possible = self.log_prob > -np.inf
+        own = 0.0 if self.log_prior is None else self.log_prior
+        known = np.subtract(self.log_prob, own, out=self.log_prob.copy(), where=possible)
+        return np.where(self.seen[:, None], known, 0.0)
+
     def _times(self, other: Categorical) -> Categorical:
-        joint = self.log_prob + other.log_prob
+        left = self.log_likelihood if other.is_prior else self.log_prob
+        right = other.log_likelihood if self.is_prior else other.log_prob
+        joint = left + right
         impossible = np.flatnonzero(~np.isfinite(joint.max(axis=1)))
         if len(impossible):
             raise MessageError(
                 f"Categorical messages contradict each other in row {impossible[0]}: "
                 "no class has a positive probability in both"
             )
-        return Categorical(log_softmax(joint, axis=1))
+        return Categorical(log_softmax(joint, axis=1), is_prior=self.is_prior or other.is_prior)
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,8 +331,9 @@ class Mixture(Message):
 
     def __post_init__(self) -> None:
         self._set_log_prob()
-        self._set("means", self.means)
-        self._set("covariances", self.covariances)
+        for name in ("means", "covariances"):
+            rows = as_rows(getattr(self, name), f"Mixture.{name}")
+            object.__setattr__(self, name, rows)
         (k,) = self.shape
         if self.log_weights is None:
             object.__setattr__(self, "log_weights", np.full(k, -np.log(k)))

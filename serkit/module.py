@@ -98,6 +98,20 @@ class Module(BaseEstimator, ABC):
         """Length of one row of the message up, where known before training."""
         return None
 
+    def backward_kind_to(self, parent: Module) -> type[Message] | None:
+        """The kind of message sent down to this parent; `backward_kind` unless overridden."""
+        return self.backward_kind
+
+    def rows_sent(self, n_rows: int) -> int:
+        """Number of rows of the message up, given that of the parents'; the same unless overridden.
+
+        Raises
+        ------
+        InputError
+            If the module cannot take as many rows.
+        """
+        return n_rows
+
     @property
     def backward_size(self) -> int | None:
         """Number of classes K of a categorical message down, where it is fixed beforehand."""
@@ -114,8 +128,8 @@ class Module(BaseEstimator, ABC):
         """Draw what the parents might have sent: `n_samples` rows for each."""
         raise GraphError(f"{self.label} cannot generate samples")
 
-    def top_down(self, values: np.ndarray) -> list[np.ndarray]:
-        """From values of this module's message up to rows for each parent."""
+    def top_down(self, values: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        """From values of this module's message up to rows for each parent, in sampling."""
         raise GraphError(f"{self.label} cannot turn its messages back into its parents'")
 
     def scores(self) -> dict[str, float]:
@@ -261,12 +275,13 @@ class Module(BaseEstimator, ABC):
             Whatever `check` and `learn` raise; the messages sent before stay as they are.
         """
         inputs, prior = self.received_forward(), self.received_backward()
-        if prior is not None and prior.n_rows != inputs[0].n_rows:
+        n_rows = inputs[0].n_rows
+        if prior is not None and prior.n_rows != self.rows_sent(n_rows):
             raise InputError(
                 f"{self.label}: its children sent messages for {prior.n_rows} rows, its parents "
-                f"for {inputs[0].n_rows}"
+                f"for {n_rows}"
             )
-        self.check(inputs, inputs[0].n_rows)
+        self.check(inputs, n_rows)
         self.check_frozen()
         if not self.frozen:
             start = time.perf_counter()
@@ -298,7 +313,7 @@ class Module(BaseEstimator, ABC):
                 )
             check_kind(parent, type(parent.forward_message), self.accepts_forward, self)
         messages = [parent.forward_message for parent in self.parents]
-        check_rows([(p.label, m.n_rows) for p, m in zip(self.parents, messages, strict=True)])
+        check_rows(self.parents, [message.n_rows for message in messages])
         return messages
 
     def received_backward(self) -> Message | None:
@@ -330,8 +345,16 @@ def check_kind(
         raise GraphError(f"{sender.label} sends {sent} to {to.label}, which takes {wanted}")
 
 
-def check_rows(rows: Sequence[tuple[str, int]]) -> None:
-    """Raise InputError unless all senders, (label, number of rows), have equally many."""
-    if len({n for _, n in rows}) > 1:
-        listed = ", ".join(f"{label} has {n}" for label, n in rows)
+def check_rows(senders: Sequence[Module], numbers: Sequence[int]) -> None:
+    """Raise InputError unless all senders have equally many rows; names where they come from."""
+    if len(set(numbers)) > 1:
+        sources = [_source_of_rows(sender).label for sender in senders]
+        listed = ", ".join(f"{s} has {n}" for s, n in zip(sources, numbers, strict=True))
         raise InputError(f"numbers of rows differ: {listed}; give each the same rows, in order")
+
+
+def _source_of_rows(module: Module) -> Module:
+    """The module below that decides on the number of rows: without parents, or one that groups."""
+    while module.parents and type(module).rows_sent is Module.rows_sent:
+        module = module.parents[0]
+    return module

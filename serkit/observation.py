@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .errors import GraphError, InputError, NotReadyError
-from .messages import Categorical, Data, Gaussian, Message, Mixture, as_rows
+from .messages import Categorical, Data, Gaussian, Message, Mixture, as_observed, as_rows
 from .module import Module
 
 
@@ -22,27 +22,36 @@ class Observation(Module):
     data : array-like or torch.Tensor, shape (N, ...)
         At least two rows of finite real numbers. Images as (N, H, W), (N, C, H, W) or flat
         (N, D); scale them to [0, 1] for a Bernoulli likelihood.
+    observed : array-like of bool, shape (N,), optional
+        False for rows in which this modality is missing, whatever stands there (NaN, say). Such
+        rows are inferred from the graph's other observations, and predicted by `Graph.reconstruct`.
     name : str, optional
         How errors and tables call it.
 
     Raises
     ------
     InputError
-        For NaN or infinity (the rows are named), no or one row, or values that are not numbers.
+        For NaN or infinity (the rows are named), no or one row, values that are not numbers, or
+        a mask that leaves no row.
     """
 
     accepts_forward = ()
     accepts_backward = (Data, Gaussian, Categorical, Mixture)
     forward_kind = Data
 
-    def __init__(self, data: ArrayLike, *, name: str | None = None) -> None:
+    def __init__(
+        self, data: ArrayLike, *, observed: ArrayLike | None = None, name: str | None = None
+    ) -> None:
         super().__init__(name=name)
-        self.data = as_rows(data, self.label)
+        self.observed = None if observed is None else as_observed(observed, len(data), self.label)
+        if self.observed is not None and not self.observed.any():
+            raise InputError(f"{self.label}: observed is false in all {len(data)} rows")
+        self.data = as_rows(data, self.label, self.observed)
         if len(self.data) < 2:
             raise InputError(f"{self.label}: expected at least two rows, got {self.data.shape}")
         self.n_rows = len(self.data)
         self.row_shape = self.data.shape[1:]
-        self.forward_message = Data(self.data)
+        self.forward_message = Data(self.data, observed=self.observed)
 
     @classmethod
     def without_rows(
@@ -51,7 +60,7 @@ class Observation(Module):
         """What a saved graph keeps of an observation: enough to use it, not to train on."""
         observation = cls.__new__(cls)
         Module.__init__(observation, name=name)
-        observation.data = None
+        observation.data = observation.observed = None
         observation.n_rows = n_rows
         observation.row_shape = tuple(row_shape)
         observation._fingerprint = fingerprint
@@ -73,8 +82,33 @@ class Observation(Module):
         """SHA-256 of the rows, by which a saved graph knows its data again."""
         if not hasattr(self, "_fingerprint"):
             rows = np.ascontiguousarray(self.data)
-            self._fingerprint = hashlib.sha256(str(rows.dtype).encode() + rows.data).hexdigest()
+            digest = hashlib.sha256(str(rows.dtype).encode() + rows.data)
+            digest.update(b"" if self.observed is None else self.observed.tobytes())
+            self._fingerprint = digest.hexdigest()
         return self._fingerprint
+
+    def check_rows(self, rows: ArrayLike | Data | None, name: str) -> Data | None:
+        """New rows as a message, if they are like those of training; None for none.
+
+        Raises
+        ------
+        InputError
+            For rows of another shape, NaN or infinity.
+        """
+        if rows is None:
+            return None
+        message = rows if isinstance(rows, Data) else Data(as_rows(rows, name))
+        if message.shape != self.row_shape:
+            raise InputError(
+                f"{name}: expected rows of shape {self.row_shape}, as in training, got "
+                f"{message.shape}"
+            )
+        return message
+
+    def unseen_rows(self, n_rows: int) -> Data:
+        """The message of a modality that is missing in all rows."""
+        rows = np.zeros((n_rows, *self.row_shape), dtype=np.float32)
+        return Data(rows, observed=np.zeros(n_rows, dtype=bool))
 
     def get_state(self) -> dict[str, Any]:
         """Nothing is learnt, and the rows are not kept."""

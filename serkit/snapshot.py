@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import persistence
 from .errors import InputError, SavedFileError
+from .messages import Data
 from .module import Module
 from .observation import Observation
 
@@ -158,7 +159,8 @@ def load(
 def _observation(path: str | os.PathLike, arguments: Tree, rows: Any) -> Observation:
     if rows is None:
         return Observation.without_rows(**arguments)
-    observation = Observation(rows, name=arguments["name"])
+    given = rows if isinstance(rows, Data) else Data(rows)
+    observation = Observation(given.array, observed=given.observed, name=arguments["name"])
     if observation.arguments() != arguments:
         raise SavedFileError(
             f"{path}: {observation.label} was saved with other rows, "

@@ -87,10 +87,6 @@ def check_modules(modules: Sequence[Module]) -> None:
     SerkitError
         Whatever a module's own `check` raises, such as InputError for labels of a wrong length.
     """
-    observations = [m for m in modules if isinstance(m, Observation)]
-    for observation in observations:
-        observation.check([], 0)
-    check_rows([(m.label, m.n_rows) for m in observations])
     for module in modules:
         for parent in module.parents:
             if parent not in modules:
@@ -99,29 +95,43 @@ def check_modules(modules: Sequence[Module]) -> None:
                     "make a new Graph"
                 )
             check_kind(parent, parent.forward_kind, module.accepts_forward, module)
-            if module.backward_kind is not None:
-                check_kind(module, module.backward_kind, parent.accepts_backward, parent)
+            sent = module.backward_kind_to(parent)
+            if sent is not None:
+                check_kind(module, sent, parent.accepts_backward, parent)
             _check_classes(parent, module)
         _check_children(module)
+    _check_rows(modules)
+
+
+def _check_rows(modules: Sequence[Module]) -> None:
+    """Follow the numbers of rows upwards, and check each module's options against them."""
+    sent: dict[int, int] = {}
     for module in modules:
-        if module.parents:
-            module.check_frozen()
-            module.check([p.forward_message for p in module.parents], observations[0].n_rows)
+        if isinstance(module, Observation):
+            module.check([], 0)
+            sent[id(module)] = module.n_rows
+            continue
+        check_rows(module.parents, [sent[id(parent)] for parent in module.parents])
+        n_rows = sent[id(module.parents[0])]
+        module.check_frozen()
+        module.check([parent.forward_message for parent in module.parents], n_rows)
+        sent[id(module)] = module.rows_sent(n_rows)
 
 
 def _check_children(module: Module) -> None:
     """Their messages are multiplied, so they must be of one kind; an observation has no use."""
-    children = [child for child in module.children if child.backward_kind is not None]
-    if isinstance(module, Observation) or len({child.backward_kind for child in children}) < 2:
+    kinds = {child.label: child.backward_kind_to(module) for child in module.children}
+    sent = {label: kind for label, kind in kinds.items() if kind is not None}
+    if isinstance(module, Observation) or len(set(sent.values())) < 2:
         return
-    listed = ", ".join(f"{child.label} sends {child.backward_kind.__name__}" for child in children)
+    listed = ", ".join(f"{label} sends {kind.__name__}" for label, kind in sent.items())
     raise GraphError(
         f"the children of {module.label} must send it the same kind of message, but {listed}"
     )
 
 
 def _check_classes(parent: Module, child: Module) -> None:
-    both = child.backward_kind is Categorical and parent.forward_kind is Categorical
+    both = child.backward_kind_to(parent) is Categorical and parent.forward_kind is Categorical
     known = child.backward_size is not None and parent.size is not None
     if both and known and parent.size != child.backward_size:
         raise GraphError(
@@ -137,13 +147,14 @@ def describe(names: dict[str, Module]) -> str:
     for name, module in names.items():
         parents = ", ".join(name_of[id(p)] for p in module.parents) or "-"
         down = module.backward_messages[0] if module.backward_messages else None
+        kind_down = module.backward_kind_to(module.parents[0]) if module.parents else None
         rows.append(
             (
                 name,
                 type(module).__name__,
                 parents,
                 _sent(module.forward_kind, module.forward_message, module.size),
-                _sent(module.backward_kind, down, None),
+                _sent(kind_down, down, None),
                 _state(module),
             )
         )
@@ -179,8 +190,9 @@ def mermaid(names: dict[str, Module]) -> str:
         for parent in module.parents:
             below = name_of[id(parent)]
             lines.append(f"    {below} -->|{parent.forward_kind.__name__}| {name}")
-            if module.backward_kind is not None:
-                lines.append(f"    {name} -.->|{module.backward_kind.__name__}| {below}")
+            sent = module.backward_kind_to(parent)
+            if sent is not None:
+                lines.append(f"    {name} -.->|{sent.__name__}| {below}")
     return "\n".join(lines)
 
 

@@ -19,6 +19,7 @@ from serkit.modules._class_mixtures import (
     pooled_covariance,
     thresholds,
 )
+from serkit.modules._gaussians import Rows
 
 D, SIZES, PRIORS = 3, (2, 1, 3), np.array([0.5, 0.2, 0.3])
 all_types = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
@@ -79,18 +80,19 @@ def test_log_likelihood_joint_and_posterior_equal_scipy(x, covariance_type):
     np.testing.assert_array_equal(mixtures.owners, [0, 0, 1, 2, 2, 2])
     np.testing.assert_allclose(mixtures.log_likelihood(x), expected)
     joint = np.concatenate([j + np.log(p) for j, p in zip(each, PRIORS, strict=True)], axis=1)
-    np.testing.assert_allclose(mixtures.log_joint(x), joint)
+    log_priors = mixtures.log_priors[mixtures.owners]
+    np.testing.assert_allclose(mixtures.log_weighted(Rows(x)) + log_priors, joint)
     posterior = np.exp(mixtures.log_posterior(expected))
     np.testing.assert_allclose(posterior, oracles.bayes(expected, PRIORS))
 
 
-def test_log_joint_takes_the_expectation_over_variances(x):
+def test_log_weighted_takes_the_expectation_over_variances(x):
     """E log N(x + e; mu, Sigma) by sampling e."""
     mixtures, _ = mixtures_of()
     row, variances = x[:1], np.array([[0.5, 0.1, 1.0]])
     draws = row + np.sqrt(variances) * np.random.default_rng(0).normal(size=(20_000, D))
-    expected = mixtures.log_joint(row, variances)[0]
-    assert oracles.within(mixtures.log_joint(draws), expected).all()
+    expected = mixtures.log_weighted(Rows(row, variances))[0]
+    assert oracles.within(mixtures.log_weighted(Rows(draws)), expected).all()
 
 
 @all_types

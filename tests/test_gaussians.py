@@ -8,6 +8,7 @@ import pytest
 from scipy.special import softmax
 
 from serkit.density import COVARIANCE_TYPES, MixtureDensity
+from serkit.messages import Categorical
 from serkit.modules import _em as em
 from serkit.modules import _gaussians as gaussians
 from serkit.modules._gaussians import Prior, Rows
@@ -57,7 +58,7 @@ def problem(rows, covariance_type="full", prior=None, **changes):
     fields = {
         "rows": rows,
         "weight": np.ones(len(rows.x)),
-        "row_log_prior": None,
+        "told": None,
         "n_components": K,
         "covariance_type": covariance_type,
         "prior": prior,
@@ -190,7 +191,7 @@ def test_the_bound_never_falls(covariance_type, with_variances, with_prior, with
         rows,
         covariance_type,
         some_prior() if with_prior else None,
-        row_log_prior=np.log(some_responsibilities() * K) if with_row_prior else None,
+        told=Categorical(np.log(some_responsibilities())) if with_row_prior else None,
         weight=rng.gamma(2.0, size=N),
         reg_covar=0.0,
         max_iter=60,

@@ -201,7 +201,8 @@ def test_objective_without_a_child_is_the_plain_elbo(blobs):
     vae, _ = pipeline(blobs)
     alone = Graph(VAE(**vae.get_params()).connect(Observation(blobs.x))).fit(1, verbose=False)
     vae = alone["vae"]
-    mean, var = (torch.tensor(v) for v in vars(vae.forward_message).values())
+    sent = vae.forward_message
+    mean, var = torch.tensor(sent.mean), torch.tensor(sent.var)
     q = dist.Normal(mean, var.sqrt())
     kl = dist.kl_divergence(q, dist.Normal(0.0, 1.0)).sum(1).mean()
     rng = np.random.default_rng(3)

@@ -136,7 +136,7 @@ def test_rows_that_do_not_fit_are_refused(graph, method, rows, text):
 
 
 def test_unequal_numbers_of_new_rows_are_refused(two):
-    with pytest.raises(InputError, match="numbers of rows differ: top has 6, bottom has 5"):
+    with pytest.raises(InputError, match="Observation 'top' has 6, Observation 'bottom' has 5"):
         two.predict(IMAGES[:6, :4], IMAGES[:5, 4:].reshape(5, 32))
 
 

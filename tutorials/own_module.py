@@ -46,11 +46,14 @@ class PrincipalComponents(srk.Module):
         return Gaussian((rows - self.mean_) @ self.directions_.T)
 
     def backward(self, inputs, prior):
-        (rows,) = self.top_down(self.forward(inputs).mean)
+        rows = self.in_data_space(self.forward(inputs).mean)
         return [Data(rows.reshape(inputs[0].array.shape))]
 
-    def top_down(self, values):  # only needed for graph.sample
-        return [values @ self.directions_ + self.mean_]
+    def in_data_space(self, latents):
+        return latents @ self.directions_ + self.mean_
+
+    def top_down(self, values, rng):  # only needed for graph.sample
+        return [self.in_data_space(values)]
 
 
 def main(arguments: list[str] | None = None) -> srk.Graph:
