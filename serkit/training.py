@@ -97,6 +97,31 @@ class _OnRound(Callback):
         self.on_round = function
 
 
+class Report(Callback):
+    """Prints a line a round: the losses, log-likelihoods and accuracies that modules report."""
+
+    _SHOWN = {"loss": "loss", "log_likelihood": "log-lik.", "accuracy": "accuracy"}
+
+    def __init__(self) -> None:
+        self._titles: list[str] = []
+
+    def on_round(self, graph: Graph, record: Record) -> None:
+        """Print the round's numbers, below their names where those are new."""
+        last = {update["module"]: update for update in record["updates"]}
+        columns = {
+            f"{module} {title}": update[key]
+            for module, update in last.items()
+            for key, title in self._SHOWN.items()
+            if key in update
+        }
+        columns["seconds"] = sum(u.get("seconds", 0.0) for u in record["updates"])
+        if list(columns) != self._titles:
+            self._titles = list(columns)
+            print("round", *columns, sep="  ")
+        numbers = (f"{value:>{len(name)}.3f}" for name, value in columns.items())
+        print(f"{record['round']:5d}", *numbers, sep="  ", flush=True)
+
+
 class Progress(Callback):
     """Two tqdm bars: one over the rounds, one over the epochs of the module in training."""
 

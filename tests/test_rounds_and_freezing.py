@@ -7,7 +7,7 @@ from serkit import Graph, Observation
 from serkit.errors import InputError
 from serkit.metrics import accuracy
 from serkit.modules import GMM, VAE
-from serkit.training import StopOnTolerance
+from serkit.training import Report, StopOnTolerance
 
 
 @pytest.fixture
@@ -132,3 +132,15 @@ def test_a_share_that_changed_is_compared_itself(graph):
     assert not rule.on_round(graph, history[1])
     graph.history = history
     assert rule.on_round(graph, history[2])
+
+
+def test_report_prints_what_modules_reported(digits, capsys):
+    gmm = GMM(4, labels=digits.labels, random_state=0).connect(Observation(digits.x))
+    graph = Graph(gmm).fit(2, callbacks=[Report()], verbose=False)
+    titles, *lines = capsys.readouterr().out.splitlines()
+    assert titles.split() == ["round", "gmm", "log-lik.", "gmm", "accuracy", "seconds"]
+    for line, record in zip(lines, graph.history, strict=True):
+        shown, update = line.split(), record["updates"][0]
+        assert int(shown[0]) == record["round"]
+        assert float(shown[1]) == pytest.approx(update["log_likelihood"], abs=5e-4)
+        assert float(shown[2]) == pytest.approx(update["accuracy"], abs=5e-4)
