@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .graph import Graph
 
 _CHANGES = ("changed", "mean_shift")
+_REPORTED = {"loss": "loss", "log_likelihood": "log-lik.", "accuracy": "accuracy"}
 Record = dict[str, Any]
 Schedule = Sequence["Module | str"] | Callable[[int], Sequence["Module | str"]]
 
@@ -100,8 +101,6 @@ class _OnRound(Callback):
 class Report(Callback):
     """Prints a line a round: the losses, log-likelihoods and accuracies that modules report."""
 
-    _SHOWN = {"loss": "loss", "log_likelihood": "log-lik.", "accuracy": "accuracy"}
-
     def __init__(self) -> None:
         self._titles: list[str] = []
 
@@ -111,7 +110,7 @@ class Report(Callback):
         columns = {
             f"{module} {title}": update[key]
             for module, update in last.items()
-            for key, title in self._SHOWN.items()
+            for key, title in _REPORTED.items()
             if key in update
         }
         columns["seconds"] = sum(u.get("seconds", 0.0) for u in record["updates"])
