@@ -1,30 +1,27 @@
-"""Data sets: digits, clothes and animals, each with labels, as float32 images in [0, 1].
+"""Data sets, each with labels: digits, clothes, animals, speech, and counts made up for labels.
 
-MNIST, Fashion-MNIST and the animals are looked for in the folder that the environment variable
-`SERKIT_DATA` names, then in a cache folder (`SERKIT_CACHE`, else ``~/.cache/serkit``):
-``mnist.npz`` and ``fashion_mnist.npz`` with the arrays ``x_train``, ``y_train``, ``x_test`` and
-``y_test``, and ``animals128.zip``. Failing that, MNIST and Fashion-MNIST are downloaded from OpenML
-through scikit-learn, checked and put into the cache; the animals have no download.
+What is not embedded is looked for in the folder that the environment variable `SERKIT_DATA` names,
+then in a cache folder (`SERKIT_CACHE`, else ``~/.cache/serkit``): ``mnist.npz`` and
+``fashion_mnist.npz`` with the arrays ``x_train``, ``y_train``, ``x_test`` and ``y_test``,
+``animals128.zip``, ``serket_tutorial.npz`` and the folder ``spoken_digits``. Failing that, MNIST
+and Fashion-MNIST are downloaded from OpenML through scikit-learn, checked and put into the cache;
+the others have no download.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import os
-import warnings
 from numbers import Integral
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from sklearn import datasets as sklearn_datasets
 from sklearn import model_selection
-from tqdm.auto import tqdm
 
-from .errors import DatasetError, InputError, OutputError
-from .persistence import write_atomically
+from .errors import InputError
 from .photographs import read_photographs
+from .recordings import Recordings, read_recordings
+from .sources import fetch, read, require
+from .synthetic import make_counts as make_counts  # which belongs here for users
 
 _DIGITS = tuple("0123456789")
 CLASS_NAMES: dict[str, tuple[str, ...]] = {
@@ -43,44 +40,28 @@ CLASS_NAMES: dict[str, tuple[str, ...]] = {
         "ankle boot",
     ),
     "tutorial_digits": _DIGITS,
+    "tutorial_speech": _DIGITS,
+    "spoken_digits": _DIGITS,
     "animals": ("cat", "dog", "panda"),
 }
 """Names of the classes, in the order of the labels, for each ``load_...``."""
 
-_ARRAYS = {
-    "x_train": (60000, 28, 28),
-    "y_train": (60000,),
-    "x_test": (10000, 28, 28),
-    "y_test": (10000,),
-}
-
-
-class _Source(NamedTuple):
-    title: str
-    openml_name: str
-    sha256: str  # of `_checksum`
-
-
-_SOURCES = {
-    "mnist": _Source(
-        "MNIST", "mnist_784", "9c374d33518167c834ad89b1eac6d70a6f5330b6edf8feee16160b890f781a16"
-    ),
-    "fashion_mnist": _Source(
-        "Fashion-MNIST",
-        "Fashion-MNIST",
-        "3f7bd013b11ce97ce0bda5c5025c9a6b55f91ddd53258ea25cefc83605cacf4e",
-    ),
-}
-
-
 _ANIMAL_FOLDERS = ("cats", "dogs", "panda")
 _ANIMALS_EACH, _ANIMAL_SIZE = 1000, 128
+_TUTORIAL_SPEECH = {"speech": (3000, 2400), "label": (3000,)}
 
 
 class Dataset(NamedTuple):
     """Images (N, H, W) or (N, 3, H, W), float32 in [0, 1], and their labels (N,), int64."""
 
     images: np.ndarray
+    labels: np.ndarray
+
+
+class Counts(NamedTuple):
+    """Histograms (N, V), float32 counts of V words a row, and their labels (N,), int64."""
+
+    counts: np.ndarray
     labels: np.ndarray
 
 
@@ -105,12 +86,12 @@ def load_mnist(split: str = "train", *, progress: bool = True) -> Dataset:
     DatasetError
         If the data is neither at hand nor to be downloaded; the error names the ways.
     """
-    return _split(_arrays("mnist", progress), split)
+    return _split(fetch("mnist", progress), split)
 
 
 def load_fashion_mnist(split: str = "train", *, progress: bool = True) -> Dataset:
     """Images of clothes of 28 x 28 pixels (Xiao et al., 2017); see `load_mnist`."""
-    return _split(_arrays("fashion_mnist", progress), split)
+    return _split(fetch("fashion_mnist", progress), split)
 
 
 def load_tutorial_digits(*, progress: bool = True) -> Dataset:
@@ -121,8 +102,7 @@ def load_tutorial_digits(*, progress: bool = True) -> Dataset:
     """
     images, labels = load_mnist("train", progress=progress)
     images, labels = images[5000:], labels[5000:]
-    first = [np.flatnonzero(labels == digit)[:300] for digit in range(10)]  # 10 x (300,)
-    rows = np.stack(first, axis=1).ravel()
+    rows = _cycling(labels)[:3000]
     return Dataset(images[rows], labels[rows])
 
 
@@ -152,21 +132,70 @@ def load_animals(*, size: int = 128, grey: bool = False) -> Dataset:
     """
     if not isinstance(size, Integral) or size < 1:
         raise InputError(f"size must be an integer >= 1, got {size!r}")
-    path = _find("animals128.zip")
-    if path is None:
-        raise DatasetError(
-            f"animals128.zip is not at hand and cannot be downloaded. Expected a zip with the "
-            f"folders {'/, '.join(_ANIMAL_FOLDERS)}/ of {_ANIMALS_EACH} JPEG photographs each, "
-            f"{_ANIMAL_SIZE} x {_ANIMAL_SIZE} pixels, in the folder that the environment variable "
-            f"SERKIT_DATA names, or in {_cache_folder()}. They are those of the public Kaggle data "
-            'set "Animal Image Dataset (DOG, CAT and PANDA)" by Ashish Saxena, scaled down'
-        )
+    path = require(
+        "animals128.zip",
+        f"a zip with the folders {'/, '.join(_ANIMAL_FOLDERS)}/ of {_ANIMALS_EACH} JPEG "
+        f"photographs each, {_ANIMAL_SIZE} x {_ANIMAL_SIZE} pixels",
+        'those of the public Kaggle data set "Animal Image Dataset (DOG, CAT and PANDA)" by '
+        "Ashish Saxena, scaled down",
+    )
     pixels = read_photographs(
         path, _ANIMAL_FOLDERS, _ANIMALS_EACH, _ANIMAL_SIZE, size=size, grey=grey
     )
     images = pixels.astype(np.float32)
     images /= 255
     return Dataset(images, np.repeat(np.arange(len(_ANIMAL_FOLDERS)), _ANIMALS_EACH))
+
+
+def load_tutorial_speech() -> Counts:
+    """The Serket tutorial's 3,000 spoken digits, as counts (3000, 2400) of co-occurrences.
+
+    Arabic digits of the UCI data set "Spoken Arabic Digit" as histograms of acoustic
+    co-occurrences (see `serkit.modules.HAC`); row n says the digit that row n of
+    `load_tutorial_digits` shows. They have to be at hand as ``serket_tutorial.npz``.
+
+    Raises
+    ------
+    DatasetError
+        If the file is not at hand, which says where it belongs, or is damaged.
+    """
+    path = require(
+        "serket_tutorial.npz",
+        "the arrays " + " and ".join(f"{key} {shape}" for key, shape in _TUTORIAL_SPEECH.items()),
+        "the data of the Serket tutorial VAE + GMM + MLDA (github.com/naka-lab/Serket)",
+    )
+    arrays = read(path, _TUTORIAL_SPEECH)
+    return Counts(arrays["speech"].astype(np.float32), arrays["label"].astype(np.int64))
+
+
+def load_spoken_digits() -> Recordings:
+    """Recordings of English digits at 8,000 Hz, as `serkit.modules.HAC` takes them.
+
+    Those of the Free Spoken Digit Dataset (Jackson et al.) that lie in the folder
+    ``spoken_digits``, named ``digit_speaker_number.wav``, in the order of their names.
+
+    Raises
+    ------
+    DatasetError
+        If the folder is not at hand, which says where it belongs, or a file is damaged.
+    """
+    path = require(
+        "spoken_digits",
+        "a folder of WAV files named like 0_jackson_0.wav",
+        "recordings of the Free Spoken Digit Dataset "
+        "(github.com/Jakobovski/free-spoken-digit-dataset)",
+    )
+    return read_recordings(path)
+
+
+def in_cycles(dataset: Dataset | Counts) -> Dataset | Counts:
+    """The rows in such an order that labels cycle through the classes, as counting does.
+
+    The order within a class is kept; rows left over once the rarest class is used up are dropped.
+    A sequence for a Markov model out of any labelled rows.
+    """
+    rows = _cycling(np.asarray(dataset.labels))
+    return type(dataset)(*(values[rows] for values in dataset))
 
 
 def train_test_split(
@@ -211,91 +240,8 @@ def _split(arrays: dict[str, np.ndarray], split: str) -> Dataset:
     return Dataset(images.astype(np.float32) / 255, labels.astype(np.int64))
 
 
-def _arrays(name: str, progress: bool) -> dict[str, np.ndarray]:
-    """The four arrays of a data set, from the first place that has them."""
-    found = _find(f"{name}.npz")
-    if found is not None:
-        return _read(found)
-    cached = _cache_folder() / f"{name}.npz"
-    arrays = _download(name, cached, progress)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    try:
-        write_atomically(cached, buffer.getvalue())
-    except OutputError as error:
-        warnings.warn(f"{error}; name another folder in SERKIT_CACHE", stacklevel=3)
-    return arrays
-
-
-def _find(file_name: str) -> Path | None:
-    """A file in the first folder that has it."""
-    local = os.environ.get("SERKIT_DATA")
-    folders = [*([Path(local)] if local else []), _cache_folder()]
-    return next((f / file_name for f in folders if (f / file_name).exists()), None)
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("SERKIT_CACHE") or Path.home() / ".cache" / "serkit")
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in _ARRAYS}
-    except Exception as error:
-        raise DatasetError(
-            f"{path} is damaged or not such a data set ({error}); restore or delete it"
-        ) from None
-    for key, shape in _ARRAYS.items():
-        if arrays[key].shape != shape:
-            raise DatasetError(f"{path}: expected {key} of shape {shape}, got {arrays[key].shape}")
-    return arrays
-
-
-def _download(name: str, cached: Path, progress: bool) -> dict[str, np.ndarray]:
-    """The arrays from OpenML, whose own MD5 scikit-learn checks, and then our SHA-256."""
-    source = _SOURCES[name]
-    with tqdm(total=2, desc=f"downloading {source.title}", disable=not progress) as bar:
-        try:
-            found = sklearn_datasets.fetch_openml(
-                source.openml_name, version=1, as_frame=False, parser="auto", cache=False
-            )
-        except Exception as error:
-            raise DatasetError(
-                f"{source.title} is not at hand and could not be downloaded ({error}). Either "
-                f"name the folder that holds {name}.npz in the environment variable SERKIT_DATA, "
-                f"or put that file at {cached}, or connect to the network, so that it can be "
-                "fetched from OpenML"
-            ) from error
-        bar.update()
-        arrays = _from_openml(found.data, found.target)
-        if _checksum(arrays) != source.sha256:
-            raise DatasetError(
-                f"the {source.title} downloaded from OpenML does not match its checksum; try again "
-                "later, or name the folder of a good copy in SERKIT_DATA"
-            )
-        bar.update()
-    return arrays
-
-
-def _from_openml(data: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
-    """OpenML's 70,000 rows, training images first, as the four arrays."""
-    images = np.asarray(data).astype(np.uint8).reshape(-1, 28, 28)
-    labels = np.asarray(target).astype(np.uint8)
-    return {
-        "x_train": images[:60000],
-        "y_train": labels[:60000],
-        "x_test": images[60000:],
-        "y_test": labels[60000:],
-    }
-
-
-def _checksum(arrays: dict[str, np.ndarray]) -> str:
-    """SHA-256 of the arrays, grey level 1 read as 0: some copies of MNIST have lost that level."""
-    digest = hashlib.sha256()
-    for key in _ARRAYS:
-        values = arrays[key].astype(np.uint8)
-        if key.startswith("x"):
-            values = np.where(values == 1, np.uint8(0), values)
-        digest.update(values.tobytes())
-    return digest.hexdigest()
+def _cycling(labels: np.ndarray) -> np.ndarray:
+    """Rows whose labels run through the sorted classes again and again."""
+    each = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    n_cycles = min(map(len, each))
+    return np.stack([rows[:n_cycles] for rows in each], axis=1).ravel()

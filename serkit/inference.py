@@ -93,15 +93,18 @@ def _up(names: dict[str, Module], rows: Sequence) -> dict[int, Message]:
             f"got {len(rows)}"
         )
     given = dict(zip(observations, rows, strict=True))
-    seen = {name: observations[name].check_rows(r, name) for name, r in given.items()}
-    numbers = [message.n_rows for message in seen.values() if message is not None]
-    if not numbers:
+    messages = {id(observations[n]): observations[n].check_rows(r, n) for n, r in given.items()}
+    up: dict[int, Message] = {key: m for key, m in messages.items() if m is not None}
+    if not up:
         raise InputError("every modality is missing (None); give rows for at least one")
-    up: dict[int, Message] = {}
-    for name, module in names.items():
+    n_rows = next(iter(up.values())).n_rows
+    for module in names.values():
         if isinstance(module, Observation):
-            up[id(module)] = seen[name] or module.unseen_rows(numbers[0])
             continue
+        beside = [up[id(p)].n_rows for p in module.parents if id(p) in up]
+        for parent in module.parents:
+            if id(parent) not in up:  # an observation whose rows are all missing
+                up[id(parent)] = parent.unseen_rows(beside[0] if beside else n_rows)
         inputs = [up[id(parent)] for parent in module.parents]
         check_rows(module.parents, [message.n_rows for message in inputs])
         up[id(module)] = module.forward(inputs)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits as sklearn_digits
 
-from serkit import datasets
+from serkit import datasets, sources
 from serkit.errors import DatasetError, InputError
 
 LOADERS = {"mnist": datasets.load_mnist, "fashion_mnist": datasets.load_fashion_mnist}
@@ -43,8 +43,8 @@ def places(tmp_path, monkeypatch):
     local.mkdir()
     monkeypatch.setenv("SERKIT_DATA", str(local))
     monkeypatch.setenv("SERKIT_CACHE", str(cache))
-    monkeypatch.setattr(datasets, "_ARRAYS", {k: v.shape for k, v in small(0).items()})
-    monkeypatch.setattr(datasets.sklearn_datasets, "fetch_openml", forbidden)
+    monkeypatch.setattr(sources, "_ARRAYS", {k: v.shape for k, v in small(0).items()})
+    monkeypatch.setattr(sources.sklearn_datasets, "fetch_openml", forbidden)
     return SimpleNamespace(local=local, cache=cache, patch=monkeypatch)
 
 
@@ -153,7 +153,7 @@ def offline(*args, **options):
     ("name", "title"), [("mnist", "MNIST"), ("fashion_mnist", "Fashion-MNIST")]
 )
 def test_without_network_three_ways_are_named(places, name, title):
-    places.patch.setattr(datasets.sklearn_datasets, "fetch_openml", offline)
+    places.patch.setattr(sources.sklearn_datasets, "fetch_openml", offline)
     with pytest.raises(DatasetError, match=rf"^{title} is not at hand .*no route to host") as error:
         LOADERS[name](progress=False)
     for way in (f"holds {name}.npz in the environment variable SERKIT_DATA", "OpenML"):
@@ -164,7 +164,7 @@ def test_without_network_three_ways_are_named(places, name, title):
 
 def test_download_that_does_not_match_its_checksum_is_refused(places):
     asked = []
-    places.patch.setattr(datasets.sklearn_datasets, "fetch_openml", openml(small(1), asked))
+    places.patch.setattr(sources.sklearn_datasets, "fetch_openml", openml(small(1), asked))
     with pytest.raises(DatasetError, match=r"MNIST downloaded .* does not match its checksum"):
         datasets.load_mnist(progress=False)
     assert asked == [("mnist_784", False)]
@@ -183,11 +183,11 @@ def test_download_is_checked_and_cached(tmp_path, monkeypatch, capfd, name, aske
     asked = []
     monkeypatch.delenv("SERKIT_DATA")
     monkeypatch.setenv("SERKIT_CACHE", str(tmp_path))
-    monkeypatch.setattr(datasets.sklearn_datasets, "fetch_openml", openml(arrays, asked))
+    monkeypatch.setattr(sources.sklearn_datasets, "fetch_openml", openml(arrays, asked))
     monkeypatch.setattr(np, "savez_compressed", np.savez)  # which takes seconds less
     first = LOADERS[name]("test", progress=progress)
     assert ("downloading" in capfd.readouterr().err) is progress
-    monkeypatch.setattr(datasets.sklearn_datasets, "fetch_openml", forbidden)
+    monkeypatch.setattr(sources.sklearn_datasets, "fetch_openml", forbidden)
     again = LOADERS[name]("test")
     assert asked == [(asked_for, False)]
     assert [path.name for path in tmp_path.iterdir()] == [f"{name}.npz"]
@@ -210,7 +210,7 @@ def test_tutorial_digits_are_the_first_of_each_class_interleaved(places):
         "y_test": np.zeros(1, dtype=np.uint8),
     }
     arrays["x_train"][:, 0, 0], arrays["x_train"][:, 0, 1] = numbers // 256, numbers % 256
-    places.patch.setattr(datasets, "_ARRAYS", {k: v.shape for k, v in arrays.items()})
+    places.patch.setattr(sources, "_ARRAYS", {k: v.shape for k, v in arrays.items()})
     put(places.local, "mnist", arrays)
     images, labels = datasets.load_tutorial_digits()
     np.testing.assert_array_equal(labels, np.tile(np.arange(10), 300))
@@ -268,3 +268,22 @@ def test_split_is_repeated_by_its_seed():
 def test_fractions_that_leave_a_class_out_are_refused(fraction):
     with pytest.raises(InputError, match=f"cannot split with test_fraction={fraction!r}, random"):
         datasets.train_test_split(datasets.load_digits(), fraction)
+
+
+# -- sequences ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [datasets.Dataset, datasets.Counts])
+def test_in_cycles_labels_count_up_and_rows_stay_theirs(kind):
+    labels = np.array([2, 0, 2, 1, 1, 0, 2, 0, 1, 2, 2])
+    rows = np.arange(11.0)[:, None]
+    found = datasets.in_cycles(kind(rows, labels))
+    assert type(found) is kind
+    np.testing.assert_array_equal(found.labels, [0, 1, 2] * 3)
+    np.testing.assert_array_equal(found[0][:, 0], [1, 3, 0, 5, 4, 2, 7, 8, 6])
+
+
+def test_embedded_digits_in_cycles_keep_most_rows():
+    images, labels = datasets.in_cycles(datasets.load_digits())
+    np.testing.assert_array_equal(labels, np.arange(1740) % 10)  # 174 eights
+    assert len(np.unique(images.reshape(1740, -1), axis=0)) == 1740
