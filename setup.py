@@ -25,7 +25,16 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "audio": ["librosa>=0.11"],
+        "estimators": ["skops>=0.13"],
         "interactive": ["plotly>=6"],
-        "dev": ["plotly>=6", "pytest>=8", "ruff>=0.9"],
+        "dev": [
+            "hmmlearn>=0.3.3",
+            "librosa>=0.11",
+            "plotly>=6",
+            "pytest>=8",
+            "ruff>=0.9",
+            "skops>=0.13",
+        ],
     },
 )

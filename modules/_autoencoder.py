@@ -1,4 +1,4 @@
-"""What AE and VAE share: nets, training on messages, and use on new rows."""
+"""What AE, VAE and MultinomialVAE share: nets, training on messages, and use on new rows."""
 
 from __future__ import annotations
 
@@ -13,63 +13,59 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from ..errors import InputError, NotReadyError
-from ..messages import Data, Gaussian, Message, Mixture, as_rows
+from ..messages import Data, Message, as_rows
 from ..module import Module
-from ._autoencoder_options import check_options, check_prior, check_range
-from ._autoencoder_training import Pull, build_nets, choose_target, make_optimizer, train
+from ._autoencoder_options import check_options, check_range
+from ._autoencoder_training import Pull, build_nets, make_optimizer, seen_rows, train
 from ._minibatch import in_chunks, private_random_state, resolve_device, to_tensor
 from ._nets import needed_image_shape
 from ._options import check_n_samples, check_random_state
-from ._rows import flat, join, split_columns
+from ._rows import all_seen, flat, join, split_columns
 
 
 class Autoencoder(Module):
-    """Abstract base of AE and VAE; see those for the parameters.
+    """Abstract base of AE, VAE and MultinomialVAE; see those for the parameters.
 
-    A subclass says how many numbers the encoder gives a latent dimension (`codes_per_latent`),
-    how a batch's loss is made of them (`_terms`) and which pull the children's message exerts
-    (`_pull`).
+    A subclass says what its latents are: what the encoder's output tells of them (`_split`), how
+    well they explain the rows (`_expected_log_likelihood`), and what the children's message makes
+    of them (`_pull`, `_told`). `size` is their number, `codes_per_latent` that of the encoder's
+    outputs for each, `divergence` what the loss terms call the pull.
     """
 
     accepts_forward = (Data,)
-    accepts_backward = (Gaussian, Mixture)
-    forward_kind = Gaussian
     backward_kind = Data
     codes_per_latent: int
     default_alpha: float
-    kl_targets: tuple[str, ...]
+    divergence: str
 
     def __init__(
         self,
-        latent_dim: int,
         *,
-        net: str = "mlp",
-        hidden_sizes: Sequence[int] = (128,),
-        filters: Sequence[int] = (16, 32),
-        batch_norm: bool = False,
-        encoder: nn.Module | None = None,
-        decoder: nn.Module | None = None,
-        likelihood: str = "bernoulli",
-        noise_variance: float | str = 1.0,
-        alpha: float | Callable[[int, int], float] | None = None,
-        kl_target: str = "assigned",
-        augment: Callable[[Tensor], Tensor] | None = None,
-        epochs: int | Sequence[int] = 200,
-        batch_size: int = 500,
-        lr: float = 1e-3,
-        weight_decay: float = 0.0,
-        scheduler: str | Callable | None = None,
-        max_grad_norm: float | None = None,
-        validation_fraction: float = 0.0,
-        patience: int = 10,
-        warm_start: bool = True,
-        device: str = "auto",
-        precision: str = "auto",
-        name: str | None = None,
-        random_state: int | None = None,
+        net: str,
+        hidden_sizes: Sequence[int],
+        filters: Sequence[int],
+        batch_norm: bool,
+        encoder: nn.Module | None,
+        decoder: nn.Module | None,
+        likelihood: str,
+        noise_variance: float | str,
+        alpha: float | Callable[[int, int], float] | None,
+        augment: Callable[[Tensor], Tensor] | None,
+        epochs: int | Sequence[int],
+        batch_size: int,
+        lr: float,
+        weight_decay: float,
+        scheduler: str | Callable | None,
+        max_grad_norm: float | None,
+        validation_fraction: float,
+        patience: int,
+        warm_start: bool,
+        device: str,
+        precision: str,
+        name: str | None,
+        random_state: int | None,
     ) -> None:
         super().__init__(name=name, random_state=random_state)
-        self.latent_dim = latent_dim
         self.net = net
         self.hidden_sizes = hidden_sizes
         self.filters = filters
@@ -79,7 +75,6 @@ class Autoencoder(Module):
         self.likelihood = likelihood
         self.noise_variance = noise_variance
         self.alpha = alpha
-        self.kl_target = kl_target
         self.augment = augment
         self.epochs = epochs
         self.batch_size = batch_size
@@ -93,41 +88,46 @@ class Autoencoder(Module):
         self.device = device
         self.precision = precision
 
-    # -- to be filled in by AE and VAE ---------------------------------------------------------
-
-    @abstractmethod
-    def _terms(self, x: Tensor, index: Tensor, alpha: float, pull: Pull) -> dict[str, Tensor]:
-        """Scalar loss terms of a batch; ``"loss"`` is the one to minimise."""
-
-    @abstractmethod
-    def _pull(self, target: Gaussian | Mixture, device: torch.device) -> Pull:
-        """From row numbers, latent mean and log variance of a batch to the pull on each row."""
+    # -- what the latents are: to be filled in by a subclass ------------------------------------
 
     @abstractmethod
     def _split(self, codes: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The encoder's output (B, n_codes) as latent mean (B, D) and log variance, or None."""
+        """The encoder's output (B, n_codes) as latent means (B, size), and what else tells q."""
+
+    @abstractmethod
+    def _expected_log_likelihood(
+        self, x: Tensor, mean: Tensor, rest: Tensor | None, update: int, epoch: int
+    ) -> Tensor:
+        """E_q[log p(x | z)] of each row of a batch, (B,), from what `_split` gave."""
+
+    @abstractmethod
+    def _pull(self, prior: Message | None, n_rows: int, device: torch.device) -> Pull:
+        """From a batch's row numbers and what `_split` gave to its divergence from the message."""
+
+    @abstractmethod
+    def _told(self, prior: Message | None, n_rows: int) -> np.ndarray:
+        """Latent means (N, size) by the children's message alone; the neutral ones if None."""
+
+    @abstractmethod
+    def _bound(self, inputs: list[Data], prior: Message | None) -> np.ndarray:
+        """Each row's term of the joint objective, (N,)."""
 
     # -- module contract -----------------------------------------------------------------------
 
-    @property
-    def size(self) -> int:
-        """Number of latent dimensions."""
-        return self.latent_dim
-
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
         """Raise InputError for options that cannot work, or data outside the likelihood's range."""
-        check_options(self, n_rows)
         known = [message for message in inputs if message is not None]
+        check_options(self, len(seen_rows(known, n_rows)))
         for message in known:
-            check_range(self, message.array)
+            check_range(self, message)
         if self.net == "conv" and self.encoder is None and len(known) == len(inputs):
             needed_image_shape(join(known).shape[1:], f"{self.label}: net='conv'")
 
     def learn(self, inputs: list[Message], prior: Message | None) -> dict[str, Any]:
-        """Train encoder and decoder; the children's message is what the latents are pulled to."""
+        """Train encoder and decoder on the rows seen; the children's message pulls the latents."""
         array = join(inputs)
-        check_prior(self, prior, len(array))
         device = resolve_device(self.device, self.label)
+        pull = self._pull(prior, len(array), device)
         earlier = {
             k: v for k, v in vars(self).items() if k in ("nets_", "optimizer_", "row_shape_")
         }
@@ -137,23 +137,31 @@ class Autoencoder(Module):
                     self._build(array.shape[1:])
                 self._check_row_shape(array.shape[1:])
                 self.nets_.to(device)
-                target = choose_target(self.kl_target, prior, len(array), self.latent_dim)
-                return train(self, to_tensor(array, device), self._pull(target, device))
+                seen = seen_rows(inputs, len(array))
+                return train(self, to_tensor(array, device), seen, pull)
             except BaseException:  # Ctrl-C too: a half-trained fresh start is no replacement
                 if not self.warm_start:
                     vars(self).update(earlier)
                 raise
 
-    def forward(self, inputs: list[Message]) -> Gaussian:
-        """q(z | x): means and, from a VAE, variances, both (N, D)."""
-        mean, log_var = self._encode(join(inputs))
-        return Gaussian(mean, None if log_var is None else np.exp(log_var))
-
     def backward(self, inputs: list[Message], prior: Message | None) -> list[Data]:
-        """The reconstruction of every parent's rows."""
-        whole = self.reconstruct(join(inputs))
+        """The reconstruction of every parent's rows; unseen ones as the children's message has it.
+
+        A row counts as seen if all parents saw it.
+        """
+        whole = self.decode(self._latents(inputs, prior))
         parts = split_columns(whole, [math.prod(message.shape) for message in inputs])
         return [Data(part.reshape(m.array.shape)) for part, m in zip(parts, inputs, strict=True)]
+
+    def objective(self, inputs: list[Message], prior: Message | None) -> float:
+        """The module's term of the ELBO, in nats a row, over all rows.
+
+        A row that was not seen has no likelihood, and its latents are the children's to sum out:
+        it adds 0.
+        """
+        bound = self._bound(inputs, prior)
+        seen = all_seen(inputs)
+        return float((bound if seen is None else np.where(seen, bound, 0.0)).mean())
 
     @property
     def n_epochs(self) -> int:
@@ -161,15 +169,7 @@ class Autoencoder(Module):
         several = self.epochs if isinstance(self.epochs, Sequence) else [self.epochs]
         return int(several[min(len(self.history_), len(several) - 1)])
 
-    def generate(
-        self, n_samples: int, component: int | None, random_state: int | None
-    ) -> list[np.ndarray]:
-        """Decoded draws from N(0, I), for each parent."""
-        if component is not None:
-            raise InputError(f"{self.label} has no components; leave component={component} out")
-        return self._parts(self.sample(n_samples, random_state))
-
-    def top_down(self, values: np.ndarray) -> list[np.ndarray]:
+    def top_down(self, values: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
         """Decoded latents, for each parent."""
         return self._parts(self.decode(values))
 
@@ -177,11 +177,9 @@ class Autoencoder(Module):
         return split_columns(rows, [parent.size for parent in self.parents])
 
     def artefacts(self) -> dict[str, np.ndarray]:
-        """The original's z_learn.txt, x_hat_learn.txt and loss.txt (a row an epoch)."""
-        reconstructed = np.concatenate([flat(m) for m in self.backward_messages], axis=1)
+        """The original's x_hat_learn.txt and loss.txt (a row an epoch)."""
         return {
-            "z_learn.txt": self.forward_message.mean,
-            "x_hat_learn.txt": reconstructed,
+            "x_hat_learn.txt": np.concatenate([flat(m) for m in self.backward_messages], axis=1),
             "loss.txt": np.array([list(epoch.values()) for epoch in self.loss_curve_]),
         }
 
@@ -195,32 +193,34 @@ class Autoencoder(Module):
         return self
 
     def encode(self, x: ArrayLike) -> np.ndarray:
-        """Latent means of rows: (N, ...) -> (N, latent_dim)."""
-        return self._encode(as_rows(x, f"{self.label}.encode"))[0]
+        """Latent means of rows: (N, ...) -> (N, size)."""
+        return self._encode([Data(as_rows(x, f"{self.label}.encode"))])[0]
 
     def decode(self, z: ArrayLike) -> np.ndarray:
-        """Data-space means of latents: (N, latent_dim) -> (N, ...)."""
+        """Data-space means of latents: (N, size) -> (N, ...)."""
         self._check_fitted()
         z = as_rows(z, f"{self.label}.decode")
-        if z.shape[1:] != (self.latent_dim,):
+        if z.shape[1:] != (self.size,):
             raise InputError(
-                f"{self.label}: expected latents of shape (N, {self.latent_dim}), got {z.shape}"
+                f"{self.label}: expected latents of shape (N, {self.size}), got {z.shape}"
             )
-        likelihood = self.nets_["likelihood"]
-        chunks = self._in_chunks(lambda part: likelihood.mean(self.nets_["decoder"](part)), z)
+        return self._decode(z)
+
+    def _decode(self, z: np.ndarray) -> np.ndarray:
+        decoder, likelihood = self.nets_["decoder"], self.nets_["likelihood"]
+        chunks = self._in_chunks(lambda part: likelihood.mean(decoder(part)), z)
         return np.concatenate(chunks).reshape(len(z), *self.row_shape_)
 
     def reconstruct(self, x: ArrayLike) -> np.ndarray:
         """Rows through encoder and decoder, in data space: (N, ...) -> (N, ...)."""
         return self.decode(self.encode(x))
 
-    def sample(self, n_samples: int = 1, random_state: int | None = None) -> np.ndarray:
-        """Decoded draws from N(0, I), (n_samples, ...); the same call repeats its draw."""
+    def _sampler(self, n_samples: int, random_state: int | None) -> np.random.Generator:
+        """The generator of a draw, once its arguments are checked."""
         self._check_fitted()
         check_n_samples(self, n_samples)
         check_random_state(self, random_state)
-        rng = np.random.default_rng(self.seed_ if random_state is None else random_state)
-        return self.decode(rng.standard_normal((n_samples, self.latent_dim)))
+        return np.random.default_rng(self.seed_ if random_state is None else random_state)
 
     # -- building and saving -------------------------------------------------------------------
 
@@ -254,21 +254,33 @@ class Autoencoder(Module):
 
     # -- evaluation ----------------------------------------------------------------------------
 
-    def _encode(self, array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Latent means and log variances (or None) of rows."""
+    def _latents(self, inputs: list[Data], prior: Message | None) -> np.ndarray:
+        """Latent means of the parents' rows, (N, size); the children's where a row was not seen."""
+        means, _ = self._encode(inputs)
+        seen = all_seen(inputs)
+        if seen is None:
+            return means
+        return np.where(seen[:, None], means, self._told(prior, len(means)))
+
+    def _encode(self, inputs: list[Data]) -> tuple[np.ndarray, np.ndarray | None]:
+        """What `_split` says of the parents' rows; of those not seen it means nothing."""
         self._check_fitted()
+        array = join(inputs)
         self._check_row_shape(array.shape[1:])
-        check_range(self, array)
+        for message in inputs:
+            check_range(self, message)
         encoder = self.nets_["encoder"]
-        parts = self._in_chunks(lambda rows: self._split(encoder(rows)), array)
-        means, log_vars = zip(*parts, strict=True)
-        known = log_vars[0] is not None
-        return np.concatenate(means), np.concatenate(log_vars) if known else None
+        means, rest = zip(*self._in_chunks(lambda x: self._split(encoder(x)), array), strict=True)
+        return np.concatenate(means), None if rest[0] is None else np.concatenate(rest)
 
     def _log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        """Log p(x | z) of each row: (B, ...), (B, D) -> (B,)."""
+        """Log p(x | z) of each row: (B, ...), (B, size) -> (B,)."""
         output = self.nets_["decoder"](z).float().flatten(1)  # (B, n_features)
         return self.nets_["likelihood"].log_prob(x.flatten(1), output)
+
+    def _log_likelihoods(self, inputs: list[Data], z: np.ndarray) -> np.ndarray:
+        """The same of the parents' rows: (N, size) -> (N,)."""
+        return np.concatenate(self._in_chunks(self._log_likelihood, join(inputs), z))
 
     def _in_chunks(self, function: Callable, *arrays: np.ndarray) -> list:
         return in_chunks(self.nets_, function, *arrays, row_shape=self.row_shape_)

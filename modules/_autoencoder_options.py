@@ -1,27 +1,26 @@
-"""Checks of AE's and VAE's constructor arguments, of their rows and of messages from above."""
+"""Checks of autoencoders' constructor arguments, and of their rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
-import numpy as np
 from torch import nn
 
-from ..errors import InputError, MessageError
-from ..messages import Gaussian, Message
+from ..errors import InputError
+from ..messages import Data
 from ._options import check_count, check_number, check_option, is_count
 from ._training import check_batch_norm, check_training_options
 
 
 def check_options(module: Any, n_rows: int) -> None:
-    """Raise InputError for arguments of an autoencoder that cannot work with `n_rows` rows."""
+    """Raise InputError for arguments of an autoencoder that cannot work with `n_rows` seen rows."""
     check_training_options(module)
-    check_count(module, "latent_dim", "patience")
+    check_count(module, "patience")
     check_option(module, "net", ("mlp", "conv"))
     check_option(module, "batch_norm", (False, True))
     check_option(module, "likelihood", ("bernoulli", "gaussian"))
-    check_option(module, "kl_target", module.kl_targets)
     check_number(module, "validation_fraction", at_least=0)
     if module.alpha is not None and not callable(module.alpha):
         check_number(module, "alpha", at_least=0)
@@ -36,6 +35,11 @@ def check_options(module: Any, n_rows: int) -> None:
         if net is not None and not isinstance(net, nn.Module):
             raise InputError(f"{module.label}: {name} must be a torch.nn.Module, got {net!r}")
     _check_epochs(module)
+    if not n_rows:
+        raise InputError(
+            f"{module.label}: no row was seen by all of its parents, so there is nothing to learn "
+            "from; give some with observed=True"
+        )
     _check_validation(module, n_rows)
     if module.batch_norm and module.encoder is None:
         check_batch_norm(module, n_rows - int(module.validation_fraction * n_rows))
@@ -58,25 +62,25 @@ def _check_validation(module: Any, n_rows: int) -> None:
         )
 
 
-def check_range(module: Any, array: np.ndarray) -> None:
-    """Raise InputError for rows outside the likelihood's range."""
-    if module.likelihood == "bernoulli" and (array.min() < 0 or array.max() > 1):
+def check_range(module: Any, message: Data) -> None:
+    """Raise InputError for rows outside the likelihood's range, of those that were seen."""
+    rows = message.array if message.observed is None else message.array[message.observed]
+    if module.likelihood == "bernoulli" and len(rows) and (rows.min() < 0 or rows.max() > 1):
         raise InputError(
             f"{module.label}: likelihood='bernoulli' needs values in [0, 1], got "
-            f"[{array.min():g}, {array.max():g}]; divide images by 255, or use "
+            f"[{rows.min():g}, {rows.max():g}]; divide images by 255, or use "
             "likelihood='gaussian'"
         )
 
 
-def check_prior(module: Any, prior: Message | None, n_rows: int) -> None:
-    """Raise InputError for a message from the children that does not fit rows or latents."""
-    if prior is None:
+def check_temperature(module: Any) -> None:
+    """Raise InputError unless the temperature is a number above 0, two of them or a function."""
+    if callable(module.temperature):
         return
-    if isinstance(prior, Gaussian) and prior.var is None:
-        raise MessageError(f"{module.label}: its children sent a Gaussian without a variance")
-    dims = (prior.mean if isinstance(prior, Gaussian) else prior.means).shape[1]
-    if (prior.n_rows, dims) != (n_rows, module.latent_dim):
+    several = module.temperature
+    several = several if isinstance(several, Sequence) and len(several) == 2 else [several]
+    if not all(isinstance(value, Real) and 0 < value < float("inf") for value in several):
         raise InputError(
-            f"{module.label}: its children sent a message for {prior.n_rows} rows of {dims} "
-            f"dimensions; expected {n_rows} rows of {module.latent_dim}"
+            f"{module.label}: temperature must be a number > 0, a pair of them, or a function of "
+            f"update and epoch, got {module.temperature!r}"
         )

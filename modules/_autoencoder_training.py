@@ -1,9 +1,9 @@
-"""How AE and VAE are built and trained: nets, optimiser, target of the pull, epochs."""
+"""How autoencoders are built and trained: nets, optimiser, rows, epochs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, TrainingError
-from ..messages import Gaussian, Message, Mixture
+from ..messages import Message
 from ._minibatch import DivergedError
 from ._nets import Bernoulli, GaussianNoise, conv_pair, copy_pair, mlp_pair, needed_image_shape
+from ._rows import all_seen
 from ._training import run_epochs
 
 if TYPE_CHECKING:
@@ -25,11 +26,11 @@ Pull = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 def build_nets(module: Autoencoder, row_shape: tuple[int, ...]) -> nn.ModuleDict:
     """New encoder, decoder and likelihood for rows of `row_shape`; a user's own are copied."""
-    latent_dim, n_codes = module.latent_dim, module.codes_per_latent * module.latent_dim
-    sizes = (module.hidden_sizes, n_codes, latent_dim, module.batch_norm)
+    n_latents, n_codes = module.size, module.codes_per_latent * module.size
+    sizes = (module.hidden_sizes, n_codes, n_latents, module.batch_norm)
     if module.encoder is not None:
         given = (module.encoder, module.decoder)
-        encoder, decoder = copy_pair(*given, row_shape, n_codes, latent_dim, module.label)
+        encoder, decoder = copy_pair(*given, row_shape, n_codes, n_latents, module.label)
     elif module.net == "conv":
         image_shape = needed_image_shape(row_shape, f"{module.label}: net='conv'")
         encoder, decoder = conv_pair(image_shape, module.filters, *sizes)
@@ -53,37 +54,30 @@ def make_optimizer(module: Autoencoder) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=module.lr, weight_decay=module.weight_decay, fused=True)
 
 
-def choose_target(
-    kl_target: str, prior: Message | None, n_rows: int, latent_dim: int
-) -> Gaussian | Mixture:
-    """What `kl_target` makes of the children's message; N(0, I) where there is none."""
-    if prior is None or kl_target == "standard_normal":
-        return Gaussian.standard(n_rows, latent_dim)
-    if isinstance(prior, Mixture) and kl_target != "mixture":
-        return prior.assigned() if kl_target == "assigned" else prior.expected()
-    return prior
+def seen_rows(inputs: Sequence[Message], n_rows: int) -> np.ndarray:
+    """Numbers of the rows that every parent saw."""
+    seen = all_seen(inputs)
+    return np.arange(n_rows) if seen is None else np.flatnonzero(seen)
 
 
-def gaussian_tensors(target: Gaussian, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and variance of a message as float32 tensors (N, D) on a device."""
-    both = (target.mean, target.var)
-    mean, var = (torch.tensor(values, dtype=torch.float32, device=device) for values in both)
-    return mean, var
+def train(module: Autoencoder, rows: Tensor, seen: np.ndarray, pull: Pull) -> dict[str, Any]:
+    """Run the epochs of one update on the rows numbered `seen` of `rows` (N, ...).
 
-
-def train(module: Autoencoder, rows: Tensor, pull: Pull) -> dict[str, Any]:
-    """Run the epochs of one update on `rows` (N, ...); returns the terms of the epoch kept.
+    Returns
+    -------
+    dict
+        The terms of the epoch kept.
 
     Raises
     ------
     TrainingError
         If the loss becomes NaN or infinite; the last weights with a finite one are put back.
     """
-    learnt, held_out = _split_rows(module, len(rows), rows.device)
+    learnt, held_out = _split_rows(module, seen, rows.device)
     update, n_before = len(module.history_), len(module.loss_curve_)
 
     def terms(x: Tensor, index: Tensor, epoch: int) -> dict[str, Tensor]:
-        return module._terms(x, index, _alpha(module, update, epoch), pull)
+        return _loss_terms(module, x, index, update, epoch, pull)
 
     def on_epoch(terms: dict[str, float]) -> bool:
         epoch = len(module.loss_curve_) - n_before + 1
@@ -114,18 +108,68 @@ def train(module: Autoencoder, rows: Tensor, pull: Pull) -> dict[str, Any]:
         module.nets_.eval()
 
 
-def _split_rows(module: Autoencoder, n_rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _loss_terms(
+    module: Autoencoder, x: Tensor, index: Tensor, update: int, epoch: int, pull: Pull
+) -> dict[str, Tensor]:
+    """Scalar terms of a batch, means over its rows; ``"loss"`` is the one to minimise."""
+    mean, rest = module._split(module.nets_["encoder"](x))
+    reconstruction = -module._expected_log_likelihood(x, mean, rest, update, epoch).mean()
+    divergence = pull(index, mean, rest).mean()
+    given = module.default_alpha if module.alpha is None else module.alpha
+    alpha = scheduled(module, "alpha", given, update, epoch)
+    return {
+        "loss": reconstruction + alpha * divergence,
+        "reconstruction": reconstruction,
+        module.divergence: divergence,
+    }
+
+
+def _split_rows(
+    module: Autoencoder, seen: np.ndarray, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """Rows to learn from and rows held out, the same in every update."""
-    order = np.random.default_rng(module.seed_).permutation(n_rows)
-    n_held_out = int(module.validation_fraction * n_rows)
-    learnt, held_out = np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+    order = np.random.default_rng(module.seed_).permutation(len(seen))
+    n_held_out = int(module.validation_fraction * len(seen))
+    learnt, held_out = np.sort(seen[order[n_held_out:]]), np.sort(seen[order[:n_held_out]])
     return torch.tensor(learnt, device=device), torch.tensor(held_out, device=device)
 
 
-def _alpha(module: Autoencoder, update: int, epoch: int) -> float:
-    if callable(module.alpha):
-        weight = module.alpha(update, epoch)
-        if not isinstance(weight, Real):
-            raise InputError(f"{module.label}: alpha must return a number, got {weight!r}")
-        return float(weight)
-    return module.default_alpha if module.alpha is None else module.alpha
+def scheduled(
+    module: Autoencoder,
+    name: str,
+    value: float | Callable[[int, int], float],
+    update: int,
+    epoch: int,
+) -> float:
+    """An argument's value in an epoch, where it may be a function of update and epoch.
+
+    Raises
+    ------
+    InputError
+        If the function returns no number.
+    """
+    if not callable(value):
+        return value
+    number = value(update, epoch)
+    if not isinstance(number, Real):
+        raise InputError(f"{module.label}: {name} must return a number, got {number!r}")
+    return float(number)
+
+
+def temperature_of(module: Any, update: int, epoch: int) -> float:
+    """Temperature of the relaxation in an epoch.
+
+    Raises
+    ------
+    InputError
+        If the user's function returns no number above 0.
+    """
+    if isinstance(module.temperature, Sequence):
+        first, last = module.temperature
+        afresh = update == 0 or not module.warm_start
+        share = epoch / max(module.n_epochs - 1, 1) if afresh else 1.0
+        return first * (last / first) ** share
+    temperature = scheduled(module, "temperature", module.temperature, update, epoch)
+    if not temperature > 0:
+        raise InputError(f"{module.label}: temperature must be above 0, got {temperature}")
+    return temperature

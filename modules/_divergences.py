@@ -1,17 +1,19 @@
-"""Kullback-Leibler divergences from diagonal Gaussians, in closed form on tensors.
+"""Kullback-Leibler divergences in closed form on tensors, in nats a row, (B,).
 
-Each takes the encoder's q = N(mean, exp(log_var)) of a batch, (B, D) each, and returns nats a
-row, (B,).
+From the encoder's q of a batch: N(mean, exp(log_var)), (B, D) each, or class probabilities (B, K).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..messages import Mixture
+
+_LEAST_LOG_PROB = math.log(1e-8)
 
 
 def kl_to_gaussian(mean: Tensor, log_var: Tensor, to_mean: Tensor, to_var: Tensor) -> Tensor:
@@ -80,3 +82,13 @@ def kl_to_mixture(mean: Tensor, log_var: Tensor, target: MixtureTarget) -> Tenso
         r = target.log_prob.exp()  # (B, K)
         log_ratio = torch.where(r > 0, target.log_prob - target.log_weights, 0.0)  # (B, K)
         return (r * (kl + log_ratio)).sum(dim=1)
+
+
+def kl_to_categorical(log_prob: Tensor, to_log_prob: Tensor) -> Tensor:
+    """``sum_k q_k (log q_k - log p_k)`` of q = exp(log_prob) from p: (B, K), (B, K) -> (B,).
+
+    No p_k counts as less than 1e-8, so that a class which p rules out costs up to 18 nats, and
+    not infinitely many.
+    """
+    floored = to_log_prob.clamp(min=_LEAST_LOG_PROB)
+    return (log_prob.exp() * (log_prob - floored)).sum(dim=1)

@@ -133,9 +133,10 @@ def bound(joint: np.ndarray, responsibilities: np.ndarray) -> float:
 
 
 def neutral_bound(rows: Rows) -> float:
-    """The same of the neutral message: mean over rows of E[log N(x; 0, I)]."""
+    """The same of the neutral message: mean over rows of E[log N(x; 0, I)] of what was seen."""
     second_moment = rows.x**2 + (0 if rows.variances is None else rows.variances)
-    return float(-0.5 * (second_moment + np.log(2 * np.pi)).sum(axis=1).mean())
+    terms = np.where(True if rows.seen is None else rows.seen, second_moment + np.log(2 * np.pi), 0)
+    return float(-0.5 * terms.sum(axis=1).mean())
 
 
 def expectation_maximisation(problem: Problem, parameters: MixtureDensity) -> Solution:

@@ -139,8 +139,8 @@ def needed_image_shape(row_shape: tuple[int, ...], what: str) -> tuple[int, int,
     return found
 
 
-def copy_classifier(
-    net: nn.Module, row_shape: tuple[int, ...], n_classes: int, label: str
+def copy_supervised(
+    net: nn.Module, row_shape: tuple[int, ...], n_outputs: int, outputs: str, label: str
 ) -> nn.Module:
     """A copy of a user's net, tried on two rows of zeros before any training.
 
@@ -151,11 +151,11 @@ def copy_classifier(
     """
     if not isinstance(net, nn.Module):
         raise InputError(f"{label}: net must be a torch.nn.Module, got {net!r}")
-    logits = _tried("net", net, row_shape, label)
-    if logits.shape != (2, n_classes):
+    found = _tried("net", net, row_shape, label)
+    if found.shape != (2, n_outputs):
         raise InputError(
-            f"{label}: net must return (N, {n_classes}) for {n_classes} classes, got "
-            f"{tuple(logits.shape)} for two rows"
+            f"{label}: net must return (N, {n_outputs}) for {n_outputs} {outputs}, got "
+            f"{tuple(found.shape)} for two rows"
         )
     return deepcopy(net)
 

@@ -8,20 +8,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..messages import Gaussian, Message, Mixture
-from ._autoencoder import Autoencoder
-from ._autoencoder_training import Pull, gaussian_tensors
+from ..messages import Data, Message, Mixture
+from ._autoencoder_training import Pull
 from ._divergences import MixtureTarget, kl_to_gaussian, kl_to_mixture
-from ._rows import join
+from ._gaussian_autoencoder import GaussianAutoencoder, gaussian_tensors
 
 
-class VAE(Autoencoder):
+class VAE(GaussianAutoencoder):
     """Variational autoencoder.
 
     Minimises, a row, ``-E_q[log p(x | z)] + alpha KL(q(z | x) || target)`` with q a diagonal
     Gaussian (Kingma and Welling, 2014). The target is N(0, I) until a child has sent a message,
     and then what `kl_target` makes of it: in a VAE-GMM graph the mean of the cluster each row
     was assigned to, with identity covariance (Nakamura et al., 2018).
+
+    Rows that not all parents saw do not train, say N(0, I) upwards, and are decoded from the mean
+    the children's message gives them: the assigned one by the default `kl_target`, else the
+    expected one.
 
     Parameters
     ----------
@@ -88,25 +91,23 @@ class VAE(Autoencoder):
 
     codes_per_latent = 2
     default_alpha = 1.0
+    divergence = "kl"
     kl_targets = ("assigned", "expected", "mixture", "standard_normal")
 
     def _split(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_var = codes.float().chunk(2, dim=1)  # (B, D) each
         return mean, log_var
 
-    def _terms(self, x: Tensor, index: Tensor, alpha: float, pull: Pull) -> dict[str, Tensor]:
-        mean, log_var = self._split(self.nets_["encoder"](x))  # (B, D) each
+    def _expected_log_likelihood(
+        self, x: Tensor, mean: Tensor, log_var: Tensor, update: int, epoch: int
+    ) -> Tensor:
+        """By one draw of z a row."""
         z = mean + torch.randn_like(mean) * (0.5 * log_var).exp()  # (B, D)
-        reconstruction = -self._log_likelihood(x, z).mean()
-        kl = pull(index, mean, log_var).mean()
-        return {
-            "loss": reconstruction + alpha * kl,
-            "reconstruction": reconstruction,
-            "kl": kl,
-        }
+        return self._log_likelihood(x, z)
 
-    def _pull(self, target: Gaussian | Mixture, device: torch.device) -> Pull:
+    def _pull(self, prior: Message | None, n_rows: int, device: torch.device) -> Pull:
         """KL(q || target)."""
+        target = self._target(prior, n_rows)
         if isinstance(target, Mixture):
             mixture = MixtureTarget.of(target, device)
             return lambda index, mean, log_var: kl_to_mixture(mean, log_var, mixture.rows(index))
@@ -115,20 +116,19 @@ class VAE(Autoencoder):
             mean, log_var, to_mean[index], to_var[index]
         )
 
-    def objective(self, inputs: list[Message], prior: Message | None) -> float:
-        """E_q[log p(x | z)] - E_q[log q(z | x)], in nats a row.
+    def _bound(self, inputs: list[Data], prior: Message | None) -> np.ndarray:
+        """E_q[log p(x | z)] - E_q[log q(z | x)] of each row, (N,).
 
         The prior's half of the ELBO, E_q[log p(z)], is the children's term; without children it
         is N(0, I)'s and added here. The expectation takes one draw of z a row, the same noise
         every time, so that differences between calls are the model's.
         """
-        array = join(inputs)
-        mean, log_var = self._encode(array)
+        mean, log_var = self._encode(inputs)
         noise = np.random.default_rng(0).standard_normal(mean.shape)
         z = mean + noise * np.exp(0.5 * log_var)
-        log_likelihood = np.concatenate(self._in_chunks(self._log_likelihood, array, z))
-        terms = log_likelihood + 0.5 * (log_var + math.log(2 * math.pi * math.e)).sum(axis=1)
+        entropy = 0.5 * (log_var + math.log(2 * math.pi * math.e)).sum(axis=1)
+        bound = self._log_likelihoods(inputs, z) + entropy
         if not self.children:
             second_moment = mean**2 + np.exp(log_var) + math.log(2 * math.pi)
-            terms = terms - 0.5 * second_moment.sum(axis=1)
-        return float(terms.mean())
+            bound = bound - 0.5 * second_moment.sum(axis=1)
+        return bound

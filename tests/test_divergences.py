@@ -7,7 +7,12 @@ import torch
 from torch import distributions as dist
 
 from serkit.messages import Mixture
-from serkit.modules._divergences import MixtureTarget, kl_to_gaussian, kl_to_mixture
+from serkit.modules._divergences import (
+    MixtureTarget,
+    kl_to_categorical,
+    kl_to_gaussian,
+    kl_to_mixture,
+)
 
 B, K, D = 6, 3, 4
 
@@ -146,3 +151,44 @@ def test_rows_of_a_target_are_those_of_the_batch(q):
     whole = kl_to_mixture(mean, log_var, target)
     part = kl_to_mixture(mean[index], log_var[index], target.rows(index))
     torch.testing.assert_close(part, whole[index])
+
+
+# -- classes -----------------------------------------------------------------------------------
+
+
+def class_logs(seed):
+    """Log-probabilities (B, K) in float64."""
+    probabilities = np.random.default_rng(seed).dirichlet(np.ones(K), B)
+    return torch.tensor(probabilities).log()
+
+
+def test_kl_to_categorical_equals_torch():
+    q, p = class_logs(0), class_logs(1)
+    expected = dist.kl_divergence(dist.Categorical(logits=q), dist.Categorical(logits=p))
+    torch.testing.assert_close(kl_to_categorical(q, p), expected)
+    torch.testing.assert_close(kl_to_categorical(q, q), torch.zeros(B, dtype=torch.float64))
+
+
+def test_kl_to_equal_probabilities_is_what_the_entropy_lacks():
+    q = class_logs(0)
+    expected = np.log(K) - dist.Categorical(logits=q).entropy()
+    torch.testing.assert_close(kl_to_categorical(q, torch.full((B, K), -np.log(K))), expected)
+
+
+def test_classes_ruled_out_cost_much_but_not_infinitely_much():
+    q = torch.randn(B, K, requires_grad=True)
+    p = torch.tensor([[0.0, -np.inf, -np.inf]]).expand(B, K)
+    kl = kl_to_categorical(q.log_softmax(dim=1), p)
+    kl.sum().backward()
+    assert torch.isfinite(q.grad).all()
+    ruled_out = 1 - q.softmax(dim=1)[:, 0]
+    entropy = dist.Categorical(logits=q).entropy()
+    torch.testing.assert_close(kl, ruled_out * np.log(1e8) - entropy)
+
+
+def test_kl_of_certain_classes_is_finite():
+    certain = torch.tensor([[200.0, 0.0, -200.0]], requires_grad=True)
+    kl = kl_to_categorical(certain.log_softmax(dim=1), torch.full((1, K), -np.log(K)))
+    kl.sum().backward()
+    assert kl.item() == pytest.approx(np.log(K))
+    assert torch.isfinite(certain.grad).all()

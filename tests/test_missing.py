@@ -4,7 +4,7 @@ import numpy as np
 import oracles
 import pytest
 from scipy.special import softmax
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, norm
 from test_gaussians import some_parameters, some_prior
 
 from serkit import Graph, Observation
@@ -194,3 +194,8 @@ def test_stack_marks_columns_of_unseen_rows():
     np.testing.assert_array_equal(rows.seen, [[True, True, True], [True, False, False]])
     np.testing.assert_array_equal(rows.x, [[1, 1, 1], [2, 1, 1]])  # the column's mean
     np.testing.assert_array_equal(rows.variances, [[0, 1, 1], [0, 0, 0]])
+
+
+def test_the_neutral_bound_counts_what_was_seen(x, seen):
+    expected = norm.logpdf(x)[seen].sum() / N
+    assert em.neutral_bound(Rows(x, seen=seen)) == pytest.approx(expected)
