@@ -15,6 +15,7 @@ setup(
     packages=["serkit", "serkit.modules"],
     package_dir={"serkit": "serkit", "serkit.modules": "modules"},
     install_requires=[
+        "joblib>=1.3",
         "matplotlib>=3.8",
         "numpy>=2.0",
         "pillow>=10",

@@ -116,7 +116,7 @@ def log_class_prior(log_weights: np.ndarray, told: Categorical | None) -> np.nda
         return log_weights
     if told.is_prior:
         return told.log_prob
-    return log_weights + told.log_prob + np.log(told.shape[0])
+    return log_weights + (told.log_prob + np.log(told.shape[0]))
 
 
 def draw_classes(probabilities: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -125,18 +125,18 @@ def draw_classes(probabilities: np.ndarray, rng: np.random.Generator) -> np.ndar
     return (limits < rng.random((len(limits), 1)) * limits[:, -1:]).sum(axis=1)
 
 
-def bound(joint: np.ndarray, responsibilities: np.ndarray) -> float:
-    """Mean over rows of sum_k r_nk (log p(x_n, k) - log r_nk), in nats: joint, r (N, K)."""
-    r = responsibilities
+def bound(joint: np.ndarray, log_responsibilities: np.ndarray) -> float:
+    """Mean over rows of sum_k r_nk (log p(x_n, k) - log r_nk), in nats: joint, log r (N, K)."""
+    r = np.exp(log_responsibilities)
     possible = r > 0
-    return float((r[possible] * (joint[possible] - np.log(r[possible]))).sum() / len(r))
+    return float((r * np.where(possible, joint - log_responsibilities, 0)).sum(axis=1).mean())
 
 
 def neutral_bound(rows: Rows) -> float:
     """The same of the neutral message: mean over rows of E[log N(x; 0, I)] of what was seen."""
     second_moment = rows.x**2 + (0 if rows.variances is None else rows.variances)
-    terms = np.where(True if rows.seen is None else rows.seen, second_moment + np.log(2 * np.pi), 0)
-    return float(-0.5 * terms.sum(axis=1).mean())
+    terms = -0.5 * (second_moment + np.log(2 * np.pi))
+    return float(np.where(True if rows.seen is None else rows.seen, terms, 0).sum(axis=1).mean())
 
 
 def expectation_maximisation(problem: Problem, parameters: MixtureDensity) -> Solution:

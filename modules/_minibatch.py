@@ -176,7 +176,7 @@ def in_chunks(
     list
         The results of the chunks, in order, tensors as arrays.
     """
-    device = next(nets.parameters()).device
+    device = next((p.device for p in nets.parameters()), torch.device("cpu"))
     step = min(_CHUNK_ROWS, max(_CHUNK_VALUES // math.prod(row_shape), 1))
     results = []
     with evaluating(nets):

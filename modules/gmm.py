@@ -202,22 +202,15 @@ class GMM(Module):
     def objective(self, inputs: list[Message], prior: Message | None) -> float:
         """E_q(z)r(k)[log p(z | k) + log p(k) + log P(k | n) K - log r(k)], in nats a row.
 
-        A child's prior stands in place of log p(k) and its own term. The responsibilities r are
-        those last sent down. Before there are any for these rows, the neutral
+        The responsibilities r are those that `backward` sends. A child's prior stands in place of
+        log p(k) and its own term. Before the mixture has learnt, the neutral
         E_q(z)[log N(z; 0, I)].
         """
         rows = stack(inputs)
-        r = self._last_responsibilities(len(rows.x))
-        if r is None:
+        if not hasattr(self, "means_"):
             return neutral_bound(rows)
-        return bound(log_joint(rows, self.density(), prior), r)
-
-    def _last_responsibilities(self, n_rows: int) -> np.ndarray | None:
-        """Those last sent down, else those last learnt; None if neither is of so many rows."""
-        found = getattr(self, "responsibilities_", None)
-        if self.backward_messages:
-            found = np.exp(self.backward_messages[0].log_prob)
-        return found if found is not None and len(found) == n_rows else None
+        log_r = log_softmax(self._log_joint(self._rows(inputs), prior), axis=1)
+        return bound(self._log_joint(rows, prior), log_r)
 
     def generate(
         self, n_samples: int, component: int | None, random_state: int | None
@@ -313,6 +306,9 @@ class GMM(Module):
         if previous is None and self.means_init is not None:
             return [start_from_means(problem, as_numbers(self, "means_init"))]
         starts = list(plus_plus_starts(problem, self.n_init, rng))
+        if problem.told is not None and self.inference != "gibbs":
+            # random starts number the components against what is told
+            starts.append(problem.maximise(np.exp(problem.told.log_prob)))
         return starts if previous is None else [self.density(), *starts]
 
     def _keep(self, solution: Solution, problem: Problem) -> None:

@@ -399,14 +399,13 @@ class GMMClassifier(ClassifierMixin, Module):
     def objective(self, inputs: list[Message], prior: Message | None) -> float:
         """E_q(z)r(m)[log p(z, m) + log P(c(m) | n) C - log r(m)] over components, nats a row.
 
-        The responsibilities r are those last sent down; before there are any for these rows, the
-        neutral E_q(z)[log N(z; 0, I)].
+        The responsibilities r are those that `backward` sends; before the mixtures have learnt,
+        the neutral E_q(z)[log N(z; 0, I)].
         """
-        rows = stack(inputs)
-        sent = self.backward_messages
-        if not sent or sent[0].n_rows != len(rows.x):
-            return neutral_bound(rows)
-        return bound(self._log_joint(inputs, prior, expected=True), np.exp(sent[0].log_prob))
+        if not hasattr(self, "means_"):
+            return neutral_bound(stack(inputs))
+        log_r = normalised(self._log_joint(inputs, prior), self._mixtures().log_weights)
+        return bound(self._log_joint(inputs, prior, expected=True), log_r)
 
     def generate(
         self, n_samples: int, component: int | None, random_state: int | None

@@ -3,6 +3,10 @@
 Arrays are stored as tensors; everything else (constructor arguments, history, connections) as
 JSON that refers to them. A SHA-256 over both tells a damaged file. Writing goes to a temporary
 name in the same folder and is then renamed, so that a killed process leaves the old file whole.
+
+scikit-learn's estimators, fitted or not, are stored in the format of `skops`, a zip of JSON and
+arrays, as an array of its bytes. Only types that it, or `_TRUSTED` here, knows to be harmless are
+written and read: a file cannot name anything else to be imported or called.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,6 +29,11 @@ from .errors import InputError, OutputError, SavedFileError
 from .messages import Categorical, Data, Gaussian, Message, Mixture
 
 _FORMAT = 1
+# Plain holders of numbers inside fitted neural nets, which skops has not listed yet.
+_TRUSTED = [
+    f"sklearn.neural_network._stochastic_optimizers.{name}"
+    for name in ("AdamOptimizer", "SGDOptimizer")
+]
 _MESSAGES = {kind.__name__: kind for kind in (Data, Gaussian, Categorical, Mixture)}
 
 
@@ -48,9 +58,14 @@ def encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     ----------
     value
         None, numbers, strings, lists, tuples (which become lists), dicts, arrays, tensors,
-        messages, scikit-learn style objects of serkit, or `Custom`.
+        messages, scikit-learn's estimators, objects of serkit in their style, or `Custom`.
     arrays : dict
         Filled with names like ``"12"``.
+
+    Raises
+    ------
+    Unsupported
+        For anything else, such as estimators of other libraries.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -68,7 +83,9 @@ def encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         return {"__items__": [[encode(k, arrays), encode(v, arrays)] for k, v in value.items()]}
     if isinstance(value, Message):
         return {"__message__": type(value).__name__, "fields": encode(vars(value), arrays)}
-    if isinstance(value, BaseEstimator) and type(value).__module__.startswith("serkit."):
+    if _is_foreign(value):
+        return {"__estimator__": _store(_dump_estimator(value), arrays)}
+    if isinstance(value, BaseEstimator):
         fields = encode(value.get_params(deep=False), arrays)
         return {"__object__": type(value).__name__, "fields": fields}
     if isinstance(value, Custom):
@@ -95,6 +112,49 @@ def _store(array: np.ndarray, arrays: dict[str, np.ndarray]) -> str:
     return name
 
 
+def _is_foreign(value: Any) -> bool:
+    """Whether a value is an estimator, and not one of serkit's."""
+    return isinstance(value, BaseEstimator) and not type(value).__module__.startswith("serkit.")
+
+
+def _dump_estimator(estimator: BaseEstimator) -> np.ndarray:
+    """A scikit-learn estimator as bytes (n,) in skops' format."""
+    kind = type(estimator).__name__
+    try:
+        from skops import io
+    except ImportError:
+        raise Unsupported(
+            f"a {kind}, which only skops can save: pip install 'serkit[estimators]'"
+        ) from None
+    try:
+        dumped = io.dumps(estimator)
+        unknown = sorted({*io.get_untrusted_types(data=dumped)} - {*_TRUSTED})
+    except Exception as error:  # what a foreign object raises when it is taken apart varies
+        raise Unsupported(f"a {kind}, of which skops can make no safe file ({error})") from None
+    if unknown:
+        raise Unsupported(
+            f"a {kind}, of which skops can make no safe file (it holds {', '.join(unknown)})"
+        )
+    return np.frombuffer(dumped, dtype=np.uint8)
+
+
+def _load_estimator(dumped: np.ndarray) -> BaseEstimator:
+    try:
+        from skops import io
+    except ImportError:
+        raise SavedFileError(
+            "it holds scikit-learn estimators, which are read by skops: "
+            "pip install 'serkit[estimators]'"
+        ) from None
+    try:
+        return io.loads(dumped.tobytes(), trusted=_TRUSTED)
+    except Exception as error:  # a file made by others can be wrong in any way
+        raise SavedFileError(
+            f"it holds a scikit-learn estimator that cannot be read safely ({error}); save it "
+            "again, with the versions of scikit-learn and skops that are installed here"
+        ) from None
+
+
 def decode(value: Any, arrays: dict[str, np.ndarray], classes: dict[str, type]) -> Any:
     """The inverse of `encode`; objects are made of `classes`, code becomes `Custom`."""
     if isinstance(value, list):
@@ -105,6 +165,8 @@ def decode(value: Any, arrays: dict[str, np.ndarray], classes: dict[str, type]) 
         return torch.tensor(arrays[value["__tensor__"]])
     if "__array__" in value:
         return arrays[value["__array__"]]
+    if "__estimator__" in value:
+        return _load_estimator(arrays[value["__estimator__"]])
     if "__strings__" in value:
         return np.array(value["__strings__"])
     if "__items__" in value:
@@ -121,9 +183,12 @@ def decode(value: Any, arrays: dict[str, np.ndarray], classes: dict[str, type]) 
 
 
 def same(left: Any, right: Any) -> bool:
-    """Whether two encodable values are equal, arrays by value and code by its name."""
+    """Whether two values are equal, arrays and estimators by value and code by its name."""
+    left, right = described(left), described(right)
+    if _is_foreign(left) and _is_foreign(right):
+        return joblib.hash(left) == joblib.hash(right)  # skops' bytes hold memory addresses
     left_arrays, right_arrays = {}, {}
-    if encode(described(left), left_arrays) != encode(described(right), right_arrays):
+    if encode(left, left_arrays) != encode(right, right_arrays):
         return False
     return all(np.array_equal(left_arrays[name], right_arrays[name]) for name in left_arrays)
 

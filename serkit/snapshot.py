@@ -212,9 +212,10 @@ def _find_class(path: str | os.PathLike, name: str) -> type[Module]:
 
 def _serkit_classes() -> dict[str, type]:
     """The classes besides modules that arguments in a file may be made of."""
-    from .modules import RandomAffine  # imported late: its package imports this one
+    from . import modules  # imported late: it imports this package
 
-    return {"RandomAffine": RandomAffine}
+    kinds = (modules.RandomAffine, modules.NetClassifier, modules.NetRegressor)
+    return {kind.__name__: kind for kind in kinds}
 
 
 def _short(value: Any) -> str:

@@ -211,8 +211,8 @@ def sweep(graph: Graph, modules: Sequence[Module], callbacks: Sequence[Callback]
 
 def _clusters(module: Module) -> Mixture | Categorical | None:
     """What a module last said about clusters, with their means where it sends them down."""
-    sent = [*module.backward_messages, module.forward_message]
-    found = [message for message in sent if isinstance(message, Mixture | Categorical)]
+    mixtures = [message for message in module.backward_messages if isinstance(message, Mixture)]
+    found = [m for m in (*mixtures, module.forward_message) if isinstance(m, Mixture | Categorical)]
     return found[0] if found else None
 
 

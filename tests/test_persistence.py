@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
+from sklearn.base import BaseEstimator
 from test_module import KMeans
 
 from serkit import Graph, Observation, persistence
@@ -21,6 +22,11 @@ def assert_same(left, right, where="state"):
     if isinstance(left, Message):
         assert type(left) is type(right), where
         left, right = vars(left), vars(right)
+    if isinstance(left, BaseEstimator):
+        assert type(left) is type(right), where
+        left, right = vars(left), vars(right)
+    if isinstance(left, np.random.RandomState):
+        left, right = left.get_state(), right.get_state()
     if isinstance(left, dict):
         assert left.keys() == right.keys(), where
         for key in left:

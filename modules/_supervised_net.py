@@ -1,0 +1,165 @@
+"""What nets trained on rows with targets share, whatever the targets are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+from torch import Tensor, nn
+
+from ..errors import InputError, NotFittedError, TrainingError
+from ..messages import as_rows
+from ._minibatch import DivergedError, in_chunks, private_random_state, resolve_device, to_tensor
+from ._nets import conv_classifier, copy_supervised, needed_image_shape
+from ._options import check_count
+from ._training import check_batch_norm, check_training_options, run_epochs
+
+
+class Targets(NamedTuple):
+    """What to learn: targets (N, ...) as the loss takes them, and what a subclass keeps of them."""
+
+    values: np.ndarray
+    n_outputs: int
+    learnt: dict[str, Any]
+
+
+class SupervisedNet(BaseEstimator, ABC):
+    """A net from rows to targets; a subclass says what the targets are, and the loss.
+
+    Parameters are those of `NetClassifier`.
+    """
+
+    outputs: str  # what error texts call the net's outputs
+
+    def __init__(
+        self,
+        net: nn.Module | None = None,
+        *,
+        filters: Sequence[int] = (32, 64),
+        hidden_sizes: Sequence[int] = (128,),
+        epochs: int = 10,
+        batch_size: int = 128,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        scheduler: str | Callable | None = "onecycle",
+        augment: Callable[[Tensor], Tensor] | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        random_state: int | None = None,
+    ) -> None:
+        self.net = net
+        self.filters = filters
+        self.hidden_sizes = hidden_sizes
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.scheduler = scheduler
+        self.augment = augment
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+
+    @property
+    def label(self) -> str:
+        """The class's name, for error texts."""
+        return type(self).__name__
+
+    @abstractmethod
+    def _targets(self, y: ArrayLike, n_rows: int) -> Targets:
+        """Check and encode y."""
+
+    @abstractmethod
+    def _terms(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """The loss and what else to report of a batch: outputs (B, n_outputs), targets (B, ...)."""
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Train a fresh net; returns self.
+
+        Parameters
+        ----------
+        X : array-like, shape (N, ...)
+        y : array-like, shape (N,)
+            Classes of any type, or numbers, which may be several a row: (N, T).
+
+        Raises
+        ------
+        InputError
+            For NaN, lengths that differ, a single class, arguments that cannot work, or a net
+            that does not fit the rows or the targets.
+        TrainingError
+            If the loss becomes NaN or infinite. What was learnt before is kept in any case.
+        """
+        check_training_options(self)
+        check_count(self, "epochs")
+        rows = as_rows(X, f"{self.label}.fit")
+        targets = self._targets(y, len(rows))
+        device = resolve_device(self.device, self.label)
+        if self.net is None:
+            check_batch_norm(self, len(rows))
+        seed = int(np.random.default_rng(self.random_state).integers(2**62))
+        with private_random_state(seed, device):
+            net = self._make_net(rows.shape[1:], targets.n_outputs).to(device)
+            values = torch.tensor(targets.values, device=device)
+            loss_curve = self._train(net, to_tensor(rows, device), values)
+        vars(self).update(targets.learnt)
+        self.n_outputs_, self.row_shape_ = targets.n_outputs, rows.shape[1:]
+        self.net_, self.loss_curve_ = net.eval(), loss_curve
+        return self
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything learnt, the net as its state dict."""
+        learnt = {name: value for name, value in vars(self).items() if name.endswith("_")}
+        return {**learnt, "net_": self.net_.state_dict()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over what `get_state` gave."""
+        row_shape, device = tuple(state["row_shape_"]), resolve_device(self.device, self.label)
+        with private_random_state(0, device):
+            net = self._make_net(row_shape, state["n_outputs_"])
+        net.load_state_dict(state["net_"])
+        vars(self).update({**state, "row_shape_": row_shape, "net_": net.to(device).eval()})
+
+    def _outputs(self, X: ArrayLike) -> np.ndarray:
+        """The trained net's outputs: (N, ...) -> (N, n_outputs)."""
+        if not hasattr(self, "net_"):
+            raise NotFittedError(f"{self.label} has learnt nothing yet: call fit(X, y)")
+        rows = as_rows(X, f"{self.label}.predict")
+        if rows.shape[1:] != self.row_shape_:
+            raise InputError(
+                f"{self.label}: trained on rows of shape {self.row_shape_}, got {rows.shape[1:]}"
+            )
+        parts = in_chunks(self.net_, self.net_, rows, row_shape=self.row_shape_)
+        return np.concatenate(parts)
+
+    def _make_net(self, row_shape: tuple[int, ...], n_outputs: int) -> nn.Module:
+        if self.net is not None:
+            return copy_supervised(self.net, row_shape, n_outputs, self.outputs, self.label)
+        image_shape = needed_image_shape(row_shape, f"{self.label}: the default net")
+        return conv_classifier(image_shape, self.filters, self.hidden_sizes, n_outputs)
+
+    def _train(self, net: nn.Module, rows: Tensor, targets: Tensor) -> list[dict[str, float]]:
+        """Train on all rows; returns the terms of every epoch."""
+        every, loss_curve = torch.arange(len(rows), device=rows.device), []
+        rates = {"lr": self.lr, "weight_decay": self.weight_decay}
+        optimizer = torch.optim.AdamW(net.parameters(), **rates, fused=True)
+        try:
+            run_epochs(
+                self,
+                net,
+                lambda x, index, epoch: self._terms(net(x).float(), targets[index]),
+                rows,
+                optimizer,
+                learnt=every,
+                held_out=every[:0],
+                epochs=self.epochs,
+                on_epoch=lambda terms: loss_curve.append({"epoch": len(loss_curve) + 1, **terms}),
+            )
+        except DivergedError as diverged:
+            raise TrainingError(f"{self.label}: {diverged}; lower lr={self.lr}") from None
+        return loss_curve
