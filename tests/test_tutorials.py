@@ -45,7 +45,7 @@ def test_readme_code_runs_in_order(tmp_path, monkeypatch):
     for block in BLOCKS:
         exec(block.replace("epochs=(100, 40)", "epochs=2"), namespace)
     assert namespace["classifier"].score(namespace["z_test"], namespace["test"].labels) > 0.8
-    assert namespace["images"].shape == (10, 8, 8)
+    assert namespace["ae"].decode(namespace["rows"]).shape == (10, 8, 8)
     graph = namespace["graph"]
     assert len(graph.history) == 2
     assert (tmp_path / "runs" / "digits" / "module002_gmm" / "class_learn.txt").exists()

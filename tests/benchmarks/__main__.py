@@ -3,6 +3,8 @@
 python -m tests.benchmarks gmm vae            # speed, under two minutes
 python -m tests.benchmarks serket best        # accuracy, 10 seeds each: needs SERKIT_DATA
 python -m tests.benchmarks mnist fashion conv7 animals --seeds 5   # two hours
+python -m tests.benchmarks mlda forward_backward --seeds 5         # speed, five minutes
+python -m tests.benchmarks markov semi_supervised speech hidden    # accuracy, two hours
 python -m tests.benchmarks --all
 """
 
@@ -15,7 +17,7 @@ import numpy
 import sklearn
 import torch
 
-from . import accuracy, latent, speed
+from . import accuracy, chains, latent, modalities, sequences, speed, topics
 
 BENCHMARKS = {
     "gmm": speed.gmm,
@@ -26,6 +28,12 @@ BENCHMARKS = {
     "fashion": latent.fashion,
     "conv7": latent.conv7,
     "animals": latent.animals,
+    "markov": sequences.markov,
+    "semi_supervised": sequences.semi_supervised,
+    "speech": modalities.speech,
+    "hidden": modalities.hidden,
+    "mlda": topics.mlda,
+    "forward_backward": chains.forward_backward,
 }
 
 
