@@ -128,8 +128,8 @@ def draw_classes(probabilities: np.ndarray, rng: np.random.Generator) -> np.ndar
 def bound(joint: np.ndarray, log_responsibilities: np.ndarray) -> float:
     """Mean over rows of sum_k r_nk (log p(x_n, k) - log r_nk), in nats: joint, log r (N, K)."""
     r = np.exp(log_responsibilities)
-    possible = r > 0
-    return float((r * np.where(possible, joint - log_responsibilities, 0)).sum(axis=1).mean())
+    gap = np.subtract(joint, log_responsibilities, where=r > 0, out=np.zeros_like(joint))
+    return float((r * gap).sum(axis=1).mean())
 
 
 def neutral_bound(rows: Rows) -> float:

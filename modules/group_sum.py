@@ -22,7 +22,9 @@ class GroupSum(Module):
 
     Down, a `Categorical` message of a group is copied to each of its rows. Predicted counts
     (`Data`) become class probabilities, which stand in place of the parent's own P(k); predicted
-    sums of data are shared out equally. Nothing is learnt.
+    sums of data are shared out equally. Nothing is learnt. What a topic model predicts of a group
+    holds what the group's rows said: a row hears its group with itself among it, the more so the
+    smaller the group.
 
     Parameters
     ----------

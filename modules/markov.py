@@ -28,7 +28,9 @@ class MarkovModel(Module):
     by forward-backward in log space (Rabiner, 1989, "A tutorial on hidden Markov models"). Down it
     sends ``P(k_t | all other rows)``, in place of the parents' own class probabilities and without
     what they said of row t itself; so a GMM and a Markov model that are updated in turn are the two
-    halves of the Baum-Welch algorithm. Of several parents each is told what the others say too.
+    halves of the Baum-Welch algorithm, and never lower the chain's exact likelihood (of a GMM with
+    a prior, ``inference="map"``: likelihood times prior). Of several parents each is told what the
+    others say too.
 
     A row that was not observed has no evidence and gets its class from its neighbours. Messages of
     the children count as evidence beside the chain, also where they are meant as priors (as those

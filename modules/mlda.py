@@ -21,6 +21,7 @@ from ._lda import (
     fold_in,
     normalised,
     plus_plus_starts,
+    row_tokens,
 )
 from ._lda_gibbs import gibbs_sampling
 from ._mlda_options import check_options, doc_topic_prior, make_problem
@@ -153,6 +154,9 @@ class MLDA(Module):
                 others = [*parts[:m], sparse.csr_array(parts[m].shape), *parts[m + 1 :]]
                 cavity = self._theta(others, prior)
                 log_prob = np.log(normalised(cavity @ self.components_[m]))
+                if prior is None and message.log_prior is not None:
+                    silent = sum(part.sum(axis=1) for part in others) == 0
+                    log_prob[silent] = message.log_prior  # nothing to add: the parent's own P(k)
                 sent.append(Categorical(log_prob, is_prior=True))
             else:
                 total = np.where(message.seen, parts[m].sum(axis=1), self.mean_tokens_[m])
@@ -254,6 +258,12 @@ class MLDA(Module):
             last = [phi.shape for phi in self.components_]
             if last == [(self.n_components, size) for size in problem.sizes]:
                 return [np.concatenate(self.components_, axis=1)]
+        n_filled = int((row_tokens(problem) > 0).any(axis=1).sum())
+        if n_filled < self.n_components:
+            raise InputError(
+                f"{self.label}: n_components={self.n_components}, but only {n_filled} rows have "
+                "any tokens"
+            )
         return plus_plus_starts(problem, self.n_init, rng)
 
     # -- what the topics tell ------------------------------------------------------------------

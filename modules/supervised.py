@@ -41,6 +41,9 @@ class Supervised(Module):
     heard, so no target is used twice. Latents are told nothing. What goes down to the targets is
     what the estimator predicts, which fills in the unknown ones (`Graph.reconstruct`).
 
+    Children of one module do not hear each other: for labels to reach all of a graph, connect this
+    to its topmost module, such as the Markov model on a mixture.
+
     Parameters
     ----------
     estimator : scikit-learn estimator or torch.nn.Module, optional

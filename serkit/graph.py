@@ -221,7 +221,7 @@ class Graph:
 
         A modality that is missing (see `predict`) is predicted from the others.
         """
-        return _single(inference.reconstruct(self.names, rows))
+        return self._by_observation(inference.reconstruct(self.names, rows))
 
     def sample(
         self,
@@ -250,7 +250,8 @@ class Graph:
             Or a dict by observation, if several are reached.
         """
         _check_count("n_samples", n_samples)
-        tops = [m for m in self.modules if not m.children and m.parents]
+        sending = [m for m in self.modules if m.parents and m.forward_kind is not None]
+        tops = [m for m in sending if not any(child in sending for child in m.children)]
         if leaf is None and len(tops) > 1:
             listed = ", ".join(self.name_of(top) for top in tops)
             raise GraphError(f"several modules are at the top ({listed}); choose one with leaf=")
@@ -259,7 +260,12 @@ class Graph:
         top = self[leaf] if isinstance(leaf, str) else leaf or tops[0]
         if top not in self.modules:
             raise GraphError(f"leaf={getattr(top, 'label', top)} is not in this graph")
-        return _single(inference.generate(self.names, top, n_samples, component, random_state))
+        drawn = inference.generate(self.names, top, n_samples, component, random_state)
+        return self._by_observation(drawn)
+
+    def _by_observation(self, found: dict[str, np.ndarray]) -> np.ndarray | dict[str, np.ndarray]:
+        """By name, but of a single observation as it is."""
+        return found if len(self.observations) > 1 else next(iter(found.values()))
 
     # -- keeping and showing -------------------------------------------------------------------
 
@@ -317,7 +323,3 @@ class Graph:
 def _check_count(name: str, value: Any) -> None:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
         raise InputError(f"{name} must be an integer >= 1, got {value!r}")
-
-
-def _single(found: dict[str, np.ndarray]) -> np.ndarray | dict[str, np.ndarray]:
-    return next(iter(found.values())) if len(found) == 1 else found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import GraphError, InputError
-from .messages import Categorical, Data, Gaussian, Message, product
+from .messages import Categorical, Data, Gaussian, Message, Mixture, product
 from .module import Module, check_rows
 from .observation import Observation
 
@@ -79,9 +79,12 @@ def recognise(names: dict[str, Module], rows: Sequence, *, reconstruct: bool = F
                     received[id(parent)].append(message)
     posterior = {}
     for name, module in names.items():
-        message, prior = up[id(module)], received[id(module)]
-        combined = product([message, *prior]) if isinstance(message, Categorical) else message
-        posterior[name] = combined
+        message, told = up[id(module)], received[id(module)]
+        if isinstance(message, Categorical) and message.observed is not None:
+            told = [Categorical.uniform(message.n_rows, *message.shape), *told]  # P(k) if unseen
+        if isinstance(message, Categorical):
+            message = product([message, *told])
+        posterior[name] = message
     return Prediction(posterior), received
 
 
@@ -111,14 +114,22 @@ def _up(names: dict[str, Module], rows: Sequence) -> dict[int, Message]:
     return up
 
 
+def _as_rows(message: Message) -> np.ndarray:
+    """What a message down predicts of an observation's rows, (N, D)."""
+    if isinstance(message, Mixture):
+        message = message.expected()
+    rows = message.array if isinstance(message, Data) else message.mean
+    return rows.reshape(len(rows), -1)
+
+
 def reconstruct(names: dict[str, Module], rows: Sequence) -> dict[str, np.ndarray]:
     """Each observation's rows after a pass up and down, by name."""
     _, received = recognise(names, rows, reconstruct=True)
     found = {}
     for name, module in names.items():
-        data = [m.array for m in received[id(module)] if isinstance(m, Data)]
-        if isinstance(module, Observation) and data:
-            found[name] = np.mean(data, axis=0)
+        if isinstance(module, Observation) and received[id(module)]:
+            rows = [_as_rows(message) for message in received[id(module)]]
+            found[name] = np.mean(rows, axis=0).reshape(-1, *module.row_shape)
     if not found:
         raise GraphError("no module of this graph reconstructs an observation")
     return found

@@ -297,9 +297,14 @@ class Categorical(Message):
         known = np.subtract(self.log_prob, own, out=self.log_prob.copy(), where=possible)
         return np.where(self.seen[:, None], known, 0.0)
 
+    @property
+    def log_posterior(self) -> np.ndarray:
+        """`log_prob` up to a constant a row, (N, K), but `log_prior` in rows that were not seen."""
+        return self.log_likelihood + (0.0 if self.log_prior is None else self.log_prior)
+
     def _times(self, other: Categorical) -> Categorical:
-        left = self.log_likelihood if other.is_prior else self.log_prob
-        right = other.log_likelihood if self.is_prior else other.log_prob
+        left = self.log_likelihood if other.is_prior else self.log_posterior
+        right = other.log_likelihood if self.is_prior else other.log_posterior
         joint = left + right
         impossible = np.flatnonzero(~np.isfinite(joint.max(axis=1)))
         if len(impossible):
@@ -307,7 +312,10 @@ class Categorical(Message):
                 f"Categorical messages contradict each other in row {impossible[0]}: "
                 "no class has a positive probability in both"
             )
-        return Categorical(log_softmax(joint, axis=1), is_prior=self.is_prior or other.is_prior)
+        is_prior = self.is_prior or other.is_prior
+        kept = [m.log_prior for m in (self, other) if m.log_prior is not None and not is_prior]
+        log_prior = sum(kept) if kept else None
+        return Categorical(log_softmax(joint, axis=1), log_prior=log_prior, is_prior=is_prior)
 
 
 @dataclass(frozen=True, eq=False)

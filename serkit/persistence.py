@@ -147,7 +147,10 @@ def _load_estimator(dumped: np.ndarray) -> BaseEstimator:
             "pip install 'serkit[estimators]'"
         ) from None
     try:
-        return io.loads(dumped.tobytes(), trusted=_TRUSTED)
+        estimator = io.loads(dumped.tobytes(), trusted=_TRUSTED)
+        if not isinstance(estimator, BaseEstimator):
+            raise TypeError(f"it is a {type(estimator).__name__}")
+        return estimator
     except Exception as error:  # a file made by others can be wrong in any way
         raise SavedFileError(
             f"it holds a scikit-learn estimator that cannot be read safely ({error}); save it "

@@ -12,7 +12,7 @@ from serkit import Graph, Observation
 from serkit.datasets import load_digits
 from serkit.errors import GraphError, InputError, NotReadyError
 from serkit.messages import Categorical, Data
-from serkit.modules import AE, GMM, VAE
+from serkit.modules import AE, GMM, VAE, Features
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*lost all their rows")
 NET = {"epochs": 4, "batch_size": 50, "lr": 3e-3, "hidden_sizes": (32,), "random_state": 0}
@@ -161,10 +161,22 @@ def test_prediction_names_what_the_graph_lacks():
 
 
 def test_graph_without_decoder_cannot_reconstruct():
-    graph = Graph(GMM(2, random_state=0).connect(Observation(IMAGES[:, 2])))
+    features = Features(np.tanh).connect(Observation(IMAGES[:, 2]))
+    graph = Graph(GMM(2, random_state=0).connect(features))
     graph.fit(1, verbose=False)
     with pytest.raises(GraphError, match="no module of this graph reconstructs an observation"):
         graph.reconstruct(IMAGES[:3, 2])
+
+
+def test_a_mixture_predicts_the_mean_of_its_components():
+    rows = IMAGES[:, 2]
+    gmm = GMM(2, random_state=0).connect(Observation(rows[:, :2]), Observation(rows[:, 2:]))
+    graph = Graph(gmm)
+    graph.fit(1, verbose=False)
+    found = graph.reconstruct(rows[:, :2], None)
+    p = gmm.density().marginal([0, 1]).responsibilities(rows[:, :2])
+    for name, columns in (("observation", slice(0, 2)), ("observation2", slice(2, None))):
+        np.testing.assert_allclose(found[name], p @ gmm.means_[:, columns], rtol=1e-6)
 
 
 # -- sampling ----------------------------------------------------------------------------------

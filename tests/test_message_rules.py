@@ -1,5 +1,7 @@
 """What messages say of rows that were not seen, and of class probabilities: prior or evidence."""
 
+import itertools
+
 import numpy as np
 import oracles
 import pytest
@@ -82,3 +84,23 @@ def test_a_class_without_prior_probability_stays_impossible():
 def test_a_prior_of_another_length_is_refused(log_prior):
     with pytest.raises(MessageError, match=f"log_prior: expected {K} log-probabilities"):
         Categorical(log_probabilities(0), log_prior=log_prior)
+
+
+@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+def test_the_order_of_priors_and_evidence_does_not_matter(order):
+    """Bayes' rule by hand: the likelihood times what was told, P(k) left out."""
+    rng = np.random.default_rng(0)
+    likelihood, own = rng.random((N, K)), rng.dirichlet(np.ones(K))
+    up = Categorical(np.log(oracles.bayes(np.log(likelihood), own)), log_prior=np.log(own))
+    evidence, told = make(Categorical, 1), make(Categorical, 2)
+    messages = [up, evidence, Categorical(told.log_prob, is_prior=True)]
+    expected = likelihood * np.exp(evidence.log_prob + told.log_prob)
+    found = np.exp(product([messages[i] for i in order]).log_prob)
+    np.testing.assert_allclose(found, expected / expected.sum(axis=1, keepdims=True))
+
+
+def test_evidence_of_an_unseen_row_meets_the_prior():
+    own, evidence = np.log([0.7, 0.2, 0.1]), make(Categorical, 1)
+    unseen = Categorical(evidence.log_prob, log_prior=own, observed=np.zeros(N, dtype=bool))
+    found = np.exp((unseen * evidence).log_prob)
+    np.testing.assert_allclose(found, oracles.bayes(evidence.log_prob, np.exp(own)))

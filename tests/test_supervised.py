@@ -239,11 +239,11 @@ def test_missing_targets_are_predicted_and_saved_graphs_predict_the_same(blobs, 
     known = np.arange(len(blobs.x)) < 60
     graph = graph_of(blobs.x, blobs.labels, known, LogisticRegression(C=3.0))
     graph.fit(2, verbose=False)
-    predicted = graph.reconstruct(blobs.x, None)
+    predicted = graph.reconstruct(blobs.x, None)["targets"]
     np.testing.assert_array_equal(predicted[:, 0], blobs.labels)
     graph.save(tmp_path / "graph")
     loaded = Graph.load(tmp_path / "graph")
-    assert_same(predicted, loaded.reconstruct(blobs.x, None))
+    assert_same(predicted, loaded.reconstruct(blobs.x, None)["targets"])
     assert_same(graph["top"].estimator_, loaded["top"].estimator_)
 
 
