@@ -13,7 +13,7 @@ def speech(n_seeds: int) -> None:
     """Target: joint accuracy above that of the better modality alone, paired by seed."""
     scores = vae_gmm_mlda.main(["--data", "tutorial", "--seeds", str(n_seeds)])
     better = np.maximum(scores["images"], scores["speech"])
-    _show(
+    table.accuracies(
         "VAE + GMM (images), MLDA (speech), and all of it (both): accuracy",
         scores | {"both - the better one": scores["both"] - better},
     )
@@ -22,15 +22,4 @@ def speech(n_seeds: int) -> None:
 def hidden(n_seeds: int) -> None:
     """Target: rows with a hidden modality classified with 0.9 of complete rows' accuracy."""
     scores = cross_modal.main(["--data", "tutorial", "--seeds", str(n_seeds)])
-    _show("A modality hidden in a fifth of the rows", scores)
-
-
-def _show(title: str, scores: dict[str, np.ndarray]) -> None:
-    """Mean, standard deviation, lowest and highest over seeds."""
-    rows = [
-        (name, f"{v.mean():.3f} ± {v.std():.3f}", f"{v.min():.3f}", f"{v.max():.3f}")
-        for name, v in scores.items()
-    ]
-    n_seeds = len(next(iter(scores.values())))
-    print()
-    table.show(f"{title}, {n_seeds} seeds", ["", "mean ± std", "lowest", "highest"], rows)
+    table.accuracies("A modality hidden in a fifth of the rows", scores)

@@ -29,3 +29,14 @@ def show(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) ->
     for row in rows:
         print("| " + " | ".join(map(str, row)) + " |")
     print(flush=True)
+
+
+def accuracies(title: str, scores: dict[str, np.ndarray]) -> None:
+    """Mean, standard deviation, lowest and highest over seeds."""
+    rows = [
+        (name, f"{v.mean():.3f} ± {v.std():.3f}", f"{v.min():.3f}", f"{v.max():.3f}")
+        for name, v in scores.items()
+    ]
+    n_seeds = len(next(iter(scores.values())))
+    print()
+    show(f"{title}, {n_seeds} seeds", ["", "mean ± std", "lowest", "highest"], rows)
