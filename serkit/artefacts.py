@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from .graph import Graph
 
-_SAMPLES_SHOWN = 8
+_SAMPLES_SHOWN, _RECONSTRUCTIONS_SHOWN = 8, 10
 
 
 def prepare(folder: Path) -> Path:
@@ -122,17 +122,14 @@ def _clusters(graph: Graph) -> np.ndarray | None:
 
 def _image_pictures(graph: Graph) -> Iterator[tuple[str, Figure]]:
     """Reconstructions and samples, of observations whose rows can be shown as images."""
-    shown = {m: m.data[:10] for m in graph.observations if m.data is not None and is_image(m)}
-    if len(shown) < len(graph.observations):
-        return
-    try:
-        found = inference.reconstruct(graph.names, list(shown.values()))
-    except GraphError:
-        found = {}  # no module of this graph reconstructs its data
-    for observation, rows in shown.items():
-        name = graph.name_of(observation)
-        if name in found:
-            yield f"reconstructions_{name}", plots.reconstructions(rows, found[name])
+    shown = {graph.name_of(m): m for m in graph.observations if is_image(m)}
+    for name, observation in shown.items():
+        if messages := observation.messages_from_children():
+            rows = inference.mean_rows(messages, observation.row_shape)[:_RECONSTRUCTIONS_SHOWN]
+            yield (
+                f"reconstructions_{name}",
+                plots.reconstructions(observation.data[: len(rows)], rows),
+            )
     for top in graph.modules:
         if top.forward_kind is not Categorical or top.children:
             continue
@@ -143,7 +140,7 @@ def _image_pictures(graph: Graph) -> Iterator[tuple[str, Figure]]:
             ]
         except GraphError:
             continue  # some module on the way down generates nothing
-        for name in drawn[0]:
+        for name in [name for name in drawn[0] if name in shown]:
             images = np.stack([found[name] for found in drawn])
             classes = getattr(top, "classes_", None)  # a classifier's; else clusters are numbered
             yield f"samples_{graph.name_of(top)}_{name}", plots.samples(images, names=classes)

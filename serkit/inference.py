@@ -114,6 +114,11 @@ def _up(names: dict[str, Module], rows: Sequence) -> dict[int, Message]:
     return up
 
 
+def mean_rows(messages: Sequence[Message], shape: Sequence[int]) -> np.ndarray:
+    """What messages down say of an observation's rows of a shape, on average: (N, *shape)."""
+    return np.mean([_as_rows(message) for message in messages], axis=0).reshape(-1, *shape)
+
+
 def _as_rows(message: Message) -> np.ndarray:
     """What a message down predicts of an observation's rows, (N, D)."""
     if isinstance(message, Mixture):
@@ -125,11 +130,11 @@ def _as_rows(message: Message) -> np.ndarray:
 def reconstruct(names: dict[str, Module], rows: Sequence) -> dict[str, np.ndarray]:
     """Each observation's rows after a pass up and down, by name."""
     _, received = recognise(names, rows, reconstruct=True)
-    found = {}
-    for name, module in names.items():
-        if isinstance(module, Observation) and received[id(module)]:
-            rows = [_as_rows(message) for message in received[id(module)]]
-            found[name] = np.mean(rows, axis=0).reshape(-1, *module.row_shape)
+    found = {
+        name: mean_rows(received[id(module)], module.row_shape)
+        for name, module in names.items()
+        if isinstance(module, Observation) and received[id(module)]
+    }
     if not found:
         raise GraphError("no module of this graph reconstructs an observation")
     return found

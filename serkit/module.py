@@ -318,13 +318,17 @@ class Module(BaseEstimator, ABC):
 
     def received_backward(self) -> Message | None:
         """The product of the messages the children have sent so far; None if there are none."""
+        return product(self.messages_from_children())
+
+    def messages_from_children(self) -> list[Message]:
+        """What the children last sent, checked to be of a kind this module takes."""
         received = []
         for child in self.children:
             for parent, message in zip(child.parents, child.backward_messages, strict=False):
                 if parent is self and message is not None:
                     check_kind(child, type(message), self.accepts_backward, self)
                     received.append(message)
-        return product(received)
+        return received
 
     def rng(self) -> np.random.Generator:
         """The generator of the coming update: seeded by (random_state, number of updates)."""

@@ -14,7 +14,7 @@ from serkit import Graph, Module, Observation, artefacts, persistence
 from serkit.datasets import load_digits
 from serkit.errors import OutputError, SerkitError
 from serkit.messages import Data
-from serkit.modules import AE, GMM, VAE
+from serkit.modules import AE, GMM, MLDA, VAE
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*lost all their rows")
 IMAGES, LABELS = (values[:60] for values in load_digits())
@@ -172,6 +172,16 @@ def test_several_observations_have_pictures_of_their_own(tmp_path):
         assert {f"reconstructions_{name}", f"samples_gmm_{name}"} <= pictures(tmp_path)
     folders = sorted(path.name for path in tmp_path.glob("module*"))
     assert folders == ["module001_vae", "module002_vae2", "module003_gmm"]
+
+
+def test_images_beside_other_data_have_their_pictures(tmp_path):
+    seen = np.arange(60) > 3  # also of rows whose image is missing
+    images = Observation(IMAGES, observed=seen, name="images")
+    counts = Observation(np.random.default_rng(0).integers(0, 9, (60, 5)), name="counts")
+    gmm = GMM(2, random_state=0).connect(VAE(2, **NET).connect(images))
+    Graph(MLDA(2, random_state=0).connect(gmm, counts)).fit(1, out=tmp_path, verbose=False)
+    found = {name for name in pictures(tmp_path) if name.startswith(("recon", "samples"))}
+    assert found == {"reconstructions_images", "samples_mlda_images"}
 
 
 class Reporter(Module):

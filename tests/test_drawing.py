@@ -48,6 +48,15 @@ def test_rounds_show_scores_objective_and_changes():
     np.testing.assert_allclose(changed.lines[0].get_xydata(), [[2, 0.5], [3, 0.25]])
 
 
+def test_several_updates_of_a_round_stand_side_by_side():
+    update = {"module": "gmm", "accuracy": 0.5, "objective": -1.0}
+    history = [{"round": r, "updates": [update] * 4} for r in (1, 2)]
+    scores, objective, _ = drawn(drawing.rounds(history)).axes
+    expected = np.arange(0.25, 2.1, 0.25)  # the last update of a round stands at its number
+    np.testing.assert_allclose(scores.lines[0].get_xdata(), expected)
+    np.testing.assert_allclose(objective.lines[0].get_xdata(), expected)
+
+
 def test_no_rounds_to_draw_says_so():
     with pytest.raises(InputError, match="no rounds to draw: fit the graph first"):
         drawing.rounds([])
