@@ -13,7 +13,7 @@ from sklearn.base import clone
 
 from ..density import MixtureDensity, combine
 from ..errors import InputError
-from ._gaussians import Rows
+from ._rows import Rows
 from .gmm import GMM
 
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from scipy.special import logsumexp
 from sklearn.cluster import kmeans_plusplus
 from sklearn.metrics import pairwise_distances_argmin
 
 from ..density import MixtureDensity
 from ..messages import Categorical
-from ._gaussians import (
-    Prior,
-    Rows,
-    draw,
-    log_prior,
-    maximise,
-)
+from ._gaussians import Prior, draw, log_prior, maximise
+from ._rows import Rows
+from ._statistics import Statistics, assign, expect, log_joint, summarise, to_log_probabilities
+
+_ROWS_TO_START_FROM = 2**16
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class Problem:
     Attributes
     ----------
     rows : Rows
-        x (N, D), float64, with variances or without.
+        x (N, D), with variances or without.
     weight : (N,)
         Sample weights.
     told : Categorical or None
@@ -46,27 +43,24 @@ class Problem:
     max_iter: int
     tol: float
 
-    def maximise(
-        self, responsibilities: np.ndarray, parameters: MixtureDensity | None = None
-    ) -> MixtureDensity:
-        """The M-step on weighted responsibilities; `parameters` are those before it, if any."""
-        return maximise(
-            self.rows,
-            responsibilities * self.weight[:, None],
-            self.covariance_type,
-            self.prior,
-            self.reg_covar,
-            parameters,
+    def expect(self, parameters: MixtureDensity) -> Statistics:
+        """The E-step."""
+        return expect(self.rows, self.weight, parameters, self.told)
+
+    def maximise(self, statistics: Statistics) -> MixtureDensity:
+        """The M-step."""
+        return maximise(statistics, self.covariance_type, self.prior, self.reg_covar)
+
+    def start(self, responsibilities: Callable[[slice], np.ndarray]) -> MixtureDensity:
+        """The mixture of given responsibilities: from a slice of the rows to (n, K)."""
+        return self.maximise(
+            summarise(self.rows, self.weight, responsibilities, self.covariance_type)
         )
 
-    def expect(self, parameters: MixtureDensity) -> tuple[np.ndarray, float]:
-        """The E-step: responsibilities (N, K) and the mean log-likelihood a row, in nats."""
-        joint = log_joint(self.rows, parameters, self.told)
-        top = joint.max(axis=1, keepdims=True)  # (N, 1)
-        scaled = np.exp(joint - top)  # (N, K)
-        total = scaled.sum(axis=1, keepdims=True)  # (N, 1)
-        rows = (np.log(total) + top)[:, 0]
-        return scaled / total, float(self.weight @ rows / self.weight.sum())
+    def responsibilities(self, parameters: MixtureDensity) -> np.ndarray:
+        """P(k | row) with what the children say, (N, K)."""
+        log_prob = to_log_probabilities(log_joint(self.rows, parameters, self.told))
+        return np.exp(log_prob, out=log_prob)
 
     def log_prior(self, parameters: MixtureDensity) -> float:
         """The parameters' log prior, a row, so that it adds to the mean log-likelihood."""
@@ -79,44 +73,14 @@ class Solution:
 
     Attributes
     ----------
-    responsibilities : (N, K)
     log_likelihood, lower_bound : list of float
         Mean log-likelihood a row, and the same plus the parameters' log prior, an iteration.
     """
 
     parameters: MixtureDensity
-    responsibilities: np.ndarray
     log_likelihood: list[float] = field(default_factory=list)
     lower_bound: list[float] = field(default_factory=list)
     converged: bool = False
-
-    def permuted(self, order: np.ndarray) -> Solution:
-        """The same solution with its components in another order."""
-        return replace(
-            self,
-            parameters=self.parameters.permuted(order),
-            responsibilities=self.responsibilities[:, order],
-        )
-
-
-def log_joint(
-    rows: Rows, parameters: MixtureDensity, told: Categorical | None = None
-) -> np.ndarray:
-    """Log N(x_n; mu_k, Sigma_k) and the log prior of k, shape (N, K)."""
-    return rows.log_gaussians(parameters) + log_class_prior(np.log(parameters.weights), told)
-
-
-def log_class_prior(log_weights: np.ndarray, told: Categorical | None) -> np.ndarray:
-    """What is known of a row's class without the row, (K,) or (N, K).
-
-    The own log pi_k, which a prior from the children replaces, and to which their evidence
-    P(k | n) adds log P(k | n) K, so that a uniform message adds exactly nothing.
-    """
-    if told is None:
-        return log_weights
-    if told.is_prior:
-        return told.log_prob
-    return log_weights + (told.log_prob + np.log(told.shape[0]))
 
 
 def draw_classes(probabilities: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -146,14 +110,14 @@ def expectation_maximisation(problem: Problem, parameters: MixtureDensity) -> So
     """
     likelihoods, bounds = [], []
     for iteration in range(problem.max_iter + 1):
-        responsibilities, likelihood = problem.expect(parameters)
-        likelihoods.append(likelihood)
-        bounds.append(likelihood + problem.log_prior(parameters))
+        statistics = problem.expect(parameters)
+        likelihoods.append(statistics.log_likelihood / statistics.weight)
+        bounds.append(likelihoods[-1] + problem.log_prior(parameters))
         converged = iteration > 0 and abs(bounds[-1] - bounds[-2]) < problem.tol
         if converged or iteration == problem.max_iter:
             break
-        parameters = problem.maximise(responsibilities, parameters)
-    return Solution(parameters, responsibilities, likelihoods, bounds, converged)
+        parameters = problem.maximise(statistics)
+    return Solution(parameters, likelihoods, bounds, converged)
 
 
 def gibbs_sampling(
@@ -161,42 +125,53 @@ def gibbs_sampling(
 ) -> Solution:
     """`max_iter` sweeps: all assignments given the parameters, then all parameters given those.
 
-    A blocked sampler, vectorised over rows (Gumbel-max). The solution holds the mode of the
-    parameters given the last sweep's assignments.
+    A blocked sampler, vectorised over rows. The solution holds the mode of the parameters given
+    the last sweep's assignments.
     """
     likelihoods, bounds = [], []
-    one_hot = np.eye(problem.n_components)
-    for _ in range(problem.max_iter):
-        joint = log_joint(problem.rows, parameters, problem.told)
-        rows = logsumexp(joint, axis=1)
-        likelihoods.append(float(np.average(rows, weights=problem.weight)))
+
+    def note(statistics: Statistics) -> None:
+        likelihoods.append(statistics.log_likelihood / statistics.weight)
         bounds.append(likelihoods[-1] + problem.log_prior(parameters))
-        assigned = one_hot[(joint + rng.gumbel(size=joint.shape)).argmax(axis=1)]  # (N, K)
-        weighted = assigned * problem.weight[:, None]
-        parameters = draw(problem.rows, weighted, problem.covariance_type, problem.prior, rng)
-    parameters = problem.maximise(assigned)
-    responsibilities, likelihood = problem.expect(parameters)
-    likelihoods.append(likelihood)
-    bounds.append(likelihood + problem.log_prior(parameters))
-    return Solution(parameters, responsibilities, likelihoods, bounds, True)
+
+    for _ in range(problem.max_iter):
+        statistics = assign(problem.rows, problem.weight, parameters, problem.told, rng)
+        note(statistics)
+        parameters = draw(statistics, problem.covariance_type, problem.prior, rng)
+    parameters = problem.maximise(statistics)
+    note(problem.expect(parameters))
+    return Solution(parameters, likelihoods, bounds, True)
 
 
 def plus_plus_starts(
     problem: Problem, n_init: int, rng: np.random.Generator
 ) -> Iterable[MixtureDensity]:
-    """Mixtures of `n_init` assignments to k-means++ centres (Arthur and Vassilvitskii, 2007)."""
+    """Mixtures of `n_init` assignments to k-means++ centres (Arthur and Vassilvitskii, 2007).
+
+    Of many rows the centres are found among some, drawn at random.
+    """
+    x, weight = problem.rows.x, problem.weight
     for _ in range(n_init):
         seed = int(rng.integers(2**31))
+        if len(x) > _ROWS_TO_START_FROM:
+            some = np.random.default_rng(seed).choice(len(x), _ROWS_TO_START_FROM, replace=False)
+            some.sort()
+        else:
+            some = slice(None)
         centres, _ = kmeans_plusplus(
-            problem.rows.x, problem.n_components, sample_weight=problem.weight, random_state=seed
+            x[some], problem.n_components, sample_weight=weight[some], random_state=seed
         )
         yield start_from_means(problem, centres)
 
 
 def start_from_means(problem: Problem, means: np.ndarray) -> MixtureDensity:
     """The mixture of the assignment of every row to its nearest mean."""
-    nearest = pairwise_distances_argmin(problem.rows.x, means)
-    return problem.maximise(np.eye(problem.n_components)[nearest])
+    classes = np.eye(problem.n_components)
+
+    def nearest(part: slice) -> np.ndarray:
+        return classes[pairwise_distances_argmin(problem.rows.block(part), means)]
+
+    return problem.start(nearest)
 
 
 def align(problem: Problem, solution: Solution, reference: np.ndarray) -> Solution:
@@ -204,8 +179,11 @@ def align(problem: Problem, solution: Solution, reference: np.ndarray) -> Soluti
 
     The numbers stay as they are where the children's messages speak for them.
     """
-    shared = reference.T @ solution.responsibilities  # (K, K)
+    shared = reference.T @ problem.responsibilities(solution.parameters)  # (K, K)
     _, order = linear_sum_assignment(shared, maximize=True)
-    aligned = solution.permuted(order)
-    _, likelihood = problem.expect(aligned.parameters)
+    aligned = replace(solution, parameters=solution.parameters.permuted(order))
+    if problem.told is None:
+        return aligned
+    statistics = problem.expect(aligned.parameters)
+    likelihood = statistics.log_likelihood / statistics.weight
     return aligned if likelihood > solution.log_likelihood[-1] - 1e-6 else solution

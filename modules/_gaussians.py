@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import invgamma, invwishart
 
-from ..density import DIAGONAL_TYPES, MixtureDensity, chunks
-from ._missing import expected_moments, log_gaussians_of_seen
+from ..density import DIAGONAL_TYPES, MixtureDensity
+from ._statistics import Statistics
 
 TINY = 10 * np.finfo(np.float64).eps
 
@@ -35,89 +35,32 @@ def _outer(rows: np.ndarray, diagonal: bool) -> np.ndarray:
     return rows**2 if diagonal else rows[:, :, None] * rows[:, None]
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Rows to fit: x (N, D), their variances (N, D) where the sender is unsure, or None.
-
-    With variances every sufficient statistic is an expectation over N(x_n, diag(variances_n)).
-    `seen` (N, D) is false where a value is missing, None where none is; x holds the column's mean
-    there, and variances 0.
-    """
-
-    x: np.ndarray
-    variances: np.ndarray | None = None
-    seen: np.ndarray | None = None
-
-    def any_seen(self) -> np.ndarray | bool:
-        """Rows of which anything was seen, (N,); True if all was of all."""
-        return True if self.seen is None else self.seen.any(axis=1)
-
-    def log_gaussians(self, density: MixtureDensity) -> np.ndarray:
-        """Log density of what was seen of each row under each component, (N, K)."""
-        return log_gaussians_of_seen(self.x, density, self.variances, self.seen)
-
-
-def _statistics(
-    rows: Rows, responsibilities: np.ndarray, diagonal: bool, density: MixtureDensity | None = None
-) -> tuple:
-    """Counts (K,), weighted means (K, D), scatters about them, (K, D, D) or diagonals (K, D).
-
-    Values that were not seen are expected under `density`; without one x is taken as it is.
-    """
-    centre = rows.x.mean(axis=0)  # keeps the subtraction below accurate, far from the origin too
-    x = rows.x - centre
-    counts = responsibilities.sum(axis=0) + TINY
-    if rows.seen is None or density is None:
-        first = responsibilities.T @ x
-        second = _second_moments(x, responsibilities, diagonal)
-        if rows.variances is not None:
-            unsure = responsibilities.T @ rows.variances  # (K, D)
-            second += unsure if diagonal else unsure[:, :, None] * np.eye(x.shape[1])
-    else:
-        shifted = replace(density, means=density.means - centre)
-        first, second = expected_moments(x, responsibilities, shifted, rows.variances, rows.seen)
-        second = np.diagonal(second, axis1=1, axis2=2) if diagonal else second
-    means = first / counts[:, None]
-    weight = counts.reshape(-1, *[1] * (second.ndim - 1))
-    return counts, means + centre, second - weight * _outer(means, diagonal)
-
-
-def _second_moments(x: np.ndarray, responsibilities: np.ndarray, diagonal: bool) -> np.ndarray:
-    """sum_n r_nk x_n x_n^T, (K, D, D), or its diagonals (K, D)."""
-    if diagonal:
-        return responsibilities.T @ x**2
-    (n, d), k = x.shape, responsibilities.shape[1]
-    total = np.zeros((k * d, d))
-    for part in chunks(n, k * d):
-        weights, columns = np.ascontiguousarray(responsibilities[part].T), x[part].T.copy()
-        weighted = weights[:, None] * columns  # (K, D, n)
-        total += weighted.reshape(k * d, -1) @ x[part]
-    return total.reshape(k, d, d)
+def _scatters(statistics: Statistics) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts (K,), weighted means (K, D), scatters about them, (K, D, D) or diagonals (K, D)."""
+    counts = statistics.counts + TINY
+    means = statistics.first / counts[:, None]
+    weight = counts.reshape(-1, *[1] * (statistics.second.ndim - 1))
+    scatters = statistics.second - weight * _outer(means, statistics.diagonal)
+    return counts, means + statistics.centre, scatters
 
 
 def maximise(
-    rows: Rows,
-    responsibilities: np.ndarray,
-    covariance_type: str,
-    prior: Prior | None,
-    reg_covar: float,
-    density: MixtureDensity | None = None,
+    statistics: Statistics, covariance_type: str, prior: Prior | None, reg_covar: float
 ) -> MixtureDensity:
     """The M-step: the parameters' mode under the prior, or maximum likelihood without one.
 
     With N_k, xbar_k, S_k the responsibilities' counts, weighted means and scatters,
     ``mu_k = (kappa m0 + N_k xbar_k) / (kappa + N_k)`` and ``Sigma_k = (S0 + S_k + kappa N_k /
     (kappa + N_k) (xbar_k - m0)(xbar_k - m0)^T) / (nu + N_k + D + 2)``, and
-    ``pi_k = (N_k + a - 1) / (N + K (a - 1))``. Values that were not seen are expected under the
-    present `density`.
+    ``pi_k = (N_k + a - 1) / (N + K (a - 1))``.
     """
-    diagonal = covariance_type in DIAGONAL_TYPES
-    counts, means, scatters = _statistics(rows, responsibilities, diagonal, density)
+    diagonal = statistics.diagonal
+    counts, means, scatters = _scatters(statistics)
     if prior is None:
         weights = counts / counts.sum()
         covariances = _pool(scatters, counts, 0.0, 0.0, covariance_type)
         covariances = _add_to_diagonal(covariances, reg_covar, covariance_type)
-        return _revive(rows.x, MixtureDensity(weights, means, covariances, covariance_type), counts)
+        return _revive(MixtureDensity(weights, means, covariances, covariance_type), statistics)
     weights = counts + prior.concentration - 1
     weights /= weights.sum()
     means, scatters = _posterior(counts, means, scatters, prior, diagonal)
@@ -154,15 +97,20 @@ def _add_to_diagonal(covariances: np.ndarray, value: float, covariance_type: str
     return covariances + value * np.eye(covariances.shape[-1])
 
 
-def _revive(x: np.ndarray, parameters: MixtureDensity, counts: np.ndarray) -> MixtureDensity:
+def _revive(parameters: MixtureDensity, statistics: Statistics) -> MixtureDensity:
     """Without a prior, give components that lost all their rows the data's own Gaussian."""
+    counts = statistics.counts
     empty = counts < 1e-8 * counts.sum()
     if not empty.any() or parameters.covariance_type == "tied":
         return parameters
-    variances = x.var(axis=0) + parameters.covariances.min()
+    mean = statistics.first.sum(axis=0) / counts.sum()
+    second = statistics.second.sum(axis=0) / counts.sum()
+    squares = second if statistics.diagonal else np.diagonal(second)
+    variances = squares - mean**2 + parameters.covariances.min()
     wide = {"full": np.diag(variances), "diag": variances, "spherical": variances.mean()}
     means, covariances = parameters.means.copy(), parameters.covariances.copy()
-    means[empty], covariances[empty] = x.mean(axis=0), wide[parameters.covariance_type]
+    means[empty] = mean + statistics.centre
+    covariances[empty] = wide[parameters.covariance_type]
     return replace(parameters, means=means, covariances=covariances)
 
 
@@ -189,15 +137,11 @@ def log_prior(parameters: MixtureDensity, prior: Prior | None) -> float:
 
 
 def draw(
-    rows: Rows,
-    responsibilities: np.ndarray,
-    covariance_type: str,
-    prior: Prior,
-    rng: np.random.Generator,
+    statistics: Statistics, covariance_type: str, prior: Prior, rng: np.random.Generator
 ) -> MixtureDensity:
-    """MixtureDensity drawn from their posterior given (one-hot) responsibilities: a Gibbs step."""
-    diagonal = covariance_type in DIAGONAL_TYPES
-    counts, means, scatters = _statistics(rows, responsibilities, diagonal)
+    """Parameters drawn from their posterior given the statistics of assignments: a Gibbs step."""
+    diagonal = statistics.diagonal
+    counts, means, scatters = _scatters(statistics)
     means, scatters = _posterior(counts, means, scatters, prior, diagonal)
     scale, d = _scale(prior, diagonal), means.shape[1]
     nu = prior.nu + counts

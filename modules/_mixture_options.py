@@ -10,8 +10,9 @@ from ..density import COVARIANCE_TYPES
 from ..errors import InputError
 from ..messages import Categorical
 from ._em import Problem
-from ._gaussians import Prior, Rows
+from ._gaussians import Prior
 from ._options import as_numbers, check_count, check_number, check_option, check_random_state
+from ._rows import Rows
 
 
 def check_options(module: Any, n_rows: int) -> None:
@@ -118,14 +119,14 @@ def make_problem(module: Any, rows: Rows, prior: Categorical | None) -> Problem:
             "fill in; use inference='map' or 'ml'"
         )
     check_squares(module, rows.x)
-    d = rows.x.shape[1]
+    d = rows.n_columns
     if module.means_init is not None and np.shape(module.means_init)[1] != d:
         raise InputError(
             f"{module.label}: expected means_init of shape ({module.n_components}, {d}), got "
             f"{np.shape(module.means_init)}"
         )
     _check_distinct(module, rows.x)
-    weight = check_sample_weight(module, len(rows.x)) * rows.any_seen()
+    weight = check_sample_weight(module, len(rows)) * rows.any_seen()
     if not weight.any():
         raise InputError(f"{module.label}: no row with a weight above 0 was seen by any parent")
     return Problem(
@@ -134,7 +135,7 @@ def make_problem(module: Any, rows: Rows, prior: Categorical | None) -> Problem:
         prior,
         module.n_components,
         module.covariance_type,
-        None if module.inference == "ml" else _hyperparameters(module, rows.x, weight),
+        None if module.inference == "ml" else _hyperparameters(module, rows, weight),
         module.reg_covar,
         module.max_iter,
         module.tol,
@@ -143,12 +144,11 @@ def make_problem(module: Any, rows: Rows, prior: Categorical | None) -> Problem:
 
 def check_squares(module: Any, x: np.ndarray) -> None:
     """Raise InputError for values whose squares are beyond floating point."""
-    with np.errstate(over="ignore"):
-        if not np.isfinite(np.square(x).sum()):
-            raise InputError(
-                f"{module.label}: values up to {np.abs(x).max():g} are too large to square; "
-                "scale the data"
-            )
+    largest = float(max(x.max(), -x.min()))
+    if largest > np.sqrt(np.finfo(np.float64).max / x.size):
+        raise InputError(
+            f"{module.label}: values up to {largest:g} are too large to square; scale the data"
+        )
 
 
 def _check_distinct(module: Any, x: np.ndarray) -> None:
@@ -164,9 +164,9 @@ def _check_distinct(module: Any, x: np.ndarray) -> None:
         n_distinct = len(np.unique(x[:n_seen], axis=0))
 
 
-def _hyperparameters(module: Any, x: np.ndarray, weight: np.ndarray) -> Prior:
-    d = x.shape[1]
-    mean, nu = np.average(x, axis=0, weights=weight), d + 2
+def _hyperparameters(module: Any, rows: Rows, weight: np.ndarray) -> Prior:
+    d = rows.n_columns
+    mean, nu = rows.mean(weight), d + 2
     scale = as_numbers(module, "covariance_prior")
     scale = scale * np.eye(d) if scale.ndim == 0 else scale
     if module.mean_prior is not None:

@@ -1,13 +1,71 @@
-"""Rows of several parents set side by side, and cut apart again."""
+"""Rows of several parents set side by side, read block by block, and cut apart again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from ..density import MixtureDensity
 from ..messages import Data, Message
-from ._gaussians import Rows
+from ._missing import log_gaussians_of_seen
+
+_BLOCK_ROWS = 2**14
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows to fit: x (N, D), their variances (N, D) where the sender is unsure, or None.
+
+    With variances every sufficient statistic is an expectation over N(x_n, diag(variances_n)).
+    `seen` (N, D) is false where a value is missing, None where none is; x holds the column's mean
+    there, and variances 0. float32 rows stay float32: only blocks of them are converted.
+    """
+
+    x: np.ndarray
+    variances: np.ndarray | None = None
+    seen: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def n_columns(self) -> int:
+        """Number of columns D."""
+        return self.x.shape[1]
+
+    def any_seen(self) -> np.ndarray | bool:
+        """Rows of which anything was seen, (N,); True if all was of all."""
+        return True if self.seen is None else self.seen.any(axis=1)
+
+    def block(self, part: slice) -> np.ndarray:
+        """Some of x in float64, (n, D)."""
+        return self.x[part].astype(np.float64, copy=False)
+
+    def mean(self, weight: np.ndarray | None = None) -> np.ndarray:
+        """Mean of x, weighted if weights (N,) are given: (D,)."""
+        weight = np.ones(len(self)) if weight is None else weight
+        parts = [slice(i, i + _BLOCK_ROWS) for i in range(0, len(self), _BLOCK_ROWS)]
+        return sum(weight[part] @ self.block(part) for part in parts) / weight.sum()
+
+    @cached_property
+    def centre(self) -> np.ndarray:
+        """Mean of x, (D,)."""
+        return self.mean()
+
+    @cached_property
+    def reach(self) -> np.ndarray:
+        """How far x gets from its centre in each column, (D,)."""
+        ends = self.x.max(axis=0) - self.centre, self.centre - self.x.min(axis=0)
+        return np.maximum(*ends)
+
+    def log_gaussians(self, density: MixtureDensity, part: slice = slice(None)) -> np.ndarray:
+        """Log density of what was seen of some rows under each component, (n, K)."""
+        variances = None if self.variances is None else self.variances[part]
+        seen = None if self.seen is None else self.seen[part]
+        return log_gaussians_of_seen(self.block(part), density, variances, seen)
 
 
 def flat(message: Message) -> np.ndarray:
@@ -42,12 +100,12 @@ def split_columns(rows: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
 
 def stack(inputs: list[Message]) -> Rows:
     """The parents' rows side by side; variances of those that sent none are 0."""
-    means = [flat(message).astype(np.float64, copy=False) for message in inputs]
+    means = [flat(message) for message in inputs]
     given = [getattr(message, "var", None) for message in inputs]
-    x, variances = np.concatenate(means, axis=1), None
+    x, variances = means[0] if len(means) == 1 else np.concatenate(means, axis=1), None
     if any(v is not None for v in given):
         known = [np.zeros_like(m) if v is None else v for m, v in zip(means, given, strict=True)]
-        variances = np.concatenate(known, axis=1, dtype=np.float64)
+        variances = known[0] if len(known) == 1 else np.concatenate(known, axis=1)
     if all(message.observed is None for message in inputs):
         return Rows(x, variances)
     masks = [
@@ -55,7 +113,9 @@ def stack(inputs: list[Message]) -> Rows:
         for message, m in zip(inputs, means, strict=True)
     ]
     seen = np.concatenate(masks, axis=1)  # (N, D)
-    centre = x.sum(axis=0) / np.maximum(seen.sum(axis=0), 1)  # unseen values are 0
+    centre = x.sum(axis=0, dtype=np.float64) / np.maximum(
+        seen.sum(axis=0), 1
+    )  # unseen values are 0
     return Rows(
         np.where(seen, x, centre), None if variances is None else np.where(seen, variances, 0), seen
     )

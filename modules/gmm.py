@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import log_softmax, logsumexp
+from scipy.special import logsumexp
 
 from ..density import MixtureDensity
 from ..errors import InputError, NotFittedError, TrainingError
@@ -24,15 +24,14 @@ from ._em import (
     draw_classes,
     expectation_maximisation,
     gibbs_sampling,
-    log_joint,
     neutral_bound,
     plus_plus_starts,
     start_from_means,
 )
-from ._gaussians import Rows
 from ._mixture_options import check_options, make_problem
 from ._options import as_numbers, check_component, check_n_samples, check_random_state
-from ._rows import any_seen, split_columns, stack
+from ._rows import Rows, any_seen, split_columns, stack
+from ._statistics import log_joint, to_log_probabilities
 
 
 class GMM(Module):
@@ -182,7 +181,7 @@ class GMM(Module):
         """P(k | row) from the row alone: what the children said is left out."""
         rows = self._rows(inputs)
         return Categorical(
-            log_softmax(self._log_joint(rows), axis=1),
+            to_log_probabilities(self._log_joint(rows)),
             log_prior=np.log(self.weights_),
             observed=any_seen(inputs),
         )
@@ -192,7 +191,7 @@ class GMM(Module):
         joint = self._log_joint(self._rows(inputs), prior)
         parameters = self.density()
         mixture = Mixture(
-            log_softmax(joint, axis=1),
+            to_log_probabilities(joint),
             parameters.means,
             parameters.full_covariances(),
             np.log(parameters.weights),
@@ -209,7 +208,7 @@ class GMM(Module):
         rows = stack(inputs)
         if not hasattr(self, "means_"):
             return neutral_bound(rows)
-        log_r = log_softmax(self._log_joint(self._rows(inputs), prior), axis=1)
+        log_r = to_log_probabilities(self._log_joint(self._rows(inputs), prior))
         return bound(self._log_joint(rows, prior), log_r)
 
     def generate(
@@ -260,7 +259,7 @@ class GMM(Module):
     def _fit(self, rows: Rows, prior: Message | None) -> None:
         problem = make_problem(self, rows, prior)
         rng = self.rng()
-        previous = self._previous(rows.x)
+        previous = self._previous(rows)
         try:
             if prior is not None and prior.is_prior and previous is not None:
                 problem, starts = replace(problem, max_iter=1), [self.density()]
@@ -291,24 +290,25 @@ class GMM(Module):
             return gibbs_sampling(problem, start, rng)
         return expectation_maximisation(problem, start)
 
-    def _previous(self, x: np.ndarray) -> np.ndarray | None:
+    def _previous(self, rows: Rows) -> np.ndarray | None:
         """The last responsibilities, if they are of as many rows, components and dimensions."""
         if not self.warm_start or not hasattr(self, "means_"):
             return None
-        same = self.responsibilities_.shape == (len(x), self.n_components)
-        return self.responsibilities_ if same and self.means_.shape[1] == x.shape[1] else None
+        same = self.responsibilities_.shape == (len(rows), self.n_components)
+        same &= self.means_.shape[1] == rows.n_columns
+        return self.responsibilities_ if same else None
 
     def _starts(
         self, problem: Problem, previous: np.ndarray | None, rng: np.random.Generator
     ) -> list[MixtureDensity]:
         if previous is None and self.responsibilities_init is not None:
-            return [problem.maximise(as_numbers(self, "responsibilities_init"))]
+            return [problem.start(as_numbers(self, "responsibilities_init").__getitem__)]
         if previous is None and self.means_init is not None:
             return [start_from_means(problem, as_numbers(self, "means_init"))]
         starts = list(plus_plus_starts(problem, self.n_init, rng))
         if problem.told is not None and self.inference != "gibbs":
             # random starts number the components against what is told
-            starts.append(problem.maximise(np.exp(problem.told.log_prob)))
+            starts.append(problem.start(lambda part: np.exp(problem.told.log_prob[part])))
         return starts if previous is None else [self.density(), *starts]
 
     def _keep(self, solution: Solution, problem: Problem) -> None:
@@ -316,11 +316,11 @@ class GMM(Module):
         self.weights_ = parameters.weights
         self.means_ = parameters.means
         self.covariances_ = parameters.covariances
-        self.responsibilities_ = solution.responsibilities
+        self.responsibilities_ = problem.responsibilities(parameters)
         self.log_likelihood_ = np.array(solution.log_likelihood)
         self.lower_bound_ = np.array(solution.lower_bound)
         self.converged_ = solution.converged
-        counts = problem.weight @ solution.responsibilities
+        counts = problem.weight @ self.responsibilities_
         self.empty_components_ = np.flatnonzero(counts < 1)
         if len(self.empty_components_) and problem.weight.sum() > self.n_components:
             warnings.warn(
@@ -339,10 +339,9 @@ class GMM(Module):
 
     def _log_joint(self, rows: Rows, told: Message | None = None) -> np.ndarray:
         parameters = self.density()
-        if rows.x.shape[1] != parameters.means.shape[1]:
+        if rows.n_columns != parameters.n_dims:
             raise InputError(
-                f"{self.label}: fitted on {parameters.means.shape[1]} columns, got "
-                f"{rows.x.shape[1]}"
+                f"{self.label}: fitted on {parameters.n_dims} columns, got {rows.n_columns}"
             )
         return log_joint(rows, parameters, told)
 
@@ -355,7 +354,7 @@ class GMM(Module):
 
     def predict_proba(self, x: ArrayLike) -> np.ndarray:
         """P(k | row): (N, D) -> (N, K)."""
-        return np.exp(log_softmax(self._log_joint_of(x), axis=1))
+        return np.exp(to_log_probabilities(self._log_joint_of(x)))
 
     def score_samples(self, x: ArrayLike) -> np.ndarray:
         """Log density of each row in nats: (N, D) -> (N,)."""

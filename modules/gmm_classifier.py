@@ -33,10 +33,11 @@ from ._classifier_options import (
     validated_rows,
     validated_targets,
 )
-from ._em import bound, draw_classes, log_class_prior, neutral_bound
+from ._em import bound, draw_classes, neutral_bound
 from ._mixture_options import check_labels, check_sample_weight
 from ._options import check_component, check_n_samples, check_random_state
 from ._rows import any_seen, split_columns, stack
+from ._statistics import log_class_prior
 
 
 class GMMClassifier(ClassifierMixin, Module):
@@ -372,8 +373,8 @@ class GMMClassifier(ClassifierMixin, Module):
             previous = {name: self.density(name) for name in names}
             rows = stack(inputs)
             whole = 1.0 if rows.seen is None else rows.seen.all(axis=1)  # complete rows teach
-            weight = check_sample_weight(self, len(rows.x)) * whole
-            return self._learn(rows.x, self.labels, weight, previous)
+            weight = check_sample_weight(self, len(rows)) * whole
+            return self._learn(rows.block(slice(None)), self.labels, weight, previous)
 
     def forward(self, inputs: list[Message]) -> Categorical:
         """P(c | row) from the row alone: what the children said is left out."""
@@ -462,12 +463,12 @@ class GMMClassifier(ClassifierMixin, Module):
         Of the rows' means, or expected over the variances sent with them.
         """
         rows, mixtures = stack(inputs), self._mixtures()
-        if rows.x.shape[1] != self.n_features_in_:
+        if rows.n_columns != self.n_features_in_:
             raise InputError(
-                f"{self.label}: fitted on {self.n_features_in_} columns, got {rows.x.shape[1]}"
+                f"{self.label}: fitted on {self.n_features_in_} columns, got {rows.n_columns}"
             )
         log_density = mixtures.log_weighted(rows if expected else replace(rows, variances=None))
-        class_prior = log_class_prior(mixtures.log_priors, prior)  # (C,) or (N, C)
+        class_prior = log_class_prior(mixtures.log_priors, prior)  # (1, C) or (N, C)
         return log_density + class_prior[..., self.component_classes_]
 
     # -- fitting -------------------------------------------------------------------------------

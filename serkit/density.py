@@ -267,19 +267,19 @@ def log_gaussians(
     white, log_det = density.whitening
     k, d = density.means.shape
     centre = density.means.mean(axis=0)  # keeps the products small, far from the origin too
-    x, means = x - centre, density.means - centre
-    if white.ndim == 2:
-        squares = x**2 @ white.T**2 - 2 * x @ (means * white**2).T + ((means * white) ** 2).sum(1)
-    else:
-        squares = np.empty((len(x), k))
-        matrix, offset = white.transpose(0, 2, 1).reshape(k * d, d), means[:, None] @ white
-        for part in chunks(len(x), k * d):
-            whitened = (matrix @ x[part].T).reshape(k, d, -1)  # (K, D, n)
-            whitened -= offset.transpose(0, 2, 1)
-            squares[part] = np.square(whitened, out=whitened).sum(axis=1).T
-    if variances is not None:  # tr(Sigma_k^-1 diag(variances_n))
-        precisions = white**2 if white.ndim == 2 else (white**2).sum(axis=2)  # (K, D) diagonals
-        squares = squares + variances @ precisions.T
+    means = density.means - centre
+    diagonal = white.ndim == 2
+    offset = means * white if diagonal else (means[:, None] @ white)[:, 0]  # (K, D)
+    matrix = None if diagonal else white.transpose(0, 2, 1).reshape(k * d, d)
+    precisions = white**2 if diagonal else (white**2).sum(axis=2)  # their diagonals, (K, D)
+    squares = np.empty((len(x), k))
+    for part in chunks(len(x), k * d):
+        columns = x[part].T - centre[:, None]  # (D, n)
+        whitened = white[:, :, None] * columns if diagonal else (matrix @ columns).reshape(k, d, -1)
+        whitened -= offset[:, :, None]  # (K, D, n)
+        squares[part] = np.square(whitened, out=whitened).sum(axis=1).T
+        if variances is not None:  # tr(Sigma_k^-1 diag(variances_n))
+            squares[part] += variances[part] @ precisions.T
     return -0.5 * (d * np.log(2 * np.pi) + log_det + squares)
 
 

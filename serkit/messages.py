@@ -162,12 +162,13 @@ class Message:
 
     def _set_log_prob(self) -> None:
         """Check log-probabilities (N, K), which alone may hold -inf, and freeze them."""
-        log_prob = np.array(self.log_prob, dtype=np.float64)
+        log_prob = np.asarray(self.log_prob, dtype=np.float64)
         kind = type(self).__name__
         if log_prob.ndim != 2 or log_prob.size == 0:
             raise MessageError(f"{kind}.log_prob: expected shape (N, K), got {log_prob.shape}")
         self._set_observed()
-        log_prob[~self.seen] = -np.log(log_prob.shape[1])
+        if self.observed is not None:
+            log_prob = np.where(self.observed[:, None], log_prob, -np.log(log_prob.shape[1]))
         with np.errstate(invalid="ignore"):
             total = np.logaddexp.reduce(log_prob, axis=1)
         wrong = np.flatnonzero(~(np.abs(total) < 1e-4))  # NaN compares false
@@ -176,8 +177,9 @@ class Message:
                 f"{kind}.log_prob: expected probabilities that add up to 1 over K, but those of "
                 f"row {wrong[0]} add up to {np.exp(total[wrong[0]]):.6g}"
             )
-        log_prob.flags.writeable = False
-        object.__setattr__(self, "log_prob", log_prob)
+        view = log_prob.view()
+        view.flags.writeable = False
+        object.__setattr__(self, "log_prob", view)
 
     def __mul__(self, other: Message) -> Message:
         if type(self) is not type(other):

@@ -19,7 +19,7 @@ from serkit.modules._class_mixtures import (
     pooled_covariance,
     thresholds,
 )
-from serkit.modules._gaussians import Rows
+from serkit.modules._rows import Rows
 
 D, SIZES, PRIORS = 3, (2, 1, 3), np.array([0.5, 0.2, 0.3])
 all_types = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)

@@ -86,7 +86,7 @@ def test_a_prior_of_another_length_is_refused(log_prior):
         Categorical(log_probabilities(0), log_prior=log_prior)
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_the_order_of_priors_and_evidence_does_not_matter(order):
     """Bayes' rule by hand: the likelihood times what was told, P(k) left out."""
     rng = np.random.default_rng(0)

@@ -13,9 +13,8 @@ from serkit.errors import InputError
 from serkit.messages import Categorical, Data, Gaussian
 from serkit.modules import GMM, GMMClassifier
 from serkit.modules import _em as em
-from serkit.modules._gaussians import Rows
 from serkit.modules._missing import expected_moments
-from serkit.modules._rows import stack
+from serkit.modules._rows import Rows, stack
 
 N, D, K = 30, 3, 2
 
@@ -95,7 +94,9 @@ def test_the_bound_never_falls(x, seen, covariance_type, with_prior):
     problem = em.Problem(
         Rows(x, seen=seen), seen.any(axis=1) * 1.0, None, K, covariance_type, prior, 0.0, 40, 0.0
     )
-    solution = em.expectation_maximisation(problem, problem.maximise(softmax(x[:, :K], axis=1)))
+    solution = em.expectation_maximisation(
+        problem, problem.start(softmax(x[:, :K], axis=1).__getitem__)
+    )
     assert (np.diff(solution.lower_bound) > -1e-9).all()
 
 
