@@ -1,6 +1,7 @@
 """Run benchmarks by name and print Markdown tables.
 
 python -m tests.benchmarks gmm vae            # speed, under two minutes
+python -m tests.benchmarks gmm_iteration gmm_growth   # speed and memory, ten minutes
 python -m tests.benchmarks serket best        # accuracy, 10 seeds each: needs SERKIT_DATA
 python -m tests.benchmarks mnist fashion conv7 animals --seeds 5   # two hours
 python -m tests.benchmarks mlda forward_backward --seeds 5         # speed, five minutes
@@ -17,11 +18,13 @@ import numpy
 import sklearn
 import torch
 
-from . import accuracy, chains, latent, modalities, sequences, speed, topics
+from . import accuracy, chains, latent, modalities, scale, sequences, speed, topics
 
 BENCHMARKS = {
     "gmm": speed.gmm,
     "vae": speed.vae,
+    "gmm_iteration": scale.gmm_iteration,
+    "gmm_growth": scale.gmm_growth,
     "serket": accuracy.serket,
     "best": accuracy.best,
     "mnist": latent.mnist,
