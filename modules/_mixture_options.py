@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,22 @@ def check_fit_options(module: Any) -> None:
     check_number(module, "mean_precision_prior", above=0)
     if module.degrees_of_freedom_prior is not None:
         check_number(module, "degrees_of_freedom_prior", above=0)
+
+
+def check_batch_options(module: Any, step_size: float | None) -> None:
+    """Raise InputError for arguments that learning from batches has no use for."""
+    check_fit_options(module)
+    check_number(module, "weight_concentration_prior", at_least=1)
+    if module.inference == "gibbs":
+        raise InputError(f"{module.label}: partial_fit needs inference='map' or 'ml', not 'gibbs'")
+    for name in ("labels", "sample_weight"):
+        if getattr(module, name) is not None:
+            raise InputError(
+                f"{module.label}: {name} belong to fixed rows, which batches are not; leave them "
+                "out for partial_fit"
+            )
+    if step_size is not None and not 0 < step_size <= 1:
+        raise InputError(f"{module.label}: step_size must be in (0, 1], got {step_size!r}")
 
 
 def check_labels(module: Any, n_rows: int) -> None:
@@ -129,13 +146,26 @@ def make_problem(module: Any, rows: Rows, prior: Categorical | None) -> Problem:
     weight = check_sample_weight(module, len(rows)) * rows.any_seen()
     if not weight.any():
         raise InputError(f"{module.label}: no row with a weight above 0 was seen by any parent")
+    return _problem(module, rows, weight, prior, rows.mean(weight))
+
+
+def batch_problem(module: Any, rows: Rows, centre: np.ndarray) -> Problem:
+    """The same for one of many batches, the prior and all statistics about `centre` (D,)."""
+    check_squares(module, rows.x)
+    rows = replace(rows, origin=centre)
+    return _problem(module, rows, np.ones(len(rows)), None, centre)
+
+
+def _problem(
+    module: Any, rows: Rows, weight: np.ndarray, told: Categorical | None, mean: np.ndarray
+) -> Problem:
     return Problem(
         rows,
         weight,
-        prior,
+        told,
         module.n_components,
         module.covariance_type,
-        None if module.inference == "ml" else _hyperparameters(module, rows, weight),
+        None if module.inference == "ml" else _hyperparameters(module, mean),
         module.reg_covar,
         module.max_iter,
         module.tol,
@@ -164,9 +194,10 @@ def _check_distinct(module: Any, x: np.ndarray) -> None:
         n_distinct = len(np.unique(x[:n_seen], axis=0))
 
 
-def _hyperparameters(module: Any, rows: Rows, weight: np.ndarray) -> Prior:
-    d = rows.n_columns
-    mean, nu = rows.mean(weight), d + 2
+def _hyperparameters(module: Any, mean: np.ndarray) -> Prior:
+    """The module's prior, its mean `mean` (D,) unless the module has one."""
+    d = len(mean)
+    nu = d + 2
     scale = as_numbers(module, "covariance_prior")
     scale = scale * np.eye(d) if scale.ndim == 0 else scale
     if module.mean_prior is not None:

@@ -21,12 +21,14 @@ class Rows:
 
     With variances every sufficient statistic is an expectation over N(x_n, diag(variances_n)).
     `seen` (N, D) is false where a value is missing, None where none is; x holds the column's mean
-    there, and variances 0. float32 rows stay float32: only blocks of them are converted.
+    there, and variances 0. float32 rows stay float32: only blocks of them are converted. `origin`
+    (D,) is what statistics are about, the mean of x unless given.
     """
 
     x: np.ndarray
     variances: np.ndarray | None = None
     seen: np.ndarray | None = None
+    origin: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -52,8 +54,8 @@ class Rows:
 
     @cached_property
     def centre(self) -> np.ndarray:
-        """Mean of x, (D,)."""
-        return self.mean()
+        """What is subtracted from x before sums are taken, (D,)."""
+        return self.mean() if self.origin is None else self.origin
 
     @cached_property
     def reach(self) -> np.ndarray:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -28,10 +31,11 @@ from ._em import (
     plus_plus_starts,
     start_from_means,
 )
-from ._mixture_options import check_options, make_problem
+from ._mixture_options import batch_problem, check_batch_options, check_options, make_problem
 from ._options import as_numbers, check_component, check_n_samples, check_random_state
 from ._rows import Rows, any_seen, split_columns, stack
 from ._statistics import log_joint, to_log_probabilities
+from ._stepwise import Stream, learn_batch
 
 
 class GMM(Module):
@@ -96,6 +100,8 @@ class GMM(Module):
         Components with less than one row's weight.
     converged_ : bool
         Whether EM stopped by `tol`; always true of Gibbs sampling.
+    stream_ : dict
+        What `partial_fit` keeps of all batches so far.
     """
 
     accepts_forward = (Data, Gaussian)
@@ -256,11 +262,58 @@ class GMM(Module):
         self.record(self.learn([message], None))
         return self
 
+    def partial_fit(self, x: ArrayLike, y: None = None, *, step_size: float | None = None) -> GMM:
+        """Learn from one batch of a stream, by a step of stepwise EM; returns self.
+
+        The first batch is fitted as by `fit`, unless there is a mixture already. Statistics of
+        the batches fade: those of batch t replace the share ``(t + 1)^-0.6`` of all before them
+        (Cappé and Moulines, 2009). Data larger than memory is learnt in this way too.
+
+        Parameters
+        ----------
+        x : array-like of shape (n, D)
+        y
+            Ignored.
+        step_size : float, optional
+            In (0, 1]: another share, such as a constant one for a stream that drifts.
+
+        Raises
+        ------
+        InputError
+            For bad rows or another number of columns, `labels`, `sample_weight`, or
+            ``inference="gibbs"``; nothing is changed.
+        TrainingError
+            If a covariance matrix is not positive definite (``inference="ml"``).
+        """
+        check_batch_options(self, step_size)
+        rows = Rows(as_rows(x, f"{self.label}.partial_fit"))
+        if rows.x.ndim != 2 or (hasattr(self, "means_") and rows.n_columns != self.means_.shape[1]):
+            wanted = f"(n, {self.means_.shape[1]})" if hasattr(self, "means_") else "(n, D)"
+            raise InputError(
+                f"{self.label}.partial_fit: expected rows {wanted}, got {rows.x.shape}"
+            )
+        start = time.perf_counter()
+        if not hasattr(self, "means_"):
+            self._fit(rows, None)
+        stream = Stream(**self.stream_) if hasattr(self, "stream_") else None
+        problem = batch_problem(self, rows, rows.mean() if stream is None else stream.centre)
+        with self._explained():
+            parameters, stream, score = learn_batch(problem, self.density(), stream, step_size)
+            log_prior = problem.log_prior(parameters) * len(rows) / stream.weight
+        self._keep_parameters(parameters)
+        self.responsibilities_ = problem.responsibilities(parameters)
+        self.log_likelihood_ = np.append(self.log_likelihood_, score)
+        self.lower_bound_ = np.append(self.lower_bound_, score + log_prior)
+        self.converged_, self.stream_ = False, vars(stream)
+        seconds = time.perf_counter() - start
+        self.record({"log_likelihood": score, "n_iter": 1, "seconds": seconds})
+        return self
+
     def _fit(self, rows: Rows, prior: Message | None) -> None:
         problem = make_problem(self, rows, prior)
         rng = self.rng()
         previous = self._previous(rows)
-        try:
+        with self._explained():
             if prior is not None and prior.is_prior and previous is not None:
                 problem, starts = replace(problem, max_iter=1), [self.density()]
             else:
@@ -269,17 +322,23 @@ class GMM(Module):
                 (self._solve(problem, start, rng) for start in starts),
                 key=lambda solution: solution.log_likelihood[-1],
             )
-        except np.linalg.LinAlgError:
-            raise TrainingError(
-                f"{self.label}: a covariance matrix is not positive definite; raise "
-                f"reg_covar={self.reg_covar}, or use inference='map' or covariance_type='diag'"
-            ) from None
         if not np.isfinite(best.lower_bound[-1]):
             raise TrainingError(
                 f"{self.label}: the likelihood became {best.lower_bound[-1]}; scale the data, or "
                 "choose a prior closer to it. What was learnt before is kept"
             )
         self._keep(best if previous is None else align(problem, best, previous), problem)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say what to do where a covariance matrix is not positive definite."""
+        try:
+            yield
+        except np.linalg.LinAlgError:
+            raise TrainingError(
+                f"{self.label}: a covariance matrix is not positive definite; raise "
+                f"reg_covar={self.reg_covar}, or use inference='map' or covariance_type='diag'"
+            ) from None
 
     def _rows(self, inputs: list[Message]) -> Rows:
         rows = stack(inputs)
@@ -312,11 +371,9 @@ class GMM(Module):
         return starts if previous is None else [self.density(), *starts]
 
     def _keep(self, solution: Solution, problem: Problem) -> None:
-        parameters = solution.parameters
-        self.weights_ = parameters.weights
-        self.means_ = parameters.means
-        self.covariances_ = parameters.covariances
-        self.responsibilities_ = problem.responsibilities(parameters)
+        self._keep_parameters(solution.parameters)
+        self.__dict__.pop("stream_", None)  # of batches before
+        self.responsibilities_ = problem.responsibilities(solution.parameters)
         self.log_likelihood_ = np.array(solution.log_likelihood)
         self.lower_bound_ = np.array(solution.lower_bound)
         self.converged_ = solution.converged
@@ -328,6 +385,11 @@ class GMM(Module):
                 "they stay where the prior puts them. Use fewer components or more n_init",
                 stacklevel=5,
             )
+
+    def _keep_parameters(self, parameters: MixtureDensity) -> None:
+        self.weights_ = parameters.weights
+        self.means_ = parameters.means
+        self.covariances_ = parameters.covariances
 
     # -- what the fitted mixture tells ---------------------------------------------------------
 
