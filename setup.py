@@ -30,12 +30,14 @@ setup(
         "estimators": ["skops>=0.13"],
         "interactive": ["plotly>=6"],
         "dev": [
+            "h5py>=3.12",
             "hmmlearn>=0.3.3",
             "librosa>=0.11",
             "plotly>=6",
             "pytest>=8",
             "ruff>=0.9",
             "skops>=0.13",
+            "zarr>=3",
         ],
     },
 )

@@ -208,8 +208,8 @@ class Autoencoder(Module):
 
     def _decode(self, z: np.ndarray) -> np.ndarray:
         decoder, likelihood = self.nets_["decoder"], self.nets_["likelihood"]
-        chunks = self._in_chunks(lambda part: likelihood.mean(decoder(part)), z)
-        return np.concatenate(chunks).reshape(len(z), *self.row_shape_)
+        rows = self._in_chunks(lambda part: likelihood.mean(decoder(part)), z)
+        return rows.reshape(len(z), *self.row_shape_)
 
     def reconstruct(self, x: ArrayLike) -> np.ndarray:
         """Rows through encoder and decoder, in data space: (N, ...) -> (N, ...)."""
@@ -270,8 +270,7 @@ class Autoencoder(Module):
         for message in inputs:
             check_range(self, message)
         encoder = self.nets_["encoder"]
-        means, rest = zip(*self._in_chunks(lambda x: self._split(encoder(x)), array), strict=True)
-        return np.concatenate(means), None if rest[0] is None else np.concatenate(rest)
+        return self._in_chunks(lambda x: self._split(encoder(x)), array)
 
     def _log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """Log p(x | z) of each row: (B, ...), (B, size) -> (B,)."""
@@ -280,9 +279,9 @@ class Autoencoder(Module):
 
     def _log_likelihoods(self, inputs: list[Data], z: np.ndarray) -> np.ndarray:
         """The same of the parents' rows: (N, size) -> (N,)."""
-        return np.concatenate(self._in_chunks(self._log_likelihood, join(inputs), z))
+        return self._in_chunks(self._log_likelihood, join(inputs), z)
 
-    def _in_chunks(self, function: Callable, *arrays: np.ndarray) -> list:
+    def _in_chunks(self, function: Callable, *arrays: np.ndarray) -> np.ndarray | tuple:
         return in_chunks(self.nets_, function, *arrays, row_shape=self.row_shape_)
 
     def _check_fitted(self) -> None:

@@ -10,6 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import kmeans_plusplus
 from sklearn.metrics import pairwise_distances_argmin
 
+from .. import storage
 from ..density import MixtureDensity
 from ..messages import Categorical
 from ._gaussians import Prior, draw, log_prior, maximise
@@ -89,18 +90,16 @@ def draw_classes(probabilities: np.ndarray, rng: np.random.Generator) -> np.ndar
     return (limits < rng.random((len(limits), 1)) * limits[:, -1:]).sum(axis=1)
 
 
-def bound(joint: np.ndarray, log_responsibilities: np.ndarray) -> float:
-    """Mean over rows of sum_k r_nk (log p(x_n, k) - log r_nk), in nats: joint, log r (N, K)."""
-    r = np.exp(log_responsibilities)
-    gap = np.subtract(joint, log_responsibilities, where=r > 0, out=np.zeros_like(joint))
-    return float((r * gap).sum(axis=1).mean())
-
-
 def neutral_bound(rows: Rows) -> float:
     """The same of the neutral message: mean over rows of E[log N(x; 0, I)] of what was seen."""
-    second_moment = rows.x**2 + (0 if rows.variances is None else rows.variances)
-    terms = -0.5 * (second_moment + np.log(2 * np.pi))
-    return float(np.where(True if rows.seen is None else rows.seen, terms, 0).sum(axis=1).mean())
+    total = 0.0
+    for part in storage.blocks(rows.x):
+        second_moment = rows.block(part) ** 2 + (
+            0 if rows.variances is None else rows.variances[part]
+        )
+        terms = -0.5 * (second_moment + np.log(2 * np.pi))
+        total += np.where(True if rows.seen is None else rows.seen[part], terms, 0).sum()
+    return float(total / len(rows))
 
 
 def expectation_maximisation(problem: Problem, parameters: MixtureDensity) -> Solution:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..errors import InputError, MessageError
 from ..messages import Gaussian, Message, Mixture
 from ._autoencoder import Autoencoder
+from ._minibatch import to_tensor
 from ._options import check_count, check_option
 from ._rows import all_seen
 
@@ -93,7 +94,7 @@ class GaussianAutoencoder(Autoencoder):
     def forward(self, inputs: list[Message]) -> Gaussian:
         """q(z | x): means and, from a VAE, variances, both (N, D)."""
         mean, log_var = self._encode(inputs)
-        var = None if log_var is None else np.exp(log_var)
+        var = None if log_var is None else np.exp(log_var, out=log_var)
         return Gaussian(mean, var, observed=all_seen(inputs))
 
     def generate(
@@ -148,6 +149,4 @@ class GaussianAutoencoder(Autoencoder):
 
 def gaussian_tensors(target: Gaussian, device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and variance of a message as float32 tensors (N, D) on a device."""
-    both = (target.mean, target.var)
-    mean, var = (torch.tensor(values, dtype=torch.float32, device=device) for values in both)
-    return mean, var
+    return to_tensor(target.mean, device), to_tensor(target.var, device)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .. import storage
 from ..errors import InputError
 
 Scheduler = torch.optim.lr_scheduler.LRScheduler
@@ -154,13 +155,19 @@ def evaluating(nets: nn.Module) -> Iterator[None]:
 
 
 def to_tensor(array: np.ndarray, device: torch.device) -> Tensor:
-    """A float32 copy on a device, of arrays of any memory layout (torch knows no mirrored ones)."""
-    return torch.tensor(np.ascontiguousarray(array), dtype=torch.float32, device=device)
+    """Rows in float32 on a device, in any memory layout (torch knows no mirrored ones).
+
+    float32 rows in this machine's memory, or a memory-mapped file, are not copied: only read them.
+    """
+    contiguous = np.ascontiguousarray(array)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.as_tensor(contiguous).to(device, torch.float32)
 
 
 def in_chunks(
     nets: nn.Module, function: Callable, *arrays: np.ndarray, row_shape: tuple[int, ...]
-) -> list:
+) -> np.ndarray | tuple:
     """Evaluate a function of `nets` on float32 chunks of rows, on their device.
 
     Parameters
@@ -173,24 +180,36 @@ def in_chunks(
 
     Returns
     -------
-    list
-        The results of the chunks, in order, tensors as arrays.
+    np.ndarray, or tuple of them and None
+        The results of all rows, in a memory-mapped file if the first of `arrays` is.
     """
     device = next((p.device for p in nets.parameters()), torch.device("cpu"))
     step = min(_CHUNK_ROWS, max(_CHUNK_VALUES // math.prod(row_shape), 1))
-    results = []
+    results: list[np.ndarray | None] = []
     with evaluating(nets):
         for start in range(0, len(arrays[0]), step):
             chunk = slice(start, start + step)
-            parts = (to_tensor(array[chunk], device) for array in arrays)
-            results.append(_to_numpy(function(*parts)))
-    return results
+            found = function(*(to_tensor(array[chunk], device) for array in arrays))
+            several = isinstance(found, tuple)
+            parts = [p if p is None else p.float().cpu() for p in (found if several else (found,))]
+            results = results or [_results(part, arrays[0]) for part in parts]
+            for result, part in zip(results, parts, strict=True):
+                if part is not None:
+                    _put(part, result[chunk])
+    return tuple(results) if several else results[0]
 
 
-def _to_numpy(value: Tensor | tuple | None) -> Any:
-    if isinstance(value, tuple):
-        return tuple(map(_to_numpy, value))
-    return None if value is None else value.float().cpu().numpy()
+def _put(part: Tensor, rows: np.ndarray) -> None:
+    if len(part) != len(rows):
+        raise ValueError(
+            f"must return as many rows as it gets, but made {len(part)} of {len(rows)}"
+        )
+    rows[:] = part.numpy()
+
+
+def _results(part: Tensor | None, rows: np.ndarray) -> np.ndarray | None:
+    """Where the results of all rows go, of which `part` are some."""
+    return None if part is None else storage.empty((len(rows), *part.shape[1:]), np.float32, rows)
 
 
 def fit_nets(

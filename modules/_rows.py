@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from .. import storage
 from ..density import MixtureDensity
 from ..messages import Data, Message
 from ._missing import log_gaussians_of_seen
@@ -92,7 +93,16 @@ def join(inputs: Sequence[Data]) -> np.ndarray:
     """One parent's rows in their own shape, (N, ...); several parents' flat, side by side."""
     if len(inputs) == 1:
         return inputs[0].array
-    return np.concatenate([flat(message) for message in inputs], axis=1)
+    return side_by_side([flat(message) for message in inputs])
+
+
+def side_by_side(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Columns of several arrays (N, .) in one; in a memory-mapped file if one of them is."""
+    if len(parts) == 1:
+        return parts[0]
+    width = sum(part.shape[1] for part in parts)
+    joined = storage.empty((len(parts[0]), width), np.result_type(*parts), *parts)
+    return np.concatenate(parts, axis=1, out=joined)
 
 
 def split_columns(rows: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
@@ -104,10 +114,10 @@ def stack(inputs: list[Message]) -> Rows:
     """The parents' rows side by side; variances of those that sent none are 0."""
     means = [flat(message) for message in inputs]
     given = [getattr(message, "var", None) for message in inputs]
-    x, variances = means[0] if len(means) == 1 else np.concatenate(means, axis=1), None
+    x, variances = side_by_side(means), None
     if any(v is not None for v in given):
         known = [np.zeros_like(m) if v is None else v for m, v in zip(means, given, strict=True)]
-        variances = known[0] if len(known) == 1 else np.concatenate(known, axis=1)
+        variances = side_by_side(known)
     if all(message.observed is None for message in inputs):
         return Rows(x, variances)
     masks = [

@@ -21,6 +21,7 @@ import torch
 from scipy.special import logsumexp
 from threadpoolctl import ThreadpoolController
 
+from .. import storage
 from ..density import DIAGONAL_TYPES, MixtureDensity
 from ..messages import Categorical
 from ._missing import expected_moments, log_gaussians_of_seen
@@ -166,7 +167,7 @@ def log_joint(rows: Rows, density: MixtureDensity, told: Categorical | None = No
     """
     with np.errstate(divide="ignore"):  # a weight may be 0
         log_weights = np.log(density.weights)
-    joint = np.empty((len(rows), density.n_components))
+    joint = storage.empty((len(rows), density.n_components), np.float64, rows.x)
 
     def task(start: int) -> None:
         part = slice(start, start + _TASK_ROWS)
@@ -185,6 +186,29 @@ def to_log_probabilities(joint: np.ndarray) -> np.ndarray:
 
     in_order(task, range(0, len(joint), _TASK_ROWS))
     return joint
+
+
+def bound(joint: np.ndarray, log_responsibilities: np.ndarray) -> float:
+    """Mean over rows of sum_k r_nk (log p(x_n, k) - log r_nk), in nats: joint, log r (N, K)."""
+    r = np.exp(log_responsibilities)
+    gap = np.subtract(joint, log_responsibilities, where=r > 0, out=np.zeros_like(joint))
+    return float((r * gap).sum(axis=1).mean())
+
+
+def mean_bound(
+    rows: Rows, believed: Rows, density: MixtureDensity, told: Categorical | None
+) -> float:
+    """The same of `rows` under a mixture, with the responsibilities it gives `believed`."""
+
+    def task(start: int) -> float:
+        part = slice(start, start + _TASK_ROWS)
+        prior = log_class_prior(np.log(density.weights), told, part)
+        joint = rows.log_gaussians(density, part) + prior  # (n, K)
+        known = joint if believed is rows else believed.log_gaussians(density, part) + prior
+        log_r = known - logsumexp(known, axis=1, keepdims=True)
+        return len(joint) * bound(joint, log_r)
+
+    return sum(in_order(task, range(0, len(rows), _TASK_ROWS))) / len(rows)
 
 
 # -- passes over blocks ----------------------------------------------------------------------------

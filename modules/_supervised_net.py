@@ -134,8 +134,7 @@ class SupervisedNet(BaseEstimator, ABC):
             raise InputError(
                 f"{self.label}: trained on rows of shape {self.row_shape_}, got {rows.shape[1:]}"
             )
-        parts = in_chunks(self.net_, self.net_, rows, row_shape=self.row_shape_)
-        return np.concatenate(parts)
+        return in_chunks(self.net_, self.net_, rows, row_shape=self.row_shape_)
 
     def _make_net(self, row_shape: tuple[int, ...], n_outputs: int) -> nn.Module:
         if self.net is not None:

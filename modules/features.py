@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import InputError
 from ..messages import Categorical, Data, Gaussian, Message, Mixture, as_rows
@@ -121,10 +121,16 @@ class Features(Module):
     def _extract(self, array: np.ndarray) -> np.ndarray:
         extractor = self.extractor
         if isinstance(extractor, nn.Module):
-            return np.concatenate(in_chunks(extractor, extractor, array, row_shape=array.shape[1:]))
+            return in_chunks(extractor, self._features_of, array, row_shape=array.shape[1:])
         if hasattr(extractor, "transform"):
             return extractor.transform(array.reshape(len(array), -1))
         return extractor(array)
+
+    def _features_of(self, rows: Tensor) -> Tensor:
+        features = self.extractor(rows)
+        if not isinstance(features, Tensor):
+            raise TypeError(f"it returned a {type(features).__name__}, not a tensor")
+        return features
 
     def _turned_back(self, features: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
         """Features (N, n) as rows, cut into groups of columns of these sizes."""

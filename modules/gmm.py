@@ -23,7 +23,6 @@ from ._em import (
     Problem,
     Solution,
     align,
-    bound,
     draw_classes,
     expectation_maximisation,
     gibbs_sampling,
@@ -34,7 +33,7 @@ from ._em import (
 from ._mixture_options import batch_problem, check_batch_options, check_options, make_problem
 from ._options import as_numbers, check_component, check_n_samples, check_random_state
 from ._rows import Rows, any_seen, split_columns, stack
-from ._statistics import log_joint, to_log_probabilities
+from ._statistics import log_joint, mean_bound, to_log_probabilities
 from ._stepwise import Stream, learn_batch
 
 
@@ -214,8 +213,8 @@ class GMM(Module):
         rows = stack(inputs)
         if not hasattr(self, "means_"):
             return neutral_bound(rows)
-        log_r = to_log_probabilities(self._log_joint(self._rows(inputs), prior))
-        return bound(self._log_joint(rows, prior), log_r)
+        believed = rows if self.use_variance else replace(rows, variances=None)
+        return mean_bound(rows, believed, self.density(), prior)
 
     def generate(
         self, n_samples: int, component: int | None, random_state: int | None

@@ -33,11 +33,11 @@ from ._classifier_options import (
     validated_rows,
     validated_targets,
 )
-from ._em import bound, draw_classes, neutral_bound
+from ._em import draw_classes, neutral_bound
 from ._mixture_options import check_labels, check_sample_weight
 from ._options import check_component, check_n_samples, check_random_state
 from ._rows import any_seen, split_columns, stack
-from ._statistics import log_class_prior
+from ._statistics import bound, log_class_prior
 
 
 class GMMClassifier(ClassifierMixin, Module):

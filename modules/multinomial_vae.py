@@ -275,8 +275,8 @@ class MultinomialVAE(Autoencoder):
     def _bound(self, inputs: list[Data], prior: Message | None) -> np.ndarray:
         """E_q[log p(x | k)] - KL(q || P) of each row, (N,), by a sum over classes."""
         probabilities, log_prob = self._encode(inputs)
-        chunks = self._in_chunks(self._class_log_likelihoods, join(inputs))
+        log_likelihoods = self._in_chunks(self._class_log_likelihoods, join(inputs))  # (N, K)
         kl = kl_to_categorical(
             torch.tensor(log_prob), torch.tensor(self._class_prior(prior, len(log_prob)))
         )
-        return (probabilities * np.concatenate(chunks)).sum(axis=1) - kl.numpy()
+        return (probabilities * log_likelihoods).sum(axis=1) - kl.numpy()

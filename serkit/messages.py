@@ -30,6 +30,7 @@ import torch
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax
 
+from . import storage
 from .errors import InputError, MessageError
 
 _ROWS_NAMED = 5
@@ -46,7 +47,8 @@ def as_rows(
     Parameters
     ----------
     values : array-like or torch.Tensor, shape (N, ...)
-        Numbers of any real dtype; float32 and float64 are kept, all else becomes float32.
+        Numbers of any real dtype; float32 and float64 are kept, all else becomes float32. Those of
+        memory-mapped files stay there, and arrays of Zarr and HDF5 are copied into such a file.
     what : str
         How error texts name the values, for example ``"Observation 'images'"``.
     observed : np.ndarray of bool, shape (N,), optional
@@ -66,8 +68,9 @@ def as_rows(
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    lazy = storage.is_lazy(values)
     try:
-        array = np.asarray(values)
+        array = values if lazy else np.asarray(values)
     except ValueError as error:
         raise InputError(f"{what}: expected rows of equal length: {error}") from None
     if array.dtype.kind not in "biuf":
@@ -79,22 +82,33 @@ def as_rows(
         raise InputError(
             f"{what}: expected at least one row and one column, shape (N, ...), got {array.shape}"
         )
-    if array.dtype not in (np.float32, np.float64):
-        array = array.astype(np.float32)
-    if observed is not None and len(observed) == len(array):
-        array = array.copy()
+    masked = observed is not None and len(observed) == len(array)
+    dtype = array.dtype if array.dtype in (np.float32, np.float64) else np.float32
+    if lazy or (storage.is_mapped(array) and (masked or dtype != array.dtype)):
+        array = storage.copy_mapped(array, dtype)
+    else:
+        array = array.astype(dtype, copy=masked)
+    if masked:
         array[~observed] = neutral
-    finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
-    if not finite.all():
-        bad = np.flatnonzero(~finite)
+    _check_finite(array, what)
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _check_finite(array: np.ndarray, what: str) -> None:
+    """Raise InputError for rows (N, ...) that hold NaN or infinity."""
+    found = [
+        part.start + np.flatnonzero(~np.isfinite(array[part]).all(axis=tuple(range(1, array.ndim))))
+        for part in storage.blocks(array)
+    ]
+    bad = np.concatenate(found)
+    if len(bad):
         more = ", ..." if len(bad) > _ROWS_NAMED else ""
         raise InputError(
             f"{what}: NaN or infinity in {len(bad)} of {len(array)} rows "
             f"(rows {', '.join(map(str, bad[:_ROWS_NAMED]))}{more}); remove or fill them"
         )
-    view = array.view()
-    view.flags.writeable = False
-    return view
 
 
 def as_observed(observed: ArrayLike | None, n_rows: int, what: str) -> np.ndarray | None:
@@ -358,13 +372,19 @@ class Mixture(Message):
 
     def assigned(self) -> Gaussian:
         """The mean of each row's most probable component, with variance 1 (Serket's message)."""
-        mean = self.means[self.log_prob.argmax(axis=1)]  # (N, D)
-        return Gaussian(mean, np.ones_like(mean))
+        mean = self._rows_of(self.means.dtype)  # (N, D)
+        np.take(self.means, self.log_prob.argmax(axis=1), axis=0, out=mean)
+        return Gaussian(mean, np.broadcast_to(np.ones((), mean.dtype), mean.shape))
 
     def expected(self) -> Gaussian:
         """The responsibility-weighted mean of the components, with variance 1."""
-        mean = np.exp(self.log_prob) @ self.means  # (N, D)
-        return Gaussian(mean, np.ones_like(mean))
+        mean = self._rows_of(np.float64)  # (N, D)
+        for part in storage.blocks(self.log_prob):
+            np.matmul(np.exp(self.log_prob[part]), self.means, out=mean[part])
+        return Gaussian(mean, np.broadcast_to(np.ones((), mean.dtype), mean.shape))
+
+    def _rows_of(self, dtype: np.dtype) -> np.ndarray:
+        return storage.empty((self.n_rows, self.means.shape[1]), dtype, self.log_prob)
 
     def split(self, sizes: Sequence[int]) -> list[Mixture]:
         """Marginals over consecutive groups of `sizes` dimensions: one message a parent."""
