@@ -14,8 +14,9 @@ from .. import storage
 from ..density import MixtureDensity
 from ..messages import Categorical
 from ._gaussians import Prior, draw, log_prior, maximise
+from ._posterior import log_joint, to_log_probabilities
 from ._rows import Rows
-from ._statistics import Statistics, assign, expect, log_joint, summarise, to_log_probabilities
+from ._statistics import Statistics, assign, expect, summarise
 
 _ROWS_TO_START_FROM = 2**16
 

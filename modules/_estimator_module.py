@@ -35,7 +35,7 @@ class EstimatorModule(Module):
             raise NotFittedError(f"{self.label} has learnt nothing yet: call update() first")
 
     def _seen_rows(self, inputs: list[Message]) -> np.ndarray:
-        x, seen = stack(inputs).x, all_seen(inputs)
+        x, seen = stack(inputs).block(), all_seen(inputs)
         if seen is not None and not seen.any():
             raise InputError(
                 f"{self.label}: no row was seen by all of its parents, so there is nothing to "

@@ -43,8 +43,8 @@ class Rows:
         """Rows of which anything was seen, (N,); True if all was of all."""
         return True if self.seen is None else self.seen.any(axis=1)
 
-    def block(self, part: slice) -> np.ndarray:
-        """Some of x in float64, (n, D)."""
+    def block(self, part: slice = slice(None)) -> np.ndarray:
+        """Some of x, or all, in float64: (n, D)."""
         return self.x[part].astype(np.float64, copy=False)
 
     def mean(self, weight: np.ndarray | None = None) -> np.ndarray:

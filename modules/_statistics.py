@@ -1,33 +1,27 @@
 """Sufficient statistics of Gaussian mixtures: what EM needs of the rows, in one pass over them.
 
-A Gaussian's log density is linear in the features (x_i x_j for i <= j, x_i, 1) of a row, of which
-diagonal types need only x_i^2. So for a block of rows both steps of EM are one matrix product each:
-coefficients times features give the log densities, responsibilities times features the statistics.
-Nothing is kept of a block but its statistics, in float64, and these add up: over blocks, over
-threads, over batches. Sums are taken in the same order for any number of threads, which therefore
-makes no difference to the bits.
+For a block of rows both steps of EM are one matrix product each: coefficients times features give
+the log densities, responsibilities times features the statistics. Nothing is kept of a block but
+its statistics, in float64, and these add up: over blocks, over threads, over batches. Sums are
+taken in the same order for any number of threads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any
 
 import numpy as np
-import torch
-from scipy.special import logsumexp
-from threadpoolctl import ThreadpoolController
 
-from .. import storage
 from ..density import DIAGONAL_TYPES, MixtureDensity
 from ..messages import Categorical
+from ._features import coefficients_of, features_of, n_features, packed, rounding, unpacked
 from ._missing import expected_moments, log_gaussians_of_seen
+from ._posterior import log_class_prior
 from ._rows import Rows
+from ._threads import for_parts
 
-_TASK_ROWS = 2**14  # of one thread at a time
 _BLOCK_VALUES, _BLOCK_ROWS = 2**17, 64  # a block stays in the processor's cache, if it can
 _PRECISE = 1e-9  # nats by which rounding may change a log density before features are given up
 
@@ -70,7 +64,7 @@ class Statistics:
     def second(self) -> np.ndarray:
         """Sums of r x x^T, (K, D, D), or of r x^2, (K, D)."""
         d = len(self.centre)
-        return _unpacked(self.sums[:, : -1 - d], d, self.diagonal)
+        return unpacked(self.sums[:, : -1 - d], d, self.diagonal)
 
     def __add__(self, other: Statistics) -> Statistics:
         """The statistics of both lots of rows, which have the same centre."""
@@ -138,77 +132,11 @@ def summarise(
 
     def block(part: slice) -> tuple[np.ndarray, float]:
         r = responsibilities(part).T * weight[part]  # (K, n)
-        return r @ _features(rows, part, diagonal).T, 0.0
+        return r @ features_of(rows, part, diagonal).T, 0.0
 
     k = responsibilities(slice(0, 1)).shape[1]
-    size = _n_features(rows.n_columns, diagonal) + k
+    size = n_features(rows.n_columns, diagonal) + k
     return _summed(block, rows, weight, diagonal, max(_BLOCK_VALUES // size, _BLOCK_ROWS))
-
-
-def log_class_prior(
-    log_weights: np.ndarray, told: Categorical | None, part: slice = slice(None)
-) -> np.ndarray:
-    """What is known of some rows' classes without the rows, (1, K) or (n, K).
-
-    The own log pi_k, which a prior from the children replaces, and to which their evidence
-    P(k | n) adds log P(k | n) K, so that a uniform message adds exactly nothing.
-    """
-    if told is None:
-        return log_weights[None]
-    if told.is_prior:
-        return told.log_prob[part]
-    return log_weights + (told.log_prob[part] + np.log(told.shape[0]))
-
-
-def log_joint(rows: Rows, density: MixtureDensity, told: Categorical | None = None) -> np.ndarray:
-    """Log N(x_n; mu_k, Sigma_k) of what was seen, and the log prior of k: (N, K).
-
-    From whitened rows, not from features: slower, and exact however narrow a component is.
-    """
-    with np.errstate(divide="ignore"):  # a weight may be 0
-        log_weights = np.log(density.weights)
-    joint = storage.empty((len(rows), density.n_components), np.float64, rows.x)
-
-    def task(start: int) -> None:
-        part = slice(start, start + _TASK_ROWS)
-        joint[part] = rows.log_gaussians(density, part) + log_class_prior(log_weights, told, part)
-
-    in_order(task, range(0, len(rows), _TASK_ROWS))
-    return joint
-
-
-def to_log_probabilities(joint: np.ndarray) -> np.ndarray:
-    """Normalise log joint densities (N, K) over K, in place; returns them."""
-
-    def task(start: int) -> None:
-        part = joint[start : start + _TASK_ROWS]
-        part -= logsumexp(part, axis=1, keepdims=True)
-
-    in_order(task, range(0, len(joint), _TASK_ROWS))
-    return joint
-
-
-def bound(joint: np.ndarray, log_responsibilities: np.ndarray) -> float:
-    """Mean over rows of sum_k r_nk (log p(x_n, k) - log r_nk), in nats: joint, log r (N, K)."""
-    r = np.exp(log_responsibilities)
-    gap = np.subtract(joint, log_responsibilities, where=r > 0, out=np.zeros_like(joint))
-    return float((r * gap).sum(axis=1).mean())
-
-
-def mean_bound(
-    rows: Rows, believed: Rows, density: MixtureDensity, told: Categorical | None
-) -> float:
-    """The same of `rows` under a mixture, with the responsibilities it gives `believed`."""
-
-    def task(start: int) -> float:
-        part = slice(start, start + _TASK_ROWS)
-        prior = log_class_prior(np.log(density.weights), told, part)
-        joint = rows.log_gaussians(density, part) + prior  # (n, K)
-        known = joint if believed is rows else believed.log_gaussians(density, part) + prior
-        log_r = known - logsumexp(known, axis=1, keepdims=True)
-        return len(joint) * bound(joint, log_r)
-
-    return sum(in_order(task, range(0, len(rows), _TASK_ROWS))) / len(rows)
 
 
 # -- passes over blocks ----------------------------------------------------------------------------
@@ -234,7 +162,7 @@ def _collect(
         return r * weight[part], float(weight[part] @ log_likelihood)
 
     def block(part: slice) -> tuple[np.ndarray, float]:
-        features = _features(rows, part, diagonal)  # (F, n)
+        features = features_of(rows, part, diagonal)  # (F, n)
         if precise:
             joint = coefficients @ features  # (K, n)
         else:
@@ -248,13 +176,13 @@ def _collect(
         joint = log_gaussians_of_seen(x, shifted, variances, seen).T.copy()
         r, log_likelihood = weighted(joint, part)
         first, second = expected_moments(x, r.T, shifted, variances, seen)
-        packed = [_packed(second, diagonal), first, r.sum(axis=1, keepdims=True)]
-        return np.concatenate(packed, axis=1), log_likelihood
+        sums = [packed(second, diagonal), first, r.sum(axis=1, keepdims=True)]
+        return np.concatenate(sums, axis=1), log_likelihood
 
     if rows.seen is not None:
-        return _summed(block_of_seen, rows, weight, diagonal, _TASK_ROWS, n_threads)
-    coefficients = _coefficients(shifted, diagonal)
-    precise = _rounding(shifted, rows.reach) < _PRECISE
+        return _summed(block_of_seen, rows, weight, diagonal, len(rows), n_threads)
+    coefficients = coefficients_of(shifted, diagonal)
+    precise = rounding(shifted, rows.reach) < _PRECISE
     block_rows = max(_BLOCK_VALUES // sum(coefficients.shape), _BLOCK_ROWS)
     return _summed(block, rows, weight, diagonal, block_rows, n_threads)
 
@@ -267,116 +195,19 @@ def _summed(
     block_rows: int,
     n_threads: int | None = None,
 ) -> Statistics:
-    n_rows = len(rows)
+    """What `block` gives of `block_rows` rows at a time, added up."""
 
-    def task(start: int) -> tuple[np.ndarray, float]:
-        stop = min(start + _TASK_ROWS, n_rows)
-        total, log_likelihood = 0.0, 0.0
-        for first in range(start, stop, block_rows):
-            sums, found = block(slice(first, min(first + block_rows, stop)))
-            total, log_likelihood = total + sums, log_likelihood + found
-        return total, log_likelihood
+    def task(part: slice) -> tuple[np.ndarray, float]:
+        starts = range(part.start, part.stop, block_rows)
+        return _totals(block(slice(i, min(i + block_rows, part.stop))) for i in starts)
 
-    parts = in_order(task, range(0, n_rows, _TASK_ROWS), n_threads)
-    sums, log_likelihoods = zip(*parts, strict=True)
-    return Statistics(
-        sum(sums), float(sum(log_likelihoods)), float(weight.sum()), rows.centre, diagonal
-    )
+    sums, log_likelihood = _totals(for_parts(task, len(rows), n_threads))
+    return Statistics(sums, log_likelihood, float(weight.sum()), rows.centre, diagonal)
 
 
-@cache
-def _threadpools() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
-def in_order(task: Callable[[int], Any], starts: range, n_threads: int | None = None) -> list[Any]:
-    """The results of tasks, in order, worked on by as many threads as torch uses.
-
-    NumPy's products run on one thread each meanwhile.
-    """
-    n_threads = min(n_threads or torch.get_num_threads(), len(starts))
-    with _threadpools().limit(limits=1, user_api="blas"):
-        if n_threads == 1:
-            return list(map(task, starts))
-        with ThreadPoolExecutor(n_threads) as pool:
-            return list(pool.map(task, starts))
-
-
-# -- features --------------------------------------------------------------------------------------
-
-
-def _n_features(d: int, diagonal: bool) -> int:
-    return 1 + d + (d if diagonal else d * (d + 1) // 2)
-
-
-def _features(rows: Rows, part: slice, diagonal: bool) -> np.ndarray:
-    """Features of the rows about their centre, (F, n); squares are expected under variances."""
-    x = rows.block(part).T - rows.centre[:, None]  # (D, n)
-    d, n = x.shape
-    features = np.empty((_n_features(d, diagonal), n))
-    features[-1 - d : -1], features[-1] = x, 1
-    if diagonal:
-        np.square(x, out=features[:d])
-        squares = slice(0, d)
-    else:
-        offset, squares = 0, _diagonal_places(d)
-        for i in range(d):
-            np.multiply(x[i], x[i:], out=features[offset : offset + d - i])
-            offset += d - i
-    if rows.variances is not None:
-        features[squares] += rows.variances[part].T
-    return features
-
-
-def _diagonal_places(d: int) -> np.ndarray:
-    """Where x_i^2 stands among x_i x_j, i <= j, in rows of ascending i."""
-    return np.cumsum([0, *range(d, 1, -1)])
-
-
-def _packed(second: np.ndarray, diagonal: bool) -> np.ndarray:
-    """Symmetric matrices (K, D, D) as their upper triangles, or their diagonals: (K, .)."""
-    if diagonal:
-        return np.diagonal(second, axis1=1, axis2=2)
-    upper = np.triu_indices(second.shape[-1])
-    return second[:, upper[0], upper[1]]
-
-
-def _unpacked(packed: np.ndarray, d: int, diagonal: bool) -> np.ndarray:
-    """The reverse, (K, D, D); diagonals stay what they are, (K, D)."""
-    if diagonal:
-        return packed
-    i, j = np.triu_indices(d)
-    second = np.empty((len(packed), d, d))
-    second[:, i, j] = packed
-    second[:, j, i] = packed
-    return second
-
-
-def _coefficients(density: MixtureDensity, diagonal: bool) -> np.ndarray:
-    """What log N(x; mu_k, Sigma_k) takes of each feature, (K, F)."""
-    white, log_det = density.whitening
-    d = density.n_dims
-    if white.ndim == 2:
-        precisions = white**2
-        pulls = precisions * density.means  # (K, D)
-        quadratic = -0.5 * precisions
-    else:
-        precisions = white @ np.swapaxes(white, 1, 2)  # (K, D, D)
-        pulls = (precisions @ density.means[..., None])[..., 0]
-        quadratic = _packed(-precisions, diagonal)
-        quadratic[:, _diagonal_places(d)] *= 0.5
-    constant = (density.means * pulls).sum(axis=1) + log_det + d * np.log(2 * np.pi)
-    return np.concatenate([quadratic, pulls, -0.5 * constant[:, None]], axis=1)
-
-
-def _rounding(density: MixtureDensity, reach: np.ndarray) -> float:
-    """About how much rounding errors add up to in log densities from features, in nats."""
-    white, _ = density.whitening
-    if white.ndim == 2:
-        largest = (white**2 * reach**2).sum(axis=1)
-    else:
-        largest = ((white * reach[:, None]) ** 2).sum(axis=(1, 2))  # >= |x^T P x|
-    return float(np.finfo(np.float64).eps * largest.max())
+def _totals(parts: Iterable[tuple[np.ndarray, float]]) -> tuple[np.ndarray, float]:
+    """Sums over the parts as they come, so that no more than one is kept."""
+    return functools.reduce(lambda total, part: (total[0] + part[0], total[1] + part[1]), parts)
 
 
 def _softmax(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

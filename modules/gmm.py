@@ -32,8 +32,8 @@ from ._em import (
 )
 from ._mixture_options import batch_problem, check_batch_options, check_options, make_problem
 from ._options import as_numbers, check_component, check_n_samples, check_random_state
+from ._posterior import log_joint, mean_bound, to_log_probabilities
 from ._rows import Rows, any_seen, split_columns, stack
-from ._statistics import log_joint, mean_bound, to_log_probabilities
 from ._stepwise import Stream, learn_batch
 
 

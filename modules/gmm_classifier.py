@@ -36,8 +36,8 @@ from ._classifier_options import (
 from ._em import draw_classes, neutral_bound
 from ._mixture_options import check_labels, check_sample_weight
 from ._options import check_component, check_n_samples, check_random_state
+from ._posterior import bound, log_class_prior
 from ._rows import any_seen, split_columns, stack
-from ._statistics import bound, log_class_prior
 
 
 class GMMClassifier(ClassifierMixin, Module):
@@ -374,7 +374,7 @@ class GMMClassifier(ClassifierMixin, Module):
             rows = stack(inputs)
             whole = 1.0 if rows.seen is None else rows.seen.all(axis=1)  # complete rows teach
             weight = check_sample_weight(self, len(rows)) * whole
-            return self._learn(rows.block(slice(None)), self.labels, weight, previous)
+            return self._learn(rows.block(), self.labels, weight, previous)
 
     def forward(self, inputs: list[Message]) -> Categorical:
         """P(c | row) from the row alone: what the children said is left out."""

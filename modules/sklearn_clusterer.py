@@ -105,7 +105,7 @@ class SklearnClusterer(EstimatorModule):
     def forward(self, inputs: list[Message]) -> Categorical:
         """P(k | row) from the row alone: what the children said is left out."""
         self._check_learnt()
-        found = self._probabilities(self.estimator_, stack(inputs).x, self.size_)
+        found = self._probabilities(self.estimator_, stack(inputs).block(), self.size_)
         with np.errstate(divide="ignore"):
             log_prob, log_weights = np.log(found[:, self.order_]), np.log(self.weights_)
         own_weights = log_weights if is_mixture(self.estimator_) else None

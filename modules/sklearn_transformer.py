@@ -88,7 +88,7 @@ class SklearnTransformer(EstimatorModule):
     def forward(self, inputs: list[Message]) -> Gaussian:
         """The rows' latents (N, D), without a variance."""
         self._check_learnt()
-        latents = ask(self.label, self.estimator_.transform, stack(inputs).x)
+        latents = ask(self.label, self.estimator_.transform, stack(inputs).block())
         return Gaussian(latents, observed=all_seen(inputs))
 
     def backward(self, inputs: list[Message], prior: Message | None) -> list[Data | None]:

@@ -12,8 +12,9 @@ from serkit.messages import Categorical
 from serkit.modules import _em as em
 from serkit.modules import _gaussians as gaussians
 from serkit.modules._gaussians import Prior
+from serkit.modules._posterior import log_joint
 from serkit.modules._rows import Rows
-from serkit.modules._statistics import assign, log_joint, summarise
+from serkit.modules._statistics import assign, summarise
 
 N, K, D = 40, 3, 2
 

@@ -14,8 +14,9 @@ from test_gaussians import all_types, matrices_of, some_parameters, unsure
 from serkit.density import MixtureDensity
 from serkit.messages import Categorical
 from serkit.modules import GMM
+from serkit.modules._posterior import log_joint
 from serkit.modules._rows import Rows
-from serkit.modules._statistics import assign, expect, log_joint, summarise
+from serkit.modules._statistics import assign, expect, summarise
 
 N, K, D = 40_000, 3, 4  # rows of several tasks
 DIAGONAL = ("diag", "spherical")
