@@ -16,7 +16,14 @@ from ..errors import InputError, NotReadyError
 from ..messages import Data, Message, as_rows
 from ..module import Module
 from ._autoencoder_options import check_options, check_range
-from ._autoencoder_training import Pull, build_nets, make_optimizer, seen_rows, train
+from ._autoencoder_training import (
+    Pull,
+    build_nets,
+    load_optimizer,
+    make_optimizer,
+    seen_rows,
+    train,
+)
 from ._minibatch import in_chunks, private_random_state, resolve_device, to_tensor
 from ._nets import needed_image_shape
 from ._options import check_n_samples, check_random_state
@@ -248,7 +255,7 @@ class Autoencoder(Module):
                 self._build(tuple(state["row_shape_"]))
             self.nets_.load_state_dict(nets)
             self.nets_.to(device)
-            self.optimizer_.load_state_dict(optimizer)
+            load_optimizer(self.optimizer_, optimizer)
             state["row_shape_"] = tuple(state["row_shape_"])
         super().set_state(state)
 

@@ -41,7 +41,8 @@ def build_nets(module: Autoencoder, row_shape: tuple[int, ...]) -> nn.ModuleDict
     else:
         learnt = module.noise_variance == "learnt"
         likelihood = GaussianNoise(1.0 if learnt else module.noise_variance, learnt)
-    return nn.ModuleDict({"encoder": encoder, "decoder": decoder, "likelihood": likelihood})
+    nets = nn.ModuleDict({"encoder": encoder, "decoder": decoder, "likelihood": likelihood})
+    return nets.to(memory_format=torch.channels_last)  # convolutions are faster in it
 
 
 def make_optimizer(module: Autoencoder) -> torch.optim.Optimizer:
@@ -52,6 +53,18 @@ def make_optimizer(module: Autoencoder) -> torch.optim.Optimizer:
     groups = [{"params": [p for p in pair if p.requires_grad]}]
     groups += [{"params": noise, "weight_decay": 0.0}] if noise else []
     return torch.optim.AdamW(groups, lr=module.lr, weight_decay=module.weight_decay, fused=True)
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take over a state dict, its tensors in the memory layout of their parameters.
+
+    Fused steps go through both in the order of memory.
+    """
+    optimizer.load_state_dict(state)
+    for parameter, moments in optimizer.state.items():
+        for name, values in moments.items():
+            if values.shape == parameter.shape:
+                moments[name] = torch.empty_like(parameter).copy_(values)
 
 
 def seen_rows(inputs: Sequence[Message], n_rows: int) -> np.ndarray:
