@@ -1,6 +1,6 @@
 """Run benchmarks by name and print Markdown tables.
 
-python -m tests.benchmarks gmm vae            # speed, under two minutes
+python -m tests.benchmarks gmm vae conv_vae   # speed, three minutes
 python -m tests.benchmarks gmm_iteration gmm_growth   # speed and memory, ten minutes
 python -m tests.benchmarks serket best        # accuracy, 10 seeds each: needs SERKIT_DATA
 python -m tests.benchmarks mnist fashion conv7 animals --seeds 5   # two hours
@@ -23,6 +23,7 @@ from . import accuracy, chains, latent, modalities, scale, sequences, speed, top
 BENCHMARKS = {
     "gmm": speed.gmm,
     "vae": speed.vae,
+    "conv_vae": speed.conv_vae,
     "gmm_iteration": scale.gmm_iteration,
     "gmm_growth": scale.gmm_growth,
     "serket": accuracy.serket,
