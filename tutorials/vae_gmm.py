@@ -3,6 +3,8 @@
     python tutorials/vae_gmm.py                                    # embedded digits, under a minute
     python tutorials/vae_gmm.py --data tutorial --preset serket    # the original's 3,000 digits
     python tutorials/vae_gmm.py --data tutorial --preset best --seeds 10
+    python tutorials/vae_gmm.py --data mnist --preset mnist        # all 70,000, a quarter of an hour
+    python tutorials/vae_gmm.py --data fashion --preset fashion
 
 Each round trains the VAE and then the mixture; from the second round on the VAE's KL term is taken
 to the mean of the cluster each row was assigned to. Labels only score.
@@ -19,6 +21,14 @@ import numpy as np
 import serkit as srk
 from serkit.modules import GMM, VAE, RandomAffine
 
+LARGE_GMM = {
+    "n_init": 5,
+    "max_iter": 100,
+    "tol": 1e-4,
+    "use_variance": True,
+    "covariance_prior": 20.0,
+    "weight_concentration_prior": 1e5,  # classes are equally frequent
+}
 PRESETS = {
     "default": {
         "rounds": 5,
@@ -53,6 +63,30 @@ PRESETS = {
             "covariance_prior": 20.0,
             "weight_concentration_prior": 1e4,  # digits are about equally frequent
         },
+    },
+    "mnist": {  # all 70,000
+        "rounds": 25,
+        "vae": {
+            "latent_dim": 18,
+            "hidden_sizes": (500, 500),
+            "epochs": (40, 5),
+            "batch_size": 250,
+            "augment": RandomAffine(),
+        },
+        "gmm": LARGE_GMM,
+    },
+    "fashion": {  # all 70,000
+        "rounds": 12,
+        "vae": {
+            "latent_dim": 18,
+            "likelihood": "gaussian",
+            "noise_variance": 0.05,
+            "hidden_sizes": (500, 500),
+            "epochs": (15, 5),
+            "batch_size": 250,
+            "augment": RandomAffine(degrees=4, shear=0.05, scale=0.05, shift=1),
+        },
+        "gmm": LARGE_GMM,
     },
 }
 LOADERS = {

@@ -3,6 +3,7 @@
 python -m tests.benchmarks gmm vae conv_vae   # speed, three minutes
 python -m tests.benchmarks gmm_iteration gmm_growth   # speed and memory, ten minutes
 python -m tests.benchmarks serket best        # accuracy, 10 seeds each: needs SERKIT_DATA
+python -m tests.benchmarks mnist_joint fashion_joint --seeds 3     # 70,000 images, one hour
 python -m tests.benchmarks mnist fashion conv7 animals --seeds 5   # two hours
 python -m tests.benchmarks mlda forward_backward --seeds 5         # speed, five minutes
 python -m tests.benchmarks markov semi_supervised speech hidden    # accuracy, two hours
@@ -28,6 +29,8 @@ BENCHMARKS = {
     "gmm_growth": scale.gmm_growth,
     "serket": accuracy.serket,
     "best": accuracy.best,
+    "mnist_joint": accuracy.mnist_joint,
+    "fashion_joint": accuracy.fashion_joint,
     "mnist": latent.mnist,
     "fashion": latent.fashion,
     "conv7": latent.conv7,
