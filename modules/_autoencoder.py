@@ -24,10 +24,13 @@ from ._autoencoder_training import (
     seen_rows,
     train,
 )
-from ._minibatch import in_chunks, private_random_state, resolve_device, to_tensor
+from ._compilation import compiled
+from ._minibatch import in_chunks, private_random_state, resolve_device, uses_bfloat16
 from ._nets import needed_image_shape
 from ._options import check_n_samples, check_random_state
 from ._rows import all_seen, flat, join, split_columns
+
+_BUILT = ("nets_", "optimizer_", "row_shape_", "bfloat16_")
 
 
 class Autoencoder(Module):
@@ -69,6 +72,7 @@ class Autoencoder(Module):
         warm_start: bool,
         device: str,
         precision: str,
+        compile: bool,
         name: str | None,
         random_state: int | None,
     ) -> None:
@@ -94,6 +98,8 @@ class Autoencoder(Module):
         self.warm_start = warm_start
         self.device = device
         self.precision = precision
+        self.compile = compile
+        self._compiled: dict[str, Callable[[Tensor], Tensor]] = {}
 
     # -- what the latents are: to be filled in by a subclass ------------------------------------
 
@@ -135,21 +141,33 @@ class Autoencoder(Module):
         array = join(inputs)
         device = resolve_device(self.device, self.label)
         pull = self._pull(prior, len(array), device)
-        earlier = {
-            k: v for k, v in vars(self).items() if k in ("nets_", "optimizer_", "row_shape_")
-        }
+        earlier = {name: value for name, value in vars(self).items() if name in _BUILT}
         with private_random_state(int(self.rng().integers(2**62)), device):
             try:
-                if not earlier or not self.warm_start:
+                afresh = not earlier or not self.warm_start
+                if afresh:
                     self._build(array.shape[1:])
+                if afresh or self.precision != "auto":  # which is decided once, and kept
+                    self.bfloat16_ = uses_bfloat16(self.precision, device)
                 self._check_row_shape(array.shape[1:])
                 self.nets_.to(device)
                 seen = seen_rows(inputs, len(array))
-                return train(self, to_tensor(array, device), seen, pull)
+                if self.compile:
+                    self._compiled = {
+                        name: compiled(self.nets_[name], device, self.label)
+                        for name in ("encoder", "decoder")
+                    }
+                return train(self, array, seen, pull, device)
             except BaseException:  # Ctrl-C too: a half-trained fresh start is no replacement
                 if not self.warm_start:
                     vars(self).update(earlier)
                 raise
+            finally:
+                self._compiled = {}
+
+    def net_of(self, name: str) -> Callable[[Tensor], Tensor]:
+        """The encoder or decoder, compiled if it is in training and wanted so."""
+        return self._compiled.get(name, self.nets_[name])
 
     def backward(self, inputs: list[Message], prior: Message | None) -> list[Data]:
         """The reconstruction of every parent's rows; unseen ones as the children's message has it.
@@ -281,7 +299,7 @@ class Autoencoder(Module):
 
     def _log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """Log p(x | z) of each row: (B, ...), (B, size) -> (B,)."""
-        output = self.nets_["decoder"](z).float().flatten(1)  # (B, n_features)
+        output = self.net_of("decoder")(z).float().flatten(1)  # (B, n_features)
         return self.nets_["likelihood"].log_prob(x.flatten(1), output)
 
     def _log_likelihoods(self, inputs: list[Data], z: np.ndarray) -> np.ndarray:

@@ -73,7 +73,9 @@ def seen_rows(inputs: Sequence[Message], n_rows: int) -> np.ndarray:
     return np.arange(n_rows) if seen is None else np.flatnonzero(seen)
 
 
-def train(module: Autoencoder, rows: Tensor, seen: np.ndarray, pull: Pull) -> dict[str, Any]:
+def train(
+    module: Autoencoder, rows: np.ndarray, seen: np.ndarray, pull: Pull, device: torch.device
+) -> dict[str, Any]:
     """Run the epochs of one update on the rows numbered `seen` of `rows` (N, ...).
 
     Returns
@@ -86,7 +88,7 @@ def train(module: Autoencoder, rows: Tensor, seen: np.ndarray, pull: Pull) -> di
     TrainingError
         If the loss becomes NaN or infinite; the last weights with a finite one are put back.
     """
-    learnt, held_out = _split_rows(module, seen, rows.device)
+    learnt, held_out = _split_rows(module, seen, device)
     update, n_before = len(module.history_), len(module.loss_curve_)
 
     def terms(x: Tensor, index: Tensor, epoch: int) -> dict[str, Tensor]:
@@ -104,6 +106,8 @@ def train(module: Autoencoder, rows: Tensor, seen: np.ndarray, pull: Pull) -> di
             terms,
             rows,
             module.optimizer_,
+            device=device,
+            bfloat16=module.bfloat16_,
             learnt=learnt,
             held_out=held_out,
             epochs=module.n_epochs,
@@ -125,7 +129,7 @@ def _loss_terms(
     module: Autoencoder, x: Tensor, index: Tensor, update: int, epoch: int, pull: Pull
 ) -> dict[str, Tensor]:
     """Scalar terms of a batch, means over its rows; ``"loss"`` is the one to minimise."""
-    mean, rest = module._split(module.nets_["encoder"](x))
+    mean, rest = module._split(module.net_of("encoder")(x))
     reconstruction = -module._expected_log_likelihood(x, mean, rest, update, epoch).mean()
     divergence = pull(index, mean, rest).mean()
     given = module.default_alpha if module.alpha is None else module.alpha

@@ -49,6 +49,7 @@ class GaussianAutoencoder(Autoencoder):
         warm_start: bool = True,
         device: str = "auto",
         precision: str = "auto",
+        compile: bool = False,
         name: str | None = None,
         random_state: int | None = None,
     ) -> None:
@@ -74,6 +75,7 @@ class GaussianAutoencoder(Autoencoder):
             warm_start=warm_start,
             device=device,
             precision=precision,
+            compile=compile,
             name=name,
             random_state=random_state,
         )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -95,8 +98,42 @@ def n_batches(n_rows: int, batch_size: int) -> int:
     return -(-n_rows // batch_size)
 
 
+@dataclass(frozen=True)
+class Loss:
+    """A loss over batches of rows.
+
+    Attributes
+    ----------
+    fetch : callable
+        From row numbers (B,) to a batch of rows, on the training device.
+    terms : callable
+        From a batch, its row numbers and the epoch to scalar terms, means over the batch; the one
+        named ``"loss"`` is minimised.
+    ahead : bool
+        Whether the next batch is fetched while one is trained on, by a thread of its own: where
+        rows are read from files.
+    """
+
+    fetch: Callable[[Tensor], Tensor]
+    terms: Callable[[Tensor, Tensor, int], dict[str, Tensor]]
+    ahead: bool = False
+
+    def batches(self, parts: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Row numbers and rows of each part in turn."""
+        if not self.ahead:
+            yield from ((index, self.fetch(index)) for index in parts)
+            return
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(self.fetch, parts[0])
+            for index, following in itertools.zip_longest(parts, parts[1:]):
+                x = coming.result()
+                if following is not None:
+                    coming = pool.submit(self.fetch, following)
+                yield index, x
+
+
 def train_epochs(
-    batch_loss: Callable[[Tensor, int], dict[str, Tensor]],
+    loss: Loss,
     rows: Tensor,
     optimizer: torch.optim.Optimizer,
     scheduler: Scheduler | None,
@@ -109,9 +146,7 @@ def train_epochs(
 
     Parameters
     ----------
-    batch_loss : callable
-        From row numbers (B,) and the epoch to scalar terms, means over the batch; the one named
-        ``"loss"`` is minimised.
+    loss : Loss
     rows : Tensor, shape (n,)
         The numbers of the rows to train on, on the training device. They are shuffled into
         batches of nearly equal size, none larger than `batch_size`.
@@ -120,8 +155,8 @@ def train_epochs(
     for epoch in range(epochs):
         order = rows[torch.randperm(len(rows), device=rows.device)]
         totals: dict[str, Tensor] = {}
-        for index in order.tensor_split(n_batches(len(rows), batch_size)):
-            terms = batch_loss(index, epoch)
+        for index, x in loss.batches(order.tensor_split(n_batches(len(rows), batch_size))):
+            terms = loss.terms(x, index, epoch)
             optimizer.zero_grad()
             terms["loss"].backward()
             if max_grad_norm is not None:
@@ -214,7 +249,7 @@ def _results(part: Tensor | None, rows: np.ndarray) -> np.ndarray | None:
 
 def fit_nets(
     nets: nn.Module,
-    batch_loss: Callable[[Tensor, int], dict[str, Tensor]],
+    loss: Loss,
     learnt: Tensor,
     held_out: Tensor,
     loop: Iterator[dict[str, float]],
@@ -249,7 +284,7 @@ def fit_nets(
     safe = latest = _weights(nets)
 
     def finite() -> bool:
-        return math.isfinite(_mean_loss(nets, batch_loss, learnt[:batch_size], 0, batch_size))
+        return math.isfinite(_mean_loss(nets, loss, learnt[:batch_size], 0, batch_size))
 
     def diverged(terms: dict[str, float]) -> DivergedError:
         """Back to the latest weights, or if those already are beyond use, to the ones before."""
@@ -263,8 +298,7 @@ def fit_nets(
     for terms in loop:
         n_epochs += 1
         if len(held_out):
-            loss = _mean_loss(nets, batch_loss, held_out, n_epochs - 1, batch_size)
-            terms["held_out_loss"] = loss
+            terms["held_out_loss"] = _mean_loss(nets, loss, held_out, n_epochs - 1, batch_size)
         if not all(map(math.isfinite, terms.values())):
             raise diverged(terms)
         if not len(held_out):
@@ -285,9 +319,8 @@ def _weights(nets: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in nets.state_dict().items()}
 
 
-def _mean_loss(
-    nets: nn.Module, batch_loss: Callable, rows: Tensor, epoch: int, batch_size: int
-) -> float:
+def _mean_loss(nets: nn.Module, loss: Loss, rows: Tensor, epoch: int, batch_size: int) -> float:
     with evaluating(nets):
-        parts = [batch_loss(part, epoch)["loss"] * len(part) for part in rows.split(batch_size)]
+        batches = loss.batches(rows.split(batch_size))
+        parts = [loss.terms(x, index, epoch)["loss"] * len(x) for index, x in batches]
         return float(sum(parts)) / len(rows)

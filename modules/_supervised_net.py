@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from ..errors import InputError, NotFittedError, TrainingError
 from ..messages import as_rows
-from ._minibatch import DivergedError, in_chunks, private_random_state, resolve_device, to_tensor
+from ._compilation import compiled
+from ._minibatch import (
+    DivergedError,
+    in_chunks,
+    private_random_state,
+    resolve_device,
+    uses_bfloat16,
+)
 from ._nets import conv_classifier, copy_supervised, needed_image_shape
 from ._options import check_count
 from ._training import check_batch_norm, check_training_options, run_epochs
@@ -50,6 +57,7 @@ class SupervisedNet(BaseEstimator, ABC):
         augment: Callable[[Tensor], Tensor] | None = None,
         device: str = "auto",
         precision: str = "auto",
+        compile: bool = False,
         random_state: int | None = None,
     ) -> None:
         self.net = net
@@ -63,6 +71,7 @@ class SupervisedNet(BaseEstimator, ABC):
         self.augment = augment
         self.device = device
         self.precision = precision
+        self.compile = compile
         self.random_state = random_state
 
     @property
@@ -106,7 +115,7 @@ class SupervisedNet(BaseEstimator, ABC):
         with private_random_state(seed, device):
             net = self._make_net(rows.shape[1:], targets.n_outputs).to(device)
             values = torch.tensor(targets.values, device=device)
-            loss_curve = self._train(net, to_tensor(rows, device), values)
+            loss_curve = self._train(net, rows, values)
         vars(self).update(targets.learnt)
         self.n_outputs_, self.row_shape_ = targets.n_outputs, rows.shape[1:]
         self.net_, self.loss_curve_ = net.eval(), loss_curve
@@ -144,18 +153,22 @@ class SupervisedNet(BaseEstimator, ABC):
             net = conv_classifier(image_shape, self.filters, self.hidden_sizes, n_outputs)
         return net.to(memory_format=torch.channels_last)  # convolutions are faster in it
 
-    def _train(self, net: nn.Module, rows: Tensor, targets: Tensor) -> list[dict[str, float]]:
+    def _train(self, net: nn.Module, rows: np.ndarray, targets: Tensor) -> list[dict[str, float]]:
         """Train on all rows; returns the terms of every epoch."""
-        every, loss_curve = torch.arange(len(rows), device=rows.device), []
+        device, loss_curve = targets.device, []
+        every = torch.arange(len(rows), device=device)
         rates = {"lr": self.lr, "weight_decay": self.weight_decay}
         optimizer = torch.optim.AdamW(net.parameters(), **rates, fused=True)
+        outputs_of = compiled(net, device, self.label) if self.compile else net
         try:
             run_epochs(
                 self,
                 net,
-                lambda x, index, epoch: self._terms(net(x).float(), targets[index]),
+                lambda x, index, epoch: self._terms(outputs_of(x).float(), targets[index]),
                 rows,
                 optimizer,
+                device=device,
+                bfloat16=uses_bfloat16(self.precision, device),
                 learnt=every,
                 held_out=every[:0],
                 epochs=self.epochs,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .. import storage
 from ..errors import InputError
 from . import _minibatch as minibatch
 from ._options import check_count, check_counts, check_number, check_option, check_random_state
@@ -22,6 +24,7 @@ def check_training_options(module: Any) -> None:
     check_number(module, "lr", above=0)
     check_number(module, "weight_decay", at_least=0)
     check_option(module, "precision", ("auto", "bfloat16", "float32"))
+    check_option(module, "compile", (False, True))
     if not callable(module.scheduler):
         check_option(module, "scheduler", (None, "cosine", "onecycle"))
     if module.augment is not None and not callable(module.augment):
@@ -43,9 +46,11 @@ def run_epochs(
     module: Any,
     nets: nn.Module,
     terms: Callable[[Tensor, Tensor, int], dict[str, Tensor]],
-    rows: Tensor,
+    rows: np.ndarray,
     optimizer: torch.optim.Optimizer,
     *,
+    device: torch.device,
+    bfloat16: bool,
     learnt: Tensor,
     held_out: Tensor,
     epochs: int,
@@ -59,7 +64,11 @@ def run_epochs(
     ----------
     terms : callable
         From a batch (B, ...), its row numbers (B,) and the epoch to scalar loss terms.
-    rows : Tensor, shape (N, ...)
+    rows : np.ndarray, shape (N, ...)
+        Copied to the device as a whole, unless they lie in a memory-mapped file: then batches are
+        read while the one before is trained on.
+    bfloat16 : bool
+        Whether the nets' matrix products are in bfloat16.
 
     Returns
     -------
@@ -67,18 +76,25 @@ def run_epochs(
         As `fit_nets`, whose parameters the others are; `DivergedError` is raised as there.
     """
 
-    def batch_loss(index: Tensor, epoch: int) -> dict[str, Tensor]:
-        x = rows[index]
+    def fetch(index: Tensor) -> Tensor:
+        batch = every_row[index.to(every_row.device)]
+        if device.type == "cuda" and mapped:
+            batch = batch.pin_memory()
+        return batch.to(device, non_blocking=True)
+
+    def batch_terms(x: Tensor, index: Tensor, epoch: int) -> dict[str, Tensor]:
         if module.augment is not None and nets.training:
             x = _augmented(module, x)
         with autocast:
             return terms(x, index, epoch)
 
-    bfloat16 = minibatch.uses_bfloat16(module.precision, rows.device)
-    autocast = torch.autocast(rows.device.type, torch.bfloat16, enabled=bfloat16)
+    mapped = storage.is_mapped(rows)
+    every_row = minibatch.to_tensor(rows, torch.device("cpu") if mapped else device)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
+    loss = minibatch.Loss(fetch, batch_terms, ahead=mapped)
     steps = epochs * minibatch.n_batches(len(learnt), module.batch_size)
     loop = minibatch.train_epochs(
-        batch_loss,
+        loss,
         learnt,
         optimizer,
         minibatch.make_scheduler(module.scheduler, optimizer, module.lr, steps),
@@ -88,7 +104,7 @@ def run_epochs(
     )
     return minibatch.fit_nets(
         nets,
-        batch_loss,
+        loss,
         learnt,
         held_out,
         loop,

@@ -29,7 +29,7 @@ class NetClassifier(ClassifierMixin, SupervisedNet):
         Widths of its hidden layers after the convolutions; batch normalisation there too.
     epochs, batch_size, lr, weight_decay : int, int, float, float
         Of AdamW (Adam where weight_decay is 0).
-    scheduler, augment, device, precision
+    scheduler, augment, device, precision, compile
         As in `VAE`.
     random_state : int, optional
 

@@ -22,7 +22,7 @@ class NetRegressor(RegressorMixin, SupervisedNet):
         Rows -> (N, T), the T targets; bring these to a scale of about 1. Copied before training.
     filters, hidden_sizes, epochs, batch_size, lr, weight_decay
         As in `NetClassifier`, its default net too.
-    scheduler, augment, device, precision, random_state
+    scheduler, augment, device, precision, compile, random_state
         As in `NetClassifier`.
 
     Attributes

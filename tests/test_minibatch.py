@@ -44,22 +44,25 @@ def same_weights(one, other):
 # -- the loop ----------------------------------------------------------------------------------
 
 
-def loop(loss, n, parameter, **options):
-    """Plain gradient descent with learning rate 1 on row numbers 0 to n - 1."""
+def loop(terms, n, parameter, *, ahead=False, **options):
+    """Plain gradient descent with learning rate 1 on row numbers 0 to n - 1, which are the rows."""
     optimizer = torch.optim.SGD([parameter], lr=1.0)
     defaults = {"epochs": 1, "batch_size": n, "max_grad_norm": None}
+    loss = minibatch.Loss(lambda index: 1 * index, terms, ahead)
     return minibatch.train_epochs(loss, torch.arange(n), optimizer, None, **defaults | options)
 
 
+@pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize(("n", "batch_size", "n_batches"), [(10, 10, 1), (10, 4, 3), (11, 20, 1)])
-def test_every_epoch_visits_every_row_once_in_even_batches(n, batch_size, n_batches):
+def test_every_epoch_visits_every_row_once_in_even_batches(n, batch_size, n_batches, ahead):
     parameter, seen = nn.Parameter(torch.zeros(1)), []
 
-    def loss(index, epoch):
+    def terms_of(x, index, epoch):
+        assert torch.equal(x, index)
         seen.append((epoch, index.tolist()))
         return {"loss": parameter.sum() * 0 + index.float().mean(), "one": torch.tensor(1.0)}
 
-    for terms in loop(loss, n, parameter, epochs=2, batch_size=batch_size):
+    for terms in loop(terms_of, n, parameter, ahead=ahead, epochs=2, batch_size=batch_size):
         assert terms == pytest.approx({"loss": (n - 1) / 2, "one": 1.0})  # means over rows
     orders = []
     for epoch in range(2):
@@ -75,7 +78,7 @@ def test_every_epoch_visits_every_row_once_in_even_batches(n, batch_size, n_batc
 @pytest.mark.parametrize(("max_grad_norm", "step"), [(0.5, 0.5), (None, 200.0), (1e3, 200.0)])
 def test_gradients_are_clipped_to_the_norm(max_grad_norm, step):
     parameter = nn.Parameter(torch.zeros(4))
-    slope = lambda index, epoch: {"loss": (parameter * 100.0).sum()}  # noqa: E731
+    slope = lambda x, index, epoch: {"loss": (parameter * 100.0).sum()}  # noqa: E731
     next(loop(slope, 4, parameter, max_grad_norm=max_grad_norm))
     torch.testing.assert_close(parameter.detach().norm(), torch.tensor(step))
 
@@ -186,6 +189,20 @@ def test_automatic_precision_asks_the_processor(monkeypatch, features):
     assert minibatch.uses_bfloat16("auto", cpu) == bool(features)
     assert minibatch.uses_bfloat16("bfloat16", cpu)
     assert not minibatch.uses_bfloat16("float32", cpu)
+
+
+@both
+def test_automatic_precision_is_decided_once(x, monkeypatch, kind):
+    asked = []
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": not asked})
+    module = tiny(kind, precision="auto").fit(x)
+    asked.append("another processor")
+    copy = tiny(kind, precision="auto")
+    copy.set_state(module.get_state())
+    assert copy.bfloat16_ is True
+    assert copy.fit(x).bfloat16_ is True
+    assert copy.set_params(precision="float32").fit(x).bfloat16_ is False
+    assert tiny(kind, precision="auto").fit(x).bfloat16_ is False
 
 
 @both

@@ -3,7 +3,7 @@
     python tutorials/vae_gmm.py                                    # embedded digits, under a minute
     python tutorials/vae_gmm.py --data tutorial --preset serket    # the original's 3,000 digits
     python tutorials/vae_gmm.py --data tutorial --preset best --seeds 10
-    python tutorials/vae_gmm.py --data mnist --preset mnist        # all 70,000, a quarter of an hour
+    python tutorials/vae_gmm.py --data mnist --preset mnist        # all 70,000
     python tutorials/vae_gmm.py --data fashion --preset fashion
 
 Each round trains the VAE and then the mixture; from the second round on the VAE's KL term is taken

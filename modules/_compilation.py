@@ -1,0 +1,33 @@
+"""Nets compiled by torch, where there is a compiler."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+
+def compiled(net: nn.Module, device: torch.device, label: str) -> Callable[[Tensor], Tensor]:
+    """A net as a compiled function of the same weights; itself, with a warning, if that fails."""
+    problem = _problem(device.type)
+    if problem is None:
+        return torch.compile(net)
+    warnings.warn(
+        f"{label}: compile=True, but torch cannot compile here ({problem}); training goes on "
+        "without it",
+        stacklevel=2,
+    )
+    return net
+
+
+@cache
+def _problem(device_type: str) -> str | None:
+    """Why nothing can be compiled for a device, found out by trying; None if it can."""
+    try:
+        torch.compile(torch.square)(torch.ones(2, device=device_type))
+    except (RuntimeError, OSError) as error:
+        return str(error).strip().split("\n")[0] or type(error).__name__
+    return None
