@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from ..errors import InputError, NotReadyError
-from ..messages import Data, Message, as_rows
+from ..messages import Data, Message
 from ..module import Module
+from ..rows import as_rows
 from ._autoencoder_options import check_options, check_range
 from ._autoencoder_training import (
     Pull,

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from ..errors import InputError
-from ..messages import Categorical, Message, as_rows
+from ..messages import Categorical, Message
+from ..rows import as_rows
 from ._rows import flat
 
 TOKENS_OF_PROBABILITIES = 50.0

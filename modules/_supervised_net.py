@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from ..errors import InputError, NotFittedError, TrainingError
-from ..messages import as_rows
+from ..rows import as_rows
 from ._compilation import compiled
 from ._minibatch import (
     DivergedError,

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError
-from ..messages import as_rows
+from ..rows import as_rows
 from ._minibatch import private_random_state
 from ._nets import image_shape_of
 from ._options import is_count

@@ -13,8 +13,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..messages import Categorical, Data, Gaussian, Message, Mixture, as_rows
+from ..messages import Categorical, Data, Gaussian, Message, Mixture
 from ..module import Module
+from ..rows import as_rows
 from ._estimators import ask, expected_rows
 from ._minibatch import in_chunks
 from ._rows import all_seen, flat, join, split_columns

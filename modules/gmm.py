@@ -16,9 +16,10 @@ from scipy.special import logsumexp
 
 from ..density import MixtureDensity
 from ..errors import InputError, NotFittedError, TrainingError
-from ..messages import Categorical, Data, Gaussian, Message, Mixture, as_rows
+from ..messages import Categorical, Data, Gaussian, Message, Mixture
 from ..metrics import clustering_scores
 from ..module import Module
+from ..rows import as_rows
 from ._em import (
     Problem,
     Solution,

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError
-from ..messages import as_rows
+from ..rows import as_rows
 from ._supervised_net import SupervisedNet, Targets
 
 

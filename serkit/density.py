@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from scipy.special import log_softmax, logsumexp
 
 from .errors import InputError
-from .messages import as_rows
+from .rows import as_rows
 
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 DIAGONAL_TYPES = ("diag", "spherical")

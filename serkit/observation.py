@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .errors import GraphError, InputError, NotReadyError
-from .messages import Categorical, Data, Gaussian, Message, Mixture, as_observed, as_rows
+from .messages import Categorical, Data, Gaussian, Message, Mixture
 from .module import Module
+from .rows import as_observed, as_rows
 
 
 class Observation(Module):

@@ -16,8 +16,8 @@ from . import metrics
 from .errors import InputError
 from .images import picture, tiled
 from .images import save_gif as save_gif
-from .messages import as_rows
 from .projection import one_a_row, project
+from .rows import as_rows
 
 if TYPE_CHECKING:
     from plotly import graph_objects

@@ -9,7 +9,8 @@ import torch
 from scipy.stats import multivariate_normal, norm
 
 from serkit.errors import InputError, MessageError
-from serkit.messages import Categorical, Data, Gaussian, Message, Mixture, as_rows, product
+from serkit.messages import Categorical, Data, Gaussian, Message, Mixture, product
+from serkit.rows import as_rows
 
 N, K, D = 5, 3, 2
 
