@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ class Autoencoder(Module):
     codes_per_latent: int
     default_alpha: float
     divergence: str
+    _compiled: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType({})
 
     def __init__(
         self,
@@ -100,7 +102,6 @@ class Autoencoder(Module):
         self.device = device
         self.precision = precision
         self.compile = compile
-        self._compiled: dict[str, Callable[[Tensor], Tensor]] = {}
 
     # -- what the latents are: to be filled in by a subclass ------------------------------------
 
@@ -164,7 +165,7 @@ class Autoencoder(Module):
                     vars(self).update(earlier)
                 raise
             finally:
-                self._compiled = {}
+                vars(self).pop("_compiled", None)
 
     def net_of(self, name: str) -> Callable[[Tensor], Tensor]:
         """The encoder or decoder, compiled if it is in training and wanted so."""
@@ -284,9 +285,9 @@ class Autoencoder(Module):
         """Latent means of the parents' rows, (N, size); the children's where a row was not seen."""
         means, _ = self._encode(inputs)
         seen = all_seen(inputs)
-        if seen is None:
-            return means
-        return np.where(seen[:, None], means, self._told(prior, len(means)))
+        if seen is not None:
+            means[~seen] = self._told(prior, len(means))[~seen]
+        return means
 
     def _encode(self, inputs: list[Data]) -> tuple[np.ndarray, np.ndarray | None]:
         """What `_split` says of the parents' rows; of those not seen it means nothing."""

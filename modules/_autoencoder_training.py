@@ -41,8 +41,7 @@ def build_nets(module: Autoencoder, row_shape: tuple[int, ...]) -> nn.ModuleDict
     else:
         learnt = module.noise_variance == "learnt"
         likelihood = GaussianNoise(1.0 if learnt else module.noise_variance, learnt)
-    nets = nn.ModuleDict({"encoder": encoder, "decoder": decoder, "likelihood": likelihood})
-    return nets.to(memory_format=torch.channels_last)  # convolutions are faster in it
+    return nn.ModuleDict({"encoder": encoder, "decoder": decoder, "likelihood": likelihood})
 
 
 def make_optimizer(module: Autoencoder) -> torch.optim.Optimizer:

@@ -14,7 +14,13 @@ def compiled(net: nn.Module, device: torch.device, label: str) -> Callable[[Tens
     """A net as a compiled function of the same weights; itself, with a warning, if that fails."""
     problem = _problem(device.type)
     if problem is None:
-        return torch.compile(net)
+
+        def run(x: Tensor) -> Tensor:
+            return net(x)
+
+        # torch compiles each code object only so often: one of its own for every net
+        run.__code__ = run.__code__.replace(co_name="run")
+        return torch.compile(run)
     warnings.warn(
         f"{label}: compile=True, but torch cannot compile here ({problem}); training goes on "
         "without it",

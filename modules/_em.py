@@ -153,11 +153,10 @@ def plus_plus_starts(
     x, weight = problem.rows.x, problem.weight
     for _ in range(n_init):
         seed = int(rng.integers(2**31))
-        if len(x) > _ROWS_TO_START_FROM:
-            some = np.random.default_rng(seed).choice(len(x), _ROWS_TO_START_FROM, replace=False)
-            some.sort()
-        else:
-            some = slice(None)
+        some = np.flatnonzero(weight)
+        if len(some) > _ROWS_TO_START_FROM:
+            drawn = np.random.default_rng(seed).choice(some, _ROWS_TO_START_FROM, replace=False)
+            some = np.sort(drawn)
         centres, _ = kmeans_plusplus(
             x[some], problem.n_components, sample_weight=weight[some], random_state=seed
         )

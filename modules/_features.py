@@ -82,5 +82,5 @@ def rounding(density: MixtureDensity, reach: np.ndarray) -> float:
     if white.ndim == 2:
         largest = (white**2 * reach**2).sum(axis=1)
     else:
-        largest = ((white * reach[:, None]) ** 2).sum(axis=(1, 2))  # >= |x^T P x|
+        largest = ((white * reach[:, None]) ** 2).sum(axis=(1, 2))
     return float(np.finfo(np.float64).eps * largest.max())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..errors import InputError, MessageError
 from ..messages import Gaussian, Message, Mixture
 from ._autoencoder import Autoencoder
-from ._minibatch import to_tensor
+from ._minibatch import as_tensor
 from ._options import check_count, check_option
 from ._rows import all_seen
 
@@ -151,4 +151,4 @@ class GaussianAutoencoder(Autoencoder):
 
 def gaussian_tensors(target: Gaussian, device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and variance of a message as float32 tensors (N, D) on a device."""
-    return to_tensor(target.mean, device), to_tensor(target.var, device)
+    return as_tensor(target.mean, device), as_tensor(target.var, device)

@@ -190,10 +190,12 @@ def evaluating(nets: nn.Module) -> Iterator[None]:
 
 
 def to_tensor(array: np.ndarray, device: torch.device) -> Tensor:
-    """Rows in float32 on a device, in any memory layout (torch knows no mirrored ones).
+    """A float32 copy on a device, of arrays of any memory layout (torch knows no mirrored ones)."""
+    return torch.tensor(np.ascontiguousarray(array), dtype=torch.float32, device=device)
 
-    float32 rows in this machine's memory, or a memory-mapped file, are not copied: only read them.
-    """
+
+def as_tensor(array: np.ndarray, device: torch.device) -> Tensor:
+    """Rows in float32 on a device; those that already are, are not copied: only read them."""
     contiguous = np.ascontiguousarray(array)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")

@@ -94,7 +94,12 @@ def conv_pair(
         doubling = nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1, bias=not batch_norm)
         up += [doubling, *_activation(nn.BatchNorm2d, n_out, batch_norm)]
     up += [nn.ConvTranspose2d(filters[0], channels, 4, stride=2, padding=1), Crop(height, width)]
-    return nn.Sequential(*down), nn.Sequential(*up)
+    return _fast(nn.Sequential(*down)), _fast(nn.Sequential(*up))
+
+
+def _fast(net: nn.Module) -> nn.Module:
+    """Weights in the memory layout in which convolutions are fastest."""
+    return net.to(memory_format=torch.channels_last)
 
 
 def conv_classifier(
@@ -115,7 +120,7 @@ def conv_classifier(
         layers += [nn.Conv2d(n_in, n_out, 3, padding=1, bias=False)]
         layers += [*_activation(nn.BatchNorm2d, n_out, True), nn.MaxPool2d(2, ceil_mode=True)]
     layers += [nn.Flatten(), *_mlp([n_flat, *hidden_sizes, n_classes], True)]
-    return nn.Sequential(*layers)
+    return _fast(nn.Sequential(*layers))
 
 
 def image_shape_of(row_shape: tuple[int, ...]) -> tuple[int, int, int] | None:

@@ -128,6 +128,10 @@ def stack(inputs: list[Message]) -> Rows:
     centre = x.sum(axis=0, dtype=np.float64) / np.maximum(
         seen.sum(axis=0), 1
     )  # unseen values are 0
-    return Rows(
-        np.where(seen, x, centre), None if variances is None else np.where(seen, variances, 0), seen
-    )
+    filled = storage.empty(x.shape, x.dtype, x)
+    for part in storage.blocks(x):
+        filled[part] = np.where(seen[part], x[part], centre)
+    if variances is not None:
+        variances = storage.copy(variances)
+        variances[~seen] = 0
+    return Rows(filled, variances, seen)

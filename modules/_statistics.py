@@ -22,7 +22,8 @@ from ._posterior import log_class_prior
 from ._rows import Rows
 from ._threads import for_parts
 
-_BLOCK_VALUES, _BLOCK_ROWS = 2**17, 64  # a block stays in the processor's cache, if it can
+_CACHE_VALUES = 2**17  # a block stays in the processor's cache, if it can: ...
+_BLOCK_ROWS, _BLOCK_VALUES = 64, 2**23  # ... of many columns some rows are taken at least
 _PRECISE = 1e-9  # nats by which rounding may change a log density before features are given up
 
 Weigh = Callable[[np.ndarray, slice], tuple[np.ndarray, np.ndarray]]
@@ -136,7 +137,7 @@ def summarise(
 
     k = responsibilities(slice(0, 1)).shape[1]
     size = n_features(rows.n_columns, diagonal) + k
-    return _summed(block, rows, weight, diagonal, max(_BLOCK_VALUES // size, _BLOCK_ROWS))
+    return _summed(block, rows, weight, diagonal, _block_rows(size))
 
 
 # -- passes over blocks ----------------------------------------------------------------------------
@@ -183,8 +184,12 @@ def _collect(
         return _summed(block_of_seen, rows, weight, diagonal, len(rows), n_threads)
     coefficients = coefficients_of(shifted, diagonal)
     precise = rounding(shifted, rows.reach) < _PRECISE
-    block_rows = max(_BLOCK_VALUES // sum(coefficients.shape), _BLOCK_ROWS)
+    block_rows = _block_rows(sum(coefficients.shape))
     return _summed(block, rows, weight, diagonal, block_rows, n_threads)
+
+
+def _block_rows(width: int) -> int:
+    return max(_CACHE_VALUES // width, min(_BLOCK_ROWS, _BLOCK_VALUES // width), 1)
 
 
 def _summed(
@@ -196,13 +201,14 @@ def _summed(
     n_threads: int | None = None,
 ) -> Statistics:
     """What `block` gives of `block_rows` rows at a time, added up."""
+    centre = rows.centre  # found before threads would each find it
 
     def task(part: slice) -> tuple[np.ndarray, float]:
         starts = range(part.start, part.stop, block_rows)
         return _totals(block(slice(i, min(i + block_rows, part.stop))) for i in starts)
 
     sums, log_likelihood = _totals(for_parts(task, len(rows), n_threads))
-    return Statistics(sums, log_likelihood, float(weight.sum()), rows.centre, diagonal)
+    return Statistics(sums, log_likelihood, float(weight.sum()), centre, diagonal)
 
 
 def _totals(parts: Iterable[tuple[np.ndarray, float]]) -> tuple[np.ndarray, float]:

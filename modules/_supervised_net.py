@@ -147,11 +147,9 @@ class SupervisedNet(BaseEstimator, ABC):
 
     def _make_net(self, row_shape: tuple[int, ...], n_outputs: int) -> nn.Module:
         if self.net is not None:
-            net = copy_supervised(self.net, row_shape, n_outputs, self.outputs, self.label)
-        else:
-            image_shape = needed_image_shape(row_shape, f"{self.label}: the default net")
-            net = conv_classifier(image_shape, self.filters, self.hidden_sizes, n_outputs)
-        return net.to(memory_format=torch.channels_last)  # convolutions are faster in it
+            return copy_supervised(self.net, row_shape, n_outputs, self.outputs, self.label)
+        image_shape = needed_image_shape(row_shape, f"{self.label}: the default net")
+        return conv_classifier(image_shape, self.filters, self.hidden_sizes, n_outputs)
 
     def _train(self, net: nn.Module, rows: np.ndarray, targets: Tensor) -> list[dict[str, float]]:
         """Train on all rows; returns the terms of every epoch."""

@@ -77,10 +77,13 @@ def run_epochs(
     """
 
     def fetch(index: Tensor) -> Tensor:
-        batch = every_row[index.to(every_row.device)]
-        if device.type == "cuda" and mapped:
-            batch = batch.pin_memory()
-        return batch.to(device, non_blocking=True)
+        return on_device[index]
+
+    def read(index: Tensor) -> Tensor:
+        batch = minibatch.as_tensor(rows[index.cpu().numpy()], torch.device("cpu"))
+        if device.type == "cuda":
+            return batch.pin_memory().to(device, non_blocking=True)
+        return batch
 
     def batch_terms(x: Tensor, index: Tensor, epoch: int) -> dict[str, Tensor]:
         if module.augment is not None and nets.training:
@@ -89,9 +92,9 @@ def run_epochs(
             return terms(x, index, epoch)
 
     mapped = storage.is_mapped(rows)
-    every_row = minibatch.to_tensor(rows, torch.device("cpu") if mapped else device)
+    on_device = None if mapped else minibatch.as_tensor(rows, device)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
-    loss = minibatch.Loss(fetch, batch_terms, ahead=mapped)
+    loss = minibatch.Loss(read if mapped else fetch, batch_terms, ahead=mapped)
     steps = epochs * minibatch.n_batches(len(learnt), module.batch_size)
     loop = minibatch.train_epochs(
         loss,

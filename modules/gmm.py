@@ -35,7 +35,7 @@ from ._mixture_options import batch_problem, check_batch_options, check_options,
 from ._options import as_numbers, check_component, check_n_samples, check_random_state
 from ._posterior import log_joint, mean_bound, to_log_probabilities
 from ._rows import Rows, any_seen, split_columns, stack
-from ._stepwise import Stream, learn_batch
+from ._stepwise import Stream, learn_batch, stream_of
 
 
 class GMM(Module):
@@ -214,7 +214,8 @@ class GMM(Module):
         rows = stack(inputs)
         if not hasattr(self, "means_"):
             return neutral_bound(rows)
-        believed = rows if self.use_variance else replace(rows, variances=None)
+        exact = self.use_variance or rows.variances is None
+        believed = rows if exact else replace(rows, variances=None)
         return mean_bound(rows, believed, self.density(), prior)
 
     def generate(
@@ -265,9 +266,9 @@ class GMM(Module):
     def partial_fit(self, x: ArrayLike, y: None = None, *, step_size: float | None = None) -> GMM:
         """Learn from one batch of a stream, by a step of stepwise EM; returns self.
 
-        The first batch is fitted as by `fit`, unless there is a mixture already. Statistics of
-        the batches fade: those of batch t replace the share ``(t + 1)^-0.6`` of all before them
-        (Cappé and Moulines, 2009). Data larger than memory is learnt in this way too.
+        The first batch is fitted as by `fit`; after `fit`, what that learnt counts as the first.
+        Statistics of the batches fade: those of batch t replace the share ``(t + 1)^-0.6`` of all
+        before them (Cappé and Moulines, 2009).
 
         Parameters
         ----------
@@ -275,7 +276,8 @@ class GMM(Module):
         y
             Ignored.
         step_size : float, optional
-            In (0, 1]: another share, such as a constant one for a stream that drifts.
+            In (0, 1]: another share, such as a constant one for a stream that drifts. Of no effect
+            on the first batch.
 
         Raises
         ------
@@ -286,28 +288,39 @@ class GMM(Module):
             If a covariance matrix is not positive definite (``inference="ml"``).
         """
         check_batch_options(self, step_size)
-        rows = Rows(as_rows(x, f"{self.label}.partial_fit"))
-        if rows.x.ndim != 2 or (hasattr(self, "means_") and rows.n_columns != self.means_.shape[1]):
-            wanted = f"(n, {self.means_.shape[1]})" if hasattr(self, "means_") else "(n, D)"
+        rows, fitted = Rows(as_rows(x, f"{self.label}.partial_fit")), hasattr(self, "means_")
+        if rows.x.ndim != 2 or (fitted and rows.n_columns != self.means_.shape[1]):
+            wanted = f"(n, {self.means_.shape[1]})" if fitted else "(n, D)"
             raise InputError(
                 f"{self.label}.partial_fit: expected rows {wanted}, got {rows.x.shape}"
             )
         start = time.perf_counter()
-        if not hasattr(self, "means_"):
+        if fitted:
+            self._step(rows, step_size)
+        else:
+            check_options(self, len(rows))
             self._fit(rows, None)
-        stream = Stream(**self.stream_) if hasattr(self, "stream_") else None
-        problem = batch_problem(self, rows, rows.mean() if stream is None else stream.centre)
-        with self._explained():
-            parameters, stream, score = learn_batch(problem, self.density(), stream, step_size)
-            log_prior = problem.log_prior(parameters) * len(rows) / stream.weight
-        self._keep_parameters(parameters)
-        self.responsibilities_ = problem.responsibilities(parameters)
-        self.log_likelihood_ = np.append(self.log_likelihood_, score)
-        self.lower_bound_ = np.append(self.lower_bound_, score + log_prior)
-        self.converged_, self.stream_ = False, vars(stream)
-        seconds = time.perf_counter() - start
-        self.record({"log_likelihood": score, "n_iter": 1, "seconds": seconds})
+            self.stream_ = vars(stream_of(self.density(), len(rows)))
+        score, seconds = float(self.log_likelihood_[-1]), time.perf_counter() - start
+        self.record({"log_likelihood": score, "seconds": seconds})
         return self
+
+    def _step(self, rows: Rows, step_size: float | None) -> None:
+        """A step of stepwise EM; nothing is changed if it fails."""
+        before, n_fitted = self.density(), len(self.responsibilities_)
+        known = hasattr(self, "stream_")
+        stream = Stream(**self.stream_) if known else stream_of(before, n_fitted)
+        problem = batch_problem(self, rows, stream.centre)
+        with self._explained():
+            density, stream, score = learn_batch(problem, before, stream, step_size)
+            responsibilities = problem.responsibilities(density)
+            bound = score + problem.log_prior(before) * len(rows) / stream.weight
+        self._check_likelihood(bound)
+        self._keep_parameters(density)
+        self.responsibilities_ = responsibilities
+        self.log_likelihood_ = np.append(self.log_likelihood_, score)
+        self.lower_bound_ = np.append(self.lower_bound_, bound)
+        self.converged_, self.stream_ = False, vars(stream)
 
     def _fit(self, rows: Rows, prior: Message | None) -> None:
         problem = make_problem(self, rows, prior)
@@ -322,12 +335,15 @@ class GMM(Module):
                 (self._solve(problem, start, rng) for start in starts),
                 key=lambda solution: solution.log_likelihood[-1],
             )
-        if not np.isfinite(best.lower_bound[-1]):
-            raise TrainingError(
-                f"{self.label}: the likelihood became {best.lower_bound[-1]}; scale the data, or "
-                "choose a prior closer to it. What was learnt before is kept"
-            )
+        self._check_likelihood(best.lower_bound[-1])
         self._keep(best if previous is None else align(problem, best, previous), problem)
+
+    def _check_likelihood(self, bound: float) -> None:
+        if not np.isfinite(bound):
+            raise TrainingError(
+                f"{self.label}: the likelihood became {bound}; scale the data, or choose a prior "
+                "closer to it. What was learnt before is kept"
+            )
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

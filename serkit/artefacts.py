@@ -125,7 +125,7 @@ def _image_pictures(graph: Graph) -> Iterator[tuple[str, Figure]]:
     shown = {graph.name_of(m): m for m in graph.observations if is_image(m)}
     for name, observation in shown.items():
         if messages := observation.messages_from_children():
-            rows = inference.mean_rows(messages, observation.row_shape)[:_RECONSTRUCTIONS_SHOWN]
+            rows = inference.mean_rows(messages, observation.row_shape, _RECONSTRUCTIONS_SHOWN)
             yield (
                 f"reconstructions_{name}",
                 plots.reconstructions(observation.data[: len(rows)], rows),

@@ -114,9 +114,12 @@ def _up(names: dict[str, Module], rows: Sequence) -> dict[int, Message]:
     return up
 
 
-def mean_rows(messages: Sequence[Message], shape: Sequence[int]) -> np.ndarray:
-    """What messages down say of an observation's rows of a shape, on average: (N, *shape)."""
-    return np.mean([_as_rows(message) for message in messages], axis=0).reshape(-1, *shape)
+def mean_rows(
+    messages: Sequence[Message], shape: Sequence[int], n_rows: int | None = None
+) -> np.ndarray:
+    """What messages down say of the (first) rows of an observation, on average: (n, *shape)."""
+    rows = [_as_rows(message)[:n_rows] for message in messages]
+    return np.mean(rows, axis=0).reshape(-1, *shape)
 
 
 def _as_rows(message: Message) -> np.ndarray:

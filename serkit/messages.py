@@ -85,7 +85,8 @@ class Message:
             raise MessageError(f"{kind}.log_prob: expected shape (N, K), got {log_prob.shape}")
         self._set_observed()
         if self.observed is not None:
-            log_prob = np.where(self.observed[:, None], log_prob, -np.log(log_prob.shape[1]))
+            log_prob = storage.copy(log_prob)
+            log_prob[~self.observed] = -np.log(log_prob.shape[1])
         with np.errstate(invalid="ignore"):
             total = np.logaddexp.reduce(log_prob, axis=1)
         wrong = np.flatnonzero(~(np.abs(total) < 1e-4))  # NaN compares false
@@ -276,7 +277,7 @@ class Mixture(Message):
     def assigned(self) -> Gaussian:
         """The mean of each row's most probable component, with variance 1 (Serket's message)."""
         mean = self._rows_of(self.means.dtype)  # (N, D)
-        np.take(self.means, self.log_prob.argmax(axis=1), axis=0, out=mean)
+        np.take(self.means, self.log_prob.argmax(axis=1), axis=0, out=mean, mode="clip")
         return Gaussian(mean, np.broadcast_to(np.ones((), mean.dtype), mean.shape))
 
     def expected(self) -> Gaussian:

@@ -7,6 +7,8 @@ temporary files go, have no name there, and take up space as long as their array
 
 from __future__ import annotations
 
+import math
+import mmap
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -23,11 +25,9 @@ _BLOCK_BYTES = 2**24
 def is_mapped(array: np.ndarray) -> bool:
     """Whether an array's values lie in a memory-mapped file."""
     base: Any = array
-    while base is not None:
-        if isinstance(base, np.memmap):
-            return True
-        base = getattr(base, "base", None)
-    return False
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, mmap.mmap)
 
 
 def is_lazy(values: Any) -> bool:
@@ -42,6 +42,13 @@ def empty(shape: Sequence[int], dtype: DTypeLike, *like: np.ndarray) -> np.ndarr
     return empty_mapped(shape, dtype) if mapped else np.empty(shape, dtype)
 
 
+def copy(rows: np.ndarray) -> np.ndarray:
+    """A copy, in a memory-mapped file if the rows are in one."""
+    copied = empty(rows.shape, rows.dtype, rows)
+    copied[:] = rows
+    return copied
+
+
 def empty_mapped(shape: Sequence[int], dtype: DTypeLike) -> np.memmap:
     """A new array in a memory-mapped file.
 
@@ -53,6 +60,9 @@ def empty_mapped(shape: Sequence[int], dtype: DTypeLike) -> np.memmap:
     folder = os.environ.get("SERKIT_SCRATCH") or tempfile.gettempdir()
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):  # a full disk is told now, not by a crash later
+                size = math.prod(shape) * np.dtype(dtype).itemsize
+                os.posix_fallocate(file.fileno(), 0, max(size, 1))
             return np.memmap(file, dtype, "w+", shape=tuple(shape))
     except OSError as error:
         raise OutputError(

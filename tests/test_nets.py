@@ -206,3 +206,20 @@ def test_a_batch_of_a_single_row_is_refused(kind, n, options, alone):
 def test_batch_norm_is_yes_or_no(kind, value):
     with pytest.raises(InputError, match=f"unknown batch_norm={value!r}; expected one of False, "):
         tiny(kind, batch_norm=value).fit(images())
+
+
+def test_own_nets_keep_their_memory_layout():
+    """`view` works on nets of a user's, as it does outside."""
+
+    class Views(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 3, 3)
+            self.linear = nn.Linear(3 * 4 * 4, 4)
+
+        def forward(self, rows):
+            images = self.conv(rows[:, None])
+            return self.linear(images.view(len(images), -1))
+
+    x = np.random.default_rng(0).random((20, 6, 6))
+    VAE(2, encoder=Views(), decoder=nn.Linear(2, 36), epochs=1, random_state=0).fit(x).encode(x)

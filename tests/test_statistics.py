@@ -10,6 +10,7 @@ import torch
 from scipy.special import logsumexp, softmax
 from sklearn.mixture import GaussianMixture
 from test_gaussians import all_types, matrices_of, some_parameters, unsure
+from threadpoolctl import ThreadpoolController
 
 from serkit.density import MixtureDensity
 from serkit.messages import Categorical
@@ -17,6 +18,7 @@ from serkit.modules import GMM
 from serkit.modules._posterior import log_joint
 from serkit.modules._rows import Rows
 from serkit.modules._statistics import assign, expect, summarise
+from serkit.modules._threads import for_parts
 
 N, K, D = 40_000, 3, 4  # rows of several tasks
 DIAGONAL = ("diag", "spherical")
@@ -128,6 +130,31 @@ def test_narrow_components_far_apart(covariance_type, width):
     z = (x - means[labels]) / width
     log_density = -0.5 * (z**2).sum(axis=1) - np.log(2 * np.pi) - 2 * np.log(width) + np.log(0.5)
     assert found.log_likelihood == pytest.approx(log_density.sum(), rel=1e-6)
+
+
+def test_overlapping_passes_give_numpy_its_threads_back():
+    def threads():
+        pools = ThreadpoolController().select(user_api="blas").info()
+        return [pool["num_threads"] for pool in pools]
+
+    before = threads()
+    first, second = (for_parts(lambda part: part, 10, n_threads=1) for _ in range(2))
+    next(first)
+    next(second)
+    assert set(threads()) == {1}
+    first.close()
+    assert set(threads()) == {1}
+    second.close()
+    assert threads() == before
+
+
+def test_many_rows_start_from_rows_that_count():
+    x = np.random.default_rng(0).normal(size=(70_000, 2))
+    weight = np.zeros(len(x))
+    weight[[5, 60_000]] = 1.0
+    module = GMM(2, sample_weight=weight, n_init=1, max_iter=1, random_state=0).fit(x)
+    shares = module.responsibilities_[[5, 60_000]].argmax(axis=1)
+    assert sorted(shares) == [0, 1]
 
 
 def test_float32_rows_are_not_copied_as_a_whole():

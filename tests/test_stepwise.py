@@ -6,10 +6,12 @@ from sklearn.datasets import make_blobs
 
 from serkit import Graph, Observation
 from serkit.density import COVARIANCE_TYPES
-from serkit.errors import InputError
+from serkit.errors import InputError, TrainingError
 from serkit.modules import GMM
+from serkit.modules._gaussians import maximise
 from serkit.modules._rows import Rows
-from serkit.modules._statistics import expect
+from serkit.modules._statistics import Statistics, expect
+from serkit.modules._stepwise import stream_of
 
 K = 3
 
@@ -71,7 +73,26 @@ def test_shares_of_the_batches(x):
     np.testing.assert_allclose(module.stream_["sums"], np.tensordot(shares, found, 1))
     assert module.stream_["weight"] == 900
     assert module.stream_["n_batches"] == 3
-    np.testing.assert_allclose(module.stream_["centre"], parts[0].mean(axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_a_fitted_mixture_is_its_own_first_batch(x, covariance_type):
+    """The statistics it stands for have it as their M-step."""
+    fitted = GMM(K, covariance_type=covariance_type, inference="ml", random_state=0).fit(x)
+    density, stream = fitted.density(), stream_of(fitted.density(), len(x))
+    statistics = Statistics(
+        stream.sums, 0.0, 1.0, stream.centre, covariance_type in ("diag", "spherical")
+    )
+    found = maximise(statistics.scaled(stream.weight), covariance_type, None, 0.0)
+    for name in ("weights", "means", "covariances"):
+        np.testing.assert_allclose(getattr(found, name), getattr(density, name), rtol=1e-6)
+
+
+def test_a_small_step_after_a_fit_changes_little(x):
+    module = GMM(K, random_state=0).fit(x)
+    before = module.means_
+    module.partial_fit(np.full((2, 2), 20.0), step_size=0.001)
+    assert np.abs(module.means_ - before).max() < 0.3
 
 
 def test_a_constant_step_follows_a_drift(x):
@@ -88,7 +109,7 @@ def test_goes_on_from_a_mixture_fitted_before(x):
     before = module.means_
     module.partial_fit(x[:3000])
     assert np.abs(module.means_ - before).max() < 0.2  # the same clusters, no new start
-    assert module.stream_["n_batches"] == 1
+    assert module.stream_["n_batches"] == 2
     module.fit(x)
     assert not hasattr(module, "stream_")
 
@@ -132,3 +153,18 @@ def test_bad_batches_change_nothing(x, options, batch, step_size, message):
     np.testing.assert_array_equal(module.means_, before[0])
     np.testing.assert_array_equal(module.stream_["sums"], before[1])
     assert len(module.history_) == before[2]
+
+
+def test_a_singular_batch_changes_nothing(x):
+    module = learnt(x[:900], inference="ml", reg_covar=0.0)
+    before, stream = module.get_state(), module.stream_["sums"].copy()
+    with pytest.raises(TrainingError, match=r"not positive definite; raise reg_covar=0\.0"):
+        module.partial_fit(np.ones((50, 2)), step_size=1.0)
+    np.testing.assert_array_equal(module.means_, before["means_"])
+    np.testing.assert_array_equal(module.stream_["sums"], stream)
+    assert len(module.history_) == 3
+
+
+def test_starts_of_the_first_batch_are_checked(x):
+    with pytest.raises(InputError, match=r"expected means_init of shape \(3, D\), got \(2, 2\)"):
+        GMM(3, means_init=np.zeros((2, 2))).partial_fit(x[:300])

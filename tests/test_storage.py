@@ -1,5 +1,6 @@
 """Rows in memory-mapped files, Zarr and HDF5: learnt from as those in memory are, to the bit."""
 
+import errno
 import os
 import tracemalloc
 
@@ -7,10 +8,11 @@ import h5py
 import numpy as np
 import pytest
 import zarr
+from torch import nn
 
 from serkit import Graph, Observation, storage
 from serkit.errors import InputError, OutputError
-from serkit.modules import AE, GMM, VAE
+from serkit.modules import AE, GMM, VAE, Features
 
 N, SIDE, K = 600, 6, 3
 
@@ -151,6 +153,35 @@ def test_encode_and_decode_files(tmp_path, scratch, images, model):
     assert storage.is_mapped(latents)
     np.testing.assert_array_equal(latents, net.encode(images))
     np.testing.assert_array_equal(net.decode(latents), net.decode(np.array(latents)))
+
+
+def test_copies_in_memory_are_not_mapped(tmp_path, images):
+    mapped = npy(tmp_path, images)
+    assert storage.is_mapped(mapped[3:9].reshape(6, -1))
+    assert not storage.is_mapped(mapped.astype(np.float64))
+    assert not storage.is_mapped(mapped.copy())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nets_that_write_in_place_leave_the_data_alone(tmp_path, scratch, images, dtype):
+    rows = (images - 0.5).astype(dtype)
+    in_memory, mapped = Observation(rows), Observation(npy(tmp_path, rows))
+    found = [
+        Features(nn.ReLU(inplace=True)).connect(observation).update().forward_message.array
+        for observation in (in_memory, mapped)
+    ]
+    np.testing.assert_array_equal(in_memory.data, (images - 0.5).astype(dtype))
+    np.testing.assert_array_equal(*found)
+
+
+def test_a_full_disk_is_told(tmp_path, monkeypatch, images):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    rows = npy(tmp_path, (255 * images).astype(np.uint8))
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OutputError, match="No space left on device"):
+        Observation(rows)
 
 
 def test_bad_rows_of_a_file_are_named(tmp_path, scratch, images):
