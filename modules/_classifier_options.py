@@ -13,13 +13,14 @@ from sklearn.utils.validation import _check_sample_weight, column_or_1d, validat
 from ..errors import InputError
 from ._class_mixtures import Group, pooled_covariance
 from ._mixture_options import check_fit_options, check_squares
-from ._options import as_numbers, check_number
+from ._options import as_numbers, check_count, check_number
 from .gmm import GMM
 
 
 def check_options(module: Any) -> None:
     """Raise InputError for arguments of a classifier that no data can suit."""
     check_fit_options(module)
+    check_count(module, "n_init")
     for name in ("reject_quantile", "validation_fraction"):
         check_number(module, name, at_least=0)
         if getattr(module, name) >= 1:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -12,13 +14,21 @@ from ..errors import InputError
 from ..messages import Categorical
 from ._em import Problem
 from ._gaussians import Prior
-from ._options import as_numbers, check_count, check_number, check_option, check_random_state
+from ._options import (
+    as_numbers,
+    check_count,
+    check_number,
+    check_option,
+    check_random_state,
+    is_count,
+)
 from ._rows import Rows
 
 
 def check_options(module: Any, n_rows: int) -> None:
     """Raise InputError for arguments of a mixture that cannot work with `n_rows` rows."""
     check_fit_options(module)
+    _check_n_init(module)
     check_number(module, "weight_concentration_prior", at_least=1)
     if module.n_components > n_rows:
         raise InputError(
@@ -31,7 +41,7 @@ def check_options(module: Any, n_rows: int) -> None:
 
 def check_fit_options(module: Any) -> None:
     """Raise InputError for arguments of the fit that no rows can suit."""
-    check_count(module, "n_components", "n_init", "max_iter")
+    check_count(module, "n_components", "max_iter")
     check_random_state(module, module.random_state)
     check_option(module, "covariance_type", COVARIANCE_TYPES)
     check_option(module, "inference", ("map", "ml", "gibbs"))
@@ -41,9 +51,20 @@ def check_fit_options(module: Any) -> None:
         check_number(module, "degrees_of_freedom_prior", above=0)
 
 
+def _check_n_init(module: Any) -> None:
+    several = [module.n_init] if isinstance(module.n_init, Number) else module.n_init
+    counts = isinstance(several, Sequence) and all(n == 0 or is_count(n) for n in several)
+    if not counts or not several or several[0] == 0:
+        raise InputError(
+            f"{module.label}: n_init must be an integer >= 1, or several of which further ones "
+            f"may be 0, got {module.n_init!r}"
+        )
+
+
 def check_batch_options(module: Any, step_size: float | None) -> None:
     """Raise InputError for arguments that learning from batches has no use for."""
     check_fit_options(module)
+    _check_n_init(module)
     check_number(module, "weight_concentration_prior", at_least=1)
     if module.inference == "gibbs":
         raise InputError(f"{module.label}: partial_fit needs inference='map' or 'ml', not 'gibbs'")

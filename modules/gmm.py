@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -55,10 +56,11 @@ class GMM(Module):
         or blocked Gibbs sampling (`max_iter` sweeps, same prior).
     labels : array-like of shape (N,), optional
         True classes. Only scores are computed from them; they never train.
-    n_init : int
-        Number of k-means++ starts in each update; the solution with the highest log-likelihood is
-        kept. (Not the highest posterior density: under the default prior that is mostly won by
-        solutions that leave components empty.)
+    n_init : int or sequence of int
+        Number of k-means++ starts in each update; of a sequence, one entry an update, the last for
+        all further ones, and 0 to go on from the last parameters alone. The solution with the
+        highest log-likelihood is kept. (Not the highest posterior density: under the default prior
+        that is mostly won by solutions that leave components empty.)
     max_iter, tol : int, float
         EM stops when the bound, in nats a row, gains less than `tol`.
     use_variance : bool
@@ -116,7 +118,7 @@ class GMM(Module):
         covariance_type: str = "full",
         inference: str = "map",
         labels: ArrayLike | None = None,
-        n_init: int = 5,
+        n_init: int | Sequence[int] = 5,
         max_iter: int = 200,
         tol: float = 1e-3,
         use_variance: bool = False,
@@ -380,7 +382,11 @@ class GMM(Module):
             return [problem.start(as_numbers(self, "responsibilities_init").__getitem__)]
         if previous is None and self.means_init is not None:
             return [start_from_means(problem, as_numbers(self, "means_init"))]
-        starts = list(plus_plus_starts(problem, self.n_init, rng))
+        several = [self.n_init] if isinstance(self.n_init, Number) else self.n_init
+        n_init = several[min(len(self.history_), len(several) - 1)]
+        if not n_init and previous is not None:
+            return [self.density()]
+        starts = list(plus_plus_starts(problem, max(n_init, 1), rng))
         if problem.told is not None and self.inference != "gibbs":
             # random starts number the components against what is told
             starts.append(problem.start(lambda part: np.exp(problem.told.log_prob[part])))

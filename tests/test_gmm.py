@@ -307,3 +307,21 @@ def test_sampling_repeats_unless_told(blobs):
     assert not np.array_equal(gmm.sample(5)[0], gmm.sample(5, random_state=9)[0])
     with pytest.raises(InputError, match="GMM: component=3 does not exist; they are 0 to 2"):
         gmm.sample(1, component=3)
+
+
+def test_starts_by_update():
+    """Of (3, 0) the later updates go on from the last parameters alone, as from those given."""
+    x = np.random.default_rng(0).normal(size=(200, 2))
+    observation = Observation(x)
+    gmm = GMM(3, n_init=(3, 0), max_iter=4, tol=0.0, random_state=0).connect(observation)
+    once = GMM(3, n_init=3, max_iter=4, tol=0.0, random_state=0).connect(observation).update()
+    np.testing.assert_array_equal(gmm.update().means_, once.means_)
+    best = gmm.update().log_likelihood_
+    assert best[0] == pytest.approx(once.log_likelihood_[-1])  # where the first update ended
+    assert len(best) == 5
+
+
+@pytest.mark.parametrize("n_init", [0, (0, 5), (), (5, -1), 2.5, "5"])
+def test_numbers_of_starts_that_cannot_be(n_init):
+    with pytest.raises(InputError, match="n_init must be an integer >= 1, or several"):
+        GMM(2, n_init=n_init).fit(np.random.default_rng(0).normal(size=(20, 2)))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ import serkit as srk
 from serkit.modules import GMM, VAE, RandomAffine
 
 LARGE_GMM = {
-    "n_init": 5,
+    "n_init": (5, 0),  # late rounds must not jump to another optimum
     "max_iter": 100,
     "tol": 1e-4,
     "use_variance": True,
@@ -92,8 +93,8 @@ PRESETS = {
 LOADERS = {
     "digits": srk.datasets.load_digits,
     "tutorial": srk.datasets.load_tutorial_digits,
-    "mnist": srk.datasets.load_mnist,
-    "fashion": srk.datasets.load_fashion_mnist,
+    "mnist": partial(srk.datasets.load_mnist, "all"),
+    "fashion": partial(srk.datasets.load_fashion_mnist, "all"),
 }
 
 
