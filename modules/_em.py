@@ -173,16 +173,21 @@ def start_from_means(problem: Problem, means: np.ndarray) -> MixtureDensity:
     return problem.start(nearest)
 
 
-def align(problem: Problem, solution: Solution, reference: np.ndarray) -> Solution:
+def align(
+    problem: Problem, solution: Solution, responsibilities: np.ndarray, reference: np.ndarray
+) -> tuple[Solution, np.ndarray]:
     """Number the components as in `reference` (N, K): the matching that shares most mass.
 
+    Returns the solution and its responsibilities (N, K), with other numbers where they differed.
     The numbers stay as they are where the children's messages speak for them.
     """
-    shared = reference.T @ problem.responsibilities(solution.parameters)  # (K, K)
+    shared = reference.T @ responsibilities  # (K, K)
     _, order = linear_sum_assignment(shared, maximize=True)
+    if (np.diff(order) == 1).all():  # the numbers agree
+        return solution, responsibilities
     aligned = replace(solution, parameters=solution.parameters.permuted(order))
-    if problem.told is None:
-        return aligned
-    statistics = problem.expect(aligned.parameters)
-    likelihood = statistics.log_likelihood / statistics.weight
-    return aligned if likelihood > solution.log_likelihood[-1] - 1e-6 else solution
+    if problem.told is not None:
+        statistics = problem.expect(aligned.parameters)
+        if statistics.log_likelihood / statistics.weight < solution.log_likelihood[-1] - 1e-6:
+            return solution, responsibilities
+    return aligned, problem.responsibilities(aligned.parameters)

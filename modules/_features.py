@@ -13,6 +13,7 @@ from ._rows import Rows
 
 
 def n_features(d: int, diagonal: bool) -> int:
+    """Number of features F of rows with D columns."""
     return 1 + d + (d if diagonal else d * (d + 1) // 2)
 
 

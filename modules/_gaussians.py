@@ -37,10 +37,10 @@ def _outer(rows: np.ndarray, diagonal: bool) -> np.ndarray:
 
 def _scatters(statistics: Statistics) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Counts (K,), weighted means (K, D), scatters about them, (K, D, D) or diagonals (K, D)."""
-    counts = statistics.counts + TINY
+    counts, second = statistics.counts + TINY, statistics.second
     means = statistics.first / counts[:, None]
-    weight = counts.reshape(-1, *[1] * (statistics.second.ndim - 1))
-    scatters = statistics.second - weight * _outer(means, statistics.diagonal)
+    weight = counts.reshape(-1, *[1] * (second.ndim - 1))
+    scatters = second - weight * _outer(means, statistics.diagonal)
     return counts, means + statistics.centre, scatters
 
 

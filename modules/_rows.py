@@ -13,8 +13,6 @@ from ..density import MixtureDensity
 from ..messages import Data, Message
 from ._missing import log_gaussians_of_seen
 
-_BLOCK_ROWS = 2**14
-
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -50,8 +48,8 @@ class Rows:
     def mean(self, weight: np.ndarray | None = None) -> np.ndarray:
         """Mean of x, weighted if weights (N,) are given: (D,)."""
         weight = np.ones(len(self)) if weight is None else weight
-        parts = [slice(i, i + _BLOCK_ROWS) for i in range(0, len(self), _BLOCK_ROWS)]
-        return sum(weight[part] @ self.block(part) for part in parts) / weight.sum()
+        sums = (weight[part] @ self.block(part) for part in storage.blocks(self.x))
+        return sum(sums) / weight.sum()
 
     @cached_property
     def centre(self) -> np.ndarray:
@@ -125,9 +123,8 @@ def stack(inputs: list[Message]) -> Rows:
         for message, m in zip(inputs, means, strict=True)
     ]
     seen = np.concatenate(masks, axis=1)  # (N, D)
-    centre = x.sum(axis=0, dtype=np.float64) / np.maximum(
-        seen.sum(axis=0), 1
-    )  # unseen values are 0
+    n_seen = np.maximum(seen.sum(axis=0), 1)
+    centre = x.sum(axis=0, dtype=np.float64) / n_seen  # unseen values are 0
     filled = storage.empty(x.shape, x.dtype, x)
     for part in storage.blocks(x):
         filled[part] = np.where(seen[part], x[part], centre)

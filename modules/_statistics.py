@@ -67,24 +67,6 @@ class Statistics:
         d = len(self.centre)
         return unpacked(self.sums[:, : -1 - d], d, self.diagonal)
 
-    def __add__(self, other: Statistics) -> Statistics:
-        """The statistics of both lots of rows, which have the same centre."""
-        return replace(
-            self,
-            sums=self.sums + other.sums,
-            log_likelihood=self.log_likelihood + other.log_likelihood,
-            weight=self.weight + other.weight,
-        )
-
-    def scaled(self, factor: float) -> Statistics:
-        """As if every weight was `factor` times what it was."""
-        return replace(
-            self,
-            sums=factor * self.sums,
-            log_likelihood=factor * self.log_likelihood,
-            weight=factor * self.weight,
-        )
-
 
 # -- what is done with the responsibilities --------------------------------------------------------
 

@@ -64,5 +64,5 @@ def learn_batch(
     share = (t + 1) ** -_DECAY if step_size is None else step_size
     sums = (1 - share) * stream.sums + share * found.sums / found.weight
     stream = Stream(sums, stream.centre, stream.weight + found.weight, t)
-    whole = replace(found, sums=sums, weight=1.0).scaled(stream.weight)
+    whole = replace(found, sums=stream.weight * sums)
     return problem.maximise(whole), stream, found.log_likelihood / found.weight

@@ -338,7 +338,10 @@ class GMM(Module):
                 key=lambda solution: solution.log_likelihood[-1],
             )
         self._check_likelihood(best.lower_bound[-1])
-        self._keep(best if previous is None else align(problem, best, previous), problem)
+        responsibilities = problem.responsibilities(best.parameters)
+        if previous is not None:
+            best, responsibilities = align(problem, best, responsibilities, previous)
+        self._keep(best, responsibilities, problem)
 
     def _check_likelihood(self, bound: float) -> None:
         if not np.isfinite(bound):
@@ -392,10 +395,10 @@ class GMM(Module):
             starts.append(problem.start(lambda part: np.exp(problem.told.log_prob[part])))
         return starts if previous is None else [self.density(), *starts]
 
-    def _keep(self, solution: Solution, problem: Problem) -> None:
+    def _keep(self, solution: Solution, responsibilities: np.ndarray, problem: Problem) -> None:
         self._keep_parameters(solution.parameters)
-        self.__dict__.pop("stream_", None)  # of batches before
-        self.responsibilities_ = problem.responsibilities(solution.parameters)
+        vars(self).pop("stream_", None)  # of batches before
+        self.responsibilities_ = responsibilities
         self.log_likelihood_ = np.array(solution.log_likelihood)
         self.lower_bound_ = np.array(solution.lower_bound)
         self.converged_ = solution.converged

@@ -234,7 +234,11 @@ def test_align_numbers_components_as_before(covariance_type):
     solution = em.expectation_maximisation(task, task.start(some_responsibilities().__getitem__))
     order = np.array([1, 2, 0])
     shuffled = replace(solution, parameters=solution.parameters.permuted(order))
-    aligned = em.align(task, shuffled, task.responsibilities(solution.parameters))
+    own, reference = (task.responsibilities(s.parameters) for s in (shuffled, solution))
+    aligned, found = em.align(task, shuffled, own, reference)
+    np.testing.assert_allclose(found, reference, rtol=1e-9)
+    same, _ = em.align(task, solution, reference, reference)
+    assert same is solution
     np.testing.assert_array_equal(aligned.parameters.means, solution.parameters.means)
     found = log_joint(task.rows, shuffled.parameters)
     expected = log_joint(task.rows, solution.parameters)[:, [1, 2, 0]]

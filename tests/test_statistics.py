@@ -88,17 +88,16 @@ def test_statistics_of_given_responsibilities(rows, weight, told, covariance_typ
 
 
 def test_statistics_of_parts_add_up(rows, weight):
-    density, halves = some_parameters("full", k=K, d=D), (slice(0, N // 3), slice(N // 3, N))
+    """About one origin: a third of the rows and the others."""
+    density = some_parameters("full", k=K, d=D)
     whole = expect(replace(rows, variances=None), weight, density, None)
-    parts = []
-    for part in halves:
-        own = Rows(rows.x[part])
-        own.__dict__["centre"] = whole.centre
-        parts.append(expect(own, weight[part], density, None))
-    total = parts[0] + parts[1]
-    np.testing.assert_allclose(total.sums, whole.sums, rtol=1e-9, atol=1e-6)
-    assert total.log_likelihood == pytest.approx(whole.log_likelihood)
-    assert total.scaled(0.5).weight == pytest.approx(weight.sum() / 2)
+    found = [
+        expect(Rows(rows.x[part], origin=whole.centre), weight[part], density, None)
+        for part in (slice(0, N // 3), slice(N // 3, N))
+    ]
+    np.testing.assert_allclose(sum(part.sums for part in found), whole.sums, rtol=1e-9, atol=1e-6)
+    assert sum(part.log_likelihood for part in found) == pytest.approx(whole.log_likelihood)
+    assert sum(part.weight for part in found) == pytest.approx(whole.weight)
 
 
 @pytest.mark.parametrize("collect", [expect, assign])

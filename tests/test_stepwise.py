@@ -80,10 +80,9 @@ def test_a_fitted_mixture_is_its_own_first_batch(x, covariance_type):
     """The statistics it stands for have it as their M-step."""
     fitted = GMM(K, covariance_type=covariance_type, inference="ml", random_state=0).fit(x)
     density, stream = fitted.density(), stream_of(fitted.density(), len(x))
-    statistics = Statistics(
-        stream.sums, 0.0, 1.0, stream.centre, covariance_type in ("diag", "spherical")
-    )
-    found = maximise(statistics.scaled(stream.weight), covariance_type, None, 0.0)
+    sums, diagonal = len(x) * stream.sums, covariance_type in ("diag", "spherical")
+    statistics = Statistics(sums, 0.0, len(x), stream.centre, diagonal)
+    found = maximise(statistics, covariance_type, None, 0.0)
     for name in ("weights", "means", "covariances"):
         np.testing.assert_allclose(getattr(found, name), getattr(density, name), rtol=1e-6)
 
