@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike
 
 from .errors import OutputError
 
-_BLOCK_BYTES = 2**21
+_BLOCK_BYTES = 2**20
 
 
 def is_mapped(array: np.ndarray) -> bool:
@@ -80,6 +80,6 @@ def copy_mapped(rows: Any, dtype: DTypeLike) -> np.memmap:
 
 
 def blocks(rows: np.ndarray) -> Iterator[slice]:
-    """Consecutive slices of rows of a few megabytes at most, or one row."""
+    """Consecutive slices of rows of a megabyte at most, or one row."""
     step = max(_BLOCK_BYTES * len(rows) // max(rows.nbytes, 1), 1)
     return (slice(start, start + step) for start in range(0, len(rows), step))
