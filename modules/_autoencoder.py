@@ -13,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from .. import processes
 from ..errors import InputError, NotReadyError
 from ..messages import Data, Message
 from ..module import Module
@@ -27,7 +28,13 @@ from ._autoencoder_training import (
     train,
 )
 from ._compilation import compiled
-from ._minibatch import in_chunks, private_random_state, resolve_device, uses_bfloat16
+from ._minibatch import (
+    draw_apart,
+    in_chunks,
+    private_random_state,
+    resolve_device,
+    uses_bfloat16,
+)
 from ._nets import needed_image_shape
 from ._options import check_n_samples, check_random_state
 from ._rows import all_seen, flat, join, split_columns
@@ -49,6 +56,7 @@ class Autoencoder(Module):
     codes_per_latent: int
     default_alpha: float
     divergence: str
+    learns_from_shares = True
     _compiled: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType({})
 
     def __init__(
@@ -132,7 +140,8 @@ class Autoencoder(Module):
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
         """Raise InputError for options that cannot work, or data outside the likelihood's range."""
         known = [message for message in inputs if message is not None]
-        check_options(self, len(seen_rows(known, n_rows)))
+        n_own = known[0].n_rows if known else n_rows // processes.count()
+        check_options(self, len(seen_rows(known, n_own)))
         for message in known:
             check_range(self, message)
         if self.net == "conv" and self.encoder is None and len(known) == len(inputs):
@@ -144,22 +153,27 @@ class Autoencoder(Module):
         device = resolve_device(self.device, self.label)
         pull = self._pull(prior, len(array), device)
         earlier = {name: value for name, value in vars(self).items() if name in _BUILT}
-        with private_random_state(int(self.rng().integers(2**62)), device):
+        seed = int(self.rng().integers(2**62))
+        with private_random_state(seed, device):
             try:
                 afresh = not earlier or not self.warm_start
                 if afresh:
                     self._build(array.shape[1:])
                 if afresh or self.precision != "auto":  # which is decided once, and kept
-                    self.bfloat16_ = uses_bfloat16(self.precision, device)
+                    self.bfloat16_ = processes.of_first(uses_bfloat16(self.precision, device))
                 self._check_row_shape(array.shape[1:])
                 self.nets_.to(device)
+                processes.spread(self.nets_)
+                draw_apart(seed, device)
                 seen = seen_rows(inputs, len(array))
                 if self.compile:
                     self._compiled = {
                         name: compiled(self.nets_[name], device, self.label)
                         for name in ("encoder", "decoder")
                     }
-                return train(self, array, seen, pull, device)
+                report = train(self, array, seen, pull, device)
+                processes.spread(self.nets_)  # batch normalisation's means differ
+                return report
             except BaseException:  # Ctrl-C too: a half-trained fresh start is no replacement
                 if not self.warm_start:
                     vars(self).update(earlier)
@@ -214,8 +228,9 @@ class Autoencoder(Module):
 
     def fit(self, x: ArrayLike, y: None = None) -> Autoencoder:
         """Train on an array x (N, ...) without a graph; returns self. `y` is ignored."""
-        message = Data(as_rows(x, f"{self.label}.fit"))
-        self.check([message], message.n_rows)
+        rows = as_rows(x, f"{self.label}.fit")
+        message = Data(rows[processes.share(len(rows))])
+        self.check([message], len(rows))
         self.record(self.learn([message], None))
         return self
 

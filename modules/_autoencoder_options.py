@@ -11,11 +11,11 @@ from torch import nn
 from ..errors import InputError
 from ..messages import Data
 from ._options import check_count, check_number, check_option, is_count
-from ._training import check_batch_norm, check_training_options
+from ._training import check_batches, check_training_options
 
 
 def check_options(module: Any, n_rows: int) -> None:
-    """Raise InputError for arguments of an autoencoder that cannot work with `n_rows` seen rows."""
+    """Raise InputError for arguments that cannot work with this process's `n_rows` seen rows."""
     check_training_options(module)
     check_count(module, "patience")
     check_option(module, "net", ("mlp", "conv"))
@@ -41,8 +41,8 @@ def check_options(module: Any, n_rows: int) -> None:
             "from; give some with observed=True"
         )
     _check_validation(module, n_rows)
-    if module.batch_norm and module.encoder is None:
-        check_batch_norm(module, n_rows - int(module.validation_fraction * n_rows))
+    n_learnt = n_rows - int(module.validation_fraction * n_rows)
+    check_batches(module, n_learnt, batch_norm=module.batch_norm and module.encoder is None)
 
 
 def _check_epochs(module: Any) -> None:

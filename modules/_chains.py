@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import xlogy
 
+from .. import processes
 from ._chain_scan import (
     MAX,
     SUM,
@@ -176,16 +177,19 @@ def expectation_maximisation(
 ) -> ChainSolution:
     """Alternate `smooth` and counting from `chain` until the bound gains less than `tol`.
 
-    The bound never falls (Baum, Petrie, Soules and Weiss, 1970; evidence held fixed).
+    The bound never falls (Baum, Petrie, Soules and Weiss, 1970; evidence held fixed). Of several
+    processes each smooths its own sequences, and counts are added up.
     """
     likelihoods, bounds = [], []
     for iteration in range(max_iter + 1):
         found = smooth(chain)
-        n_rows = len(found.log_normalisers)
-        likelihoods.append(float(found.log_normalisers.mean()))
+        own = len(found.log_normalisers)
+        n_rows = processes.total(own)
+        likelihoods.append(processes.mean(float(found.log_normalisers.mean()), own))
         bounds.append(likelihoods[-1] + prior.log_density(chain) / n_rows)
         converged = iteration > 0 and bounds[-1] - bounds[-2] < tol
         if converged or iteration == max_iter:
             break
-        chain = prior.mode(found.transition_counts, found.initial_counts, chain)
+        counts = processes.total(found.transition_counts), processes.total(found.initial_counts)
+        chain = prior.mode(*counts, chain)
     return ChainSolution(chain, found, likelihoods, bounds, converged)

@@ -11,8 +11,10 @@ import numpy as np
 from scipy.special import log_softmax
 from sklearn.base import clone
 
+from .. import processes
 from ..density import MixtureDensity, combine
 from ..errors import InputError
+from ._mixture_options import count_distinct
 from ._rows import Rows
 from .gmm import GMM
 
@@ -94,13 +96,13 @@ class Group(NamedTuple):
     weight: np.ndarray
 
 
-def grouped(x: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> list[Group]:
+def grouped(x: np.ndarray, codes: np.ndarray, weight: np.ndarray, n_classes: int) -> list[Group]:
     """Rows (N, D) of positive weight (N,) by class: codes (N,) in 0..C-1."""
     groups = []
-    for code in range(codes.max() + 1):
+    for code in range(n_classes):
         own = codes == code
         rows, which = np.unique(x[own], axis=0, return_inverse=True)
-        total = np.bincount(which.ravel(), weights=weight[own], minlength=len(rows))
+        total = np.bincount(which.ravel(), weights=weight[own], minlength=len(rows)).astype(float)
         groups.append(Group(rows, total))
     return groups
 
@@ -127,40 +129,43 @@ def fit_mixtures(
     """
     mixtures = []
     for (rows, weight), label in zip(groups, classes, strict=True):
+        start = previous.get(label)
+        if start is not None and start.n_dims != rows.shape[1]:
+            start = None
+        enough = template.n_components if start is None else start.n_components
+        n_components = count_distinct(rows, enough)
+        known = start is not None and n_components == start.n_components
         mixture = clone(template).set_params(
-            n_components=min(template.n_components, len(rows)),
-            sample_weight=weight,
+            n_components=n_components if known else min(n_components, template.n_components),
             name=f"{template.name}, class {label}",
             random_state=int(rng.integers(2**31)),
         )
-        start = previous.get(label)
-        if start is not None and start.n_dims == rows.shape[1] and start.n_components <= len(rows):
-            mixture.set_params(
-                n_components=start.n_components,
-                responsibilities_init=start.responsibilities(rows),
-            )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*lost all their rows")
-            mixtures.append(mixture.fit(rows))
+            begin = start.responsibilities(rows) if known else None
+            mixture.fit_rows(Rows(rows), weight, None, begin)
+        mixtures.append(mixture)
     return mixtures
 
 
-def occupied(mixture: GMM) -> MixtureDensity:
+def occupied(mixture: GMM, group: Group) -> MixtureDensity:
     """A fitted mixture's density, without components of less than half of the lightest row."""
-    density, weight = mixture.density(), mixture.sample_weight
-    kept = density.weights * weight.sum() >= 0.5 * weight.min()
+    density, total = mixture.density(), processes.total(group.weight.sum())
+    lightest = -processes.largest(-group.weight.min(initial=np.inf))
+    kept = density.weights * total >= 0.5 * lightest
     return density if kept.all() else density.permuted(np.flatnonzero(kept))
 
 
 def pooled_covariance(groups: Sequence[Group]) -> np.ndarray:
     """Covariance about the class means, (D, D), with 1e-6 of the mean variance on the diagonal."""
-    total = sum(group.weight.sum() for group in groups)
-    means = [np.average(rows, axis=0, weights=weight) for rows, weight in groups]
-    shares = [weight.sum() / total for _, weight in groups]
+    weights = processes.total(np.array([weight.sum() for _, weight in groups]))  # (C,)
+    sums = processes.total(np.stack([weight @ rows for rows, weight in groups]))  # (C, D)
+    means, shares = sums / weights[:, None], weights / weights.sum()
     centre = np.average(means, axis=0, weights=shares)
     within = np.zeros((len(centre), len(centre)))
     for (rows, weight), mean in zip(groups, means, strict=True):
-        within += ((rows - mean).T * (weight / total)) @ (rows - mean)
+        within += ((rows - mean).T * (weight / weights.sum())) @ (rows - mean)
+    within = processes.total(within)
     between = np.average((means - centre) ** 2, axis=0, weights=shares)
     floor = 1e-6 * (np.diag(within) + between).mean() or 1e-6  # one row has no variance at all
     return within + floor * np.eye(len(centre))

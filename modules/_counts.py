@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 
+from .. import processes
 from ..errors import InputError
 from ..messages import Categorical, Message
 from ..rows import as_rows
@@ -88,6 +89,6 @@ def with_tokens(counts: sparse.csr_array, n_tokens: float | None) -> sparse.csr_
 
 
 def mean_tokens(counts: sparse.csr_array) -> float:
-    """Mean number of tokens of the rows that have any; 0 if none has."""
-    total = counts.sum(axis=1)
-    return float(total.sum() / max((total > 0).sum(), 1))
+    """Mean number of tokens of the rows that have any, of all processes; 0 if none has."""
+    tokens = counts.sum(axis=1)
+    return float(processes.total(tokens.sum()) / max(processes.total((tokens > 0).sum()), 1))

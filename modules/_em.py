@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from sklearn.cluster import kmeans_plusplus
 from sklearn.metrics import pairwise_distances_argmin
 
-from .. import storage
+from .. import processes, storage
 from ..density import MixtureDensity
 from ..messages import Categorical
 from ._gaussians import Prior, draw, log_prior, maximise
+from ._plus_plus import plus_plus_centres
 from ._posterior import log_joint, to_log_probabilities
 from ._rows import Rows
-from ._statistics import Statistics, assign, expect, summarise
+from ._statistics import Statistics, assign, expect, summarise, totals
 
 _ROWS_TO_START_FROM = 2**16
 
@@ -25,10 +26,12 @@ _ROWS_TO_START_FROM = 2**16
 class Problem:
     """What stays the same over all starts of one fit.
 
+    Statistics are of the rows of all processes that share them, and so are the mixtures.
+
     Attributes
     ----------
     rows : Rows
-        x (N, D), with variances or without.
+        x (N, D), with variances or without: this process's.
     weight : (N,)
         Sample weights.
     told : Categorical or None
@@ -47,7 +50,11 @@ class Problem:
 
     def expect(self, parameters: MixtureDensity) -> Statistics:
         """The E-step."""
-        return expect(self.rows, self.weight, parameters, self.told)
+        return totals(expect(self.rows, self.weight, parameters, self.told))
+
+    def assign(self, parameters: MixtureDensity, rng: np.random.Generator) -> Statistics:
+        """The same with one class drawn for each row."""
+        return totals(assign(self.rows, self.weight, parameters, self.told, rng))
 
     def maximise(self, statistics: Statistics) -> MixtureDensity:
         """The M-step."""
@@ -55,9 +62,8 @@ class Problem:
 
     def start(self, responsibilities: Callable[[slice], np.ndarray]) -> MixtureDensity:
         """The mixture of given responsibilities: from a slice of the rows to (n, K)."""
-        return self.maximise(
-            summarise(self.rows, self.weight, responsibilities, self.covariance_type)
-        )
+        options = self.n_components, self.covariance_type
+        return self.maximise(totals(summarise(self.rows, self.weight, responsibilities, *options)))
 
     def responsibilities(self, parameters: MixtureDensity) -> np.ndarray:
         """P(k | row) with what the children say, (N, K)."""
@@ -66,7 +72,12 @@ class Problem:
 
     def log_prior(self, parameters: MixtureDensity) -> float:
         """The parameters' log prior, a row, so that it adds to the mean log-likelihood."""
-        return log_prior(parameters, self.prior) / self.weight.sum()
+        return log_prior(parameters, self.prior) / self.total_weight
+
+    @cached_property
+    def total_weight(self) -> float:
+        """Sum of the weights of all processes' rows."""
+        return processes.total(self.weight.sum())
 
 
 @dataclass(frozen=True)
@@ -134,8 +145,9 @@ def gibbs_sampling(
         likelihoods.append(statistics.log_likelihood / statistics.weight)
         bounds.append(likelihoods[-1] + problem.log_prior(parameters))
 
+    rng_of_rows = processes.generator(rng)
     for _ in range(problem.max_iter):
-        statistics = assign(problem.rows, problem.weight, parameters, problem.told, rng)
+        statistics = problem.assign(parameters, rng_of_rows)
         note(statistics)
         parameters = draw(statistics, problem.covariance_type, problem.prior, rng)
     parameters = problem.maximise(statistics)
@@ -146,20 +158,23 @@ def gibbs_sampling(
 def plus_plus_starts(
     problem: Problem, n_init: int, rng: np.random.Generator
 ) -> Iterable[MixtureDensity]:
-    """Mixtures of `n_init` assignments to k-means++ centres (Arthur and Vassilvitskii, 2007).
+    """Mixtures of `n_init` assignments to k-means++ centres.
 
     Of many rows the centres are found among some, drawn at random.
     """
     x, weight = problem.rows.x, problem.weight
+    counting = np.flatnonzero(weight)
+    place = processes.part(len(counting))
+    n_counting = int(processes.total(len(counting)))
     for _ in range(n_init):
-        seed = int(rng.integers(2**31))
-        some = np.flatnonzero(weight)
-        if len(some) > _ROWS_TO_START_FROM:
-            drawn = np.random.default_rng(seed).choice(some, _ROWS_TO_START_FROM, replace=False)
-            some = np.sort(drawn)
-        centres, _ = kmeans_plusplus(
-            x[some], problem.n_components, sample_weight=weight[some], random_state=seed
-        )
+        seed, some = int(rng.integers(2**31)), counting
+        if n_counting > _ROWS_TO_START_FROM:
+            drawn = np.random.default_rng(seed).choice(
+                n_counting, _ROWS_TO_START_FROM, replace=False
+            )
+            own = np.sort(drawn[(drawn >= place.start) & (drawn < place.stop)])
+            some = counting[own - place.start]
+        centres = plus_plus_centres(x[some], weight[some], problem.n_components, seed)
         yield start_from_means(problem, centres)
 
 
@@ -181,7 +196,7 @@ def align(
     Returns the solution and its responsibilities (N, K), with other numbers where they differed.
     The numbers stay as they are where the children's messages speak for them.
     """
-    shared = reference.T @ responsibilities  # (K, K)
+    shared = processes.total(reference.T @ responsibilities)  # (K, K)
     _, order = linear_sum_assignment(shared, maximize=True)
     if (np.diff(order) == 1).all():  # the numbers agree
         return solution, responsibilities

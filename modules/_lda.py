@@ -14,7 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
-from sklearn.cluster import kmeans_plusplus
+
+from .. import processes
+from ._plus_plus import plus_plus_centres
 
 _BATCH = 2**17  # numbers in a batch: a few megabytes stay near the processor
 _FOLD_IN_STEPS, START_STEPS, _FOLD_IN_TOL = 200, 3, 1e-3
@@ -22,7 +24,7 @@ _FOLD_IN_STEPS, START_STEPS, _FOLD_IN_TOL = 200, 3, 1e-3
 
 @dataclass(frozen=True)
 class Problem:
-    """What stays the same over all starts of one fit.
+    """What stays the same over all starts of one fit, of the rows of this process.
 
     Attributes
     ----------
@@ -148,6 +150,9 @@ def cvb0(problem: Problem, topics: np.ndarray) -> Solution:
     models"); the tokens of an entry share their probabilities. Stops when the log-likelihood of
     tokens, each predicted from all the others, changes by less than `tol` a token. Memory: K
     numbers for each entry of `counts` that is not 0.
+
+    Of several processes each goes over its own rows and hears of the others' once an iteration
+    (Newman, Asuncion, Smyth and Welling, 2009, "Distributed algorithms for topic models").
     """
     parts = list(batches(problem))
     row_counts, _ = fold_in(problem, topics, START_STEPS)
@@ -156,16 +161,18 @@ def cvb0(problem: Problem, topics: np.ndarray) -> Solution:
         gammas.append(_start(problem, part, row_counts, topics))
         row_counts[part.rows] = part.by_row @ gammas[-1]
         word_counts += part.by_word @ gammas[-1]
+    word_counts, n_tokens = processes.total(word_counts), processes.total(problem.n_tokens)
     likelihoods, converged = [], False
     while len(likelihoods) < problem.max_iter and not converged:
-        total = 0.0
+        total, before = 0.0, word_counts.copy()
         for i, part in enumerate(parts):
             new, log_p = _reassign_both(problem, part, gammas[i], row_counts, word_counts)
             row_counts[part.rows] = part.by_row @ new
             word_counts += part.by_word @ (new - gammas[i])
             gammas[i] = new
             total += part.counts @ log_p
-        likelihoods.append(float(total / problem.n_tokens))
+        word_counts = processes.merged(before, word_counts)
+        likelihoods.append(float(processes.total(total) / n_tokens))
         converged = len(likelihoods) > 1 and abs(likelihoods[-1] - likelihoods[-2]) < problem.tol
     return Solution(
         problem.topics(word_counts), problem.proportions(row_counts), likelihoods, converged
@@ -247,21 +254,25 @@ def _largest_change(before: np.ndarray, after: np.ndarray) -> float:
 def plus_plus_starts(
     problem: Problem, n_init: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
-    """Topics (K, W) of rows grouped around k-means++ centres (Arthur and Vassilvitskii, 2007).
+    """Topics (K, W) of rows grouped around k-means++ centres.
 
     Distances are Hellinger's, between the rows' relative frequencies. Centres are rows of all
     modalities where there are enough, so that rows are not grouped by what they miss.
     """
     tokens = row_tokens(problem)  # (N, M)
     complete, filled = (tokens > 0).all(axis=1), (tokens > 0).any(axis=1)
-    chosen = complete if complete.sum() >= problem.n_components else filled
+    enough = processes.total(complete.sum()) >= problem.n_components
+    chosen = complete if enough else filled
     roots = problem.counts.multiply(1 / np.maximum(tokens.sum(axis=1), 1e-300)[:, None]).tocsr()
     roots.data = np.sqrt(roots.data)
     for _ in range(n_init):
         seed = int(rng.integers(2**31))
-        _, centres = kmeans_plusplus(roots[chosen], problem.n_components, random_state=seed)
-        nearest = (roots @ roots[chosen][centres].T).toarray().argmax(axis=1)
-        yield problem.topics(problem.counts.T @ np.eye(problem.n_components)[nearest])
+        centres = plus_plus_centres(
+            roots[chosen], np.ones(chosen.sum()), problem.n_components, seed
+        )
+        nearest = (roots @ centres.T).argmax(axis=1)
+        word_counts = problem.counts.T @ np.eye(problem.n_components)[nearest]
+        yield problem.topics(processes.total(word_counts))
 
 
 def row_tokens(problem: Problem) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from .. import processes
 from ._lda import START_STEPS, Batch, Problem, Solution, batches, fold_in, normalised
 
 
@@ -22,14 +23,15 @@ def gibbs_sampling(problem: Problem, topics: np.ndarray, rng: np.random.Generato
     counts.eliminate_zeros()
     problem = replace(problem, counts=counts)
     parts, burn_in = list(batches(problem)), problem.max_iter // 2
+    own_rng = processes.generator(rng)
     theta = problem.proportions(fold_in(problem, topics, START_STEPS)[0])
     likelihoods, row_sum, word_sum = [], 0.0, 0.0
     for sweep in range(problem.max_iter):
-        row_counts, word_counts, likelihood = _draw_topics(problem, parts, theta, topics, rng)
+        row_counts, word_counts, likelihood = _draw_topics(problem, parts, theta, topics, own_rng)
         likelihoods.append(likelihood)
         if sweep >= burn_in:
             row_sum, word_sum = row_sum + row_counts, word_sum + word_counts
-        theta = normalised(problem.row_prior * _gamma(row_counts + problem.alpha, rng))
+        theta = normalised(problem.row_prior * _gamma(row_counts + problem.alpha, own_rng))
         weights = _gamma(word_counts + problem.beta, rng)
         topics = (weights / problem.per_word(weights)).T
     n_kept = problem.max_iter - burn_in
@@ -55,7 +57,8 @@ def _draw_topics(
         row_counts[part.rows] = part.by_row @ shares
         word_counts += part.by_word @ shares
         total += part.counts @ np.log(likelihood)
-    return row_counts, word_counts, float(total / problem.n_tokens)
+    mean = processes.total(total) / processes.total(problem.n_tokens)
+    return row_counts, processes.total(word_counts), float(mean)
 
 
 def _gamma(shape: np.ndarray, rng: np.random.Generator) -> np.ndarray:

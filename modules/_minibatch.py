@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import storage
+from .. import processes, storage
 from ..errors import InputError
 
 Scheduler = torch.optim.lr_scheduler.LRScheduler
@@ -30,7 +30,7 @@ def resolve_device(device: str, label: str) -> torch.device:
         For an unknown name, or a GPU that is not there.
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         found = torch.device(device)
     except (RuntimeError, TypeError):
@@ -45,6 +45,8 @@ def resolve_device(device: str, label: str) -> torch.device:
             f"{label}: device={device!r} asked for, but torch {seen} here; use device='cpu' or "
             "'auto'"
         ) from None
+    if found.type == "cuda" and found.index is None:  # threads would each have their own
+        return torch.device("cuda", torch.cuda.current_device())
     return found
 
 
@@ -68,11 +70,21 @@ def private_random_state(seed: int, device: torch.device) -> Iterator[None]:
     """
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.random.default_generator.manual_seed(seed)
-        if devices:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
+        _seed(seed, device)
         yield
+
+
+def draw_apart(seed: int, device: torch.device) -> None:
+    """From here on draw other numbers in every process; in the first go on as if it were alone."""
+    if processes.rank():
+        _seed(int(np.random.default_rng([seed, processes.rank()]).integers(2**62)), device)
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    torch.random.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def make_scheduler(
@@ -94,8 +106,8 @@ def make_scheduler(
 
 
 def n_batches(n_rows: int, batch_size: int) -> int:
-    """Number of batches in an epoch."""
-    return -(-n_rows // batch_size)
+    """Number of batches in an epoch, of `n_rows` rows in each process."""
+    return -(-int(processes.total(n_rows)) // batch_size)
 
 
 @dataclass(frozen=True)
@@ -149,16 +161,19 @@ def train_epochs(
     loss : Loss
     rows : Tensor, shape (n,)
         The numbers of the rows to train on, on the training device. They are shuffled into
-        batches of nearly equal size, none larger than `batch_size`.
+        batches of nearly equal size, none larger than `batch_size`. Of several processes each
+        brings its rows of every batch, and learns from the mean gradient.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    batches_an_epoch = n_batches(len(rows), batch_size)
     for epoch in range(epochs):
         order = rows[torch.randperm(len(rows), device=rows.device)]
         totals: dict[str, Tensor] = {}
-        for index, x in loss.batches(order.tensor_split(n_batches(len(rows), batch_size))):
+        for index, x in loss.batches(order.tensor_split(batches_an_epoch)):
             terms = loss.terms(x, index, epoch)
             optimizer.zero_grad()
             terms["loss"].backward()
+            processes.mean_gradients(parameters, len(index))
             if max_grad_norm is not None:
                 nn.utils.clip_grad_norm_(parameters, max_grad_norm)
             optimizer.step()
@@ -166,7 +181,13 @@ def train_epochs(
                 scheduler.step()
             for name, value in terms.items():
                 totals[name] = totals.get(name, 0.0) + value.detach() * len(index)
-        yield {name: float(total) / len(rows) for name, total in totals.items()}
+        yield _means(totals, len(rows))
+
+
+def _means(sums: dict[str, Tensor], n_rows: int) -> dict[str, float]:
+    """Sums over this process's rows as means over those of all."""
+    every = processes.total(np.array([*map(float, sums.values()), n_rows]))
+    return dict(zip(sums, (every[:-1] / every[-1]).tolist(), strict=True))
 
 
 class DivergedError(Exception):
@@ -325,4 +346,4 @@ def _mean_loss(nets: nn.Module, loss: Loss, rows: Tensor, epoch: int, batch_size
     with evaluating(nets):
         batches = loss.batches(rows.split(batch_size))
         parts = [loss.terms(x, index, epoch)["loss"] * len(x) for index, x in batches]
-        return float(sum(parts)) / len(rows)
+        return _means({"loss": sum(parts)}, len(rows))["loss"]

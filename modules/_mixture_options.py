@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import processes
 from ..density import COVARIANCE_TYPES
 from ..errors import InputError
 from ..messages import Categorical
@@ -22,7 +23,7 @@ from ._options import (
     check_random_state,
     is_count,
 )
-from ._rows import Rows
+from ._rows import Rows, filled
 
 
 def check_options(module: Any, n_rows: int) -> None:
@@ -137,8 +138,16 @@ def check_sample_weight(module: Any, n_rows: int) -> np.ndarray:
     return weight
 
 
-def make_problem(module: Any, rows: Rows, prior: Categorical | None) -> Problem:
-    """What a mixture with these arguments has to solve on `rows`.
+def own_weight(module: Any, n_rows: int) -> np.ndarray:
+    """`sample_weight` of the `n_rows` rows of this process, (n_rows,)."""
+    if module.sample_weight is None:
+        return np.ones(n_rows)
+    whole = check_sample_weight(module, int(processes.total(n_rows)))
+    return processes.own(whole, n_rows)
+
+
+def make_problem(module: Any, rows: Rows, weight: np.ndarray, prior: Categorical | None) -> Problem:
+    """What a mixture with these arguments has to solve on `rows` (n, D) of weights (n,).
 
     Raises
     ------
@@ -158,14 +167,15 @@ def make_problem(module: Any, rows: Rows, prior: Categorical | None) -> Problem:
         )
     check_squares(module, rows.x)
     d = rows.n_columns
+    rows = filled(rows)
     if module.means_init is not None and np.shape(module.means_init)[1] != d:
         raise InputError(
             f"{module.label}: expected means_init of shape ({module.n_components}, {d}), got "
             f"{np.shape(module.means_init)}"
         )
     _check_distinct(module, rows.x)
-    weight = check_sample_weight(module, len(rows)) * rows.any_seen()
-    if not weight.any():
+    weight = weight * rows.any_seen()
+    if not processes.any_of(weight.any()):
         raise InputError(f"{module.label}: no row with a weight above 0 was seen by any parent")
     return _problem(module, rows, weight, prior, rows.mean(weight))
 
@@ -195,24 +205,31 @@ def _problem(
 
 def check_squares(module: Any, x: np.ndarray) -> None:
     """Raise InputError for values whose squares are beyond floating point."""
-    largest = float(max(x.max(), -x.min()))
-    if largest > np.sqrt(np.finfo(np.float64).max / x.size):
+    largest = float(max(x.max(initial=0), -x.min(initial=0)))
+    if largest > np.sqrt(np.finfo(np.float64).max / max(x.size, 1)):
         raise InputError(
             f"{module.label}: values up to {largest:g} are too large to square; scale the data"
         )
 
 
 def _check_distinct(module: Any, x: np.ndarray) -> None:
-    """Raise unless there are at least K different rows; looks no further than needed."""
-    n_seen, n_distinct = 0, 0
-    while n_distinct < module.n_components:
-        if n_seen == len(x):
-            raise InputError(
-                f"{module.label}: n_components={module.n_components}, but only {n_distinct} of "
-                f"the {len(x)} rows are distinct"
-            )
-        n_seen = min(len(x), max(2 * n_seen, 4 * module.n_components))
-        n_distinct = len(np.unique(x[:n_seen], axis=0))
+    """Raise unless there are at least K different rows."""
+    n_distinct = count_distinct(x, module.n_components)
+    if n_distinct < module.n_components:
+        raise InputError(
+            f"{module.label}: n_components={module.n_components}, but only {n_distinct} of "
+            f"the {int(processes.total(len(x)))} rows are distinct"
+        )
+
+
+def count_distinct(x: np.ndarray, enough: int) -> int:
+    """Number of different rows of all processes, or `enough`; looks no further than needed."""
+    n_seen, distinct = 0, x[:0]
+    while len(distinct) < enough and n_seen < len(x):
+        n_seen = min(len(x), max(2 * n_seen, 4 * enough))
+        distinct = np.unique(x[:n_seen], axis=0)
+    some = processes.gather(distinct[:enough])
+    return min(len(np.unique(some, axis=0)), enough)
 
 
 def _hyperparameters(module: Any, mean: np.ndarray) -> Prior:

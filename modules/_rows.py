@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from .. import storage
+from .. import processes, storage
 from ..density import MixtureDensity
 from ..messages import Data, Message
 from ._missing import log_gaussians_of_seen
@@ -19,9 +19,9 @@ class Rows:
     """Rows to fit: x (N, D), their variances (N, D) where the sender is unsure, or None.
 
     With variances every sufficient statistic is an expectation over N(x_n, diag(variances_n)).
-    `seen` (N, D) is false where a value is missing, None where none is; x holds the column's mean
-    there, and variances 0. float32 rows stay float32: only blocks of them are converted. `origin`
-    (D,) is what statistics are about, the mean of x unless given.
+    `seen` (N, D) is false where a value is missing, None where none is. float32 rows stay float32:
+    only blocks of them are converted. `origin` (D,) is what statistics are about, the mean of x
+    unless given.
     """
 
     x: np.ndarray
@@ -46,10 +46,11 @@ class Rows:
         return self.x[part].astype(np.float64, copy=False)
 
     def mean(self, weight: np.ndarray | None = None) -> np.ndarray:
-        """Mean of x, weighted if weights (N,) are given: (D,)."""
+        """Mean of x over all processes, weighted if weights (N,) are given: (D,)."""
         weight = np.ones(len(self)) if weight is None else weight
         sums = (weight[part] @ self.block(part) for part in storage.blocks(self.x))
-        return sum(sums) / weight.sum()
+        own = sum(sums, np.zeros(self.n_columns))
+        return processes.total(own) / processes.total(weight.sum())
 
     @cached_property
     def centre(self) -> np.ndarray:
@@ -59,6 +60,8 @@ class Rows:
     @cached_property
     def reach(self) -> np.ndarray:
         """How far x gets from its centre in each column, (D,)."""
+        if not len(self):
+            return np.zeros(self.n_columns)
         ends = self.x.max(axis=0) - self.centre, self.centre - self.x.min(axis=0)
         return np.maximum(*ends)
 
@@ -122,13 +125,23 @@ def stack(inputs: list[Message]) -> Rows:
         np.repeat(message.seen[:, None], m.shape[1], 1)
         for message, m in zip(inputs, means, strict=True)
     ]
-    seen = np.concatenate(masks, axis=1)  # (N, D)
-    n_seen = np.maximum(seen.sum(axis=0), 1)
-    centre = x.sum(axis=0, dtype=np.float64) / n_seen  # unseen values are 0
-    filled = storage.empty(x.shape, x.dtype, x)
+    return Rows(x, variances, np.concatenate(masks, axis=1))
+
+
+def filled(rows: Rows) -> Rows:
+    """The rows with what was not seen set to its column's mean (of all processes), variance 0."""
+    if not processes.any_of(rows.seen is not None):
+        return rows
+    seen = np.ones(rows.x.shape, dtype=bool) if rows.seen is None else rows.seen
+    sums = np.sum(rows.x, axis=0, dtype=np.float64, where=seen)
+    centre = processes.total(sums) / np.maximum(processes.total(seen.sum(axis=0)), 1)
+    if rows.seen is None:
+        return rows
+    x = storage.empty(rows.x.shape, rows.x.dtype, rows.x)
     for part in storage.blocks(x):
-        filled[part] = np.where(seen[part], x[part], centre)
+        x[part] = np.where(seen[part], rows.x[part], centre)
+    variances = rows.variances
     if variances is not None:
         variances = storage.copy(variances)
         variances[~seen] = 0
-    return Rows(filled, variances, seen)
+    return replace(rows, x=x, variances=variances)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .. import processes
 from ..density import DIAGONAL_TYPES, MixtureDensity
 from ..messages import Categorical
 from ._features import coefficients_of, features_of, n_features, packed, rounding, unpacked
@@ -105,6 +106,7 @@ def summarise(
     rows: Rows,
     weight: np.ndarray,
     responsibilities: Callable[[slice], np.ndarray],
+    n_components: int,
     covariance_type: str,
 ) -> Statistics:
     """Statistics under given responsibilities: from a slice of rows to (n, K).
@@ -117,9 +119,17 @@ def summarise(
         r = responsibilities(part).T * weight[part]  # (K, n)
         return r @ features_of(rows, part, diagonal).T, 0.0
 
-    k = responsibilities(slice(0, 1)).shape[1]
-    size = n_features(rows.n_columns, diagonal) + k
-    return _summed(block, rows, weight, diagonal, _block_rows(size))
+    return _summed(block, rows, weight, n_components, diagonal)
+
+
+def totals(own: Statistics) -> Statistics:
+    """The sum of all processes' statistics, which must have one centre."""
+    if processes.count() == 1:
+        return own
+    sent = np.array([*own.sums.ravel(), own.log_likelihood, own.weight])
+    *sums, log_likelihood, weight = processes.total(sent)
+    whole = np.reshape(sums, own.sums.shape)
+    return replace(own, sums=whole, log_likelihood=log_likelihood, weight=weight)
 
 
 # -- passes over blocks ----------------------------------------------------------------------------
@@ -162,12 +172,12 @@ def _collect(
         sums = [packed(second, diagonal), first, r.sum(axis=1, keepdims=True)]
         return np.concatenate(sums, axis=1), log_likelihood
 
+    k = density.n_components
     if rows.seen is not None:
-        return _summed(block_of_seen, rows, weight, diagonal, len(rows), n_threads)
+        return _summed(block_of_seen, rows, weight, k, diagonal, n_threads, len(rows))
     coefficients = coefficients_of(shifted, diagonal)
     precise = rounding(shifted, rows.reach) < _PRECISE
-    block_rows = _block_rows(sum(coefficients.shape))
-    return _summed(block, rows, weight, diagonal, block_rows, n_threads)
+    return _summed(block, rows, weight, k, diagonal, n_threads)
 
 
 def _block_rows(width: int) -> int:
@@ -178,22 +188,25 @@ def _summed(
     block: Callable[[slice], tuple[np.ndarray, float]],
     rows: Rows,
     weight: np.ndarray,
+    n_components: int,
     diagonal: bool,
-    block_rows: int,
     n_threads: int | None = None,
+    block_rows: int | None = None,
 ) -> Statistics:
-    """What `block` gives of `block_rows` rows at a time, added up."""
+    """What `block` gives of `block_rows` rows at a time, or as many as go well, added up."""
     centre = rows.centre  # found before threads would each find it
+    shape = (n_components, n_features(rows.n_columns, diagonal))
+    block_rows = block_rows or _block_rows(sum(shape))
 
     def task(part: slice) -> tuple[np.ndarray, float]:
         starts = range(part.start, part.stop, block_rows)
-        return _totals(block(slice(i, min(i + block_rows, part.stop))) for i in starts)
+        return _added(block(slice(i, min(i + block_rows, part.stop))) for i in starts)
 
-    sums, log_likelihood = _totals(for_parts(task, len(rows), n_threads))
-    return Statistics(sums, log_likelihood, float(weight.sum()), centre, diagonal)
+    parts = for_parts(task, len(rows), n_threads) if len(rows) else [(np.zeros(shape), 0.0)]
+    return Statistics(*_added(parts), float(weight.sum()), centre, diagonal)
 
 
-def _totals(parts: Iterable[tuple[np.ndarray, float]]) -> tuple[np.ndarray, float]:
+def _added(parts: Iterable[tuple[np.ndarray, float]]) -> tuple[np.ndarray, float]:
     """Sums over the parts as they come, so that no more than one is kept."""
     return functools.reduce(lambda total, part: (total[0] + part[0], total[1] + part[1]), parts)
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
+from .. import processes
 from ..errors import InputError, NotFittedError, TrainingError
 from ..rows import as_rows
 from ._compilation import compiled
@@ -24,7 +25,7 @@ from ._minibatch import (
 )
 from ._nets import conv_classifier, copy_supervised, needed_image_shape
 from ._options import check_count
-from ._training import check_batch_norm, check_training_options, run_epochs
+from ._training import check_batches, check_training_options, run_epochs
 
 
 class Targets(NamedTuple):
@@ -88,7 +89,7 @@ class SupervisedNet(BaseEstimator, ABC):
         """The loss and what else to report of a batch: outputs (B, n_outputs), targets (B, ...)."""
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Train a fresh net; returns self.
+        """Train a fresh net on all rows, also where there are several processes; returns self.
 
         Parameters
         ----------
@@ -109,10 +110,9 @@ class SupervisedNet(BaseEstimator, ABC):
         rows = as_rows(X, f"{self.label}.fit")
         targets = self._targets(y, len(rows))
         device = resolve_device(self.device, self.label)
-        if self.net is None:
-            check_batch_norm(self, len(rows))
         seed = int(np.random.default_rng(self.random_state).integers(2**62))
-        with private_random_state(seed, device):
+        with processes.alone(), private_random_state(seed, device):
+            check_batches(self, len(rows), batch_norm=self.net is None)
             net = self._make_net(rows.shape[1:], targets.n_outputs).to(device)
             values = torch.tensor(targets.values, device=device)
             loss_curve = self._train(net, rows, values)

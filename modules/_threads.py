@@ -47,7 +47,7 @@ def for_parts(
     parts = [slice(i, min(i + _PART_ROWS, n_rows)) for i in range(0, n_rows, _PART_ROWS)]
     n_threads = min(n_threads or torch.get_num_threads(), len(parts))
     with _single_threaded_products:
-        if n_threads == 1:
+        if n_threads <= 1:
             yield from map(task, parts)
         else:
             with ThreadPoolExecutor(n_threads) as pool:

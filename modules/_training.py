@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import storage
+from .. import processes, storage
 from ..errors import InputError
 from . import _minibatch as minibatch
 from ._options import check_count, check_counts, check_number, check_option, check_random_state
@@ -32,9 +32,19 @@ def check_training_options(module: Any) -> None:
     minibatch.resolve_device(module.device, module.label)
 
 
-def check_batch_norm(module: Any, n_rows: int) -> None:
-    """Raise InputError if a batch is a single row, of which batch normalisation learns nothing."""
-    if n_rows // minibatch.n_batches(n_rows, module.batch_size) < 2:
+def check_batches(module: Any, n_rows: int, *, batch_norm: bool) -> None:
+    """Raise InputError if this process's `n_rows` rows do not go round.
+
+    Each batch needs one of them; two for batch normalisation, which learns nothing of a single one.
+    """
+    n_batches = minibatch.n_batches(n_rows, module.batch_size)
+    if n_rows < n_batches:
+        raise InputError(
+            f"{module.label}: batch_size={module.batch_size} makes {n_batches} batches of the rows "
+            f"of {processes.count()} processes, of which each must bring some, but one has only "
+            f"{n_rows} rows; raise batch_size"
+        )
+    if batch_norm and n_rows // n_batches < 2:
         raise InputError(
             f"{module.label}: batch normalisation needs two rows or more in every batch, but "
             f"batch_size={module.batch_size} leaves one of {n_rows} training rows alone; raise "

@@ -41,6 +41,7 @@ class Features(Module):
     accepts_forward = (Data,)
     accepts_backward = (Data, Gaussian, Categorical, Mixture)
     forward_kind = Data
+    learns_from_shares = True
 
     def __init__(
         self,

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 
+from .. import processes
 from ..density import MixtureDensity
 from ..errors import InputError, NotFittedError, TrainingError
 from ..messages import Categorical, Data, Gaussian, Message, Mixture
-from ..metrics import clustering_scores
 from ..module import Module
 from ..rows import as_rows
 from ._em import (
@@ -32,10 +32,17 @@ from ._em import (
     plus_plus_starts,
     start_from_means,
 )
-from ._mixture_options import batch_problem, check_batch_options, check_options, make_problem
+from ._mixture_options import (
+    batch_problem,
+    check_batch_options,
+    check_options,
+    make_problem,
+    own_weight,
+)
 from ._options import as_numbers, check_component, check_n_samples, check_random_state
 from ._posterior import log_joint, mean_bound, to_log_probabilities
 from ._rows import Rows, any_seen, split_columns, stack
+from ._scores import scores_of
 from ._stepwise import Stream, learn_batch, stream_of
 
 
@@ -94,7 +101,7 @@ class GMM(Module):
     weights_, means_, covariances_ : np.ndarray
         Shapes (K,), (K, D) and scikit-learn's for `covariance_type`.
     responsibilities_ : np.ndarray of shape (N, K)
-        P(k | row), the children's prior included.
+        P(k | row), the children's prior included; of this process's rows, where several share them.
     log_likelihood_, lower_bound_ : np.ndarray
         Mean log-likelihood a row by iteration; the same plus the log prior of the parameters (up
         to a constant), which EM never lowers.
@@ -110,6 +117,8 @@ class GMM(Module):
     accepts_backward = (Categorical,)
     forward_kind = Categorical
     backward_kind = Mixture
+    learns_from_shares = True
+    row_attributes = ("responsibilities_",)
 
     def __init__(
         self,
@@ -168,22 +177,18 @@ class GMM(Module):
 
     def learn(self, inputs: list[Message], prior: Message | None) -> dict[str, Any]:
         """Fit to the parents' rows side by side, with the children's message as prior a row."""
-        self._fit(self._rows(inputs), prior)
+        rows = self._rows(inputs)
+        self.fit_rows(rows, own_weight(self, len(rows)), prior)
         report = {
             "log_likelihood": float(self.log_likelihood_[-1]),
             "lower_bound": float(self.lower_bound_[-1]),
             "n_iter": len(self.log_likelihood_),
         }
-        return report | self._scored(self.responsibilities_)
+        return report | scores_of(self.labels, self.responsibilities_.argmax(axis=1))
 
     def scores(self) -> dict[str, float]:
         """Accuracy, NMI and ARI of the message last sent against `labels`, if there are any."""
-        return self._scored(self.backward_messages[0].log_prob)
-
-    def _scored(self, probabilities: np.ndarray) -> dict[str, float]:
-        if self.labels is None:
-            return {}
-        return clustering_scores(self.labels, probabilities.argmax(axis=1))
+        return scores_of(self.labels, self.clusters())
 
     def forward(self, inputs: list[Message]) -> Categorical:
         """P(k | row) from the row alone: what the children said is left out."""
@@ -260,9 +265,9 @@ class GMM(Module):
         TrainingError
             If a covariance matrix is not positive definite (``inference="ml"``).
         """
-        message = Data(as_rows(x, f"{self.label}.fit"))
-        self.check([message], message.n_rows)
-        self.record(self.learn([message], None))
+        rows = as_rows(x, f"{self.label}.fit")
+        self.check([Data(rows)], len(rows))
+        self.record(self.learn([Data(rows[processes.share(len(rows))])], None))
         return self
 
     def partial_fit(self, x: ArrayLike, y: None = None, *, step_size: float | None = None) -> GMM:
@@ -290,33 +295,32 @@ class GMM(Module):
             If a covariance matrix is not positive definite (``inference="ml"``).
         """
         check_batch_options(self, step_size)
-        rows, fitted = Rows(as_rows(x, f"{self.label}.partial_fit")), hasattr(self, "means_")
-        if rows.x.ndim != 2 or (fitted and rows.n_columns != self.means_.shape[1]):
+        x, fitted = as_rows(x, f"{self.label}.partial_fit"), hasattr(self, "means_")
+        if x.ndim != 2 or (fitted and x.shape[1] != self.means_.shape[1]):
             wanted = f"(n, {self.means_.shape[1]})" if fitted else "(n, D)"
-            raise InputError(
-                f"{self.label}.partial_fit: expected rows {wanted}, got {rows.x.shape}"
-            )
+            raise InputError(f"{self.label}.partial_fit: expected rows {wanted}, got {x.shape}")
+        rows = Rows(x[processes.share(len(x))])
         start = time.perf_counter()
         if fitted:
             self._step(rows, step_size)
         else:
-            check_options(self, len(rows))
-            self._fit(rows, None)
-            self.stream_ = vars(stream_of(self.density(), len(rows)))
+            check_options(self, len(x))
+            self.fit_rows(rows, np.ones(len(rows)), None)
+            self.stream_ = vars(stream_of(self.density(), processes.total(len(rows))))
         score, seconds = float(self.log_likelihood_[-1]), time.perf_counter() - start
         self.record({"log_likelihood": score, "seconds": seconds})
         return self
 
     def _step(self, rows: Rows, step_size: float | None) -> None:
         """A step of stepwise EM; nothing is changed if it fails."""
-        before, n_fitted = self.density(), len(self.responsibilities_)
+        before, n_fitted = self.density(), processes.total(len(self.responsibilities_))
         known = hasattr(self, "stream_")
         stream = Stream(**self.stream_) if known else stream_of(before, n_fitted)
         problem = batch_problem(self, rows, stream.centre)
         with self._explained():
             density, stream, score = learn_batch(problem, before, stream, step_size)
             responsibilities = problem.responsibilities(density)
-            bound = score + problem.log_prior(before) * len(rows) / stream.weight
+            bound = score + problem.log_prior(before) * problem.total_weight / stream.weight
         self._check_likelihood(bound)
         self._keep_parameters(density)
         self.responsibilities_ = responsibilities
@@ -324,13 +328,25 @@ class GMM(Module):
         self.lower_bound_ = np.append(self.lower_bound_, bound)
         self.converged_, self.stream_ = False, vars(stream)
 
-    def _fit(self, rows: Rows, prior: Message | None) -> None:
-        problem = make_problem(self, rows, prior)
+    def fit_rows(
+        self,
+        rows: Rows,
+        weight: np.ndarray,
+        prior: Message | None,
+        start: np.ndarray | None = None,
+    ) -> None:
+        """Fit to the rows (n, D) of this process, with their weights (n,) and what is told of them.
+
+        `start` (n, K) are responsibilities to start from, in place of any other start.
+        """
+        problem = make_problem(self, rows, weight, prior)
         rng = self.rng()
         previous = self._previous(rows)
         with self._explained():
             if prior is not None and prior.is_prior and previous is not None:
                 problem, starts = replace(problem, max_iter=1), [self.density()]
+            elif start is not None:
+                starts = [problem.start(start.__getitem__)]
             else:
                 starts = self._starts(problem, previous, rng)
             best = max(
@@ -382,7 +398,8 @@ class GMM(Module):
         self, problem: Problem, previous: np.ndarray | None, rng: np.random.Generator
     ) -> list[MixtureDensity]:
         if previous is None and self.responsibilities_init is not None:
-            return [problem.start(as_numbers(self, "responsibilities_init").__getitem__)]
+            given = processes.own(as_numbers(self, "responsibilities_init"), len(problem.rows))
+            return [problem.start(given.__getitem__)]
         if previous is None and self.means_init is not None:
             return [start_from_means(problem, as_numbers(self, "means_init"))]
         several = [self.n_init] if isinstance(self.n_init, Number) else self.n_init
@@ -402,9 +419,10 @@ class GMM(Module):
         self.log_likelihood_ = np.array(solution.log_likelihood)
         self.lower_bound_ = np.array(solution.lower_bound)
         self.converged_ = solution.converged
-        counts = problem.weight @ self.responsibilities_
+        counts = processes.total(problem.weight @ self.responsibilities_)
         self.empty_components_ = np.flatnonzero(counts < 1)
-        if len(self.empty_components_) and problem.weight.sum() > self.n_components:
+        enough = problem.total_weight > self.n_components
+        if len(self.empty_components_) and enough and processes.is_first():
             warnings.warn(
                 f"{self.label}: components {self.empty_components_.tolist()} lost all their rows; "
                 "they stay where the prior puts them. Use fewer components or more n_init",

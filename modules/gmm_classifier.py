@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 from sklearn.base import ClassifierMixin
 
+from .. import processes
 from ..density import MixtureDensity
 from ..errors import InputError, NotFittedError, NotReadyError
 from ..messages import Categorical, Data, Gaussian, Message, Mixture
@@ -100,6 +101,7 @@ class GMMClassifier(ClassifierMixin, Module):
     accepts_backward = (Categorical,)
     forward_kind = Categorical
     backward_kind = Mixture
+    learns_from_shares = True
 
     def __init__(
         self,
@@ -165,7 +167,9 @@ class GMMClassifier(ClassifierMixin, Module):
         with self._kept_on_error():
             self.history_ = ()
             given = self.sample_weight if sample_weight is None else sample_weight
-            self.record(self._learn(X, y, given, previous={}))
+            check_options(self)
+            x = validated_rows(self, X, reset=True)
+            self.record(self._learn(x[processes.share(len(x))], y, given, previous={}))
         return self
 
     def predict(self, X: ArrayLike, *, reject: bool = False) -> np.ndarray:
@@ -372,9 +376,12 @@ class GMMClassifier(ClassifierMixin, Module):
             names = self.classes_.tolist() if hasattr(self, "classes_") else []
             previous = {name: self.density(name) for name in names}
             rows = stack(inputs)
-            whole = 1.0 if rows.seen is None else rows.seen.all(axis=1)  # complete rows teach
-            weight = check_sample_weight(self, len(rows)) * whole
-            return self._learn(rows.block(), self.labels, weight, previous)
+            x = validated_rows(self, rows.block(), reset=True)
+            weight = check_sample_weight(self, int(processes.total(len(x))))
+            if processes.any_of(rows.seen is not None):
+                complete = rows.seen is None or rows.seen.all(axis=1)  # those that teach
+                weight = weight * processes.gather(np.broadcast_to(complete, len(x)))
+            return self._learn(x, self.labels, weight, previous)
 
     def forward(self, inputs: list[Message]) -> Categorical:
         """P(c | row) from the row alone: what the children said is left out."""
@@ -437,9 +444,10 @@ class GMMClassifier(ClassifierMixin, Module):
     def scores(self) -> dict[str, float]:
         """Accuracy of the message last sent, if `labels` are of as many rows."""
         found = self.clusters()
-        if self.labels is None or len(self.labels) != len(found):
+        if self.labels is None or len(self.labels) != processes.total(len(found)):
             return {}
-        return {"accuracy": float((self.classes_[found] == np.asarray(self.labels)).mean())}
+        right = self.classes_[found] == processes.own(self.labels, len(found))
+        return {"accuracy": processes.mean(float(right.mean()), len(found))}
 
     def artefacts(self) -> dict[str, np.ndarray]:
         """Class numbers, their probabilities, and the components' means and classes."""
@@ -475,20 +483,25 @@ class GMMClassifier(ClassifierMixin, Module):
 
     def _learn(
         self,
-        X: ArrayLike,
+        x: np.ndarray,
         y: ArrayLike,
         sample_weight: ArrayLike | None,
         previous: Mapping[Any, MixtureDensity],
     ) -> dict[str, Any]:
-        check_options(self)
-        x = validated_rows(self, X, reset=True)
-        kept, classes, codes, weight, priors = make_targets(self, y, sample_weight, len(x))
-        x, rng = x[kept], self.rng()
+        """Learn from this process's rows (n, D); targets and weights are those of all, (N,)."""
+        part, rng = processes.part(len(x)), self.rng()
+        n_rows = int(processes.total(len(x)))
+        kept, classes, codes, weight, priors = make_targets(self, y, sample_weight, n_rows)
         held_out = held_out_rows(codes, self.validation_fraction, rng, self.label)
-        groups = grouped(x[~held_out], codes[~held_out], weight[~held_out])
-        names, template = classes.tolist(), make_template(self, groups)
+        x, before = x[kept[part]], kept[: part.start].sum()
+        own = slice(before, before + len(x))  # of the rows kept
+        codes, weight, held_out = codes[own], weight[own], held_out[own]
+        names = classes.tolist()
+        groups = grouped(x[~held_out], codes[~held_out], weight[~held_out], len(names))
+        template = make_template(self, groups)
         fitted = fit_mixtures(groups, names, template, rng, previous)
-        mixtures = ClassMixtures.of([occupied(mixture) for mixture in fitted], priors)
+        densities = [occupied(*both) for both in zip(fitted, groups, strict=True)]
+        mixtures = ClassMixtures.of(densities, priors)
         self.classes_, self.priors_ = classes, priors
         self.weights_, self.means_ = mixtures.components.weights, mixtures.components.means
         self.covariances_, self.component_classes_ = (
@@ -499,14 +512,14 @@ class GMMClassifier(ClassifierMixin, Module):
         self.log_likelihood_ = dict(zip(names, curves, strict=True))
         vars(self).pop("thresholds_", None)  # they were of other mixtures
         log_likelihood = mixtures.log_likelihood(x)
-        if held_out.any():
-            self._set_thresholds(log_likelihood[held_out], codes[held_out], weight[held_out])
-        own = log_likelihood[np.arange(len(x)), codes]
+        if self.validation_fraction:
+            found = log_likelihood, codes, weight
+            self._set_thresholds(*(processes.gather(values[held_out]) for values in found))
+        own_class = log_likelihood[np.arange(len(x)), codes]
         right = mixtures.log_posterior(log_likelihood).argmax(axis=1) == codes
-        return {
-            "log_likelihood": float(np.average(own, weights=weight)),
-            "accuracy": float(np.average(right, weights=weight)),
-        }
+        sums = processes.total(np.array([weight @ own_class, weight @ right, weight.sum()]))
+        log_likelihood, accuracy = (sums[:2] / sums[2]).tolist()
+        return {"log_likelihood": log_likelihood, "accuracy": accuracy}
 
     @contextmanager
     def _kept_on_error(self) -> Iterator[None]:

@@ -10,14 +10,15 @@ from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 from scipy.special import log_softmax
 
+from .. import processes
 from ..errors import GraphError, InputError, MessageError, NotFittedError
 from ..messages import Categorical, Message, product
-from ..metrics import clustering_scores
 from ..module import Module
 from ._em import draw_classes
 from ._mixture_options import check_labels
 from ._options import check_component, check_n_samples, check_random_state
 from ._rows import any_seen
+from ._scores import scores_of
 
 
 class LabelAlignment(Module):
@@ -48,6 +49,7 @@ class LabelAlignment(Module):
     accepts_backward = (Categorical,)
     forward_kind = Categorical
     backward_kind = Categorical
+    learns_from_shares = True
 
     def __init__(
         self,
@@ -89,7 +91,8 @@ class LabelAlignment(Module):
         posterior = _times(up, prior)
         self.rng()  # settles the seed of later draws, so that a saved graph repeats them
         self.permutations_ = permutations
-        return {"agreement": float(np.mean(shares))} | self._scored(posterior)
+        scores = scores_of(self.labels, posterior.log_prob.argmax(axis=1))
+        return {"agreement": float(np.mean(shares))} | scores
 
     def forward(self, inputs: list[Message]) -> Categorical:
         """P(k | row) from all parents, in the reference's numbers."""
@@ -133,7 +136,7 @@ class LabelAlignment(Module):
 
     def scores(self) -> dict[str, float]:
         """Accuracy, NMI and ARI against `labels`, if there are any, children's message included."""
-        return self._scored(self._posterior())
+        return scores_of(self.labels, self.clusters())
 
     def clusters(self) -> np.ndarray | None:
         """Class of each row, (N,), children's message included; None before any message."""
@@ -149,11 +152,6 @@ class LabelAlignment(Module):
 
     def _posterior(self) -> Categorical:
         return _times(self.forward_message, self.received_backward())
-
-    def _scored(self, posterior: Categorical) -> dict[str, float]:
-        if self.labels is None:
-            return {}
-        return clustering_scores(self.labels, posterior.log_prob.argmax(axis=1))
 
     def _permutations(self) -> np.ndarray:
         if not hasattr(self, "permutations_"):
@@ -190,9 +188,10 @@ def match_classes(reference: Categorical, other: Categorical) -> tuple[np.ndarra
         That mass a row, in [0, 1]; 0 if no row was seen by both.
     """
     both = reference.seen & other.seen
-    shared = np.exp(reference.log_prob[both]).T @ np.exp(other.log_prob[both])  # (K, K)
+    own = np.exp(reference.log_prob[both]).T @ np.exp(other.log_prob[both])
+    shared = processes.total(own)  # (K, K)
     rows, classes = linear_sum_assignment(shared, maximize=True)
-    return classes, float(shared[rows, classes].sum() / max(both.sum(), 1))
+    return classes, float(shared[rows, classes].sum() / max(processes.total(both.sum()), 1))
 
 
 def _times(message: Categorical, prior: Message | None) -> Categorical:

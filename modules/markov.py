@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax, logsumexp
 
+from .. import processes
 from ..errors import InputError, NotFittedError
 from ..messages import Categorical, Message
-from ..metrics import clustering_scores
 from ..module import Module
 from ._chains import Chain, Smoothed, expectation_maximisation, forward_backward, viterbi
 from ._markov_options import as_evidence, check_options, make_prior, make_start, sequences
 from ._options import check_component, check_n_samples, check_random_state, is_count
+from ._scores import scores_of
 
 
 class MarkovModel(Module):
@@ -78,6 +79,7 @@ class MarkovModel(Module):
     accepts_backward = (Categorical,)
     forward_kind = Categorical
     backward_kind = Categorical
+    learns_from_shares = True
 
     def __init__(
         self,
@@ -189,12 +191,7 @@ class MarkovModel(Module):
 
     def scores(self) -> dict[str, float]:
         """Accuracy, NMI and ARI of the message last sent up against `labels`, if there are any."""
-        return self._scored(self.forward_message.log_prob)
-
-    def _scored(self, log_prob: np.ndarray) -> dict[str, float]:
-        if self.labels is None:
-            return {}
-        return clustering_scores(self.labels, log_prob.argmax(axis=1))
+        return scores_of(self.labels, self.clusters())
 
     def artefacts(self) -> dict[str, np.ndarray]:
         """Classes, their probabilities, transitions, initial distribution, and scores."""
@@ -221,7 +218,8 @@ class MarkovModel(Module):
         """
         evidence = as_evidence(log_likelihood, f"{self.label}.fit")
         check_options(self, *evidence.shape)
-        self.record(self._learn(evidence))
+        part = processes.share(len(evidence), self.lengths)
+        self.record(self._learn(evidence[part]))
         return self
 
     def _learn(self, evidence: np.ndarray) -> dict[str, Any]:
@@ -238,13 +236,13 @@ class MarkovModel(Module):
         self.converged_ = found.converged
         order, starts = sequences(self, n)
         last = order[np.append(starts[1:], True)]
-        self.last_posterior_ = np.exp(found.smoothed.log_posterior[last])
+        self.last_posterior_ = processes.gather(np.exp(found.smoothed.log_posterior[last]))
         report = {
             "log_likelihood": found.log_likelihood[-1],
             "lower_bound": found.lower_bound[-1],
             "n_iter": len(found.log_likelihood),
         }
-        return report | self._scored(found.smoothed.log_posterior)
+        return report | scores_of(self.labels, found.smoothed.log_posterior.argmax(axis=1))
 
     # -- inference -----------------------------------------------------------------------------
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 
+from .. import processes
 from ..errors import InputError, NotFittedError
 from ..messages import Categorical, Data, Message
-from ..metrics import clustering_scores
 from ..module import Module
 from ._counts import Counts, counts_in, counts_of, mean_tokens
 from ._lda import (
@@ -27,6 +27,7 @@ from ._lda_gibbs import gibbs_sampling
 from ._mlda_options import check_options, doc_topic_prior, make_problem
 from ._options import check_component, check_n_samples, check_random_state
 from ._rows import any_seen
+from ._scores import scores_of
 
 
 class MLDA(Module):
@@ -73,7 +74,7 @@ class MLDA(Module):
     components_ : list of np.ndarray
         P(word | topic) of each modality, (K, W_m); rows add up to 1.
     topic_proportions_ : np.ndarray of shape (N, K)
-        Posterior mean of theta, the children's prior included.
+        Posterior mean of theta, the children's prior included; of this process's rows.
     mean_tokens_ : np.ndarray of shape (M,)
         Mean number of tokens of the rows in which the modality was seen, `weights` aside.
     log_likelihood_ : np.ndarray
@@ -86,6 +87,8 @@ class MLDA(Module):
     accepts_backward = (Categorical,)
     forward_kind = Categorical
     backward_kind = Data
+    learns_from_shares = True
+    row_attributes = ("topic_proportions_",)
 
     def __init__(
         self,
@@ -195,7 +198,7 @@ class MLDA(Module):
 
     def scores(self) -> dict[str, float]:
         """Accuracy, NMI and ARI of `clusters` against `labels`, if there are any."""
-        return {} if self.labels is None else clustering_scores(self.labels, self.clusters())
+        return scores_of(self.labels, self.clusters())
 
     def artefacts(self) -> dict[str, np.ndarray]:
         """Classes, topic probabilities of rows, and word probabilities of each modality."""
@@ -220,14 +223,17 @@ class MLDA(Module):
             For negative counts, NaN, no tokens, or options that do not fit; nothing is changed.
         """
         parts = counts_in(self, x)
-        self.check(parts, parts[0].shape[0])
-        self.record(self._learn(parts, None))
+        n_rows = parts[0].shape[0]
+        self.check(parts, n_rows)
+        own = processes.share(n_rows)
+        self.record(self._learn([part[own] for part in parts], None))
         return self
 
     def _learn(self, parts: list[sparse.csr_array], prior: Message | None) -> dict[str, Any]:
         problem = make_problem(self, parts, prior)
-        if not problem.n_tokens:
-            raise InputError(f"{self.label}: all counts are 0 in all {parts[0].shape[0]} rows")
+        if not processes.total(problem.n_tokens):
+            n_rows = int(processes.total(parts[0].shape[0]))
+            raise InputError(f"{self.label}: all counts are 0 in all {n_rows} rows")
         rng = self.rng()
         best = max(
             (self._solve(problem, start, rng) for start in self._starts(problem, rng)),
@@ -243,9 +249,7 @@ class MLDA(Module):
             "perplexity": float(np.exp(-best.log_likelihood[-1])),
             "n_iter": len(best.log_likelihood),
         }
-        if self.labels is not None:
-            report |= clustering_scores(self.labels, best.proportions.argmax(axis=1))
-        return report
+        return report | scores_of(self.labels, best.proportions.argmax(axis=1))
 
     def _solve(self, problem: Problem, start: np.ndarray, rng: np.random.Generator) -> Solution:
         if self.inference == "gibbs":
@@ -258,7 +262,7 @@ class MLDA(Module):
             last = [phi.shape for phi in self.components_]
             if last == [(self.n_components, size) for size in problem.sizes]:
                 return [np.concatenate(self.components_, axis=1)]
-        n_filled = int((row_tokens(problem) > 0).any(axis=1).sum())
+        n_filled = int(processes.total((row_tokens(problem) > 0).any(axis=1).sum()))
         if n_filled < self.n_components:
             raise InputError(
                 f"{self.label}: n_components={self.n_components}, but only {n_filled} rows have "

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from ..errors import InputError
 from ..messages import Categorical, Data, Message
-from ..metrics import clustering_scores
 from ._autoencoder import Autoencoder
 from ._autoencoder_options import check_temperature
 from ._autoencoder_training import Pull, temperature_of
@@ -23,6 +22,7 @@ from ._minibatch import to_tensor
 from ._mixture_options import check_labels
 from ._options import check_component, check_count
 from ._rows import all_seen, join
+from ._scores import scores_of
 
 
 class MultinomialVAE(Autoencoder):
@@ -149,9 +149,7 @@ class MultinomialVAE(Autoencoder):
     def learn(self, inputs: list[Message], prior: Message | None) -> dict[str, Any]:
         """Train on the rows seen, their classes pulled to the children's probabilities."""
         report = super().learn(inputs, prior)
-        if self.labels is None:
-            return report
-        return report | clustering_scores(self.labels, self._latents(inputs, prior).argmax(axis=1))
+        return report | scores_of(self.labels, self._latents(inputs, prior).argmax(axis=1))
 
     def forward(self, inputs: list[Message]) -> Categorical:
         """P(k | x) by the encoder."""
@@ -180,7 +178,7 @@ class MultinomialVAE(Autoencoder):
 
     def scores(self) -> dict[str, float]:
         """Accuracy, NMI and ARI of `clusters` against `labels`, if there are any."""
-        return {} if self.labels is None else clustering_scores(self.labels, self.clusters())
+        return scores_of(self.labels, self.clusters())
 
     def artefacts(self) -> dict[str, np.ndarray]:
         """class_learn.txt, Pdz_learn.txt and acc_learn.txt as GMM's; x_hat_learn.txt, loss.txt."""

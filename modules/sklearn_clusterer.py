@@ -12,7 +12,6 @@ from sklearn.base import BaseEstimator
 from ..density import MixtureDensity
 from ..errors import InputError
 from ..messages import Categorical, Message, Mixture
-from ..metrics import clustering_scores
 from ._em import draw_classes
 from ._estimator_module import EstimatorModule
 from ._estimators import (
@@ -28,6 +27,7 @@ from ._estimators import (
 from ._mixture_options import check_labels
 from ._options import check_component, check_n_samples, check_random_state
 from ._rows import all_seen, stack
+from ._scores import scores_of
 
 
 class SklearnClusterer(EstimatorModule):
@@ -100,7 +100,7 @@ class SklearnClusterer(EstimatorModule):
         self.weights_, self.means_ = mixture.weights[order], mixture.means[order]
         self.covariances_ = mixture.full_covariances()[order]
         self.responsibilities_ = found[:, order]
-        return self._scored(self.responsibilities_, all_seen(inputs))
+        return scores_of(self.labels, self.responsibilities_.argmax(axis=1), all_seen(inputs))
 
     def forward(self, inputs: list[Message]) -> Categorical:
         """P(k | row) from the row alone: what the children said is left out."""
@@ -147,13 +147,7 @@ class SklearnClusterer(EstimatorModule):
 
     def scores(self) -> dict[str, float]:
         """Accuracy, NMI and ARI of the message last sent against `labels`, if there are any."""
-        return self._scored(self.backward_messages[0].log_prob, None)
-
-    def _scored(self, probabilities: np.ndarray, seen: np.ndarray | None) -> dict[str, float]:
-        if self.labels is None:
-            return {}
-        labels = np.asarray(self.labels)
-        return clustering_scores(labels if seen is None else labels[seen], probabilities.argmax(1))
+        return scores_of(self.labels, self.clusters())
 
     def artefacts(self) -> dict[str, np.ndarray]:
         """Cluster numbers, their probabilities and means, under the names that GMM uses."""

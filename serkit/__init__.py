@@ -3,7 +3,7 @@
 The modules themselves are in `serkit.modules`: ``from serkit.modules import AE, VAE, GMM``.
 """
 
-from . import datasets, errors, measures, messages, metrics, paths, plots, training
+from . import datasets, errors, measures, messages, metrics, paths, plots, processes, training
 from .density import MixtureDensity
 from .graph import Graph
 from .module import Module
@@ -22,5 +22,6 @@ __all__ = [
     "metrics",
     "paths",
     "plots",
+    "processes",
     "training",
 ]

@@ -125,10 +125,11 @@ def _image_pictures(graph: Graph) -> Iterator[tuple[str, Figure]]:
     shown = {graph.name_of(m): m for m in graph.observations if is_image(m)}
     for name, observation in shown.items():
         if messages := observation.messages_from_children():
-            rows = inference.mean_rows(messages, observation.row_shape, _RECONSTRUCTIONS_SHOWN)
+            n_shown = min(_RECONSTRUCTIONS_SHOWN, len(observation.data))
+            rows = inference.mean_rows(messages, observation.row_shape, n_shown)
             yield (
                 f"reconstructions_{name}",
-                plots.reconstructions(observation.data[: len(rows)], rows),
+                plots.reconstructions(observation.data[:n_shown], rows),
             )
     for top in graph.modules:
         if top.forward_kind is not Categorical or top.children:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import artefacts, drawing, inference, snapshot, topology, training
+from . import artefacts, drawing, inference, processes, snapshot, topology, training
 from .errors import GraphError, InputError
+from .gathering import keep_own, write_once
 from .inference import Prediction
 from .module import Module
 from .observation import Observation
@@ -96,6 +98,10 @@ class Graph:
     ) -> Graph:
         """Check the graph, then train it for some rounds; returns self.
 
+        Under torchrun every process makes the same call and learns from its share of the rows (see
+        `serkit.processes`). Callbacks are called in all of them; one that wants to stop stops all.
+        What is written is written by the first, with the rows of all.
+
         Parameters
         ----------
         rounds : int
@@ -125,15 +131,15 @@ class Graph:
         """
         _check_count("rounds", rounds)
         hooks = training.as_callbacks(callbacks)
-        hooks += [training.Progress()] if verbose else []
+        hooks += [training.Progress()] if verbose and processes.is_first() else []
         training.modules_of_round(self, schedule, len(self.history))
-        folder = None if out is None else artefacts.prepare(Path(out))
+        folder = None if out is None else _prepare(Path(out))
         last = rounds if checkpoint is not None else len(self.history) + rounds
         stopped = False
-        if checkpoint is not None and Path(checkpoint).exists():
+        if checkpoint is not None and processes.of_first(Path(checkpoint).exists()):
             stopped = snapshot.resume(checkpoint, self) == last
         elif checkpoint is not None:
-            artefacts.prepare(Path(checkpoint).parent)
+            _prepare(Path(checkpoint).parent)
         self.check()
         if not stopped:
             try:
@@ -145,7 +151,7 @@ class Graph:
                 for hook in hooks:
                     hook.on_end(self)
         if folder is not None:
-            artefacts.write(self, folder)
+            write_once(self, lambda: artefacts.write(self, folder))
         return self
 
     def _sweep_until(self, last, schedule, hooks, checkpoint, folder) -> None:
@@ -153,7 +159,8 @@ class Graph:
             hook.on_start(self, max(last - len(self.history), 0))
 
         def on_epoch(module: Module, terms: dict[str, float]) -> bool:
-            return any([bool(hook.on_epoch(module, terms)) for hook in hooks])  # noqa: C419
+            asked = [bool(hook.on_epoch(module, terms)) for hook in hooks]
+            return processes.any_of(any(asked))
 
         for module in self.modules:
             module.on_epoch = on_epoch
@@ -162,10 +169,12 @@ class Graph:
             record = training.sweep(self, modules, hooks)
             self.history.append(record)
             if folder is not None:
-                artefacts.write_modules(self, folder / f"round{len(self.history):03d}")
+                place = folder / f"round{len(self.history):03d}"
+                write_once(self, partial(artefacts.write_modules, self, place))
             if checkpoint is not None:
                 snapshot.save(checkpoint, self)
-            if any([bool(hook.on_round(self, record)) for hook in hooks]):  # noqa: C419
+            asked = [bool(hook.on_round(self, record)) for hook in hooks]
+            if processes.any_of(any(asked)):
                 if checkpoint is not None:
                     snapshot.save(checkpoint, self, stopped_before=last)
                 break
@@ -187,7 +196,8 @@ class Graph:
             if any(parent.forward_message is None for parent in module.parents):
                 return None
             if module.history_ or not module.children:
-                total += module.objective(module.received_forward(), module.received_backward())
+                inputs, prior = module.received_forward(), module.received_backward()
+                total += processes.mean(module.objective(inputs, prior), inputs[0].n_rows)
         return total
 
     # -- new data ------------------------------------------------------------------------------
@@ -309,6 +319,8 @@ class Graph:
         modules, tree = snapshot.load(path, data, custom)
         graph = cls(*modules)
         graph.history, graph.first_latents = tree["history"], tree["first_latents"]
+        if data is not None:
+            keep_own(graph)
         return graph
 
     def draw(self) -> Figure:
@@ -318,6 +330,11 @@ class Graph:
     def mermaid(self) -> str:
         """The same as Mermaid text, for a README."""
         return topology.mermaid(self.names)
+
+
+def _prepare(folder: Path) -> Path:
+    """Make a folder that the first process can write to."""
+    return artefacts.prepare(folder) if processes.is_first() else folder
 
 
 def _check_count(name: str, value: Any) -> None:

@@ -22,8 +22,8 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 from scipy.special import log_softmax
@@ -31,6 +31,8 @@ from scipy.special import log_softmax
 from . import storage
 from .errors import MessageError
 from .rows import as_observed, as_rows
+
+_ALIGNED = ("array", "mean", "var", "log_prob")  # attributes with a row a data row
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +100,12 @@ class Message:
         view = log_prob.view()
         view.flags.writeable = False
         object.__setattr__(self, "log_prob", view)
+
+    def map_rows(self, function: Callable[[np.ndarray], np.ndarray]) -> Message:
+        """The message with a function of arrays (N, ...) applied to all that holds a row a row."""
+        names = [name for name in _ALIGNED if getattr(self, name, None) is not None]
+        changed = {name: function(getattr(self, name)) for name in names}
+        return replace(self, **changed, observed=function(self.seen))
 
     def __mul__(self, other: Message) -> Message:
         if type(self) is not type(other):

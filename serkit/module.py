@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from . import processes
 from .errors import GraphError, InputError, NotReadyError
 from .messages import Data, Message, Mixture, product
 
@@ -45,6 +46,8 @@ class Module(BaseEstimator, ABC):
     accepts_backward: tuple[type[Message], ...] = ()
     forward_kind: type[Message] | None = None
     backward_kind: type[Message] | None = None
+    learns_from_shares = False  # whether `learn` adds up over processes that share the rows
+    row_attributes: tuple[str, ...] = ()  # what is learnt with a row a data row
 
     # The state of a new module; class attributes, so that constructors only store arguments.
     parents: tuple[Module, ...] = ()
@@ -91,7 +94,10 @@ class Module(BaseEstimator, ABC):
         return 0.0
 
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
-        """Raise if training cannot work; called before any. Unsent messages are None."""
+        """Raise if training cannot work; called before any.
+
+        Unsent messages are None; n_rows is the number of rows of all processes.
+        """
 
     @property
     def size(self) -> int | None:
@@ -263,6 +269,14 @@ class Module(BaseEstimator, ABC):
                 f"{self.label} is frozen but has learnt nothing yet: update() it first, or unfreeze"
             )
 
+    def check_shares(self) -> None:
+        """Raise GraphError where several processes share the rows and the module cannot."""
+        if processes.count() > 1 and not (self.learns_from_shares or self.frozen):
+            raise GraphError(
+                f"{self.label} cannot learn from rows that {processes.count()} processes share; "
+                "train it in one, load and freeze it, or start the script without torchrun"
+            )
+
     def update(self) -> Module:
         """Learn from the neighbours' messages, then send new ones; returns self.
 
@@ -281,8 +295,9 @@ class Module(BaseEstimator, ABC):
                 f"{self.label}: its children sent messages for {prior.n_rows} rows, its parents "
                 f"for {n_rows}"
             )
-        self.check(inputs, n_rows)
+        self.check(inputs, int(processes.total(n_rows)))
         self.check_frozen()
+        self.check_shares()
         if not self.frozen:
             start = time.perf_counter()
             report = self.learn(inputs, prior)
@@ -335,7 +350,7 @@ class Module(BaseEstimator, ABC):
         if self.random_state is not None:
             self.seed_ = int(self.random_state)
         elif not hasattr(self, "seed_"):
-            self.seed_ = int(np.random.SeedSequence().generate_state(1)[0])
+            self.seed_ = processes.of_first(int(np.random.SeedSequence().generate_state(1)[0]))
         return np.random.default_rng([self.seed_, len(self.history_)])
 
 
@@ -352,12 +367,12 @@ def check_kind(
 def check_rows(senders: Sequence[Module], numbers: Sequence[int]) -> None:
     """Raise InputError unless all senders have equally many rows; names where they come from."""
     if len(set(numbers)) > 1:
-        sources = [_source_of_rows(sender).label for sender in senders]
+        sources = [source_of_rows(sender).label for sender in senders]
         listed = ", ".join(f"{s} has {n}" for s, n in zip(sources, numbers, strict=True))
         raise InputError(f"numbers of rows differ: {listed}; give each the same rows, in order")
 
 
-def _source_of_rows(module: Module) -> Module:
+def source_of_rows(module: Module) -> Module:
     """The module below that decides on the number of rows: without parents, or one that groups."""
     while module.parents and type(module).rows_sent is Module.rows_sent:
         module = module.parents[0]

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from . import processes
 from .errors import GraphError, InputError, NotReadyError
 from .messages import Categorical, Data, Gaussian, Message, Mixture
 from .module import Module
-from .rows import as_observed, as_rows
+from .rows import as_array, as_observed, as_rows, finite_rows
 
 
 class Observation(Module):
@@ -26,14 +27,27 @@ class Observation(Module):
     observed : array-like of bool, shape (N,), optional
         False for rows in which this modality is missing, whatever stands there (NaN, say). Such
         rows are inferred from the graph's other observations, and predicted by `Graph.reconstruct`.
+    lengths : sequence of int, optional
+        Numbers of rows of consecutive sequences that must stay together where rows are shared
+        among processes, as a Markov model needs it. Of no effect in a single process.
     name : str, optional
         How errors and tables call it.
+
+    Attributes
+    ----------
+    n_rows : int
+        Number of rows N of all processes.
+    part : slice
+        The rows that this process holds, all N unless there are several (see
+        `serkit.processes`).
+    data : np.ndarray
+        Those rows; so does `forward_message`.
 
     Raises
     ------
     InputError
-        For NaN or infinity (the rows are named), no or one row, values that are not numbers, or
-        a mask that leaves no row.
+        For NaN or infinity (the rows are named), no or one row, values that are not numbers, a
+        mask that leaves no row, or fewer rows or sequences than processes.
     """
 
     accepts_forward = ()
@@ -41,17 +55,25 @@ class Observation(Module):
     forward_kind = Data
 
     def __init__(
-        self, data: ArrayLike, *, observed: ArrayLike | None = None, name: str | None = None
+        self,
+        data: ArrayLike,
+        *,
+        observed: ArrayLike | None = None,
+        lengths: Sequence[int] | None = None,
+        name: str | None = None,
     ) -> None:
         super().__init__(name=name)
-        self.observed = None if observed is None else as_observed(observed, len(data), self.label)
-        if self.observed is not None and not self.observed.any():
-            raise InputError(f"{self.label}: observed is false in all {len(data)} rows")
-        self.data = as_rows(data, self.label, self.observed)
-        if len(self.data) < 2:
-            raise InputError(f"{self.label}: expected at least two rows, got {self.data.shape}")
-        self.n_rows = len(self.data)
-        self.row_shape = self.data.shape[1:]
+        array = as_array(data, self.label)
+        if array.shape[0] < 2:
+            raise InputError(f"{self.label}: expected at least two rows, got {array.shape}")
+        self.n_rows, *self.row_shape = array.shape
+        self.row_shape = tuple(self.row_shape)
+        self.part = processes.share(self.n_rows, lengths)
+        mask = as_observed(observed, self.n_rows, self.label)
+        if mask is not None and not mask.any():
+            raise InputError(f"{self.label}: observed is false in all {self.n_rows} rows")
+        self.data = finite_rows(array, self.part, self.label, mask)
+        self.observed = None if mask is None else mask[self.part]
         self.forward_message = Data(self.data, observed=self.observed)
 
     @classmethod
@@ -62,7 +84,7 @@ class Observation(Module):
         observation = cls.__new__(cls)
         Module.__init__(observation, name=name)
         observation.data = observation.observed = None
-        observation.n_rows = n_rows
+        observation.n_rows, observation.part = n_rows, slice(0, n_rows)
         observation.row_shape = tuple(row_shape)
         observation._fingerprint = fingerprint
         return observation
@@ -80,12 +102,19 @@ class Observation(Module):
         }
 
     def fingerprint(self) -> str:
-        """SHA-256 of the rows, by which a saved graph knows its data again."""
+        """Sum of the SHA-256 of all numbered rows, by which a saved graph knows its data again.
+
+        A sum, so that it is the same however the rows are shared among processes.
+        """
         if not hasattr(self, "_fingerprint"):
-            rows = np.ascontiguousarray(self.data)
-            digest = hashlib.sha256(str(rows.dtype).encode() + rows.data)
-            digest.update(b"" if self.observed is None else self.observed.tobytes())
-            self._fingerprint = digest.hexdigest()
+            seen, first = self.forward_message.seen.tolist(), self.part.start
+            digests = (
+                hashlib.sha256((2 * number + s).to_bytes(8) + row.tobytes()).digest()
+                for number, (row, s) in enumerate(zip(self.data, seen, strict=True), first)
+            )
+            own = sum(map(int.from_bytes, digests))
+            whole = sum(processes.gather(np.array([own], dtype=object)).tolist())
+            self._fingerprint = f"{self.data.dtype}-{whole % 2**256:064x}"
         return self._fingerprint
 
     def check_rows(self, rows: ArrayLike | Data | None, name: str) -> Data | None:

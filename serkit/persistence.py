@@ -28,7 +28,7 @@ from sklearn.base import BaseEstimator
 from .errors import InputError, OutputError, SavedFileError
 from .messages import Categorical, Data, Gaussian, Message, Mixture
 
-_FORMAT = 1
+_FORMAT = 2
 # Plain holders of numbers inside fitted neural nets, which skops has not listed yet.
 _TRUSTED = [
     f"sklearn.neural_network._stochastic_optimizers.{name}"

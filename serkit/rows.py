@@ -41,12 +41,23 @@ def as_rows(
     InputError
         For a dtype that is not a real number, no rows or columns, NaN or infinity.
     """
+    array = as_array(values, what)
+    return finite_rows(array, slice(0, array.shape[0]), what, observed, neutral)
+
+
+def as_array(values: ArrayLike | torch.Tensor, what: str) -> np.ndarray:
+    """Array-like rows as an array (N, ...) of real numbers; those of Zarr and HDF5 as they are.
+
+    Raises
+    ------
+    InputError
+        For a dtype that is not a real number, or no rows or columns.
+    """
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
-    lazy = storage.is_lazy(values)
     try:
-        array = values if lazy else np.asarray(values)
+        array = values if storage.is_lazy(values) else np.asarray(values)
     except ValueError as error:
         raise InputError(f"{what}: expected rows of equal length: {error}") from None
     if array.dtype.kind not in "biuf":
@@ -58,27 +69,38 @@ def as_rows(
         raise InputError(
             f"{what}: expected at least one row and one column, shape (N, ...), got {array.shape}"
         )
-    masked = observed is not None and len(observed) == len(array)
+    return array
+
+
+def finite_rows(
+    array: np.ndarray,
+    part: slice,
+    what: str,
+    observed: np.ndarray | None = None,
+    neutral: float = 0.0,
+) -> np.ndarray:
+    """Some rows of what `as_array` gave, as `as_rows` returns all of them."""
+    masked = observed is not None and len(observed) == array.shape[0]
     dtype = array.dtype if array.dtype in (np.float32, np.float64) else np.float32
-    if lazy or (storage.is_mapped(array) and (masked or dtype != array.dtype)):
-        array = storage.copy_mapped(array, dtype)
+    if storage.is_lazy(array) or (storage.is_mapped(array) and (masked or dtype != array.dtype)):
+        rows = storage.copy_mapped(array, part, dtype)
     else:
-        array = array.astype(dtype, copy=masked)
+        rows = array[part].astype(dtype, copy=masked)
     if masked:
-        array[~observed] = neutral
-    _check_finite(array, what)
-    view = array.view()
+        rows[~observed[part]] = neutral
+    _check_finite(rows, part.start, what)
+    view = rows.view()
     view.flags.writeable = False
     return view
 
 
-def _check_finite(array: np.ndarray, what: str) -> None:
-    """Raise InputError for rows (N, ...) that hold NaN or infinity."""
+def _check_finite(array: np.ndarray, first: int, what: str) -> None:
+    """Raise InputError for rows (N, ...), numbered from `first`, that hold NaN or infinity."""
     found = [
         part.start + np.flatnonzero(~np.isfinite(array[part]).all(axis=tuple(range(1, array.ndim))))
         for part in storage.blocks(array)
     ]
-    bad = np.concatenate(found)
+    bad = first + np.concatenate(found)
     if len(bad):
         more = ", ..." if len(bad) > _ROWS_NAMED else ""
         raise InputError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import persistence
 from .errors import InputError, SavedFileError
+from .gathering import keep_own, write_once
 from .messages import Data
 from .module import Module
 from .observation import Observation
@@ -21,6 +22,8 @@ Tree = dict[str, Any]
 def save(path: str | os.PathLike, graph: Graph, *, stopped_before: int | None = None) -> None:
     """Write everything a graph consists of, but for the observations' rows and a user's code.
 
+    Of several processes the first writes, the rows of all.
+
     Parameters
     ----------
     stopped_before : int, optional
@@ -31,6 +34,10 @@ def save(path: str | os.PathLike, graph: Graph, *, stopped_before: int | None = 
     InputError
         For something learnt that no file can hold; the module and the attribute are named.
     """
+    write_once(graph, lambda: persistence.write(path, _tree(graph, stopped_before)))
+
+
+def _tree(graph: Graph, stopped_before: int | None) -> Tree:
     index = {id(module): i for i, module in enumerate(graph.modules)}
     modules = [
         {
@@ -43,13 +50,12 @@ def save(path: str | os.PathLike, graph: Graph, *, stopped_before: int | None = 
         }
         for name, module in graph.names.items()
     ]
-    tree = {
+    return {
         "modules": modules,
         "history": graph.history,
         "first_latents": graph.first_latents,
         "stopped_before": stopped_before,
     }
-    persistence.write(path, tree)
 
 
 def _checked_state(module: Module) -> Tree:
@@ -102,6 +108,7 @@ def resume(path: str | os.PathLike, graph: Graph) -> int | None:
             "another file name"
         ) from None
     graph.history, graph.first_latents = tree["history"], tree["first_latents"]
+    keep_own(graph)
     return tree["stopped_before"]
 
 

@@ -71,11 +71,12 @@ def empty_mapped(shape: Sequence[int], dtype: DTypeLike) -> np.memmap:
         ) from None
 
 
-def copy_mapped(rows: Any, dtype: DTypeLike) -> np.memmap:
-    """Rows, read block by block, as an array in a memory-mapped file."""
-    copied = empty_mapped(rows.shape, dtype)
-    for part in blocks(copied):
-        copied[part] = rows[part]
+def copy_mapped(rows: Any, part: slice, dtype: DTypeLike) -> np.memmap:
+    """Some rows, read block by block, as an array in a memory-mapped file."""
+    copied = empty_mapped((part.stop - part.start, *rows.shape[1:]), dtype)
+    for block in blocks(copied):
+        stop = min(block.stop, len(copied))
+        copied[block] = rows[part.start + block.start : part.start + stop]
     return copied
 
 

@@ -114,6 +114,7 @@ def _check_rows(modules: Sequence[Module]) -> None:
         check_rows(module.parents, [sent[id(parent)] for parent in module.parents])
         n_rows = sent[id(module.parents[0])]
         module.check_frozen()
+        module.check_shares()
         module.check([parent.forward_message for parent in module.parents], n_rows)
         sent[id(module)] = module.rows_sent(n_rows)
 

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import entr
 from tqdm.auto import tqdm
 
+from . import processes
 from .errors import GraphError, InputError
 from .messages import Categorical, Gaussian, Mixture
 from .metrics import accuracy, matching
@@ -105,7 +106,9 @@ class Report(Callback):
         self._titles: list[str] = []
 
     def on_round(self, graph: Graph, record: Record) -> None:
-        """Print the round's numbers, below their names where those are new."""
+        """Print the round's numbers, below their names where those are new; in one process."""
+        if not processes.is_first():
+            return
         last = {update["module"]: update for update in record["updates"]}
         columns = {
             f"{module} {title}": update[key]
@@ -232,14 +235,15 @@ def exchange_diagnostics(
     if after is None:
         return {}
     assigned = after.log_prob.argmax(axis=1)
-    k = after.log_prob.shape[1]
+    occupancy = processes.total(np.bincount(assigned, minlength=after.log_prob.shape[1]))
+    entropy = float(entr(np.exp(after.log_prob)).sum(axis=1).mean())
     diagnostics = {
-        "occupancy": (np.bincount(assigned, minlength=k) / len(assigned)).tolist(),
-        "entropy": float(entr(np.exp(after.log_prob)).sum(axis=1).mean()),
+        "occupancy": (occupancy / occupancy.sum()).tolist(),
+        "entropy": processes.mean(entropy, len(assigned)),
     }
     if before is None or before.log_prob.shape[0] != len(assigned):
         return diagnostics
-    earlier = before.log_prob.argmax(axis=1)
+    earlier, assigned = processes.pairs(before.log_prob.argmax(axis=1), assigned)
     diagnostics["changed"] = 1 - accuracy(earlier, assigned)
     if isinstance(after, Mixture) and isinstance(before, Mixture):
         pairs = matching(earlier, assigned)

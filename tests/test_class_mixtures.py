@@ -57,10 +57,13 @@ def labelled_rows(n=90, seed=0):
 def fitted(x, codes, weight, k=2, previous=(), **options):
     previous = dict(previous)
     template = GMM(k, n_init=1, name="mine", random_state=0, **options)
-    classes = "abc"[: codes.max() + 1]
-    return fit_mixtures(
-        grouped(x, codes, weight), classes, template, np.random.default_rng(0), previous
-    )
+    groups = by_class(x, codes, weight)
+    classes = "abc"[: len(groups)]
+    return fit_mixtures(groups, classes, template, np.random.default_rng(0), previous)
+
+
+def by_class(x, codes, weight):
+    return grouped(x, codes, weight, codes.max() + 1)
 
 
 def assert_bit_equal(mixtures, others):
@@ -171,7 +174,8 @@ def test_components_without_rows_are_dropped_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         mixtures = fitted(x, codes, weight, k=5, covariance_prior=100.0)
-    kept = [occupied(mixture) for mixture in mixtures]
+    groups = by_class(x, codes, weight)
+    kept = [occupied(*both) for both in zip(mixtures, groups, strict=True)]
     counts = [mixture.responsibilities_.sum(axis=0) for mixture in mixtures]
     assert sum(density.n_components for density in kept) < sum(map(len, counts))
     for density, count in zip(kept, counts, strict=True):
@@ -182,8 +186,10 @@ def test_components_without_rows_are_dropped_without_a_warning():
 def test_a_component_of_one_row_among_duplicates_is_kept():
     """It has a row, however many times another one was seen."""
     x = np.repeat([[0.0], [5.0]], [99, 1], axis=0)
-    (mixture,) = fitted(x, np.zeros(100, int), np.ones(100))
-    np.testing.assert_allclose(np.sort(occupied(mixture).weights), [0.01, 0.99], atol=1e-3)
+    codes, weight = np.zeros(100, int), np.ones(100)
+    (mixture,), (group,) = fitted(x, codes, weight), by_class(x, codes, weight)
+    weights = occupied(mixture, group).weights
+    np.testing.assert_allclose(np.sort(weights), [0.01, 0.99], atol=1e-3)
 
 
 # -- pooling, merging, holding out -------------------------------------------------------------
@@ -195,21 +201,21 @@ def test_pooled_covariance_is_the_weighted_mean_within_classes():
     shares = np.bincount(codes, weights=weight) / weight.sum()
     total = np.trace(np.cov(x.T, aweights=weight, ddof=0)) / D
     expected = np.tensordot(shares, each, axes=1) + 1e-6 * total * np.eye(D)
-    np.testing.assert_allclose(pooled_covariance(grouped(x, codes, weight)), expected)
+    np.testing.assert_allclose(pooled_covariance(by_class(x, codes, weight)), expected)
 
 
 def test_pooled_covariance_is_positive_definite_without_spread_within_classes():
     x = np.repeat([[0.0, 1.0], [4.0, 1.0]], 5, axis=0)
-    within = pooled_covariance(grouped(x, np.repeat([0, 1], 5), np.ones(10)))
+    within = pooled_covariance(by_class(x, np.repeat([0, 1], 5), np.ones(10)))
     np.testing.assert_allclose(within, 1e-6 * 2.0 * np.eye(2))  # variances 4 and 0 between
-    alone = pooled_covariance(grouped(x[:1], np.zeros(1, int), np.ones(1)))
+    alone = pooled_covariance(by_class(x[:1], np.zeros(1, int), np.ones(1)))
     assert (np.linalg.eigvalsh(alone) > 0).all()
 
 
 def test_grouping_sorts_the_rows_of_each_class_and_adds_their_weights():
     x = np.array([[2.0, 1], [0, 3], [2, 1], [0, 1], [0, 3], [2, 1]])
     codes, weight = np.array([0, 0, 0, 0, 0, 1]), np.array([1.0, 2, 4, 8, 16, 32])
-    first, second = grouped(x, codes, weight)
+    first, second = by_class(x, codes, weight)
     np.testing.assert_array_equal(first.rows, [[0, 1], [0, 3], [2, 1]])
     np.testing.assert_array_equal(first.weight, [8, 18, 5])
     np.testing.assert_array_equal(second.rows, [[2, 1]])

@@ -52,7 +52,7 @@ def some_responsibilities(seed=2):
 
 
 def of_responsibilities(rows, resp, covariance_type):
-    return summarise(rows, np.ones(N), resp.__getitem__, covariance_type)
+    return summarise(rows, np.ones(N), resp.__getitem__, resp.shape[1], covariance_type)
 
 
 def matrices_of(parameters):

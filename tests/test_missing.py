@@ -14,7 +14,7 @@ from serkit.messages import Categorical, Data, Gaussian
 from serkit.modules import GMM, GMMClassifier
 from serkit.modules import _em as em
 from serkit.modules._missing import expected_moments
-from serkit.modules._rows import Rows, stack
+from serkit.modules._rows import Rows, filled, stack
 
 N, D, K = 30, 3, 2
 
@@ -189,9 +189,10 @@ def test_a_classifier_uses_what_was_seen(x):
     np.testing.assert_allclose(found[~seen], expected)
 
 
-def test_stack_marks_columns_of_unseen_rows():
+def test_columns_of_unseen_rows_are_marked_and_filled():
     mask = np.array([True, False])
     rows = stack([Data([[1.0], [2.0]]), Gaussian(np.ones((2, 2)), np.ones((2, 2)), observed=mask)])
+    rows = filled(rows)
     np.testing.assert_array_equal(rows.seen, [[True, True, True], [True, False, False]])
     np.testing.assert_array_equal(rows.x, [[1, 1, 1], [2, 1, 1]])  # the column's mean
     np.testing.assert_array_equal(rows.variances, [[0, 1, 1], [0, 0, 0]])

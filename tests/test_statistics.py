@@ -83,7 +83,7 @@ def test_expected_statistics(rows, weight, told, covariance_type, with_variances
 @all_types
 def test_statistics_of_given_responsibilities(rows, weight, told, covariance_type):
     r = np.exp(told.log_prob)
-    found = summarise(rows, weight, r.__getitem__, covariance_type)
+    found = summarise(rows, weight, r.__getitem__, r.shape[1], covariance_type)
     check_sums(found, rows, weight, r, covariance_type)
 
 

@@ -5,6 +5,7 @@
     python tutorials/vae_gmm.py --data tutorial --preset best --seeds 10
     python tutorials/vae_gmm.py --data mnist --preset mnist        # all 70,000
     python tutorials/vae_gmm.py --data fashion --preset fashion
+    torchrun --nproc_per_node=4 tutorials/vae_gmm.py --data mnist --preset mnist
 
 Each round trains the VAE and then the mixture; from the second round on the VAE's KL term is taken
 to the mean of the cluster each row was assigned to. Labels only score.
@@ -21,9 +22,10 @@ import numpy as np
 
 import serkit as srk
 from serkit.modules import GMM, VAE, RandomAffine
+from serkit.processes import print_once  # in several processes, the first one prints
 
 LARGE_GMM = {
-    "n_init": (5, 0),  # late rounds must not jump to another optimum
+    "n_init": (*[5] * 12, 0),  # late rounds must not jump to another optimum
     "max_iter": 100,
     "tol": 1e-4,
     "use_variance": True,
@@ -66,7 +68,7 @@ PRESETS = {
         },
     },
     "mnist": {  # all 70,000
-        "rounds": 25,
+        "rounds": 30,
         "vae": {
             "latent_dim": 18,
             "hidden_sizes": (500, 500),
@@ -123,10 +125,10 @@ def print_round(graph: srk.Graph, record: dict) -> None:
             "NMI",
             "ARI",
         )
-        print(" ".join(f"{name:>9}" for name in names), "  seconds VAE, GMM")
+        print_once(" ".join(f"{name:>9}" for name in names), "  seconds VAE, GMM")
     numbers = [vae["loss"], vae["reconstruction"], vae["kl"], gmm["objective"]]
     shares = [gmm.get("changed", float("nan")), gmm["accuracy"], gmm["nmi"], gmm["ari"]]
-    print(
+    print_once(
         f"{record['round']:9d}",
         " ".join(f"{number:9.2f}" for number in numbers),
         " ".join(f"{share:9.3f}" for share in shares),
@@ -169,15 +171,15 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     for seed in range(chosen.seeds):
         graph = build(images, labels, preset, seed)
         if seed == 0:
-            print(graph, "\n")
-        print(f"seed {seed}, {len(images)} rows, preset {chosen.preset}")
+            print_once(graph, "\n")
+        print_once(f"seed {seed}, {len(images)} rows, preset {chosen.preset}")
         out = chosen.out / f"seed{seed}" if chosen.out and chosen.seeds > 1 else chosen.out
         start = time.perf_counter()
         graph.fit(rounds, callbacks=[print_round], out=out, verbose=False)
-        print(f"{time.perf_counter() - start:.0f} seconds\n")
+        print_once(f"{time.perf_counter() - start:.0f} seconds\n")
         results.append(accuracies(graph))
     frozen, joint = np.array(results).T
-    print(
+    print_once(
         f"accuracy, {chosen.seeds} seeds: frozen {frozen.mean():.3f} ± {frozen.std():.3f}, "
         f"joint {joint.mean():.3f} ± {joint.std():.3f} (worst {joint.min():.3f}), "
         f"joint above frozen by {(joint - frozen).mean():+.3f} ± {(joint - frozen).std():.3f}"

@@ -1,0 +1,283 @@
+"""Several processes, each with its share of the rows: the same script under ``torchrun``.
+
+::
+
+    torchrun --nproc_per_node=4 tutorials/vae_gmm.py
+
+Every process runs the whole script and names all rows, but keeps and works on its share of them
+only. Rows and messages stay where they are; what crosses between processes are sums: a mixture's
+statistics, a net's gradients, counts. An update of modules with K components, D dimensions, W words
+or P parameters sends, from each process and whatever the number of rows,
+
+- GMM, GMMClassifier: ``8 K (1 + D + D (D + 1) / 2)`` bytes an iteration of EM,
+- AE, VAE, MultinomialVAE: ``4 P`` bytes a step of the optimiser,
+- MLDA: ``8 K W`` bytes an iteration; MarkovModel: ``8 (K + K^2)``.
+
+Processes find each other by the environment variables that torchrun sets, over gloo on processors
+and NCCL on GPUs. All must make the same calls in the same order: those that learn, score, save or
+load talk to the others. With a single process every function here is the identity.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import time
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, distributed, nn
+
+from .errors import InputError, TrainingError
+
+Sums = TypeVar("Sums", float, np.ndarray)
+Value = TypeVar("Value")
+
+_is_alone: ContextVar[bool] = ContextVar("_is_alone", default=False)
+
+
+# -- who is there ----------------------------------------------------------------------------------
+
+
+def count() -> int:
+    """Number of processes; those that torchrun started are joined by the first call."""
+    if _is_alone.get() or not distributed.is_available():
+        return 1
+    if not distributed.is_initialized():
+        if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "RANK" not in os.environ:
+            return 1
+        _join()
+    return distributed.get_world_size()
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return distributed.get_rank() if count() > 1 else 0
+
+
+def is_first() -> bool:
+    """Whether this is the process that prints and writes."""
+    return rank() == 0
+
+
+def print_once(*values: Any, **options: Any) -> None:
+    """Print, in the first process only."""
+    if is_first():
+        print(*values, **options)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within it this process is the only one: it keeps all rows and talks to nobody."""
+    token = _is_alone.set(True)
+    try:
+        yield
+    finally:
+        _is_alone.reset(token)
+
+
+def _join() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+        distributed.init_process_group("cpu:gloo,cuda:nccl")
+    else:
+        distributed.init_process_group("gloo")
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    """Give gloo's threads time for their last tensors, without which an exit in between aborts.
+
+    They need the interpreter to release them, as long as it is there.
+    """
+    time.sleep(0.1)
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+# -- rows ------------------------------------------------------------------------------------------
+
+
+def share(n_rows: int, lengths: Sequence[int] | None = None) -> slice:
+    """The consecutive rows of `n_rows` that this process works on: about equally many in each.
+
+    Parameters
+    ----------
+    n_rows : int
+    lengths : sequence of int, optional
+        Of consecutive sequences, none of which is divided.
+
+    Raises
+    ------
+    InputError
+        If some process would have none, or lengths do not add up to the number of rows.
+    """
+    if lengths is None:
+        ends, what = range(n_rows + 1), "rows"
+    else:
+        ends, what = np.cumsum([0, *lengths]).tolist(), "sequences"
+    n_pieces, n_processes = len(ends) - 1, count()
+    if ends[-1] != n_rows:
+        raise InputError(f"lengths add up to {ends[-1]}, but there are {n_rows} rows")
+    if n_pieces < n_processes:
+        raise InputError(f"{n_pieces} {what} are too few for {n_processes} processes")
+    cuts = [0]
+    for number in range(1, n_processes + 1):
+        after = bisect_left(ends, n_rows * number / n_processes)
+        cuts.append(min(max(after, cuts[-1] + 1), n_pieces - n_processes + number))
+    return slice(ends[cuts[rank()]], ends[cuts[rank() + 1]])
+
+
+def part(n_rows: int) -> slice:
+    """Where this process's `n_rows` rows stand among those of all."""
+    if count() == 1:
+        return slice(0, n_rows)
+    numbers = np.zeros(count())
+    numbers[rank()] = n_rows
+    ends = total(numbers).cumsum().astype(int)
+    return slice(int(ends[rank()]) - n_rows, int(ends[rank()]))
+
+
+def own(values: ArrayLike, n_rows: int) -> np.ndarray:
+    """Of values given for all rows those of this process, which has `n_rows`."""
+    return np.asarray(values)[part(n_rows)]
+
+
+def gather(rows: np.ndarray) -> np.ndarray:
+    """The rows of all processes, in order, on each of them."""
+    if count() == 1:
+        return rows
+    parts: list[Any] = [None] * count()
+    with _explained():
+        distributed.all_gather_object(parts, rows)
+    return np.concatenate(parts)
+
+
+def gather_first(rows: np.ndarray) -> np.ndarray:
+    """The rows of all processes, in order, on the first; the others get back their own."""
+    if count() == 1:
+        return rows
+    parts: list[Any] | None = [None] * count() if is_first() else None
+    with _explained():
+        distributed.gather_object(rows, parts)
+    return rows if parts is None else np.concatenate(parts)
+
+
+# -- sums and agreement ----------------------------------------------------------------------------
+
+
+def total(values: Sums) -> Sums:
+    """The sum over all processes of a number, or of arrays of one shape, in float64."""
+    return _reduced(values, "SUM")
+
+
+def largest(values: Sums) -> Sums:
+    """The largest over all processes, entry by entry, in float64."""
+    return _reduced(values, "MAX")
+
+
+def merged(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """What is the same in all processes, with all changes that each has made of it."""
+    return after if count() == 1 else before + total(after - before)
+
+
+def mean(value: float, n_rows: int) -> float:
+    """The mean over all processes' rows of what is `value` in the mean of `n_rows` here."""
+    if count() == 1:
+        return value
+    weighted, weight = total(np.array([value * n_rows, n_rows]))
+    return float(weighted / weight)
+
+
+def any_of(value: bool) -> bool:
+    """Whether it is true in some process."""
+    return bool(value) if count() == 1 else largest(float(value)) > 0
+
+
+def of_first(value: Value) -> Value:
+    """What the first process has."""
+    if count() == 1:
+        return value
+    values = [value]
+    with _explained():
+        distributed.broadcast_object_list(values)
+    return values[0]
+
+
+def pairs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two class numbers a row, of the rows of all processes, in no particular order.
+
+    How often each pair occurs is what is sent.
+    """
+    if count() == 1:
+        return first, second
+    n_first, n_second = (int(largest(float(c.max(initial=0)))) + 1 for c in (first, second))
+    counts = np.bincount(first * n_second + second, minlength=n_first * n_second)
+    every = np.repeat(np.arange(len(counts)), total(counts.astype(float)).astype(int))
+    return divmod(every, n_second)
+
+
+def _reduced(values: Sums, operation: str) -> Sums:
+    if count() == 1:
+        return values
+    tensor = torch.tensor(np.asarray(values, dtype=np.float64))
+    with _explained():
+        distributed.all_reduce(tensor, getattr(distributed.ReduceOp, operation))
+    return tensor.numpy() if isinstance(values, np.ndarray) else tensor.item()
+
+
+def generator(rng: np.random.Generator) -> np.random.Generator:
+    """A generator of this process's own; all go on equally with the given one."""
+    return rng if count() == 1 else rng.spawn(count())[rank()]
+
+
+# -- nets ------------------------------------------------------------------------------------------
+
+
+def mean_gradients(parameters: Sequence[Tensor], n_rows: int) -> None:
+    """Replace each gradient, a mean over `n_rows` rows here, by that over all processes' rows.
+
+    One message for all of them: nets here are small, and it is its start that takes time.
+    """
+    if count() == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([*(g.flatten() for g in gradients), gradients[0].new_ones(1)])
+    flat *= n_rows
+    with _explained():
+        distributed.all_reduce(flat)
+    flat /= flat[-1].clone()
+    parts = flat[:-1].split([g.numel() for g in gradients])
+    for gradient, found in zip(gradients, parts, strict=True):
+        gradient.copy_(found.view(gradient.shape))
+
+
+def spread(net: nn.Module) -> None:
+    """Give every process the parameters and buffers that the first one has."""
+    if count() == 1:
+        return
+    with _explained(), torch.no_grad():
+        for values in net.state_dict().values():
+            sent = values.contiguous()
+            distributed.broadcast(sent, 0)
+            values.copy_(sent)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Say what to do where another process is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise TrainingError(
+            f"process {distributed.get_rank()} of {distributed.get_world_size()} lost touch with "
+            "the others: one of them ended, see its own error. With fit(checkpoint=...) the same "
+            "script goes on from the last whole round, with any number of processes "
+            f"({str(error).splitlines()[0]})"
+        ) from None

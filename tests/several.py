@@ -1,0 +1,236 @@
+"""What the tests of several processes run in each of them: ``python tests/several.py JOB FOLDER``.
+
+`launch` starts them as torchrun would.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from sklearn.cluster import KMeans
+
+from serkit import Graph, Observation, datasets, processes
+from serkit.errors import SerkitError
+from serkit.messages import Data, Gaussian
+from serkit.modules import (
+    AE,
+    GMM,
+    MLDA,
+    VAE,
+    GMMClassifier,
+    LabelAlignment,
+    MarkovModel,
+    MultinomialVAE,
+    Sklearn,
+)
+from serkit.modules._rows import Rows
+
+N, K = 301, 3
+LENGTHS = (50, 70, 81, 40, 60)
+
+
+def launch(job, folder, n_processes, *arguments):
+    """Run a job in several processes at once; returns (exit status, output) of each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    running = [
+        subprocess.Popen(
+            [sys.executable, __file__, job, str(folder), *arguments],
+            env={**os.environ, **shared, "WORLD_SIZE": str(n_processes), "RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(n_processes)
+    ]
+    outputs = [process.communicate()[0] for process in running]
+    return [(p.returncode, output) for p, output in zip(running, outputs, strict=True)]
+
+
+def data():
+    """Rows (N, 3) of three overlapping clusters, in no order; their classes."""
+    rng = np.random.default_rng(0)
+    classes = rng.integers(K, size=N)
+    return rng.normal(size=(N, 3)) @ rng.normal(size=(3, 3)) + 3.0 * classes[:, None], classes
+
+
+def numbers(module):
+    """What a module learnt that is no row's: all arrays of it, flat, by name."""
+    kept = module.get_state()
+    names = [name for name in kept if name.endswith("_") and name not in module.row_attributes]
+    found = {name: kept[name] for name in names if isinstance(kept[name], np.ndarray)}
+    scores = {k: v for k, v in module.history_[-1].items() if k != "seconds"}
+    return np.concatenate([*(np.ravel(v) for v in found.values()), list(scores.values())])
+
+
+# -- modules that learn the same by however many processes -----------------------------------------
+
+
+def mixtures():
+    """Mixtures of every kind, from one parent or more, of all rows or some."""
+    x, classes = data()
+    weight = np.random.default_rng(1).random(N)
+    found = {}
+    for covariance_type in ("full", "tied", "diag", "spherical"):
+        options = {"covariance_type": covariance_type, "labels": classes, "random_state": 0}
+        found[covariance_type] = GMM(K, sample_weight=weight, **options).fit(x)
+    found["float32"] = GMM(K, random_state=0).fit(x.astype(np.float32))
+    given = np.eye(K)[classes]
+    found["ml"] = GMM(K, inference="ml", responsibilities_init=given, random_state=0).fit(x)
+    part = processes.share(N)
+    unsure = GMM(K, use_variance=True, random_state=0)
+    unsure.learn([Gaussian(x[part], np.full(x[part].shape, 0.3))], None)
+    found["variances"] = unsure.record({}) or unsure
+    found["stream"] = GMM(K, random_state=0).partial_fit(x[:150]).partial_fit(x[150:])
+    first, second = Observation(x[:, :2]), Observation(x[:, 2:], observed=np.arange(N) > 200)
+    found["missing"] = GMM(K, random_state=0).connect(first, second).update().update()
+    return {name: numbers(module) for name, module in found.items()}
+
+
+def others():
+    """The rest of the family, where its results do not depend on how rows are grouped."""
+    x, classes = data()
+    order = np.argsort(classes)  # so that most processes have no row of some class
+    classifier = GMMClassifier(1, validation_fraction=0.2, random_state=0)
+    classifier.fit(x[order], classes[order])
+    labelled = GMMClassifier(1, labels=classes).connect(
+        Observation(x[:, :2]), Observation(x[:, 2:], observed=np.arange(N) % 3 > 0)
+    )
+    markov = MarkovModel(lengths=LENGTHS, labels=classes)
+    markov.connect(GMM(K, random_state=0).connect(Observation(x, lengths=LENGTHS)))
+    graph = Graph(markov).fit(3, verbose=False)
+    mlda = MLDA(K, labels=classes, random_state=0).fit(datasets.make_counts(classes))
+    aligned = LabelAlignment(labels=classes)
+    aligned.connect(*(GMM(K, random_state=i).connect(Observation(x)).update() for i in range(2)))
+    ae = AE(2, likelihood="gaussian", epochs=20, batch_size=N, random_state=0, precision="float32")
+    ae.fit(x)  # one batch an epoch, without noise: the mean gradient is that of all rows
+    curve = [[terms["loss"], terms["reconstruction"]] for terms in ae.loss_curve_]
+    return {
+        "classifier": numbers(classifier),
+        "labelled": numbers(labelled.update()),
+        "markov": numbers(markov),
+        "under a markov model": numbers(graph["gmm"]),
+        "objective": np.array([record["updates"][-1]["objective"] for record in graph.history]),
+        "forecast": markov.forecast(3).ravel(),
+        "mlda": numbers(mlda),
+        "alignment": numbers(aligned.update()),
+        "ae": np.ravel(curve),
+    }
+
+
+def drawing():
+    """What differs by the number of processes, as each draws for itself, but not between them."""
+    x, classes = data()
+    options = {"likelihood": "gaussian", "epochs": 60, "batch_size": 50, "lr": 3e-3}
+    options |= {"random_state": 0, "precision": "float32"}
+    vae = VAE(2, hidden_sizes=(32,), **options).fit(x)
+    held_out = VAE(2, batch_norm=True, validation_fraction=0.3, **options).fit(x)
+    classes_of = MultinomialVAE(K, labels=classes, **options).connect(Observation(x)).update()
+    seedless = GMM(K).fit(x)
+    gibbs = GMM(K, inference="gibbs", max_iter=30, random_state=0).fit(x)
+    topics = MLDA(K, inference="gibbs", max_iter=30, random_state=0)
+    topics.fit(datasets.make_counts(classes))
+    weights = {
+        name: np.concatenate([v.numpy().ravel() for v in module.nets_.state_dict().values()])
+        for name, module in {"vae": vae, "held out": held_out, "classes": classes_of}.items()
+    }
+    return weights | {
+        "losses": np.array([terms["loss"] for terms in vae.loss_curve_]),
+        "gibbs": numbers(gibbs),
+        "topics": numbers(topics),
+        "seedless": numbers(seedless),
+    }
+
+
+def models(folder):
+    """Write what all of these learn, a file a process."""
+    found = {**mixtures(), **others()}
+    together = {f"together: {name}": values for name, values in drawing().items()}
+    name = f"{processes.count()}-{processes.rank()}.npz"
+    np.savez(Path(folder) / name, **found, **together)
+
+
+# -- whole graphs ----------------------------------------------------------------------------------
+
+
+def graph_of(images, labels):
+    """Observation -> VAE -> GMM, small."""
+    options = {"likelihood": "gaussian", "noise_variance": 0.05, "lr": 3e-3, "batch_size": 40}
+    vae = VAE(4, epochs=(30, 5), random_state=0, **options)
+    gmm = GMM(10, labels=labels, covariance_type="diag", random_state=0)
+    return Graph(gmm.connect(vae.connect(Observation(images))))
+
+
+def train(folder, rounds):
+    """Train it with all that is written on the way, and tell what each process saw."""
+    folder, (images, labels) = Path(folder), datasets.load_digits()
+    graph = graph_of(images[:200], labels[:200])
+    asked = []
+    graph.fit(
+        int(rounds),
+        checkpoint=folder / "checkpoint",
+        out=folder / "out",
+        callbacks=[lambda graph, record: asked.append(record["round"])],
+        verbose=False,
+    )
+    graph.save(folder / "graph")
+    updates = [update for record in graph.history for update in record["updates"]]
+    told = [{k: v for k, v in update.items() if k != "seconds"} for update in updates]
+    probabilities = graph.predict(images[:20]).probabilities.tolist()
+    seen = {"history": told, "asked": asked, "predicted": probabilities}
+    (folder / f"seen-{processes.rank()}.json").write_text(json.dumps(seen))
+
+
+def stop(folder):
+    """Training that one of the processes wants to end."""
+    images, labels = datasets.load_digits()
+    graph = graph_of(images[:200], labels[:200])
+    graph.fit(5, callbacks=[lambda graph, record: processes.rank() == 1], verbose=False)
+    print("rounds", len(graph.history))
+
+
+def die(folder):
+    """Training in which the second process ends without a word, after the first round."""
+    images, labels = datasets.load_digits()
+    graph = graph_of(images[:200], labels[:200])
+
+    def leave(graph, record):
+        if processes.rank() == 1:
+            os._exit(7)
+
+    graph.fit(3, checkpoint=Path(folder) / "checkpoint", callbacks=[leave], verbose=False)
+
+
+def refusals(folder):
+    """What cannot work, each with what it says."""
+    x, classes = data()
+    attempts = {
+        "rows": lambda: Observation(x[:3]),
+        "sequences": lambda: Observation(x, lengths=[200, 101]),
+        "lengths": lambda: Observation(x, lengths=[1, 2, 3, 4]),
+        "estimator": lambda: Graph(Sklearn(KMeans(K)).connect(Observation(x))).check(),
+        "markov": lambda: _markov_on(Observation(x, lengths=LENGTHS)).update(),
+        "cut": lambda: _markov_on(Observation(x), lengths=LENGTHS).update(),
+        "batches": lambda: AE(2, likelihood="gaussian", batch_size=2).fit(x),
+    }
+    said = {}
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+        except SerkitError as error:
+            said[name] = f"{type(error).__name__}: {error}"
+    (Path(folder) / f"said-{processes.rank()}.json").write_text(json.dumps(said))
+
+
+def _markov_on(observation, **options):
+    return MarkovModel(**options).connect(GMM(K, random_state=0).connect(observation).update())
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])
