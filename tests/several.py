@@ -15,7 +15,7 @@ from sklearn.cluster import KMeans
 
 from serkit import Graph, Observation, datasets, processes
 from serkit.errors import SerkitError
-from serkit.messages import Data, Gaussian
+from serkit.messages import Gaussian
 from serkit.modules import (
     AE,
     GMM,
@@ -27,7 +27,6 @@ from serkit.modules import (
     MultinomialVAE,
     Sklearn,
 )
-from serkit.modules._rows import Rows
 
 N, K = 301, 3
 LENGTHS = (50, 70, 81, 40, 60)
@@ -209,7 +208,7 @@ def die(folder):
 
 def refusals(folder):
     """What cannot work, each with what it says."""
-    x, classes = data()
+    x, _ = data()
     attempts = {
         "rows": lambda: Observation(x[:3]),
         "sequences": lambda: Observation(x, lengths=[200, 101]),

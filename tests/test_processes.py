@@ -78,7 +78,7 @@ def test_a_vae_reaches_an_equal_loss(learnt, n_processes):
     assert ends[0].mean() < alone["together: losses"][0] - 30 * spread  # it has learnt
 
 
-# -- graphs: what is written, once ------------------------------------------------------------------
+# -- graphs: what is written, once -----------------------------------------------------------------
 
 
 @pytest.fixture

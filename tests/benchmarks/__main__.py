@@ -2,8 +2,10 @@
 
 python -m tests.benchmarks gmm vae conv_vae   # speed, three minutes
 python -m tests.benchmarks gmm_iteration gmm_growth   # speed and memory, ten minutes
+python -m tests.benchmarks shared   # two processes, five minutes: needs SERKIT_DATA
 python -m tests.benchmarks serket best        # accuracy, 10 seeds each: needs SERKIT_DATA
 python -m tests.benchmarks mnist_joint fashion_joint --seeds 3     # 70,000 images, one hour
+python -m tests.benchmarks vade dec --seeds 1   # ClustPy's, where installed
 python -m tests.benchmarks mnist fashion conv7 animals --seeds 5   # two hours
 python -m tests.benchmarks mlda forward_backward --seeds 5         # speed, five minutes
 python -m tests.benchmarks markov semi_supervised speech hidden    # accuracy, two hours
@@ -19,7 +21,18 @@ import numpy
 import sklearn
 import torch
 
-from . import accuracy, chains, latent, modalities, scale, sequences, speed, topics
+from . import (
+    accuracy,
+    chains,
+    latent,
+    modalities,
+    peers,
+    scale,
+    sequences,
+    shared,
+    speed,
+    topics,
+)
 
 BENCHMARKS = {
     "gmm": speed.gmm,
@@ -27,10 +40,13 @@ BENCHMARKS = {
     "conv_vae": speed.conv_vae,
     "gmm_iteration": scale.gmm_iteration,
     "gmm_growth": scale.gmm_growth,
+    "shared": shared.shared,
     "serket": accuracy.serket,
     "best": accuracy.best,
     "mnist_joint": accuracy.mnist_joint,
     "fashion_joint": accuracy.fashion_joint,
+    "vade": peers.vade,
+    "dec": peers.dec,
     "mnist": latent.mnist,
     "fashion": latent.fashion,
     "conv7": latent.conv7,
