@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from .. import processes
 from ..errors import InputError
 from ..messages import Data
 from ._options import check_count, check_number, check_option, is_count
@@ -35,14 +36,14 @@ def check_options(module: Any, n_rows: int) -> None:
         if net is not None and not isinstance(net, nn.Module):
             raise InputError(f"{module.label}: {name} must be a torch.nn.Module, got {net!r}")
     _check_epochs(module)
-    if not n_rows:
+    if not processes.total(n_rows):
         raise InputError(
             f"{module.label}: no row was seen by all of its parents, so there is nothing to learn "
             "from; give some with observed=True"
         )
-    _check_validation(module, n_rows)
     n_learnt = n_rows - int(module.validation_fraction * n_rows)
     check_batches(module, n_learnt, batch_norm=module.batch_norm and module.encoder is None)
+    _check_validation(module, n_rows)
 
 
 def _check_epochs(module: Any) -> None:

@@ -142,10 +142,15 @@ def fit_mixtures(
         )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*lost all their rows")
-            begin = start.responsibilities(rows) if known else None
+            begin = _responsibilities(start, rows) if known else None
             mixture.fit_rows(Rows(rows), weight, None, begin)
         mixtures.append(mixture)
     return mixtures
+
+
+def _responsibilities(density: MixtureDensity, rows: np.ndarray) -> np.ndarray:
+    """P(k | row) of rows (n, D), of which a process may have none: (n, K)."""
+    return density.responsibilities(rows) if len(rows) else np.empty((0, density.n_components))
 
 
 def occupied(mixture: GMM, group: Group) -> MixtureDensity:

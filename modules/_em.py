@@ -124,7 +124,8 @@ def expectation_maximisation(problem: Problem, parameters: MixtureDensity) -> So
         statistics = problem.expect(parameters)
         likelihoods.append(statistics.log_likelihood / statistics.weight)
         bounds.append(likelihoods[-1] + problem.log_prior(parameters))
-        converged = iteration > 0 and abs(bounds[-1] - bounds[-2]) < problem.tol
+        gains_little = iteration > 0 and abs(bounds[-1] - bounds[-2]) < problem.tol
+        converged = processes.any_of(gains_little)  # processors may round differently
         if converged or iteration == problem.max_iter:
             break
         parameters = problem.maximise(statistics)

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from .. import processes
 from ..errors import InputError
+from ..module import source_of_rows
 from ._chains import Chain, ChainPrior
 from ._mixture_options import check_labels
 from ._options import as_numbers, check_count, check_number, check_random_state
@@ -26,6 +27,13 @@ def check_options(module: Any, n_rows: int, n_classes: int | None) -> None:
             f"{module.label}: {processes.count()} processes share whole sequences; sort the rows "
             "by sequence, and give lengths=... here and to the Observation"
         )
+    if processes.count() > 1 and module.parents:
+        source = source_of_rows(module)
+        if source.part != processes.share(n_rows, module.lengths):
+            raise InputError(
+                f"{module.label}: {source.label} cuts its rows elsewhere than between the "
+                "sequences that lengths tell of; give the same lengths=... to both"
+            )
     for name, n_dims in (("transition", 2), ("initial", 1)):
         shape = None if n_classes is None else (n_classes,) * n_dims
         _check_prior(module, f"{name}_prior", shape)
@@ -99,27 +107,15 @@ def _lengths(module: Any, n_rows: int) -> np.ndarray:
         raise InputError(
             f"{module.label}: lengths must be a list of integers >= 1, got {module.lengths!r:.60}"
         )
-    if processes.count() > 1 and lengths.sum() > n_rows:
-        return _own_lengths(module, lengths, n_rows)
-    if lengths.sum() != n_rows:
+    if lengths.sum() == n_rows:
+        return lengths
+    part, ends = processes.share(lengths.sum(), lengths), np.cumsum([0, *lengths])
+    if part.stop - part.start != n_rows:
         raise InputError(
             f"{module.label}: lengths add up to {lengths.sum()}, but there are {n_rows} rows; for "
             "other rows than in training call set_params(lengths=...) with theirs first"
         )
-    return lengths
-
-
-def _own_lengths(module: Any, lengths: np.ndarray, n_rows: int) -> np.ndarray:
-    """Those of the sequences that this process has, `n_rows` rows in all."""
-    part, ends = processes.part(n_rows), np.cumsum([0, *lengths])
-    first, last = np.searchsorted(ends, [part.start, part.stop])
-    if last == len(ends) or (ends[first], ends[last]) != (part.start, part.stop):
-        raise InputError(
-            f"{module.label}: rows {part.start} to {part.stop - 1}, which one of "
-            f"{processes.count()} processes has, are not whole sequences by lengths; give the same "
-            "lengths=... to the Observation"
-        )
-    return lengths[first:last]
+    return lengths[(ends[:-1] >= part.start) & (ends[1:] <= part.stop)]
 
 
 def _group_codes(module: Any, n_rows: int) -> np.ndarray:

@@ -162,7 +162,8 @@ def train_epochs(
     rows : Tensor, shape (n,)
         The numbers of the rows to train on, on the training device. They are shuffled into
         batches of nearly equal size, none larger than `batch_size`. Of several processes each
-        brings its rows of every batch, and learns from the mean gradient.
+        brings an equal share of its rows to every batch, whose size is then that but for rounding,
+        and all learn from the mean gradient.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     batches_an_epoch = n_batches(len(rows), batch_size)

@@ -54,20 +54,16 @@ def _squared_distances(centres: np.ndarray, x: Matrix) -> np.ndarray:
 def _rows_at(shares: np.ndarray, x: Matrix, weight: np.ndarray, side: str) -> np.ndarray:
     """The rows up to which given shares (T,) of all weight are reached, (T, D)."""
     sums = np.cumsum(weight, dtype=np.float64)
-    own = sums[-1] if len(sums) else 0.0
-    ends = _by_process(own).cumsum()
+    own = np.zeros((processes.count(), 2))
+    own[processes.rank()] = sums[-1] if len(sums) else 0.0, len(sums)
+    weights, numbers = processes.total(own).T
+    ends, filled = weights.cumsum(), np.flatnonzero(numbers)  # processes that have rows
     sought = shares * ends[-1]
-    holder = np.minimum(np.searchsorted(ends, sought, side), len(ends) - 1)
-    mine = holder == processes.rank()
+    holder = filled[np.minimum(np.searchsorted(ends[filled], sought, side), len(filled) - 1)]
+    mine, before = holder == processes.rank(), (ends - weights)[processes.rank()]
     rows = np.zeros((len(shares), x.shape[1]))
-    index = np.searchsorted(sums, sought[mine] - (ends[processes.rank()] - own), side)
-    found = x[np.minimum(index, len(sums) - 1)] if mine.any() else rows[:0]
-    rows[mine] = found.toarray() if sparse.issparse(found) else found
+    if mine.any():
+        index = np.searchsorted(sums, sought[mine] - before, side)
+        found = x[np.minimum(index, len(sums) - 1)]
+        rows[mine] = found.toarray() if sparse.issparse(found) else found
     return processes.total(rows)
-
-
-def _by_process(value: float) -> np.ndarray:
-    """A number of every process, in order."""
-    values = np.zeros(processes.count())
-    values[processes.rank()] = value
-    return processes.total(values)

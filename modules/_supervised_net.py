@@ -110,12 +110,13 @@ class SupervisedNet(BaseEstimator, ABC):
         rows = as_rows(X, f"{self.label}.fit")
         targets = self._targets(y, len(rows))
         device = resolve_device(self.device, self.label)
-        seed = int(np.random.default_rng(self.random_state).integers(2**62))
+        seed = processes.of_first(int(np.random.default_rng(self.random_state).integers(2**62)))
         with processes.alone(), private_random_state(seed, device):
             check_batches(self, len(rows), batch_norm=self.net is None)
             net = self._make_net(rows.shape[1:], targets.n_outputs).to(device)
             values = torch.tensor(targets.values, device=device)
             loss_curve = self._train(net, rows, values)
+        processes.spread(net)  # processors of different kinds round differently
         vars(self).update(targets.learnt)
         self.n_outputs_, self.row_shape_ = targets.n_outputs, rows.shape[1:]
         self.net_, self.loss_curve_ = net.eval(), loss_curve

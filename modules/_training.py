@@ -41,8 +41,8 @@ def check_batches(module: Any, n_rows: int, *, batch_norm: bool) -> None:
     if n_rows < n_batches:
         raise InputError(
             f"{module.label}: batch_size={module.batch_size} makes {n_batches} batches of the rows "
-            f"of {processes.count()} processes, of which each must bring some, but one has only "
-            f"{n_rows} rows; raise batch_size"
+            f"of {processes.count()} processes, of which each must bring some, but one has "
+            f"{n_rows} rows that were seen; raise batch_size, or shuffle the rows"
         )
     if batch_norm and n_rows // n_batches < 2:
         raise InputError(

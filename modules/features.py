@@ -32,8 +32,8 @@ class Features(Module):
     extractor : torch.nn.Module, scikit-learn transformer or callable
         From rows (N, ...) to as many rows of features (N, ...). A net is run in evaluation mode,
         without gradients, on chunks of float32 rows, and on the device it is on; a transformer
-        must be fitted, and takes flat rows (N, D); any other callable gets the array at once.
-        Several parents' rows are set side by side, flat.
+        must be fitted, and takes flat rows (N, D); any other callable gets the array at once (of
+        several processes each its share). Several parents' rows are set side by side, flat.
     name : str, optional
         See `serkit.Module`.
     """

@@ -289,8 +289,8 @@ class GMM(Module):
         Raises
         ------
         InputError
-            For bad rows or another number of columns, `labels`, `sample_weight`, or
-            ``inference="gibbs"``; nothing is changed.
+            For bad rows or another number of columns, fewer rows than processes, `labels`,
+            `sample_weight`, or ``inference="gibbs"``; nothing is changed.
         TrainingError
             If a covariance matrix is not positive definite (``inference="ml"``).
         """
@@ -387,12 +387,15 @@ class GMM(Module):
         return expectation_maximisation(problem, start)
 
     def _previous(self, rows: Rows) -> np.ndarray | None:
-        """The last responsibilities, if they are of as many rows, components and dimensions."""
+        """The last responsibilities, if they are of as many rows, components and dimensions.
+
+        In every process: if in one they are not, all start afresh.
+        """
         if not self.warm_start or not hasattr(self, "means_"):
             return None
         same = self.responsibilities_.shape == (len(rows), self.n_components)
         same &= self.means_.shape[1] == rows.n_columns
-        return self.responsibilities_ if same else None
+        return None if processes.any_of(not same) else self.responsibilities_
 
     def _starts(
         self, problem: Problem, previous: np.ndarray | None, rng: np.random.Generator

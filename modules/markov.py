@@ -260,7 +260,8 @@ class MarkovModel(Module):
         The rows are sequences by `lengths` or `groups`, which must be theirs.
         """
         evidence = as_evidence(log_likelihood, self.label)
-        return np.exp(self._smoothed(evidence).log_posterior)
+        with processes.alone():
+            return np.exp(self._smoothed(evidence).log_posterior)
 
     def viterbi(self, log_likelihood: ArrayLike | None = None) -> np.ndarray:
         """The most probable path of classes, each sequence by itself (Viterbi, 1967).
@@ -275,9 +276,11 @@ class MarkovModel(Module):
         np.ndarray of int, shape (N,)
         """
         if log_likelihood is None:
-            evidence = _evidence(self.received_forward(), self.received_backward())
-        else:
-            evidence = as_evidence(log_likelihood, self.label)
+            return self._path(_evidence(self.received_forward(), self.received_backward()))
+        with processes.alone():
+            return self._path(as_evidence(log_likelihood, self.label))
+
+    def _path(self, evidence: np.ndarray) -> np.ndarray:
         chain = self._chain_of(evidence)
         order, starts = sequences(self, len(evidence))
         path = np.empty(len(evidence), dtype=np.intp)

@@ -55,7 +55,9 @@ def keep_own(graph: Graph) -> None:
 
 
 def _share_of(module: Module) -> RowFunction:
-    part = source_of_rows(module).part
+    source = source_of_rows(module)
+    source.check_shares()
+    part = source.part
     return lambda rows: rows[part].copy()
 
 

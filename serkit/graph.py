@@ -224,14 +224,16 @@ class Graph:
         NotReadyError
             If a module has not learnt yet.
         """
-        return inference.recognise(self.names, rows)[0]
+        with processes.alone():
+            return inference.recognise(self.names, rows)[0]
 
     def reconstruct(self, *rows: ArrayLike) -> np.ndarray | dict[str, np.ndarray]:
         """New rows after a pass up and down: like the rows; by name if there are several.
 
         A modality that is missing (see `predict`) is predicted from the others.
         """
-        return self._by_observation(inference.reconstruct(self.names, rows))
+        with processes.alone():
+            return self._by_observation(inference.reconstruct(self.names, rows))
 
     def sample(
         self,
@@ -270,7 +272,8 @@ class Graph:
         top = self[leaf] if isinstance(leaf, str) else leaf or tops[0]
         if top not in self.modules:
             raise GraphError(f"leaf={getattr(top, 'label', top)} is not in this graph")
-        drawn = inference.generate(self.names, top, n_samples, component, random_state)
+        with processes.alone():
+            drawn = inference.generate(self.names, top, n_samples, component, random_state)
         return self._by_observation(drawn)
 
     def _by_observation(self, found: dict[str, np.ndarray]) -> np.ndarray | dict[str, np.ndarray]:
@@ -319,8 +322,7 @@ class Graph:
         modules, tree = snapshot.load(path, data, custom)
         graph = cls(*modules)
         graph.history, graph.first_latents = tree["history"], tree["first_latents"]
-        if data is not None:
-            keep_own(graph)
+        keep_own(graph)
         return graph
 
     def draw(self) -> Figure:

@@ -105,6 +105,7 @@ class Message:
         """The message with a function of arrays (N, ...) applied to all that holds a row a row."""
         names = [name for name in _ALIGNED if getattr(self, name, None) is not None]
         changed = {name: function(getattr(self, name)) for name in names}
+        # by `seen`, which is never None, for processes that must all make the same calls
         return replace(self, **changed, observed=function(self.seen))
 
     def __mul__(self, other: Message) -> Message:

@@ -271,10 +271,18 @@ class Module(BaseEstimator, ABC):
 
     def check_shares(self) -> None:
         """Raise GraphError where several processes share the rows and the module cannot."""
-        if processes.count() > 1 and not (self.learns_from_shares or self.frozen):
+        if processes.count() == 1:
+            return
+        shared = f"rows that {processes.count()} processes share"
+        if type(self).rows_sent is not Module.rows_sent:
             raise GraphError(
-                f"{self.label} cannot learn from rows that {processes.count()} processes share; "
-                "train it in one, load and freeze it, or start the script without torchrun"
+                f"{self.label} cannot put together {shared}: some of a group may be elsewhere; do "
+                "so beforehand, or start the script without torchrun"
+            )
+        if not (self.learns_from_shares or self.frozen):
+            raise GraphError(
+                f"{self.label} cannot learn from {shared}; train it in one process, load and "
+                "freeze it, or start the script without torchrun"
             )
 
     def update(self) -> Module:

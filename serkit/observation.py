@@ -28,8 +28,8 @@ class Observation(Module):
         False for rows in which this modality is missing, whatever stands there (NaN, say). Such
         rows are inferred from the graph's other observations, and predicted by `Graph.reconstruct`.
     lengths : sequence of int, optional
-        Numbers of rows of consecutive sequences that must stay together where rows are shared
-        among processes, as a Markov model needs it. Of no effect in a single process.
+        Numbers of rows of consecutive sequences, which add up to N: each stays in one process where
+        several share the rows, as a Markov model needs it.
     name : str, optional
         How errors and tables call it.
 
@@ -53,6 +53,7 @@ class Observation(Module):
     accepts_forward = ()
     accepts_backward = (Data, Gaussian, Categorical, Mixture)
     forward_kind = Data
+    learns_from_shares = True
 
     def __init__(
         self,
@@ -68,7 +69,8 @@ class Observation(Module):
             raise InputError(f"{self.label}: expected at least two rows, got {array.shape}")
         self.n_rows, *self.row_shape = array.shape
         self.row_shape = tuple(self.row_shape)
-        self.part = processes.share(self.n_rows, lengths)
+        self.lengths = None if lengths is None else np.asarray(lengths).tolist()
+        self.part = processes.share(self.n_rows, self.lengths)
         mask = as_observed(observed, self.n_rows, self.label)
         if mask is not None and not mask.any():
             raise InputError(f"{self.label}: observed is false in all {self.n_rows} rows")
@@ -78,13 +80,20 @@ class Observation(Module):
 
     @classmethod
     def without_rows(
-        cls, *, name: str | None, n_rows: int, row_shape: Sequence[int], fingerprint: str
+        cls,
+        *,
+        name: str | None,
+        n_rows: int,
+        row_shape: Sequence[int],
+        lengths: Sequence[int] | None,
+        fingerprint: str,
     ) -> Observation:
         """What a saved graph keeps of an observation: enough to use it, not to train on."""
         observation = cls.__new__(cls)
         Module.__init__(observation, name=name)
         observation.data = observation.observed = None
-        observation.n_rows, observation.part = n_rows, slice(0, n_rows)
+        observation.n_rows, observation.lengths = n_rows, lengths
+        observation.part = processes.share(n_rows, lengths)
         observation.row_shape = tuple(row_shape)
         observation._fingerprint = fingerprint
         return observation
@@ -93,11 +102,12 @@ class Observation(Module):
         return f"{self.label}({self.n_rows} rows of {self.row_shape})"
 
     def arguments(self) -> dict[str, Any]:
-        """Name, number and shape of rows, and a fingerprint of their values."""
+        """Name, number and shape of rows, lengths, and a fingerprint of their values."""
         return {
             "name": self.name,
             "n_rows": self.n_rows,
             "row_shape": list(self.row_shape),
+            "lengths": self.lengths,
             "fingerprint": self.fingerprint(),
         }
 

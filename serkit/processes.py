@@ -13,9 +13,15 @@ or P parameters sends, from each process and whatever the number of rows,
 - AE, VAE, MultinomialVAE: ``4 P`` bytes a step of the optimiser,
 - MLDA: ``8 K W`` bytes an iteration; MarkovModel: ``8 (K + K^2)``.
 
+Besides, whoever writes a file or a checkpoint gathers what is said of each row in the first
+process, GMMClassifier joins the log-likelihoods of rows held out (and whether rows are complete,
+where some are not), MarkovModel the last probabilities of each sequence.
+
 Processes find each other by the environment variables that torchrun sets, over gloo on processors
-and NCCL on GPUs. All must make the same calls in the same order: those that learn, score, save or
-load talk to the others. With a single process every function here is the identity.
+and NCCL on GPUs. All must make the same calls in the same order: those that check, learn, score,
+save, load or compute an objective talk to the others, and an error in one ends the run. Files that
+are read, such as checkpoints, are read by all. With a single process every function here is the
+identity.
 """
 
 from __future__ import annotations
@@ -84,7 +90,13 @@ def alone() -> Iterator[None]:
 
 def _join() -> None:
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+        local_rank, n_gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+        if local_rank >= n_gpus:
+            raise InputError(
+                f"there are more processes than the {n_gpus} GPUs here: start as many as GPUs, or "
+                "hide those (CUDA_VISIBLE_DEVICES=) to work on processors"
+            )
+        torch.cuda.set_device(local_rank)
         distributed.init_process_group("cpu:gloo,cuda:nccl")
     else:
         distributed.init_process_group("gloo")
@@ -123,8 +135,10 @@ def share(n_rows: int, lengths: Sequence[int] | None = None) -> slice:
     else:
         ends, what = np.cumsum([0, *lengths]).tolist(), "sequences"
     n_pieces, n_processes = len(ends) - 1, count()
-    if ends[-1] != n_rows:
-        raise InputError(f"lengths add up to {ends[-1]}, but there are {n_rows} rows")
+    if ends[-1] != n_rows or (lengths is not None and min(lengths) < 1):
+        raise InputError(
+            f"lengths must be integers >= 1 that add up to the {n_rows} rows, got {lengths!r:.60}"
+        )
     if n_pieces < n_processes:
         raise InputError(f"{n_pieces} {what} are too few for {n_processes} processes")
     cuts = [0]
@@ -145,8 +159,17 @@ def part(n_rows: int) -> slice:
 
 
 def own(values: ArrayLike, n_rows: int) -> np.ndarray:
-    """Of values given for all rows those of this process, which has `n_rows`."""
-    return np.asarray(values)[part(n_rows)]
+    """Of values given for all rows those of this process, which has `n_rows`.
+
+    Raises
+    ------
+    InputError
+        Unless there is one value a row.
+    """
+    values, n_all = np.asarray(values), int(total(n_rows))
+    if len(values) != n_all:
+        raise InputError(f"expected a value for each of {n_all} rows, got {len(values)}")
+    return values[part(n_rows)]
 
 
 def gather(rows: np.ndarray) -> np.ndarray:
@@ -155,7 +178,7 @@ def gather(rows: np.ndarray) -> np.ndarray:
         return rows
     parts: list[Any] = [None] * count()
     with _explained():
-        distributed.all_gather_object(parts, rows)
+        distributed.all_gather_object(parts, np.asarray(rows))
     return np.concatenate(parts)
 
 
@@ -165,7 +188,7 @@ def gather_first(rows: np.ndarray) -> np.ndarray:
         return rows
     parts: list[Any] | None = [None] * count() if is_first() else None
     with _explained():
-        distributed.gather_object(rows, parts)
+        distributed.gather_object(np.asarray(rows), parts)
     return rows if parts is None else np.concatenate(parts)
 
 
@@ -277,7 +300,7 @@ def _explained() -> Iterator[None]:
     except RuntimeError as error:
         raise TrainingError(
             f"process {distributed.get_rank()} of {distributed.get_world_size()} lost touch with "
-            "the others: one of them ended, see its own error. With fit(checkpoint=...) the same "
-            "script goes on from the last whole round, with any number of processes "
-            f"({str(error).splitlines()[0]})"
+            "the others: one of them ended, see its own error, or made other calls. With "
+            "fit(checkpoint=...) the same script goes on from the last whole round, with any "
+            f"number of processes ({str(error).splitlines()[0]})"
         ) from None

@@ -82,10 +82,12 @@ def finite_rows(
     """Some rows of what `as_array` gave, as `as_rows` returns all of them."""
     masked = observed is not None and len(observed) == array.shape[0]
     dtype = array.dtype if array.dtype in (np.float32, np.float64) else np.float32
-    if storage.is_lazy(array) or (storage.is_mapped(array) and (masked or dtype != array.dtype)):
+    mapped, is_share = storage.is_mapped(array), part.stop - part.start < array.shape[0]
+    if storage.is_lazy(array) or (mapped and (masked or dtype != array.dtype)):
         rows = storage.copy_mapped(array, part, dtype)
     else:
-        rows = array[part].astype(dtype, copy=masked)
+        apart = is_share and not mapped  # so that the other rows may be forgotten
+        rows = array[part].astype(dtype, copy=masked or apart)
     if masked:
         rows[~observed[part]] = neutral
     _check_finite(rows, part.start, what)

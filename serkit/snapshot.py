@@ -94,6 +94,8 @@ def resume(path: str | os.PathLike, graph: Graph) -> int | None:
         )
     if len(tree["history"]) <= len(graph.history):
         return tree["stopped_before"]
+    for module in graph.modules:
+        module.check_shares()
     before = [dict(vars(module)) for module in graph.modules]
     try:
         for module, entry in zip(graph.modules, tree["modules"], strict=True):
@@ -167,7 +169,8 @@ def _observation(path: str | os.PathLike, arguments: Tree, rows: Any) -> Observa
     if rows is None:
         return Observation.without_rows(**arguments)
     given = rows if isinstance(rows, Data) else Data(rows)
-    observation = Observation(given.array, observed=given.observed, name=arguments["name"])
+    options = {"lengths": arguments["lengths"], "name": arguments["name"]}
+    observation = Observation(given.array, observed=given.observed, **options)
     if observation.arguments() != arguments:
         raise SavedFileError(
             f"{path}: {observation.label} was saved with other rows, "

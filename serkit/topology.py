@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from . import processes
 from .errors import GraphError, InputError
 from .messages import Categorical
-from .module import Module, check_kind, check_rows
+from .module import Module, check_kind, check_rows, source_of_rows
 from .observation import Observation
 
 _FOLDER_NAME = re.compile(r"\w[\w .-]*")
@@ -112,11 +113,23 @@ def _check_rows(modules: Sequence[Module]) -> None:
             sent[id(module)] = module.n_rows
             continue
         check_rows(module.parents, [sent[id(parent)] for parent in module.parents])
+        _check_parts(module)
         n_rows = sent[id(module.parents[0])]
         module.check_frozen()
         module.check_shares()
         module.check([parent.forward_message for parent in module.parents], n_rows)
         sent[id(module)] = module.rows_sent(n_rows)
+
+
+def _check_parts(module: Module) -> None:
+    """Observations that are read side by side must be cut alike where processes share rows."""
+    if processes.count() == 1:
+        return
+    sources = [source_of_rows(parent) for parent in module.parents]
+    parts = {(s.part.start, s.part.stop) for s in sources if isinstance(s, Observation)}
+    if len(parts) > 1:
+        listed = ", ".join(source.label for source in sources)
+        raise InputError(f"rows of {listed} are cut differently; give each the same lengths=...")
 
 
 def _check_children(module: Module) -> None:

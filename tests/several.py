@@ -22,10 +22,13 @@ from serkit.modules import (
     MLDA,
     VAE,
     GMMClassifier,
+    GroupSum,
     LabelAlignment,
     MarkovModel,
     MultinomialVAE,
+    NetRegressor,
     Sklearn,
+    _em,
 )
 
 N, K = 301, 3
@@ -88,6 +91,9 @@ def mixtures():
     found["variances"] = unsure.record({}) or unsure
     found["stream"] = GMM(K, random_state=0).partial_fit(x[:150]).partial_fit(x[150:])
     first, second = Observation(x[:, :2]), Observation(x[:, 2:], observed=np.arange(N) > 200)
+    found["twice"] = GMM(K, random_state=0).fit(x).fit(x[:300])
+    _em._ROWS_TO_START_FROM = 100
+    found["starts among some"] = GMM(K, random_state=0, max_iter=1).fit(x)
     found["missing"] = GMM(K, random_state=0).connect(first, second).update().update()
     return {name: numbers(module) for name, module in found.items()}
 
@@ -98,8 +104,8 @@ def others():
     order = np.argsort(classes)  # so that most processes have no row of some class
     classifier = GMMClassifier(1, validation_fraction=0.2, random_state=0)
     classifier.fit(x[order], classes[order])
-    labelled = GMMClassifier(1, labels=classes).connect(
-        Observation(x[:, :2]), Observation(x[:, 2:], observed=np.arange(N) % 3 > 0)
+    labelled = GMMClassifier(1, labels=classes[order]).connect(
+        Observation(x[order, :2]), Observation(x[order, 2:], observed=np.arange(N) % 3 > 0)
     )
     markov = MarkovModel(lengths=LENGTHS, labels=classes)
     markov.connect(GMM(K, random_state=0).connect(Observation(x, lengths=LENGTHS)))
@@ -108,19 +114,28 @@ def others():
     aligned = LabelAlignment(labels=classes)
     aligned.connect(*(GMM(K, random_state=i).connect(Observation(x)).update() for i in range(2)))
     ae = AE(2, likelihood="gaussian", epochs=20, batch_size=N, random_state=0, precision="float32")
-    ae.fit(x)  # one batch an epoch, without noise: the mean gradient is that of all rows
+    uneven = Observation(x, lengths=(220, 40, 21, 20))
+    ae.connect(uneven).update()  # one batch an epoch, no noise: the gradient is that of all rows
     curve = [[terms["loss"], terms["reconstruction"]] for terms in ae.loss_curve_]
     return {
         "classifier": numbers(classifier),
-        "labelled": numbers(labelled.update()),
+        "labelled": numbers(labelled.update().update()),
         "markov": numbers(markov),
         "under a markov model": numbers(graph["gmm"]),
         "objective": np.array([record["updates"][-1]["objective"] for record in graph.history]),
         "forecast": markov.forecast(3).ravel(),
+        "path": markov.viterbi(np.log(np.random.default_rng(2).random((N, K)))),
+        "predicted": _said_of(graph, x),
         "mlda": numbers(mlda),
         "alignment": numbers(aligned.update()),
         "ae": np.ravel(curve),
     }
+
+
+def _said_of(graph, x):
+    """What a graph says of new rows, which it says in every process of all."""
+    graph["markovmodel"].set_params(lengths=[100, 50])
+    return graph.predict(x[:150]).probabilities.ravel()
 
 
 def drawing():
@@ -132,6 +147,7 @@ def drawing():
     held_out = VAE(2, batch_norm=True, validation_fraction=0.3, **options).fit(x)
     classes_of = MultinomialVAE(K, labels=classes, **options).connect(Observation(x)).update()
     seedless = GMM(K).fit(x)
+    net = NetRegressor(filters=(4,), hidden_sizes=(4,), epochs=1).fit(x.reshape(N, 1, 3), classes)
     gibbs = GMM(K, inference="gibbs", max_iter=30, random_state=0).fit(x)
     topics = MLDA(K, inference="gibbs", max_iter=30, random_state=0)
     topics.fit(datasets.make_counts(classes))
@@ -142,6 +158,7 @@ def drawing():
     return weights | {
         "losses": np.array([terms["loss"] for terms in vae.loss_curve_]),
         "gibbs": numbers(gibbs),
+        "seedless net": net.predict(x.reshape(N, 1, 3)),
         "topics": numbers(topics),
         "seedless": numbers(seedless),
     }
@@ -179,10 +196,13 @@ def train(folder, rounds):
         verbose=False,
     )
     graph.save(folder / "graph")
+    loaded = Graph.load(folder / "graph")  # without rows: to use, and to save again
+    loaded.save(folder / "again")
     updates = [update for record in graph.history for update in record["updates"]]
     told = [{k: v for k, v in update.items() if k != "seconds"} for update in updates]
     probabilities = graph.predict(images[:20]).probabilities.tolist()
     seen = {"history": told, "asked": asked, "predicted": probabilities}
+    seen["scores"] = loaded["gmm"].scores()
     (folder / f"seen-{processes.rank()}.json").write_text(json.dumps(seen))
 
 
@@ -208,15 +228,19 @@ def die(folder):
 
 def refusals(folder):
     """What cannot work, each with what it says."""
-    x, _ = data()
+    x, classes = data()
     attempts = {
         "rows": lambda: Observation(x[:3]),
         "sequences": lambda: Observation(x, lengths=[200, 101]),
         "lengths": lambda: Observation(x, lengths=[1, 2, 3, 4]),
         "estimator": lambda: Graph(Sklearn(KMeans(K)).connect(Observation(x))).check(),
+        "groups": lambda: Graph(GroupSum(classes).connect(Observation(x))).check(),
         "markov": lambda: _markov_on(Observation(x, lengths=LENGTHS)).update(),
         "cut": lambda: _markov_on(Observation(x), lengths=LENGTHS).update(),
         "batches": lambda: AE(2, likelihood="gaussian", batch_size=2).fit(x),
+        "cuts": lambda: Graph(
+            GMM(K).connect(Observation(x, name="a", lengths=LENGTHS), Observation(x, name="b"))
+        ).check(),
     }
     said = {}
     for name, attempt in attempts.items():
