@@ -27,14 +27,9 @@ from ._autoencoder_training import (
     seen_rows,
     train,
 )
+from ._chunks import in_chunks
 from ._compilation import compiled
-from ._minibatch import (
-    draw_apart,
-    in_chunks,
-    private_random_state,
-    resolve_device,
-    uses_bfloat16,
-)
+from ._devices import draw_apart, private_random_state, resolve_device, uses_bfloat16
 from ._nets import needed_image_shape
 from ._options import check_n_samples, check_random_state
 from ._rows import all_seen, flat, join, split_columns

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..errors import InputError, MessageError
 from ..messages import Gaussian, Message, Mixture
 from ._autoencoder import Autoencoder
-from ._minibatch import as_tensor
+from ._devices import as_tensor
 from ._options import check_count, check_option
 from ._rows import all_seen
 

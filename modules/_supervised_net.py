@@ -15,14 +15,10 @@ from torch import Tensor, nn
 from .. import processes
 from ..errors import InputError, NotFittedError, TrainingError
 from ..rows import as_rows
+from ._chunks import in_chunks
 from ._compilation import compiled
-from ._minibatch import (
-    DivergedError,
-    in_chunks,
-    private_random_state,
-    resolve_device,
-    uses_bfloat16,
-)
+from ._devices import private_random_state, resolve_device, uses_bfloat16
+from ._minibatch import DivergedError
 from ._nets import conv_classifier, copy_supervised, needed_image_shape
 from ._options import check_count
 from ._training import check_batches, check_training_options, run_epochs

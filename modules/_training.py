@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .. import processes, storage
 from ..errors import InputError
 from . import _minibatch as minibatch
+from ._devices import as_tensor, resolve_device
 from ._options import check_count, check_counts, check_number, check_option, check_random_state
 
 
@@ -29,7 +30,7 @@ def check_training_options(module: Any) -> None:
         check_option(module, "scheduler", (None, "cosine", "onecycle"))
     if module.augment is not None and not callable(module.augment):
         raise InputError(f"{module.label}: augment must be callable, got {module.augment!r}")
-    minibatch.resolve_device(module.device, module.label)
+    resolve_device(module.device, module.label)
 
 
 def check_batches(module: Any, n_rows: int, *, batch_norm: bool) -> None:
@@ -90,7 +91,7 @@ def run_epochs(
         return on_device[index]
 
     def read(index: Tensor) -> Tensor:
-        batch = minibatch.as_tensor(rows[index.cpu().numpy()], torch.device("cpu"))
+        batch = as_tensor(rows[index.cpu().numpy()], torch.device("cpu"))
         if device.type == "cuda":
             return batch.pin_memory().to(device, non_blocking=True)
         return batch
@@ -102,7 +103,7 @@ def run_epochs(
             return terms(x, index, epoch)
 
     mapped = storage.is_mapped(rows)
-    on_device = None if mapped else minibatch.as_tensor(rows, device)
+    on_device = None if mapped else as_tensor(rows, device)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
     loss = minibatch.Loss(read if mapped else fetch, batch_terms, ahead=mapped)
     steps = epochs * minibatch.n_batches(len(learnt), module.batch_size)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ..errors import InputError
 from ..rows import as_rows
-from ._minibatch import private_random_state
+from ._devices import private_random_state
 from ._nets import image_shape_of
 from ._options import is_count
 

@@ -16,8 +16,8 @@ from ..errors import InputError
 from ..messages import Categorical, Data, Gaussian, Message, Mixture
 from ..module import Module
 from ..rows import as_rows
+from ._chunks import in_chunks
 from ._estimators import ask, expected_rows
-from ._minibatch import in_chunks
 from ._rows import all_seen, flat, join, split_columns
 
 

@@ -16,9 +16,9 @@ from ..messages import Categorical, Data, Message
 from ._autoencoder import Autoencoder
 from ._autoencoder_options import check_temperature
 from ._autoencoder_training import Pull, temperature_of
+from ._devices import to_tensor
 from ._divergences import kl_to_categorical
 from ._em import draw_classes
-from ._minibatch import to_tensor
 from ._mixture_options import check_labels
 from ._options import check_component, check_count
 from ._rows import all_seen, join

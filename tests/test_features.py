@@ -54,7 +54,7 @@ def test_many_rows_pass_a_net_in_parts(digits, monkeypatch):
     net, sizes = a_net(), []
     whole = on(digits.x, net).forward_message.array
     net.register_forward_pre_hook(lambda net, given: sizes.append(len(given[0])))
-    monkeypatch.setattr("serkit.modules._minibatch._CHUNK_VALUES", 64 * 90)
+    monkeypatch.setattr("serkit.modules._chunks._CHUNK_VALUES", 64 * 90)
     np.testing.assert_allclose(on(digits.x, net).forward_message.array, whole, atol=1e-6)
     assert sizes == [90, 90, 20]
 

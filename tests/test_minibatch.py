@@ -10,7 +10,7 @@ from torch import nn
 
 from serkit import Observation
 from serkit.errors import InputError, TrainingError
-from serkit.modules import AE, VAE, RandomAffine
+from serkit.modules import AE, VAE, RandomAffine, _devices
 from serkit.modules import _minibatch as minibatch
 
 both = pytest.mark.parametrize("kind", [AE, VAE])
@@ -147,7 +147,7 @@ def test_same_seed_same_bits_and_global_state_untouched(x, kind, augment):
 
 def test_private_random_state_is_put_back_after_an_error_too():
     before, cpu = torch.get_rng_state(), torch.device("cpu")
-    with pytest.raises(ValueError, match="inside"), minibatch.private_random_state(1, cpu):
+    with pytest.raises(ValueError, match="inside"), _devices.private_random_state(1, cpu):
         raise ValueError(f"inside, after {torch.rand(1)}")
     assert torch.equal(before, torch.get_rng_state())
 
@@ -168,7 +168,7 @@ def test_devices_that_are_not_there(x, monkeypatch, kind, device, match):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(InputError, match=f"{kind.__name__}: {match}"):
         tiny(kind, device=device).fit(x)
-    assert minibatch.resolve_device("auto", "") == torch.device("cpu")
+    assert _devices.resolve_device("auto", "") == torch.device("cpu")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -186,9 +186,9 @@ def test_on_a_gpu(x, kind):
 def test_automatic_precision_asks_the_processor(monkeypatch, features):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
     cpu = torch.device("cpu")
-    assert minibatch.uses_bfloat16("auto", cpu) == bool(features)
-    assert minibatch.uses_bfloat16("bfloat16", cpu)
-    assert not minibatch.uses_bfloat16("float32", cpu)
+    assert _devices.uses_bfloat16("auto", cpu) == bool(features)
+    assert _devices.uses_bfloat16("bfloat16", cpu)
+    assert not _devices.uses_bfloat16("float32", cpu)
 
 
 @both

@@ -106,7 +106,7 @@ def test_many_large_rows_are_classified_in_parts(monkeypatch):
     classifier = tiny().fit(images, labels)
     whole, sizes = classifier.predict_proba(images), []
     classifier.net_.register_forward_pre_hook(lambda net, given: sizes.append(len(given[0])))
-    monkeypatch.setattr("serkit.modules._minibatch._CHUNK_VALUES", 42 * 40)
+    monkeypatch.setattr("serkit.modules._chunks._CHUNK_VALUES", 42 * 40)
     np.testing.assert_allclose(classifier.predict_proba(images), whole, atol=1e-6)
     assert sizes == [40, 40, 10]
 
