@@ -68,7 +68,7 @@ PRESETS = {
         },
     },
     "mnist": {  # all 70,000
-        "rounds": 30,
+        "rounds": 45,
         "vae": {
             "latent_dim": 18,
             "hidden_sizes": (500, 500),
