@@ -35,13 +35,19 @@ def plus_plus_centres(x: Matrix, weight: np.ndarray, n_centres: int, seed: int) 
     """
     rng = np.random.RandomState(seed)
     n_trials = 2 + int(np.log(n_centres))
-    centres = _rows_at(rng.random_sample(1), x, weight, "right")
+    weights = _by_process(weight.sum())
+    has_rows = _by_process(x.shape[0] > 0).astype(bool)
+    centres = _rows_at(rng.random_sample(1), x, weight, weights, has_rows, "right")
     closest = _squared_distances(centres, x)[0]  # (n,)
+    weights = _by_process(closest @ weight)
     for _ in range(1, n_centres):
-        tried = _rows_at(rng.uniform(size=n_trials), x, closest * weight, "left")
+        shares = rng.uniform(size=n_trials)
+        tried = _rows_at(shares, x, closest * weight, weights, has_rows, "left")
         distances = np.minimum(_squared_distances(tried, x), closest)  # (T, n)
-        best = processes.total(distances @ weight).argmin()
+        left = _by_process(distances @ weight)  # (P, T)
+        best = left.sum(axis=0).argmin()
         centres, closest = np.vstack([centres, tried[best]]), distances[best]
+        weights = left[:, best]
     return centres
 
 
@@ -51,19 +57,33 @@ def _squared_distances(centres: np.ndarray, x: Matrix) -> np.ndarray:
     return euclidean_distances(centres, x, squared=True)
 
 
-def _rows_at(shares: np.ndarray, x: Matrix, weight: np.ndarray, side: str) -> np.ndarray:
-    """The rows up to which given shares (T,) of all weight are reached, (T, D)."""
-    sums = np.cumsum(weight, dtype=np.float64)
-    own = np.zeros((processes.count(), 2))
-    own[processes.rank()] = sums[-1] if len(sums) else 0.0, len(sums)
-    weights, numbers = processes.total(own).T
-    ends, filled = weights.cumsum(), np.flatnonzero(numbers)  # processes that have rows
+def _by_process(value: float | np.ndarray) -> np.ndarray:
+    """A number of every process, or an array, in order: (P, ...)."""
+    values = np.zeros((processes.count(), *np.shape(value)))
+    values[processes.rank()] = value
+    return processes.total(values)
+
+
+def _rows_at(
+    shares: np.ndarray,
+    x: Matrix,
+    weight: np.ndarray,
+    weights: np.ndarray,
+    has_rows: np.ndarray,
+    side: str,
+) -> np.ndarray:
+    """The rows up to which given shares (T,) of all weight are reached, (T, D).
+
+    `weight` (n,) is that of this process's rows, `weights` (P,) their sum in each process.
+    """
+    ends, holders = weights.cumsum(), np.flatnonzero(has_rows)
     sought = shares * ends[-1]
-    holder = filled[np.minimum(np.searchsorted(ends[filled], sought, side), len(filled) - 1)]
-    mine, before = holder == processes.rank(), (ends - weights)[processes.rank()]
+    place = np.searchsorted(ends[holders], sought, side)
+    mine = holders[np.minimum(place, len(holders) - 1)] == processes.rank()
     rows = np.zeros((len(shares), x.shape[1]))
     if mine.any():
-        index = np.searchsorted(sums, sought[mine] - before, side)
-        found = x[np.minimum(index, len(sums) - 1)]
+        before = (ends - weights)[processes.rank()]
+        index = np.searchsorted(np.cumsum(weight, dtype=np.float64), sought[mine] - before, side)
+        found = x[np.minimum(index, x.shape[0] - 1)]
         rows[mine] = found.toarray() if sparse.issparse(found) else found
     return processes.total(rows)
