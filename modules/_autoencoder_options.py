@@ -41,9 +41,9 @@ def check_options(module: Any, n_rows: int) -> None:
             f"{module.label}: no row was seen by all of its parents, so there is nothing to learn "
             "from; give some with observed=True"
         )
+    _check_validation(module, n_rows)
     n_learnt = n_rows - int(module.validation_fraction * n_rows)
     check_batches(module, n_learnt, batch_norm=module.batch_norm and module.encoder is None)
-    _check_validation(module, n_rows)
 
 
 def _check_epochs(module: Any) -> None:
