@@ -16,7 +16,7 @@ from tutorials import vae_gmm
 from . import table
 
 ROOT = Path(__file__).parents[2]
-REPEATS, ROUNDS, EPOCHS = 5, 2, 40
+REPEATS, ROUNDS, EPOCHS = 5, 2, 20
 
 
 def shared(n_seeds: int) -> None:
