@@ -67,8 +67,7 @@ class Observation(Module):
         array = as_array(data, self.label)
         if array.shape[0] < 2:
             raise InputError(f"{self.label}: expected at least two rows, got {array.shape}")
-        self.n_rows, *self.row_shape = array.shape
-        self.row_shape = tuple(self.row_shape)
+        self.n_rows, self.row_shape = array.shape[0], tuple(array.shape[1:])
         self.lengths = None if lengths is None else np.asarray(lengths).tolist()
         self.part = processes.share(self.n_rows, self.lengths)
         mask = as_observed(observed, self.n_rows, self.label)

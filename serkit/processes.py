@@ -6,8 +6,9 @@
 
 Every process runs the whole script and names all rows, but keeps and works on its share of them
 only. Rows and messages stay where they are; what crosses between processes are sums: a mixture's
-statistics, a net's gradients, counts. An update of modules with K components, D dimensions, W words
-or P parameters sends, from each process and whatever the number of rows,
+statistics, a net's gradients, counts (and the few rows that k-means++ draws). An update of modules
+with K components, D dimensions, W words or P parameters sends, from each process and whatever the
+number of rows, about
 
 - GMM, GMMClassifier: ``8 K (1 + D + D (D + 1) / 2)`` bytes an iteration of EM,
 - AE, VAE, MultinomialVAE: ``4 P`` bytes a step of the optimiser,

@@ -2,7 +2,7 @@
 
 python -m tests.benchmarks gmm vae conv_vae   # speed, three minutes
 python -m tests.benchmarks gmm_iteration gmm_growth   # speed and memory, ten minutes
-python -m tests.benchmarks shared   # two processes, five minutes: needs SERKIT_DATA
+python -m tests.benchmarks shared   # two processes, seven minutes: needs SERKIT_DATA
 python -m tests.benchmarks serket best        # accuracy, 10 seeds each: needs SERKIT_DATA
 python -m tests.benchmarks mnist_joint fashion_joint --seeds 3     # 70,000 images, one hour
 python -m tests.benchmarks vade dec --seeds 1   # ClustPy's, where installed

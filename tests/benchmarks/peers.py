@@ -15,7 +15,7 @@ from tutorials import vae_gmm
 
 from . import table
 
-SHARE_OF_EPOCHS = 0.2  # of its defaults, 100 alone and 150 clustering, which take an hour
+SHARE_OF_EPOCHS = 0.2  # of its defaults, 100 alone and 150 clustering, which take an hour or more
 
 
 def vade(n_seeds: int) -> None:
