@@ -35,16 +35,16 @@ def plus_plus_centres(x: Matrix, weight: np.ndarray, n_centres: int, seed: int) 
     """
     rng = np.random.RandomState(seed)
     n_trials = 2 + int(np.log(n_centres))
-    weights = _by_process(weight.sum())
-    has_rows = _by_process(x.shape[0] > 0).astype(bool)
+    weights = processes.by_process(weight.sum())
+    has_rows = processes.by_process(x.shape[0] > 0).astype(bool)
     centres = _rows_at(rng.random_sample(1), x, weight, weights, has_rows, "right")
     closest = _squared_distances(centres, x)[0]  # (n,)
-    weights = _by_process(closest @ weight)
+    weights = processes.by_process(closest @ weight)
     for _ in range(1, n_centres):
         shares = rng.uniform(size=n_trials)
         tried = _rows_at(shares, x, closest * weight, weights, has_rows, "left")
         distances = np.minimum(_squared_distances(tried, x), closest)  # (T, n)
-        left = _by_process(distances @ weight)  # (P, T)
+        left = processes.by_process(distances @ weight)  # (P, T)
         best = left.sum(axis=0).argmin()
         centres, closest = np.vstack([centres, tried[best]]), distances[best]
         weights = left[:, best]
@@ -55,13 +55,6 @@ def _squared_distances(centres: np.ndarray, x: Matrix) -> np.ndarray:
     if not x.shape[0]:
         return np.zeros((len(centres), 0))
     return euclidean_distances(centres, x, squared=True)
-
-
-def _by_process(value: float | np.ndarray) -> np.ndarray:
-    """A number of every process, or an array, in order: (P, ...)."""
-    values = np.zeros((processes.count(), *np.shape(value)))
-    values[processes.rank()] = value
-    return processes.total(values)
 
 
 def _rows_at(

@@ -151,11 +151,7 @@ def share(n_rows: int, lengths: Sequence[int] | None = None) -> slice:
 
 def part(n_rows: int) -> slice:
     """Where this process's `n_rows` rows stand among those of all."""
-    if count() == 1:
-        return slice(0, n_rows)
-    numbers = np.zeros(count())
-    numbers[rank()] = n_rows
-    ends = total(numbers).cumsum().astype(int)
+    ends = by_process(n_rows).cumsum().astype(int)
     return slice(int(ends[rank()]) - n_rows, int(ends[rank()]))
 
 
@@ -199,6 +195,13 @@ def gather_first(rows: np.ndarray) -> np.ndarray:
 def total(values: Sums) -> Sums:
     """The sum over all processes of a number, or of arrays of one shape, in float64."""
     return _reduced(values, "SUM")
+
+
+def by_process(value: float | np.ndarray) -> np.ndarray:
+    """A number of every process, or an array, in order: (number of processes, ...)."""
+    values = np.zeros((count(), *np.shape(value)))
+    values[rank()] = value
+    return total(values)
 
 
 def largest(values: Sums) -> Sums:
