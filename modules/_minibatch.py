@@ -98,14 +98,17 @@ def train_epochs(
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     batches_an_epoch = n_batches(len(rows), batch_size)
+    sizes = np.array([len(part) for part in rows.tensor_split(batches_an_epoch)])
+    shares = (sizes / processes.total(sizes)).tolist()  # of each batch, this process's
     for epoch in range(epochs):
         order = rows[torch.randperm(len(rows), device=rows.device)]
+        batches = loss.batches(order.tensor_split(batches_an_epoch))
         totals: dict[str, Tensor] = {}
-        for index, x in loss.batches(order.tensor_split(batches_an_epoch)):
+        for (index, x), share in zip(batches, shares, strict=True):
             terms = loss.terms(x, index, epoch)
             optimizer.zero_grad()
-            terms["loss"].backward()
-            processes.mean_gradients(parameters, len(index))
+            (terms["loss"] * share).backward()
+            processes.add_gradients(parameters)
             if max_grad_norm is not None:
                 nn.utils.clip_grad_norm_(parameters, max_grad_norm)
             optimizer.step()

@@ -34,6 +34,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -41,7 +42,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, distributed, nn
 
+from . import shared_sums
 from .errors import InputError, TrainingError
+from .shared_sums import SharedSums
 
 Sums = TypeVar("Sums", float, np.ndarray)
 Value = TypeVar("Value")
@@ -253,10 +256,26 @@ def pairs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def _reduced(values: Sums, operation: str) -> Sums:
     if count() == 1:
         return values
-    tensor = torch.tensor(np.asarray(values, dtype=np.float64))
+    own = np.asarray(values, dtype=np.float64)
+    found = _added([torch.from_numpy(own.ravel())], operation).numpy().reshape(own.shape)
+    return found.copy() if isinstance(values, np.ndarray) else found.item()
+
+
+def _added(values: Sequence[Tensor], operation: str = "SUM") -> Tensor:
+    """Vectors in a row, reduced over all processes; to be read at once, and not to be changed."""
     with _explained():
-        distributed.all_reduce(tensor, getattr(distributed.ReduceOp, operation))
-    return tensor.numpy() if isinstance(values, np.ndarray) else tensor.item()
+        shared = _shared_sums(distributed.group.WORLD)
+        if shared is not None and values[0].is_cpu:
+            return shared.reduce(values, operation)
+        flat = torch.cat(values)
+        distributed.all_reduce(flat, getattr(distributed.ReduceOp, operation))
+        return flat
+
+
+@cache
+def _shared_sums(group: distributed.ProcessGroup) -> SharedSums | None:
+    """What belongs to the processes of a group that is the default one now."""
+    return shared_sums.opened(rank(), count())
 
 
 def generator(rng: np.random.Generator) -> np.random.Generator:
@@ -267,20 +286,16 @@ def generator(rng: np.random.Generator) -> np.random.Generator:
 # -- nets ------------------------------------------------------------------------------------------
 
 
-def mean_gradients(parameters: Sequence[Tensor], n_rows: int) -> None:
-    """Replace each gradient, a mean over `n_rows` rows here, by that over all processes' rows.
+def add_gradients(parameters: Sequence[Tensor]) -> None:
+    """Replace each gradient by the sum over all processes.
 
     One message for all of them: nets here are small, and it is its start that takes time.
     """
     if count() == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([*(g.flatten() for g in gradients), gradients[0].new_ones(1)])
-    flat *= n_rows
-    with _explained():
-        distributed.all_reduce(flat)
-    flat /= flat[-1].clone()
-    parts = flat[:-1].split([g.numel() for g in gradients])
+    flat = _added([g.flatten() for g in gradients])
+    parts = flat.split([g.numel() for g in gradients])
     for gradient, found in zip(gradients, parts, strict=True):
         gradient.copy_(found.view(gradient.shape))
 
@@ -301,7 +316,7 @@ def _explained() -> Iterator[None]:
     """Say what to do where another process is gone."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         raise TrainingError(
             f"process {distributed.get_rank()} of {distributed.get_world_size()} lost touch with "
             "the others: one of them ended, see its own error, or made other calls. With "

@@ -11,9 +11,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 from sklearn.cluster import KMeans
+from torch import distributed
 
-from serkit import Graph, Observation, datasets, processes
+from serkit import Graph, Observation, datasets, processes, shared_sums
 from serkit.errors import SerkitError
 from serkit.messages import Gaussian
 from serkit.modules import (
@@ -170,6 +172,42 @@ def models(folder):
     together = {f"together: {name}": values for name, values in drawing().items()}
     name = f"{processes.count()}-{processes.rank()}.npz"
     np.savez(Path(folder) / name, **found, **together)
+
+
+# -- sums ------------------------------------------------------------------------------------------
+
+
+def sums(folder, where):
+    """Sums whose terms every process knows, of few values and many, in quick succession.
+
+    With ``apart`` the last process is as if on another machine.
+    """
+    if where == "apart" and int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1:
+        shared_sums._IS_POSSIBLE = False
+    numbers = range(processes.count())
+    for call, size in enumerate([0, 1, 2000, 9000, 3, 50_000, 2, 2, 9000, 7, 200_000, 1] * 20):
+        terms = [np.random.default_rng([call, number]).integers(-9, 9, size) for number in numbers]
+        own = terms[processes.rank()].astype(float)
+        np.testing.assert_array_equal(processes.total(own), np.sum(terms, axis=0))
+        np.testing.assert_array_equal(processes.largest(own), np.max(terms, axis=0))
+        np.testing.assert_array_equal(own, terms[processes.rank()])
+        assert processes.total(processes.rank() + 1.0) == sum(numbers) + len(numbers)
+    shapes, dtypes = [(300, 200), (7,), (1, 1)], (torch.float32, torch.float64, torch.float32)
+    for _ in range(20):
+        parameters = [torch.zeros(s, dtype=d) for s, d in zip(shapes, dtypes, strict=True)]
+        for parameter in parameters:
+            parameter.grad = torch.full_like(parameter, processes.rank() + 1)
+        processes.add_gradients(parameters)
+        for parameter in parameters:
+            assert (parameter.grad == sum(numbers) + len(numbers)).all()
+            assert parameter.grad.dtype == parameter.dtype
+    shared = processes._shared_sums(distributed.group.WORLD)
+    print("shared" if shared else "apart")
+
+
+def disagree(folder):
+    """Processes that make different calls."""
+    processes.total(np.zeros(3 + processes.rank()))
 
 
 # -- whole graphs ----------------------------------------------------------------------------------

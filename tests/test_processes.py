@@ -78,6 +78,22 @@ def test_a_vae_reaches_an_equal_loss(learnt, n_processes):
     assert ends[0].mean() < alone["together: losses"][0] - 30 * spread  # it has learnt
 
 
+# -- sums ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["shared", "apart"])
+@pytest.mark.parametrize("n_processes", [2, 3])
+def test_sums_are_those_of_all_processes_on_one_machine_or_several(tmp_path, n_processes, where):
+    assert run("sums", tmp_path, n_processes, where) == [f"{where}\n"] * n_processes
+
+
+def test_different_calls_end_the_run(tmp_path):
+    for rank, (status, output) in enumerate(several.launch("disagree", tmp_path, 2)):
+        assert status == 1
+        assert f"TrainingError: process {rank} of 2 lost touch with the others" in output
+        assert f"SUM of {3 + rank} torch.float64 here, SUM of {4 - rank}" in output
+
+
 # -- graphs: what is written, once -----------------------------------------------------------------
 
 
