@@ -1,32 +1,40 @@
-"""Nets compiled by torch, where there is a compiler."""
+"""Nets through torch.compile, where there is a compiler."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+_runs: WeakKeyDictionary[nn.Module, Callable[[nn.Module, Tensor], Tensor]] = WeakKeyDictionary()
+
 
 def compiled(net: nn.Module, device: torch.device, label: str) -> Callable[[Tensor], Tensor]:
-    """A net as a compiled function of the same weights; itself, with a warning, if that fails."""
-    problem = _problem(device.type)
-    if problem is None:
+    """A net as a compiled function of the same weights; itself, with a warning, if that fails.
 
-        def run(x: Tensor) -> Tensor:
+    A net is compiled once, when the function is first called, and stays so as long as it lives.
+    """
+    problem = _problem(device.type)
+    if problem is not None:
+        warnings.warn(
+            f"{label}: compile=True, but torch cannot compile here ({problem}); training goes on "
+            "without it",
+            stacklevel=2,
+        )
+        return net
+    if net not in _runs:
+
+        def run(net: nn.Module, x: Tensor) -> Tensor:
             return net(x)
 
         # torch compiles each code object only so often: one of its own for every net
         run.__code__ = run.__code__.replace(co_name="run")
-        return torch.compile(run)
-    warnings.warn(
-        f"{label}: compile=True, but torch cannot compile here ({problem}); training goes on "
-        "without it",
-        stacklevel=2,
-    )
-    return net
+        _runs[net] = torch.compile(run)
+    return partial(_runs[net], net)
 
 
 @cache

@@ -58,7 +58,7 @@ class RandomAffine(BaseEstimator):
                 f"{tuple(batch.shape)}"
             )
         images = batch.reshape(-1, *image_shape)
-        grid = F.affine_grid(self._matrices(images), images.shape, align_corners=False)
+        grid = _grid(self._matrices(images), *image_shape[1:])
         return F.grid_sample(images, grid, align_corners=False).reshape(batch.shape)
 
     def copies(
@@ -101,3 +101,15 @@ class RandomAffine(BaseEstimator):
         right, down = (-sin + shear * cos) * aspect, sin / aspect
         rows = [cos, right, dx, down, cos + shear * sin, dy]
         return torch.stack(rows, dim=1).reshape(n, 2, 3)
+
+
+def _grid(matrices: Tensor, height: int, width: int) -> Tensor:
+    """Input coordinates of every pixel: maps (B, 2, 3) -> (B, H, W, 2).
+
+    What `F.affine_grid` gives, whose products of many small matrices take ten times as long.
+    """
+    centres = [(2 * torch.arange(n).to(matrices) + 1) / n - 1 for n in (height, width)]
+    y, x = torch.meshgrid(*centres, indexing="ij")
+    pixels = torch.stack([x, y, torch.ones_like(x)], dim=-1).reshape(-1, 3)  # (H W, 3)
+    found = F.linear(matrices.reshape(-1, 3), pixels)  # (2 B, H W)
+    return found.reshape(-1, 2, height, width).permute(0, 2, 3, 1)

@@ -4,9 +4,11 @@ import numpy as np
 import oracles
 import pytest
 import torch
+from torch.nn import functional as F
 
 from serkit.errors import InputError
 from serkit.modules import AE, VAE, RandomAffine
+from serkit.modules.augment import _grid
 
 N, HEIGHT, WIDTH = 300, 61, 41
 NONE = {"degrees": 0.0, "shear": 0.0, "scale": 0.0, "shift": 0.0}
@@ -40,6 +42,12 @@ def spreads_to(values, limit, slack=0.03):
 
 def test_no_amounts_change_nothing(images):
     torch.testing.assert_close(transformed(images), images)
+
+
+def test_coordinates_are_those_of_torchs_affine_grid():
+    matrices = torch.randn(4, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = F.affine_grid(matrices, (4, 1, HEIGHT, WIDTH), align_corners=False)
+    torch.testing.assert_close(_grid(matrices, HEIGHT, WIDTH), expected)
 
 
 def test_rotation(images):

@@ -1,5 +1,7 @@
 """Nets through torch.compile, and without a compiler."""
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -39,6 +41,19 @@ def test_compiled_nets_learn_the_same(x):
     np.testing.assert_allclose(losses(compiled), losses(eager), rtol=1e-5)
     np.testing.assert_allclose(compiled.encode(x), eager.encode(x), rtol=1e-4, atol=1e-6)
     assert compiled.get_state()["nets_"].keys() == eager.get_state()["nets_"].keys()
+
+
+def test_nets_are_compiled_once(x):
+    if _compilation._problem("cpu") is not None:
+        pytest.skip("torch cannot compile here")
+    module = VAE(2, **NET, compile=True, random_state=0).fit(x)
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    module.fit(x)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs
+    n_nets = len(_compilation._runs)
+    del module
+    gc.collect()
+    assert len(_compilation._runs) == n_nets - 2
 
 
 @pytest.mark.parametrize("kind", [AE, VAE, MultinomialVAE])
