@@ -19,10 +19,10 @@ process, GMMClassifier joins the log-likelihoods of rows held out (and whether r
 where some are not), MarkovModel the last probabilities of each sequence.
 
 Processes find each other by the environment variables that torchrun sets, over gloo on processors
-and NCCL on GPUs. All must make the same calls in the same order: those that check, learn, score,
-save, load or compute an objective talk to the others, and an error in one ends the run. Files that
-are read, such as checkpoints, are read by all. With a single process every function here is the
-identity.
+and NCCL on GPUs; those of one machine add up through memory they share. All must make the same
+calls in the same order: those that check, learn, score, save, load or compute an objective talk to
+the others, and an error in one ends the run. Files that are read, such as checkpoints, are read by
+all. With a single process every function here is the identity.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Run benchmarks by name and print Markdown tables.
 
-python -m tests.benchmarks gmm vae conv_vae   # speed, three minutes
+python -m tests.benchmarks gmm vae conv_vae compiled   # speed, five minutes
 python -m tests.benchmarks gmm_iteration gmm_growth   # speed and memory, ten minutes
 python -m tests.benchmarks shared   # two processes, seven minutes: needs SERKIT_DATA
 python -m tests.benchmarks serket best        # accuracy, 10 seeds each: needs SERKIT_DATA
@@ -38,6 +38,7 @@ BENCHMARKS = {
     "gmm": speed.gmm,
     "vae": speed.vae,
     "conv_vae": speed.conv_vae,
+    "compiled": speed.compiled,
     "gmm_iteration": scale.gmm_iteration,
     "gmm_growth": scale.gmm_growth,
     "shared": shared.shared,
