@@ -16,7 +16,8 @@ _runs: WeakKeyDictionary[nn.Module, Callable[[nn.Module, Tensor], Tensor]] = Wea
 def compiled(net: nn.Module, device: torch.device, label: str) -> Callable[[Tensor], Tensor]:
     """A net as a compiled function of the same weights; itself, with a warning, if that fails.
 
-    A net is compiled once, when the function is first called, and stays so as long as it lives.
+    What it is compiled to, when first called, is kept as long as the net lives: for up to eight
+    kinds of batches (sizes, precisions), which is torch's limit; further ones run as they are.
     """
     problem = _problem(device.type)
     if problem is not None:

@@ -78,8 +78,8 @@ class VAE(GaussianAutoencoder):
         Of the nets' matrix products in training; "auto" is bfloat16 where the processor has it,
         which the first update decides for all further ones.
     compile : bool
-        Whether training runs the nets through `torch.compile`, which takes a compiler and, in the
-        first update, some seconds; without one it warns and trains as usual.
+        Whether training runs the nets through `torch.compile`, which takes a compiler and, for
+        new nets, some seconds; without one it warns and trains as usual.
     name, random_state
         See `serkit.Module`.
 

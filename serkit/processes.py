@@ -19,10 +19,11 @@ process, GMMClassifier joins the log-likelihoods of rows held out (and whether r
 where some are not), MarkovModel the last probabilities of each sequence.
 
 Processes find each other by the environment variables that torchrun sets, over gloo on processors
-and NCCL on GPUs; those of one machine add up through memory they share. All must make the same
-calls in the same order: those that check, learn, score, save, load or compute an objective talk to
-the others, and an error in one ends the run. Files that are read, such as checkpoints, are read by
-all. With a single process every function here is the identity.
+and NCCL on GPUs. If all are on one machine, with Linux, sums of what is on processors go through
+memory they share. All must make the same calls in the same order: those that check, learn, score,
+save, load or compute an objective talk to the others, and an error in one ends the run. Files that
+are read, such as checkpoints, are read by all. With a single process every function here is the
+identity.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -113,6 +114,7 @@ def _leave() -> None:
     They need the interpreter to release them, as long as it is there.
     """
     time.sleep(0.1)
+    _shared_sums.cache_clear()
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
@@ -256,8 +258,8 @@ def pairs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def _reduced(values: Sums, operation: str) -> Sums:
     if count() == 1:
         return values
-    own = np.asarray(values, dtype=np.float64)
-    found = _added([torch.from_numpy(own.ravel())], operation).numpy().reshape(own.shape)
+    own = torch.tensor(np.asarray(values, dtype=np.float64))
+    found = _added([own.flatten()], operation).numpy().reshape(own.shape)
     return found.copy() if isinstance(values, np.ndarray) else found.item()
 
 
@@ -272,7 +274,7 @@ def _added(values: Sequence[Tensor], operation: str = "SUM") -> Tensor:
         return flat
 
 
-@cache
+@lru_cache(maxsize=1)
 def _shared_sums(group: distributed.ProcessGroup) -> SharedSums | None:
     """What belongs to the processes of a group that is the default one now."""
     return shared_sums.opened(rank(), count())
@@ -293,11 +295,13 @@ def add_gradients(parameters: Sequence[Tensor]) -> None:
     """
     if count() == 1:
         return
-    gradients = [p.grad for p in parameters if p.grad is not None]
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     flat = _added([g.flatten() for g in gradients])
     parts = flat.split([g.numel() for g in gradients])
-    for gradient, found in zip(gradients, parts, strict=True):
+    for parameter, gradient, found in zip(parameters, gradients, parts, strict=True):
         gradient.copy_(found.view(gradient.shape))
+        if parameter.grad is None and gradient.any():  # others have one
+            parameter.grad = gradient
 
 
 def spread(net: nn.Module) -> None:

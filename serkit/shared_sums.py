@@ -19,6 +19,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Sequence
+from typing import BinaryIO
 
 import torch
 from torch import Tensor, distributed
@@ -26,7 +27,7 @@ from torch import Tensor, distributed
 _REDUCTIONS = {"SUM": torch.sum, "MAX": torch.amax}
 _FEW_BYTES = 2**16
 _SECONDS_AWAKE = 2e-4  # waking up takes longer than most signals do
-_LONGEST_SIGNAL = 128  # bytes
+_LONGEST_SIGNAL = 1024  # bytes
 _IS_POSSIBLE = hasattr(os, "memfd_create")
 
 
@@ -35,14 +36,16 @@ class SharedSums:
 
     Parameters
     ----------
-    file : int
-        Descriptor of memory that all of them have.
+    file : binary file
+        Memory that all of them have.
     others : list of socket
         To all others in the first process, to the first one in the others.
     rank, n_processes : int
     """
 
-    def __init__(self, file: int, others: list[socket.socket], rank: int, n_processes: int) -> None:
+    def __init__(
+        self, file: BinaryIO, others: list[socket.socket], rank: int, n_processes: int
+    ) -> None:
         self._file, self._others, self._rank = file, others, rank
         self._n_processes = n_processes
         self._few = itertools.cycle(self._mapped(0, 2, n_processes, _FEW_BYTES))
@@ -65,26 +68,35 @@ class SharedSums:
         Raises
         ------
         RuntimeError or OSError
-            If another process is gone, or does something else.
+            If another process is gone or makes another call; then in all processes, and from then
+            on at every call.
         """
+        try:
+            return self._reduced(values, operation)
+        except BaseException:  # Ctrl-C too: this process is no longer in step with the others
+            for other in self._others:
+                other.close()
+            raise
+
+    def _reduced(self, values: Sequence[Tensor], operation: str) -> Tensor:
         dtype = functools.reduce(torch.promote_types, (v.dtype for v in values))
         n_values = sum(map(len, values))
         call = f"{operation} of {n_values} {dtype}".encode()
         if n_values * dtype.itemsize <= _FEW_BYTES:
             places = next(self._few)  # in turns, as the others may still read the last ones
-            return self._reduce_few(values, places.view(dtype)[:, :n_values], operation, call)
+            return self._reduced_few(values, places.view(dtype)[:, :n_values], operation, call)
         self._make_room(n_values * dtype.itemsize, call)
         places = self._many.view(dtype)[:, :n_values]
-        return self._reduce_many(values, places, operation, call)
+        return self._reduced_many(values, places, operation, call)
 
-    def _reduce_few(
+    def _reduced_few(
         self, values: Sequence[Tensor], places: Tensor, operation: str, call: bytes
     ) -> Tensor:
         torch.cat(values, out=places[self._rank])
         self._meet(call)
         return _REDUCTIONS[operation](places, dim=0)
 
-    def _reduce_many(
+    def _reduced_many(
         self, values: Sequence[Tensor], places: Tensor, operation: str, call: bytes
     ) -> Tensor:
         *_, result = places
@@ -106,35 +118,38 @@ class SharedSums:
     def _mapped(self, offset: int, *shape: int) -> Tensor:
         """Part of the memory, which is made larger if it has to be."""
         n_bytes = math.prod(shape)
-        os.truncate(self._file, offset + n_bytes)
-        mapped = mmap.mmap(self._file, n_bytes, offset=offset)
+        self._file.truncate(offset + n_bytes)
+        mapped = mmap.mmap(self._file.fileno(), n_bytes, offset=offset)
         return torch.frombuffer(mapped, dtype=torch.uint8).view(shape)
 
     def _meet(self, call: bytes) -> None:
-        """Wait until all processes are here, in the same call."""
+        """Wait for all processes; the first one tells the others what calls it heard of."""
         if self._rank == 0:
-            heard = [_received(other) for other in self._others]
+            told = b" and ".join(sorted({call, *map(_received, self._others)}))
             for other in self._others:
-                other.send(call)
+                other.send(told)
         else:
             self._others[0].send(call)
-            heard = [_received(self._others[0])]
-        for answer in heard:
-            if answer != call:
-                raise RuntimeError(f"{call.decode()} here, {answer.decode() or 'nothing'} there")
+            told = _received(self._others[0])
+        if told != call:
+            raise RuntimeError(f"{call.decode()} here, all together {told.decode()}")
 
 
 def _received(other: socket.socket) -> bytes:
-    """The next signal of another process; nothing if it is gone."""
+    """The next signal of another process."""
     patient_until = time.perf_counter() + _SECONDS_AWAKE
     while time.perf_counter() < patient_until:
         with contextlib.suppress(BlockingIOError):
-            return other.recv(_LONGEST_SIGNAL, socket.MSG_DONTWAIT)
+            return other.recv(_LONGEST_SIGNAL, socket.MSG_DONTWAIT) or b"nothing"
         os.sched_yield()
-    ready, _, _ = select.select([other], [], [], distributed.default_pg_timeout.total_seconds())
-    if not ready:
+    poll = select.poll()
+    poll.register(other, select.POLLIN)
+    if not poll.poll(1000 * distributed.default_pg_timeout.total_seconds()):
         raise TimeoutError("no answer from another process")
-    return other.recv(_LONGEST_SIGNAL)
+    return other.recv(_LONGEST_SIGNAL) or b"nothing"
+
+
+# -- how processes find each other -----------------------------------------------------------------
 
 
 def opened(rank: int, n_processes: int) -> SharedSums | None:
@@ -142,48 +157,72 @@ def opened(rank: int, n_processes: int) -> SharedSums | None:
 
     To be called by all of them, who can talk through torch.distributed.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        door = _door(folder, n_processes) if rank == 0 else None
-        path = [door and door.getsockname()]
-        distributed.broadcast_object_list(path)
-        own = door if rank == 0 else _connected(path[0])
-        are_near = torch.tensor(float(own is not None))
-        distributed.all_reduce(are_near, distributed.ReduceOp.MIN)
-        if not are_near:
-            if own is not None:
-                own.close()
+    return _lent(n_processes) if rank == 0 else _borrowed(rank, n_processes)
+
+
+def _lent(n_processes: int) -> SharedSums | None:
+    """The first process's, which waits for the others at a socket in a folder of this user's."""
+    with contextlib.ExitStack() as stack:
+        try:
+            file = _new_memory()
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            door = stack.enter_context(_new_socket())
+            door.bind(os.path.join(folder, "door"))
+            door.listen(n_processes)
+            path = door.getsockname()
+        except OSError:  # the system has no such memory or sockets, or the path is too long
+            path = None
+        distributed.broadcast_object_list([path])
+        if not _agree(path is not None):
             return None
-        if rank > 0:
-            _, (file,), _, _ = socket.recv_fds(own, _LONGEST_SIGNAL, 1)
-            return SharedSums(file, [own], rank, n_processes)
+        door.settimeout(distributed.default_pg_timeout.total_seconds())
         others = [door.accept()[0] for _ in range(n_processes - 1)]
-        door.close()
-    file = os.memfd_create("serkit")
     for other in others:
-        socket.send_fds(other, [b"memory"], [file])
-    return SharedSums(file, others, rank, n_processes)
+        socket.send_fds(other, [b"memory"], [file.fileno()])
+    return SharedSums(file, others, 0, n_processes)
 
 
-def _door(folder: str, n_processes: int) -> socket.socket | None:
-    """Where this machine's processes of this user can reach the first one; None if not possible."""
-    if not _IS_POSSIBLE:
+def _borrowed(rank: int, n_processes: int) -> SharedSums | None:
+    """Another process's, from the first one if that is on this machine."""
+    path: list[str | None] = [None]
+    distributed.broadcast_object_list(path)
+    first = _connected(path[0])
+    if not _agree(first is not None):
+        if first is not None:
+            first.close()
         return None
-    door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        door.bind(os.path.join(folder, "door"))
-    except OSError:  # the path may be too long
-        door.close()
-        return None
-    door.listen(n_processes)
-    return door
+    first.settimeout(distributed.default_pg_timeout.total_seconds())
+    _, files, _, _ = socket.recv_fds(first, _LONGEST_SIGNAL, 1)
+    if not files:
+        raise RuntimeError("the first process is gone")
+    first.settimeout(None)
+    os.set_inheritable(files[0], False)
+    return SharedSums(open(files[0], "r+b", buffering=0), [first], rank, n_processes)
 
 
 def _connected(path: str | None) -> socket.socket | None:
     """A connection to the first process, if it is on this machine."""
     if path is None or not _IS_POSSIBLE:
         return None
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection = _new_socket()
     if connection.connect_ex(path):
         connection.close()
         return None
     return connection
+
+
+def _new_memory() -> BinaryIO:
+    if not _IS_POSSIBLE:
+        raise OSError("this system has no memory without a name")
+    return open(os.memfd_create("serkit"), "r+b", buffering=0)
+
+
+def _new_socket() -> socket.socket:
+    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def _agree(is_near: bool) -> bool:
+    """Whether all processes are near the first."""
+    least = torch.tensor(float(is_near))
+    distributed.all_reduce(least, distributed.ReduceOp.MIN)
+    return bool(least)

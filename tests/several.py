@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from sklearn.cluster import KMeans
 from torch import distributed
 
 from serkit import Graph, Observation, datasets, processes, shared_sums
-from serkit.errors import SerkitError
+from serkit.errors import SerkitError, TrainingError
 from serkit.messages import Gaussian
 from serkit.modules import (
     AE,
@@ -180,10 +181,13 @@ def models(folder):
 def sums(folder, where):
     """Sums whose terms every process knows, of few values and many, in quick succession.
 
-    With ``apart`` the last process is as if on another machine.
+    With ``apart`` the last process is as if on another machine; with ``refused`` the first one may
+    not have memory to share.
     """
     if where == "apart" and int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1:
         shared_sums._IS_POSSIBLE = False
+    if where == "refused" and os.environ["RANK"] == "0":
+        os.memfd_create = Mock(side_effect=PermissionError)
     numbers = range(processes.count())
     for call, size in enumerate([0, 1, 2000, 9000, 3, 50_000, 2, 2, 9000, 7, 200_000, 1] * 20):
         terms = [np.random.default_rng([call, number]).integers(-9, 9, size) for number in numbers]
@@ -202,12 +206,25 @@ def sums(folder, where):
             assert (parameter.grad == sum(numbers) + len(numbers)).all()
             assert parameter.grad.dtype == parameter.dtype
     shared = processes._shared_sums(distributed.group.WORLD)
-    print("shared" if shared else "apart")
+    print("shared" if shared else "over gloo")
 
 
 def disagree(folder):
-    """Processes that make different calls."""
-    processes.total(np.zeros(3 + processes.rank()))
+    """Calls of which the last process makes the first differently: what each says."""
+    is_last = processes.rank() == processes.count() - 1
+    for size in (10_000 if is_last else 3, 3, 3):
+        try:
+            print("sum", processes.total(np.ones(size)))
+        except TrainingError as error:
+            print(error)
+
+
+def vanish(folder):
+    """A sum before which the last process ends, after one with all."""
+    assert processes.total(1.0) == processes.count()
+    if processes.rank() == processes.count() - 1:
+        os._exit(7)
+    print("sum", processes.total(1.0))
 
 
 # -- whole graphs ----------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Several processes that share the rows: what they learn, write and say together."""
 
 import json
+import os
 import subprocess
 import sys
 from itertools import pairwise
@@ -81,17 +82,28 @@ def test_a_vae_reaches_an_equal_loss(learnt, n_processes):
 # -- sums ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", ["shared", "apart"])
-@pytest.mark.parametrize("n_processes", [2, 3])
-def test_sums_are_those_of_all_processes_on_one_machine_or_several(tmp_path, n_processes, where):
-    assert run("sums", tmp_path, n_processes, where) == [f"{where}\n"] * n_processes
+@pytest.mark.parametrize("where", ["shared", "apart", "refused"])
+def test_sums_are_those_of_all_processes_on_one_machine_or_several(tmp_path, where):
+    way = "shared" if where == "shared" and hasattr(os, "memfd_create") else "over gloo"
+    assert run("sums", tmp_path, 3, where) == [f"{way}\n"] * 3
 
 
-def test_different_calls_end_the_run(tmp_path):
-    for rank, (status, output) in enumerate(several.launch("disagree", tmp_path, 2)):
+def test_after_different_calls_there_are_no_more_sums(tmp_path):
+    for rank, output in enumerate(run("disagree", tmp_path, 3)):
+        first, *further = output.splitlines()
+        assert f"process {rank} of 3 lost touch with the others: one of them ended" in first
+        assert "all together SUM of 10000 torch.float64 and SUM of 3 torch.float64)" in first
+        assert len(further) == 2
+        assert all("lost touch" in line for line in further)
+
+
+def test_there_is_no_sum_without_all_processes(tmp_path):
+    *others, (died, _) = several.launch("vanish", tmp_path, 3)
+    assert died == 7
+    for status, output in others:
         assert status == 1
-        assert f"TrainingError: process {rank} of 2 lost touch with the others" in output
-        assert f"SUM of {3 + rank} torch.float64 here, SUM of {4 - rank}" in output
+        assert "TrainingError: process" in output
+        assert "sum" not in output.splitlines()[0]
 
 
 # -- graphs: what is written, once -----------------------------------------------------------------
