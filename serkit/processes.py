@@ -258,7 +258,7 @@ def pairs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def _reduced(values: Sums, operation: str) -> Sums:
     if count() == 1:
         return values
-    own = torch.tensor(np.asarray(values, dtype=np.float64))
+    own = torch.from_numpy(np.array(values, dtype=np.float64, order="C"))
     found = _added([own.flatten()], operation).numpy().reshape(own.shape)
     return found.copy() if isinstance(values, np.ndarray) else found.item()
 
