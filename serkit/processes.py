@@ -259,11 +259,11 @@ def _reduced(values: Sums, operation: str) -> Sums:
     if count() == 1:
         return values
     own = torch.from_numpy(np.array(values, dtype=np.float64, order="C"))
-    found = _added([own.flatten()], operation).numpy().reshape(own.shape)
+    found = _all_reduced([own.flatten()], operation).numpy().reshape(own.shape)
     return found.copy() if isinstance(values, np.ndarray) else found.item()
 
 
-def _added(values: Sequence[Tensor], operation: str = "SUM") -> Tensor:
+def _all_reduced(values: Sequence[Tensor], operation: str = "SUM") -> Tensor:
     """Vectors in a row, reduced over all processes; to be read at once, and not to be changed."""
     with _explained():
         shared = _shared_sums(distributed.group.WORLD)
@@ -296,7 +296,7 @@ def add_gradients(parameters: Sequence[Tensor]) -> None:
     if count() == 1:
         return
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    flat = _added([g.flatten() for g in gradients])
+    flat = _all_reduced([g.flatten() for g in gradients])
     parts = flat.split([g.numel() for g in gradients])
     for parameter, gradient, found in zip(parameters, gradients, parts, strict=True):
         gradient.copy_(found.view(gradient.shape))

@@ -205,6 +205,14 @@ def sums(folder, where):
         for parameter in parameters:
             assert (parameter.grad == sum(numbers) + len(numbers)).all()
             assert parameter.grad.dtype == parameter.dtype
+    nowhere, anywhere, elsewhere = (torch.zeros(2) for _ in range(3))
+    anywhere.grad = torch.ones(2)
+    if processes.rank() == 1:
+        elsewhere.grad = torch.ones(2)
+    processes.add_gradients([nowhere, elsewhere, anywhere])
+    assert nowhere.grad is None
+    assert elsewhere.grad.tolist() == [1, 1]
+    assert anywhere.grad.tolist() == [len(numbers)] * 2
     shared = processes._shared_sums(distributed.group.WORLD)
     print("shared" if shared else "over gloo")
 
