@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
+
+PACKAGES = find_packages(include=["serkit", "serkit.*"])
+FAMILIES = ["serkit.modules", *(f"serkit.modules.{name}" for name in find_packages("modules"))]
 
 setup(
     name="serkit",
@@ -12,8 +15,9 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
-    packages=["serkit", "serkit.modules"],
+    packages=[*PACKAGES, *FAMILIES],
     package_dir={"serkit": "serkit", "serkit.modules": "modules"},
+    package_data={"serkit": ["py.typed"]},
     install_requires=[
         "joblib>=1.3",
         "matplotlib>=3.8",
@@ -33,8 +37,10 @@ setup(
             "h5py>=3.12",
             "hmmlearn>=0.3.3",
             "librosa>=0.11",
+            "mypy>=1.13",
             "plotly>=6",
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "ruff>=0.9",
             "skops>=0.13",
             "zarr>=3",

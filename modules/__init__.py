@@ -1,21 +1,20 @@
-"""The modules that come with serkit."""
+"""The modules of serkit, installed as `serkit.modules`: a folder a family."""
 
-from .ae import AE
-from .augment import RandomAffine
-from .estimator import Sklearn
-from .features import Features
-from .gmm import GMM
-from .gmm_classifier import GMMClassifier
-from .group_sum import GroupSum
-from .hac import HAC
-from .label_alignment import LabelAlignment
-from .markov import MarkovModel
-from .mlda import MLDA
-from .multinomial_vae import MultinomialVAE
-from .net_classifier import NetClassifier
-from .net_regressor import NetRegressor
-from .supervised import Supervised
-from .vae import VAE
+from .adapters import (
+    Features,
+    GroupSum,
+    LabelAlignment,
+    Sklearn,
+    SklearnClusterer,
+    SklearnTransformer,
+    Supervised,
+)
+from .autoencoder import AE, VAE, MultinomialVAE
+from .mixture import GMM, GMMClassifier
+from .nets import NetClassifier, NetRegressor
+from .preprocessing import HAC, RandomAffine
+from .sequence import MarkovModel
+from .topics import MLDA
 
 __all__ = [
     "AE",
@@ -33,5 +32,7 @@ __all__ = [
     "NetRegressor",
     "RandomAffine",
     "Sklearn",
+    "SklearnClusterer",
+    "SklearnTransformer",
     "Supervised",
 ]

@@ -28,9 +28,9 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 from scipy.special import log_softmax
 
-from . import storage
+from . import arrays
+from .arrays import as_observed, as_rows
 from .errors import MessageError
-from .rows import as_observed, as_rows
 
 _ALIGNED = ("array", "mean", "var", "log_prob")  # attributes with a row a data row
 
@@ -87,7 +87,7 @@ class Message:
             raise MessageError(f"{kind}.log_prob: expected shape (N, K), got {log_prob.shape}")
         self._set_observed()
         if self.observed is not None:
-            log_prob = storage.copy(log_prob)
+            log_prob = arrays.copy(log_prob)
             log_prob[~self.observed] = -np.log(log_prob.shape[1])
         with np.errstate(invalid="ignore"):
             total = np.logaddexp.reduce(log_prob, axis=1)
@@ -292,12 +292,12 @@ class Mixture(Message):
     def expected(self) -> Gaussian:
         """The responsibility-weighted mean of the components, with variance 1."""
         mean = self._rows_of(np.float64)  # (N, D)
-        for part in storage.blocks(self.log_prob):
+        for part in arrays.blocks(self.log_prob):
             np.matmul(np.exp(self.log_prob[part]), self.means, out=mean[part])
         return Gaussian(mean, np.broadcast_to(np.ones((), mean.dtype), mean.shape))
 
     def _rows_of(self, dtype: np.dtype) -> np.ndarray:
-        return storage.empty((self.n_rows, self.means.shape[1]), dtype, self.log_prob)
+        return arrays.empty((self.n_rows, self.means.shape[1]), dtype, self.log_prob)
 
     def split(self, sizes: Sequence[int]) -> list[Mixture]:
         """Marginals over consecutive groups of `sizes` dimensions: one message a parent."""

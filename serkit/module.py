@@ -34,25 +34,25 @@ class Module(BaseEstimator, ABC):
     Attributes
     ----------
     parents : tuple of Module
-    forward_message : Message or None
+    message_up : Message or None
         The message last sent up, the same to every child.
-    backward_messages : tuple of (Message or None)
+    messages_down : tuple of (Message or None)
         The messages last sent down, one a parent.
     history_ : list of dict
         What `learn` reported and the seconds it took, one entry an update.
     """
 
-    accepts_forward: tuple[type[Message], ...] = (Data,)
-    accepts_backward: tuple[type[Message], ...] = ()
-    forward_kind: type[Message] | None = None
-    backward_kind: type[Message] | None = None
+    takes_from_parents: tuple[type[Message], ...] = (Data,)
+    takes_from_children: tuple[type[Message], ...] = ()
+    sends_up: type[Message] | None = None
+    sends_down: type[Message] | None = None
     learns_from_shares = False  # whether `learn` adds up over processes that share the rows
     row_attributes: tuple[str, ...] = ()  # what is learnt with a row a data row
 
     # The state of a new module; class attributes, so that constructors only store arguments.
     parents: tuple[Module, ...] = ()
-    forward_message: Message | None = None
-    backward_messages: tuple[Message | None, ...] = ()
+    message_up: Message | None = None
+    messages_down: tuple[Message | None, ...] = ()
     history_: Sequence[dict[str, Any]] = ()
     frozen = False
     on_epoch: Callable[[Module, dict[str, float]], bool] | None = None
@@ -104,9 +104,9 @@ class Module(BaseEstimator, ABC):
         """Length of one row of the message up, where known before training."""
         return None
 
-    def backward_kind_to(self, parent: Module) -> type[Message] | None:
-        """The kind of message sent down to this parent; `backward_kind` unless overridden."""
-        return self.backward_kind
+    def sends_down_to(self, parent: Module) -> type[Message] | None:
+        """The kind of message sent down to this parent; `sends_down` unless overridden."""
+        return self.sends_down
 
     def rows_sent(self, n_rows: int) -> int:
         """Number of rows of the message up, given that of the parents'; the same unless overridden.
@@ -144,7 +144,7 @@ class Module(BaseEstimator, ABC):
 
     def clusters(self) -> np.ndarray | None:
         """Cluster or class number of each row, (N,), by the message last sent; None without any."""
-        sent = [message for message in self.backward_messages if isinstance(message, Mixture)]
+        sent = [message for message in self.messages_down if isinstance(message, Mixture)]
         return sent[0].log_prob.argmax(axis=1) if sent else None
 
     def artefacts(self) -> dict[str, np.ndarray]:
@@ -161,15 +161,15 @@ class Module(BaseEstimator, ABC):
         """Everything learnt: attributes that end in an underscore, messages, whether frozen."""
         learnt = {k: v for k, v in vars(self).items() if k.endswith("_") and not k.startswith("_")}
         messages = {
-            "forward_message": self.forward_message,
-            "backward_messages": list(self.backward_messages),
+            "message_up": self.message_up,
+            "messages_down": list(self.messages_down),
         }
         return {**learnt, **messages, "frozen": self.frozen}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over what `get_state` gave."""
         vars(self).update(state)
-        self.backward_messages = tuple(state.get("backward_messages", ()))
+        self.messages_down = tuple(state.get("messages_down", ()))
 
     # -- connections ---------------------------------------------------------------------------
 
@@ -208,7 +208,7 @@ class Module(BaseEstimator, ABC):
                 parent._children += (weakref.ref(self),)
             self.parents = parents
             for module in (self, *self.descendants()):  # what they said was of other rows
-                module.forward_message, module.backward_messages = None, ()
+                module.message_up, module.messages_down = None, ()
         return self
 
     @property
@@ -296,7 +296,7 @@ class Module(BaseEstimator, ABC):
         SerkitError
             Whatever `check` and `learn` raise; the messages sent before stay as they are.
         """
-        inputs, prior = self.received_forward(), self.received_backward()
+        inputs, prior = self.from_parents(), self.heard_from_children()
         n_rows = inputs[0].n_rows
         if prior is not None and prior.n_rows != self.rows_sent(n_rows):
             raise InputError(
@@ -316,30 +316,30 @@ class Module(BaseEstimator, ABC):
                 f"{self.label}.backward returned {len(backward)} messages for "
                 f"{len(self.parents)} parents; return one a parent (None for no message)"
             )
-        self.forward_message, self.backward_messages = forward, backward
+        self.message_up, self.messages_down = forward, backward
         return self
 
     def record(self, report: dict[str, Any]) -> None:
         """Add an entry to the history, which counts as an update."""
         self.history_ = [*self.history_, report]
 
-    def received_forward(self) -> list[Message]:
+    def from_parents(self) -> list[Message]:
         """The parents' messages, checked to be of a kind this module takes and equal in rows."""
         if not self.parents:
             raise NotReadyError(
                 f"{self.label} is not connected: call connect(parent) before update()"
             )
         for parent in self.parents:
-            if parent.forward_message is None:
+            if parent.message_up is None:
                 raise NotReadyError(
                     f"{self.label} got no message from {parent.label}: {parent.remedy_for_silence}"
                 )
-            check_kind(parent, type(parent.forward_message), self.accepts_forward, self)
-        messages = [parent.forward_message for parent in self.parents]
+            check_kind(parent, type(parent.message_up), self.takes_from_parents, self)
+        messages = [parent.message_up for parent in self.parents]
         check_rows(self.parents, [message.n_rows for message in messages])
         return messages
 
-    def received_backward(self) -> Message | None:
+    def heard_from_children(self) -> Message | None:
         """The product of the messages the children have sent so far; None if there are none."""
         return product(self.messages_from_children())
 
@@ -347,9 +347,9 @@ class Module(BaseEstimator, ABC):
         """What the children last sent, checked to be of a kind this module takes."""
         received = []
         for child in self.children:
-            for parent, message in zip(child.parents, child.backward_messages, strict=False):
+            for parent, message in zip(child.parents, child.messages_down, strict=False):
                 if parent is self and message is not None:
-                    check_kind(child, type(message), self.accepts_backward, self)
+                    check_kind(child, type(message), self.takes_from_children, self)
                     received.append(message)
         return received
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import processes
+from .arrays import as_array, as_observed, as_rows, finite_rows
 from .errors import GraphError, InputError, NotReadyError
 from .messages import Categorical, Data, Gaussian, Message, Mixture
 from .module import Module
-from .rows import as_array, as_observed, as_rows, finite_rows
 
 
 class Observation(Module):
@@ -41,7 +41,7 @@ class Observation(Module):
         The rows that this process holds, all N unless there are several (see
         `serkit.processes`).
     data : np.ndarray
-        Those rows; so does `forward_message`.
+        Those rows; so does `message_up`.
 
     Raises
     ------
@@ -50,9 +50,9 @@ class Observation(Module):
         mask that leaves no row, or fewer rows or sequences than processes.
     """
 
-    accepts_forward = ()
-    accepts_backward = (Data, Gaussian, Categorical, Mixture)
-    forward_kind = Data
+    takes_from_parents = ()
+    takes_from_children = (Data, Gaussian, Categorical, Mixture)
+    sends_up = Data
     learns_from_shares = True
 
     def __init__(
@@ -75,7 +75,7 @@ class Observation(Module):
             raise InputError(f"{self.label}: observed is false in all {self.n_rows} rows")
         self.data = finite_rows(array, self.part, self.label, mask)
         self.observed = None if mask is None else mask[self.part]
-        self.forward_message = Data(self.data, observed=self.observed)
+        self.message_up = Data(self.data, observed=self.observed)
 
     @classmethod
     def without_rows(
@@ -116,7 +116,7 @@ class Observation(Module):
         A sum, so that it is the same however the rows are shared among processes.
         """
         if not hasattr(self, "_fingerprint"):
-            seen, first = self.forward_message.seen.tolist(), self.part.start
+            seen, first = self.message_up.seen.tolist(), self.part.start
             digests = (
                 hashlib.sha256((2 * number + s).to_bytes(8) + row.tobytes()).digest()
                 for number, (row, s) in enumerate(zip(self.data, seen, strict=True), first)
@@ -184,7 +184,7 @@ class Observation(Module):
 
     def forward(self, inputs: list[Message]) -> Message | None:
         """The data."""
-        return self.forward_message
+        return self.message_up
 
     def backward(self, inputs: list[Message], prior: Message | None) -> list[Message | None]:
         """No parents, no messages."""

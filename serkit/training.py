@@ -19,7 +19,8 @@ from .module import Module
 from .observation import Observation
 
 if TYPE_CHECKING:
-    from .graph import Graph
+    from .graph.graph import Graph
+
 
 _CHANGES = ("changed", "mean_shift")
 _REPORTED = {"loss": "loss", "log_likelihood": "log-lik.", "accuracy": "accuracy"}
@@ -202,8 +203,8 @@ def sweep(graph: Graph, modules: Sequence[Module], callbacks: Sequence[Callback]
         name = graph.name_of(module)
         entry = {"module": name, "frozen": module.frozen}
         entry |= module.scores() if module.frozen else module.history_[-1]
-        if isinstance(module.forward_message, Gaussian) and len(module.history_) == 1:
-            graph.first_latents.setdefault(name, module.forward_message.mean)
+        if isinstance(module.message_up, Gaussian) and len(module.history_) == 1:
+            graph.first_latents.setdefault(name, module.message_up.mean)
         entry |= exchange_diagnostics(before, _clusters(module))
         objective = graph.objective()
         if objective is not None:
@@ -214,8 +215,8 @@ def sweep(graph: Graph, modules: Sequence[Module], callbacks: Sequence[Callback]
 
 def _clusters(module: Module) -> Mixture | Categorical | None:
     """What a module last said about clusters, with their means where it sends them down."""
-    mixtures = [message for message in module.backward_messages if isinstance(message, Mixture)]
-    found = [m for m in (*mixtures, module.forward_message) if isinstance(m, Mixture | Categorical)]
+    mixtures = [message for message in module.messages_down if isinstance(message, Mixture)]
+    found = [m for m in (*mixtures, module.message_up) if isinstance(m, Mixture | Categorical)]
     return found[0] if found else None
 
 

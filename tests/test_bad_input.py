@@ -115,9 +115,9 @@ MODULES = {
 def test_awkward_rows_give_finite_messages(rows, module):
     module = copy.deepcopy(MODULES[module]).set_params(random_state=0)
     connected(module, AWKWARD[rows]).update()
-    for message in (module.forward_message, *module.backward_messages):
+    for message in (module.message_up, *module.messages_down):
         assert not any(np.isnan(v).any() for v in vars(message).values() if v is not None)
-    assert np.isfinite(module.objective(module.received_forward(), None))
+    assert np.isfinite(module.objective(module.from_parents(), None))
 
 
 # -- options -----------------------------------------------------------------------------------
@@ -259,12 +259,12 @@ def test_loss_that_becomes_nan_stops_and_keeps_the_weights_of_the_epoch_before()
 
     shorter = connected(VAE(2, **{**NET, "epochs": [5, 2]}))
     broken = connected(VAE(2, **{**NET, "epochs": 5, "alpha": weight})).update()
-    sent = broken.forward_message
+    sent = broken.message_up
     with pytest.raises(TrainingError, match=r"VAE 'low': loss became nan in epoch 3 of update 2"):
         broken.update()
     shorter.update().update()
     assert_same(weights(shorter), weights(broken))
-    assert broken.forward_message is sent
+    assert broken.message_up is sent
     assert len(broken.history_) == 1
     assert_usable(broken)
 
@@ -275,12 +275,12 @@ def test_loss_that_becomes_nan_stops_and_keeps_the_weights_of_the_epoch_before()
 def test_steps_that_are_too_large_lose_nothing(epochs, batch_size, warm_start):
     options = {**NET, "epochs": epochs, "batch_size": batch_size, "warm_start": warm_start}
     vae = connected(VAE(2, **options)).update()
-    good, sent = weights(vae), vae.forward_message
+    good, sent = weights(vae), vae.message_up
     vae.set_params(lr=1e30)
     with pytest.raises(TrainingError, match=r"VAE 'low': .*update 2.* lr=1e\+30"):
         vae.update()
     assert_same(good, weights(vae))
-    assert vae.forward_message is sent
+    assert vae.message_up is sent
     assert len(vae.history_) == 1
     assert_usable(vae)
 

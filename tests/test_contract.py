@@ -17,7 +17,7 @@ from sklearn.decomposition import PCA
 from test_module import KMeans, Teller
 from test_persistence import assert_same
 
-from serkit import Graph, Module, Observation, persistence
+from serkit import Graph, Module, Observation
 from serkit.errors import InputError, NotReadyError
 from serkit.messages import Categorical, Data, Gaussian, Mixture
 from serkit.modules import (
@@ -35,6 +35,7 @@ from serkit.modules import (
     Sklearn,
     Supervised,
 )
+from serkit.saving import format
 
 N, K, SEED = 60, 3, 7
 
@@ -67,8 +68,8 @@ class Case(NamedTuple):
 class Classes(Module):
     """Class probabilities by a random linear map, fixed by the seed; it learns nothing."""
 
-    accepts_backward = (Categorical,)
-    forward_kind = Categorical
+    takes_from_children = (Categorical,)
+    sends_up = Categorical
 
     def __init__(self, n_components, *, name=None, random_state=None):
         super().__init__(name=name, random_state=random_state)
@@ -180,7 +181,7 @@ def trained(case, updates=2, module=None):
 
 def new_messages(case, seed=1):
     """What the parents send of new rows."""
-    return [parent.forward_message for parent in case.below(images(case.n_new, seed))]
+    return [parent.message_up for parent in case.below(images(case.n_new, seed))]
 
 
 def new_rows(case, seed=1):
@@ -192,7 +193,7 @@ def new_rows(case, seed=1):
 def neutral(module):
     """The message that says nothing: N(0, I), or every class equally probable."""
     n_rows = module.rows_sent(N)
-    if module.forward_kind is Gaussian:
+    if module.sends_up is Gaussian:
         return Gaussian.standard(n_rows, module.size)
     return Categorical.uniform(n_rows, module.size or K)
 
@@ -223,13 +224,13 @@ def test_constructor_only_stores(module):
 def test_update_returns_self_and_sends_the_declared_messages(case):
     module = case.module.connect(*case.below(images()))
     assert module.update() is module
-    up, kind = module.forward_message, module.forward_kind
+    up, kind = module.message_up, module.sends_up
     assert type(up) is (kind or type(None))
     if up is not None:
         assert up.n_rows == module.rows_sent(N)
         assert np.prod(up.shape) == module.size
-    for parent, down in zip(module.parents, module.backward_messages, strict=True):
-        assert down is None or type(down) is module.backward_kind_to(parent)
+    for parent, down in zip(module.parents, module.messages_down, strict=True):
+        assert down is None or type(down) is module.sends_down_to(parent)
         assert down is None or down.n_rows == N
     assert len(module.history_) == 1
     assert module.history_[0]["seconds"] >= 0
@@ -240,8 +241,8 @@ def test_one_message_down_for_each_parent(case):
     if getattr(module, "net", None) == "conv" or case.below is not on_images:
         pytest.skip("takes one parent with images, or others than observations")
     module.connect(Observation(rows[:, :1]), Observation(rows[:, 1:].reshape(N, 12)))
-    kinds = [module.backward_kind_to(parent) for parent in module.parents]
-    first, second = module.update().backward_messages
+    kinds = [module.sends_down_to(parent) for parent in module.parents]
+    first, second = module.update().messages_down
     assert [type(first), type(second)] == [kind or type(None) for kind in kinds]
     if kinds[0] is Data:
         assert (first.shape, second.shape) == ((1, 4), (12,))
@@ -256,23 +257,23 @@ def test_passing_new_rows_changes_nothing(case):
     assert up is None or up.n_rows == module.rows_sent(case.n_new)
     down = module.backward(new, None)
     assert all(message is None or message.n_rows == case.n_new for message in down)
-    module.objective(module.received_forward(), None)
+    module.objective(module.from_parents(), None)
     assert_same(before, module.get_state())
 
 
 def test_frozen_module_sends_without_learning(case):
     module = trained(case).freeze()
     before = state_of(module)
-    messages = module.forward_message
+    messages = module.message_up
     module.update()
     assert_same(before, module.get_state())
-    assert module.forward_message is not messages or messages is None
+    assert module.message_up is not messages or messages is None
     new = case.below(images(case.n_new, seed=1))
     module.connect(*new).update()
     learnt = {k: v for k, v in before.items() if "message" not in k}
     assert_same(learnt, {k: module.get_state()[k] for k in learnt})
-    assert_same(module.forward([parent.forward_message for parent in new]), module.forward_message)
-    assert all(m is None or m.n_rows == case.n_new for m in module.backward_messages)
+    assert_same(module.forward([parent.message_up for parent in new]), module.message_up)
+    assert all(m is None or m.n_rows == case.n_new for m in module.messages_down)
 
 
 def test_freezing_before_learning_is_an_error(case):
@@ -314,7 +315,7 @@ def code_of(graph):
         f"{name}.{key}": value
         for name, module in graph.names.items()
         for key, value in module.arguments().items()
-        if isinstance(persistence.described(value), persistence.Custom)
+        if isinstance(format.described(value), format.Custom)
     }
 
 
@@ -354,7 +355,7 @@ def test_loaded_module_trains_on_like_the_original(case, tmp_path):
 
 
 def test_neutral_message_from_a_child_changes_nothing(case):
-    if case.module.forward_kind is None:
+    if case.module.sends_up is None:
         pytest.skip("has no children")
     told = clone(case.module).connect(*case.below(images()))
     teller = Teller(neutral(told)).connect(told)
@@ -362,30 +363,30 @@ def test_neutral_message_from_a_child_changes_nothing(case):
     teller.update()
     told.update()
     module = trained(case)
-    assert_close(told.forward_message, module.forward_message, rtol=1e-6, atol=1e-9)
-    for one, other in zip(told.backward_messages, module.backward_messages, strict=True):
+    assert_close(told.message_up, module.message_up, rtol=1e-6, atol=1e-9)
+    for one, other in zip(told.messages_down, module.messages_down, strict=True):
         if one is not None and other is not None:
             assert_close(one, other, rtol=1e-6, atol=1e-9)
 
 
 def test_message_up_leaves_out_what_the_children_said(case):
-    if case.module.forward_kind not in (Gaussian, Categorical):
+    if case.module.sends_up not in (Gaussian, Categorical):
         pytest.skip("its children's messages are of another kind")
     module = trained(case)
-    before = module.forward_message
-    other = trained(case, updates=1, module=clone(module)).forward_message
+    before = module.message_up
+    other = trained(case, updates=1, module=clone(module)).message_up
     teller = Teller(other).connect(module)
     teller.update()
-    assert_same(other, module.received_backward())
+    assert_same(other, module.heard_from_children())
     module.freeze().update()
-    assert_same(before, module.forward_message)
+    assert_same(before, module.message_up)
 
 
 def test_permuted_rows_give_permuted_messages(case):
-    if case.ordered or case.module.forward_kind is None:
+    if case.ordered or case.module.sends_up is None:
         pytest.skip("neighbours matter, or nothing is sent")
     module, order = trained(case), np.random.default_rng(0).permutation(N)
-    inputs = module.received_forward()
+    inputs = module.from_parents()
     permuted = [type(m)(**{**vars(m), **permuted_rows(m, order)}) for m in inputs]
     plain, other = module.forward(inputs), module.forward(permuted)
     expected = type(plain)(**{**vars(plain), **permuted_rows(plain, order)})
@@ -429,7 +430,7 @@ def test_rows_that_cannot_be_predicted_lose_nothing(case, rows, text):
 
 
 def test_child_that_speaks_of_other_rows_is_an_error(case):
-    if case.module.forward_kind is None:
+    if case.module.sends_up is None:
         pytest.skip("has no children")
     module = trained(case)
     before, whole = state_of(module), neutral(module)

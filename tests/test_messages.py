@@ -8,9 +8,9 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal, norm
 
+from serkit.arrays import as_rows
 from serkit.errors import InputError, MessageError
 from serkit.messages import Categorical, Data, Gaussian, Message, Mixture, product
-from serkit.rows import as_rows
 
 N, K, D = 5, 3, 2
 

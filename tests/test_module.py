@@ -14,10 +14,10 @@ from serkit.modules import GMM, VAE
 class KMeans(Module):
     """A user's module: one step of Lloyd's algorithm an update."""
 
-    accepts_forward = (Data, Gaussian)
-    accepts_backward = (Categorical,)
-    forward_kind = Categorical
-    backward_kind = Mixture
+    takes_from_parents = (Data, Gaussian)
+    takes_from_children = (Categorical,)
+    sends_up = Categorical
+    sends_down = Mixture
 
     def __init__(self, n_components, *, name=None, random_state=None):
         super().__init__(name=name, random_state=random_state)
@@ -67,14 +67,14 @@ class KMeans(Module):
 class Teller(Module):
     """A leaf that learns nothing and tells its parents the message it was made with."""
 
-    accepts_forward = (Data, Gaussian, Categorical)
+    takes_from_parents = (Data, Gaussian, Categorical)
 
     def __init__(self, message, *, name=None):
         super().__init__(name=name)
         self.message = message
 
     @property
-    def backward_kind(self):
+    def sends_down(self):
         return type(self.message)
 
     @property
@@ -134,27 +134,27 @@ def test_children_of_one_gmm_multiply():
     observation = Observation(uniform_rows())
     gmm = GMM(3, random_state=0).connect(observation)
     gmm.update()
-    own = gmm.forward_message.log_prob
+    own = gmm.message_up.log_prob
     rng = np.random.default_rng(1)
     said = [np.log(rng.dirichlet(np.ones(3), size=20)) for _ in range(2)]
     tellers = [Teller(Categorical(log_prob)).connect(gmm).update() for log_prob in said]
     assert gmm.children == tuple(tellers)
     weight = np.exp(said[0]) * np.exp(said[1])
     expected = weight / weight.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(np.exp(gmm.received_backward().log_prob), expected)
+    np.testing.assert_allclose(np.exp(gmm.heard_from_children().log_prob), expected)
     gmm.freeze().update()
-    np.testing.assert_array_equal(gmm.forward_message.log_prob, own)
+    np.testing.assert_array_equal(gmm.message_up.log_prob, own)
     joint = np.exp(own) * weight
     expected = joint / joint.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(np.exp(gmm.backward_messages[0].log_prob), expected, atol=1e-12)
+    np.testing.assert_allclose(np.exp(gmm.messages_down[0].log_prob), expected, atol=1e-12)
 
 
 def test_children_of_one_vae_multiply():
     vae, gmm = chain()
     second = GMM(3, random_state=1).connect(vae)
     second.update()
-    told = vae.received_backward()
-    (one,), (other,) = gmm.backward_messages, second.backward_messages
+    told = vae.heard_from_children()
+    (one,), (other,) = gmm.messages_down, second.messages_down
     assert told.shape == (6,)
     for i, j in np.ndindex(2, 3):
         pair = 3 * i + j
@@ -174,7 +174,7 @@ def test_gaussian_children_multiply_precision_weighted():
     vae.update()
     mean, var = np.full((2, 20, 2), [[[1.0]], [[4.0]]]), np.full((2, 20, 2), [[[1.0]], [[0.5]]])
     tellers = [Teller(Gaussian(m, v)).connect(vae).update() for m, v in zip(mean, var, strict=True)]
-    told = vae.received_backward()
+    told = vae.heard_from_children()
     assert len(tellers) == 2
     np.testing.assert_allclose(told.var, 1 / (1 / 1.0 + 1 / 0.5))
     np.testing.assert_allclose(told.mean, (1 / 1.0 + 4 / 0.5) / (1 / 1.0 + 1 / 0.5))
@@ -195,7 +195,7 @@ def test_gmm_on_two_vaes_sends_each_its_own_dimensions():
     gmm = GMM(2, random_state=0).connect(*vaes)
     for module in (*vaes, gmm, *vaes):
         module.update()
-    low, high = gmm.backward_messages
+    low, high = gmm.messages_down
     np.testing.assert_array_equal(np.hstack([low.means, high.means]), gmm.means_)
     np.testing.assert_array_equal(low.covariances, gmm.covariances_[:, :2, :2])
     np.testing.assert_array_equal(high.covariances, gmm.covariances_[:, 2:, 2:])
@@ -206,9 +206,9 @@ def test_vae_on_two_observations_reconstructs_each_in_its_shape():
     images, flat = uniform_rows(d=9).reshape(20, 3, 3), uniform_rows(d=2, seed=1)
     vae = VAE(2, **NET).connect(Observation(images), Observation(flat))
     vae.update()
-    assert [m.array.shape for m in vae.backward_messages] == [(20, 3, 3), (20, 2)]
+    assert [m.array.shape for m in vae.messages_down] == [(20, 3, 3), (20, 2)]
     whole = vae.reconstruct(np.hstack([images.reshape(20, 9), flat]))
-    joined = np.hstack([m.array.reshape(20, -1) for m in vae.backward_messages])
+    joined = np.hstack([m.array.reshape(20, -1) for m in vae.messages_down])
     np.testing.assert_array_equal(joined, whole)
 
 
@@ -222,7 +222,7 @@ def test_wrong_number_of_messages_down_is_an_error():
 
 def test_update_that_fails_keeps_the_messages_sent_before(monkeypatch):
     gmm = chain()[1]
-    sent = gmm.forward_message, gmm.backward_messages
+    sent = gmm.message_up, gmm.messages_down
 
     def fails(inputs, prior):
         raise ArithmeticError("on purpose")
@@ -230,7 +230,7 @@ def test_update_that_fails_keeps_the_messages_sent_before(monkeypatch):
     monkeypatch.setattr(gmm, "learn", fails)
     with pytest.raises(ArithmeticError, match="on purpose"):
         gmm.update()
-    assert (gmm.forward_message, gmm.backward_messages) == sent
+    assert (gmm.message_up, gmm.messages_down) == sent
     assert len(gmm.history_) == 1
 
 
@@ -272,7 +272,7 @@ def test_observation_sends_read_only_rows_and_leaves_the_users_writable():
     observation = Observation(rows)
     assert rows.flags.writeable
     with pytest.raises(ValueError, match="read-only"):
-        observation.forward_message.array[0] = 1
+        observation.message_up.array[0] = 1
     assert observation.update() is observation
 
 

@@ -14,7 +14,7 @@ from sklearn.cluster import kmeans_plusplus
 
 from serkit import Graph, Observation, datasets, processes
 from serkit.errors import InputError
-from serkit.modules._plus_plus import plus_plus_centres
+from serkit.modules.common.plus_plus import plus_plus_centres
 
 ROOT = Path(__file__).parents[1]
 
@@ -128,10 +128,10 @@ def test_one_process_writes_what_all_have_learnt(tmp_path, rows):
     np.testing.assert_array_equal(again["gmm"].responsibilities_, whole["gmm"].responsibilities_)
     vae, gmm = whole["vae"], whole["gmm"]
     assert gmm.responsibilities_.shape == (200, 10)
-    latents = vae.forward(vae.received_forward()).mean
-    np.testing.assert_allclose(vae.forward_message.mean, latents, rtol=1e-2, atol=1e-2)
+    latents = vae.forward(vae.from_parents()).mean
+    np.testing.assert_allclose(vae.message_up.mean, latents, rtol=1e-2, atol=1e-2)
     np.testing.assert_allclose(
-        gmm.responsibilities_, gmm.predict_proba(vae.forward_message.mean), atol=1e-6
+        gmm.responsibilities_, gmm.predict_proba(vae.message_up.mean), atol=1e-6
     )
     assert gmm.scores()["accuracy"] == pytest.approx(seen[0]["history"][-1]["accuracy"])
     assert whole.objective() == pytest.approx(seen[0]["history"][-1]["objective"], rel=0.01)

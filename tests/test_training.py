@@ -31,7 +31,7 @@ class Scripted(Module):
     def backward(self, inputs, prior):
         return [None for _ in inputs]
 
-    forward_kind = Data
+    sends_up = Data
 
 
 def scripted(values, **options):
@@ -275,7 +275,7 @@ def test_history_counts_changes_between_rounds():
     assigned = []
 
     def keep(graph, record):
-        assigned.append(leaf.forward_message.log_prob.argmax(axis=1))
+        assigned.append(leaf.message_up.log_prob.argmax(axis=1))
 
     graph = Graph(leaf).fit(3, callbacks=[keep], verbose=False)
     for i in (1, 2):

@@ -22,10 +22,10 @@ from serkit.modules import GMM
 class PrincipalComponents(srk.Module):
     """Latents are the first principal components of one parent's rows."""
 
-    accepts_forward = (Data,)  # from parents
-    accepts_backward = (Gaussian, Mixture)  # from children
-    forward_kind = Gaussian  # sent up
-    backward_kind = Data  # sent down
+    takes_from_parents = (Data,)  # from parents
+    takes_from_children = (Gaussian, Mixture)  # from children
+    sends_up = Gaussian  # sent up
+    sends_down = Data  # sent down
 
     def __init__(self, n_components, *, name=None, random_state=None):
         super().__init__(name=name, random_state=random_state)

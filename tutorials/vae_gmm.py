@@ -22,7 +22,7 @@ import numpy as np
 
 import serkit as srk
 from serkit.modules import GMM, VAE, RandomAffine
-from serkit.processes import print_once  # in several processes, the first one prints
+from serkit.processes import print_once
 
 LARGE_GMM = {
     "n_init": (*[5] * 12, 0),  # late rounds must not jump to another optimum

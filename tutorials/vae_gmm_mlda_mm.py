@@ -106,8 +106,7 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
         report = srk.training.Report()
         graph.fit(ROUNDS, schedule=schedule, callbacks=[report], out=out, verbose=False)
         classes = {
-            known: graph[name].forward_message.log_prob.argmax(axis=1)
-            for name, known in UP_TO.items()
+            known: graph[name].message_up.log_prob.argmax(axis=1) for name, known in UP_TO.items()
         }
         rows.append({known: metrics.accuracy(labels, found) for known, found in classes.items()})
         print(", ".join(f"by {known} {share:.3f}" for known, share in rows[-1].items()), "\n")

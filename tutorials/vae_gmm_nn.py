@@ -26,7 +26,7 @@ from sklearn.semi_supervised import LabelSpreading
 
 import serkit as srk
 from serkit import metrics, plots
-from serkit.datasets import Dataset
+from serkit.datasets.loaders import Dataset
 from serkit.modules import GMM, VAE, Supervised
 
 PRESETS = {
@@ -74,7 +74,7 @@ def train(
     images, labels = digits
     vae = VAE(**preset["vae"], random_state=seed).connect(srk.Observation(images))
     vae.update()  # alone, the same in all three ways
-    start = spread(vae.forward_message.mean, labels, known) if way == "started" else None
+    start = spread(vae.message_up.mean, labels, known) if way == "started" else None
     options = {**preset["gmm"], "responsibilities_init": start}
     top = gmm = GMM(10, labels=labels, random_state=seed, **options).connect(vae)
     turns = [gmm]
@@ -104,7 +104,7 @@ def compare(digits: Dataset, preset: dict, seed: int, out: Path | None = None) -
         scores[way] = metrics.accuracy(truth, graph["gmm"].clusters()[~known])
     supervised = graph["supervised"]
     supervised.update()  # hears the mixture's last word
-    _, named = supervised.backward_messages  # to the mixture, and to the targets
+    _, named = supervised.messages_down  # to the mixture, and to the targets
     scores["named"] = (named.array[~known, 0] == truth).mean()
     if out:
         shown = [digits.images[known & (digits.labels == label)] for label in range(10)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from hmmlearn import _hmmc
 
-from serkit.modules import _chains
-from serkit.modules._chains import Chain
+from serkit.modules.sequence import chains
+from serkit.modules.sequence.chains import Chain
 
 from . import table
 
@@ -36,7 +36,7 @@ def forward_backward(_: int) -> None:
         evidence = scale * rng.standard_normal((_ROWS, _CLASSES))
         chain, starts = Chain(transition, initial), np.arange(_ROWS) % length == 0
         ours = [
-            table.seconds(lambda e=evidence, c=chain, s=starts: _chains.forward_backward(e, c, s))
+            table.seconds(lambda e=evidence, c=chain, s=starts: chains.forward_backward(e, c, s))
             for _ in range(_REPEATS)
         ]
         theirs = [

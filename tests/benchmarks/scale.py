@@ -11,9 +11,9 @@ from sklearn.datasets import make_blobs
 from sklearn.mixture import GaussianMixture
 
 from serkit.modules import GMM
-from serkit.modules._em import start_from_means
-from serkit.modules._mixture_options import make_problem
-from serkit.modules._rows import Rows
+from serkit.modules.mixture.em import start_from_means
+from serkit.modules.mixture.gmm import make_problem
+from serkit.modules.mixture.rows import Rows
 
 from . import table
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import serkit as srk
 from serkit.modules import GMM, VAE
-from serkit.modules._nets import conv_pair
+from serkit.modules.nets.architectures import conv_pair
 from serkit.training import Callback
 
 from . import table

@@ -1,0 +1,143 @@
+"""Sums over groups of rows: the module between rows and the episodes they belong to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ...errors import GraphError, InputError, MessageError
+from ...messages import Categorical, Data, Message
+from ...module import Module
+
+
+class GroupSum(Module):
+    """Sum the rows of each group upward, and copy what is said of a group down to its rows.
+
+    For rows that belong together, such as the images of one episode: a module above has one row a
+    group, in the order in which the groups first appear, and labels of as many entries. Of data it
+    gets the sums; of class probabilities the expected counts ``sum_n P(k | n)``, a bag of words for
+    a topic model (Blei, Ng and Jordan, 2003, "Latent Dirichlet allocation").
+
+    Down, a `Categorical` message of a group is copied to each of its rows. Predicted counts
+    (`Data`) become class probabilities, which stand in place of the parent's own P(k); predicted
+    sums of data are shared out equally. Nothing is learnt. What a topic model predicts of a group
+    holds what the group's rows said: a row hears its group with itself among it, the more so the
+    smaller the group.
+
+    Parameters
+    ----------
+    groups : array-like of shape (N,)
+        The group of each row: numbers or names. For other rows, as in `Graph.predict`, set those
+        of the rows first: ``group_sum.set_params(groups=...)``.
+    name
+        See `serkit.Module`.
+    """
+
+    takes_from_parents = (Data, Categorical)
+    takes_from_children = (Data, Categorical)
+    sends_up = Data
+    sends_down = Categorical
+
+    def __init__(self, groups: ArrayLike, *, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.groups = groups
+
+    @property
+    def size(self) -> int | None:
+        """Length of a parent's row, where it is known before training."""
+        return self.parents[0].size if self.parents else None
+
+    def sends_down_to(self, parent: Module) -> type[Message]:
+        """`Data` to a parent that sends data, else `Categorical`."""
+        return Data if parent.sends_up is Data else Categorical
+
+    def rows_sent(self, n_rows: int) -> int:
+        """Number of groups G."""
+        return int(self._index(n_rows).max()) + 1
+
+    def check(self, inputs: list[Message | None], n_rows: int) -> None:
+        """Raise for several parents, or groups that are not one a row."""
+        if len(inputs) > 1:
+            raise GraphError(
+                f"{self.label} takes one parent, got {len(inputs)}; give each one of its own"
+            )
+        self._index(n_rows)
+
+    def learn(self, inputs: list[Message], prior: Message | None) -> dict[str, Any]:
+        """Nothing to learn."""
+        return {}
+
+    def forward(self, inputs: list[Message]) -> Data:
+        """Sums of each group's rows, (G, ...), or expected counts (G, K); unseen rows add 0."""
+        (message,) = inputs
+        index = self._index(message.n_rows)
+        if isinstance(message, Data):
+            rows = message.array  # 0 where unseen
+        else:
+            rows = np.exp(message.log_prob) * message.seen[:, None]  # (N, K)
+        return Data(sum_groups(rows, index), observed=sum_groups(message.seen, index) > 0)
+
+    def backward(self, inputs: list[Message], prior: Message | None) -> list[Message | None]:
+        """What the children say of its group, for each row."""
+        if prior is None:
+            return [None]
+        (message,) = inputs
+        index = self._index(message.n_rows)
+        if isinstance(prior, Categorical):
+            return [Categorical(prior.log_prob[index], is_prior=prior.is_prior)]
+        if isinstance(message, Categorical):
+            return [Categorical(self._log_shares(prior.array)[index], is_prior=True)]
+        return [Data(share_out(prior.array, index, message.seen))]
+
+    def top_down(self, values: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        """From sums or counts (n, ...) one row of each group: its mean, or class probabilities."""
+        if self.parents[0].sends_up is Data:
+            index = self._index(len(self.groups))
+            return [values * (index.max() + 1) / len(index)]
+        return [np.exp(self._log_shares(values))]
+
+    def _index(self, n_rows: int) -> np.ndarray:
+        """Number of each row's group, (N,), counted in the order of first appearance."""
+        groups = np.asarray(self.groups)
+        if groups.shape != (n_rows,):
+            raise InputError(
+                f"{self.label}: expected the group of each of {n_rows} rows, got groups of shape "
+                f"{groups.shape}; for other rows, give theirs: set_params(groups=...)"
+            )
+        names = groups.tolist()
+        missing = [row for row, name in enumerate(names) if name is None or name != name]
+        if missing:
+            raise InputError(f"{self.label}: the group of row {missing[0]} is missing")
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+        return np.array([numbers[name] for name in names])
+
+    def _log_shares(self, counts: np.ndarray) -> np.ndarray:
+        """Log of counts (G, K) as probabilities; equal ones where nothing is counted."""
+        if counts.min() < 0:
+            raise MessageError(
+                f"{self.label}: its children predict negative counts (down to {counts.min():.3g}), "
+                "which make no class probabilities; use a module of counts there, such as MLDA"
+            )
+        totals = counts.sum(axis=1, keepdims=True)  # (G, 1)
+        counts = np.where(totals > 0, counts, 1.0)
+        with np.errstate(divide="ignore"):  # a count may be 0
+            return np.log(counts / counts.sum(axis=1, keepdims=True))
+
+
+def sum_groups(rows: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Sums of the rows of each group: (N, ...), (N,) -> (G, ...), float64."""
+    sums = np.zeros((index.max() + 1, *rows.shape[1:]))
+    np.add.at(sums, index, rows)
+    return sums
+
+
+def share_out(sums: np.ndarray, index: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Each row's equal share of its group's sum, (G, ...) -> (N, ...).
+
+    A group's sum is of the rows that were seen; where none was, it counts as one of all its rows.
+    """
+    n_seen, n_rows = sum_groups(seen, index), np.bincount(index)  # (G,)
+    divisors = np.where(n_seen > 0, n_seen, n_rows)
+    return (sums.T / divisors).T[index]

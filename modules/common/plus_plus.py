@@ -1,0 +1,82 @@
+"""Where clusters start: k-means++ over rows that processes may share."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+from sklearn.metrics.pairwise import euclidean_distances
+
+from ... import processes
+
+Matrix = np.ndarray | sparse.csr_array
+
+
+def plus_plus_centres(x: Matrix, weight: np.ndarray, n_centres: int, seed: int) -> np.ndarray:
+    """Rows far from each other, drawn by squared distance to those drawn before.
+
+    D. Arthur, S. Vassilvitskii (2007), "k-means++: the advantages of careful seeding"; of a few
+    draws the one that leaves the smallest sum of squared distances is taken. With the same seed the
+    rows are those of scikit-learn's `kmeans_plusplus`, by however many processes they are shared:
+    only the rows drawn, and sums of distances, go from one to the others.
+
+    Parameters
+    ----------
+    x : array or sparse matrix of shape (n, D)
+        This process's rows.
+    weight : (n,)
+        Not negative, and some process has a positive one.
+    n_centres : int
+    seed : int
+        The same in all processes.
+
+    Returns
+    -------
+    np.ndarray, shape (n_centres, D)
+    """
+    rng = np.random.RandomState(seed)
+    n_trials = 2 + int(np.log(n_centres))
+    weights = processes.by_process(weight.sum())
+    has_rows = processes.by_process(x.shape[0] > 0).astype(bool)
+    centres = _rows_at(rng.random_sample(1), x, weight, weights, has_rows, "right")
+    closest = _squared_distances(centres, x)[0]  # (n,)
+    weights = processes.by_process(closest @ weight)
+    for _ in range(1, n_centres):
+        shares = rng.uniform(size=n_trials)
+        tried = _rows_at(shares, x, closest * weight, weights, has_rows, "left")
+        distances = np.minimum(_squared_distances(tried, x), closest)  # (T, n)
+        left = processes.by_process(distances @ weight)  # (P, T)
+        best = left.sum(axis=0).argmin()
+        centres, closest = np.vstack([centres, tried[best]]), distances[best]
+        weights = left[:, best]
+    return centres
+
+
+def _squared_distances(centres: np.ndarray, x: Matrix) -> np.ndarray:
+    if not x.shape[0]:
+        return np.zeros((len(centres), 0))
+    return euclidean_distances(centres, x, squared=True)
+
+
+def _rows_at(
+    shares: np.ndarray,
+    x: Matrix,
+    weight: np.ndarray,
+    weights: np.ndarray,
+    has_rows: np.ndarray,
+    side: str,
+) -> np.ndarray:
+    """The rows up to which given shares (T,) of all weight are reached, (T, D).
+
+    `weight` (n,) is that of this process's rows, `weights` (P,) their sum in each process.
+    """
+    ends, holders = weights.cumsum(), np.flatnonzero(has_rows)
+    sought = shares * ends[-1]
+    place = np.searchsorted(ends[holders], sought, side)
+    mine = holders[np.minimum(place, len(holders) - 1)] == processes.rank()
+    rows = np.zeros((len(shares), x.shape[1]))
+    if mine.any():
+        before = (ends - weights)[processes.rank()]
+        index = np.searchsorted(np.cumsum(weight, dtype=np.float64), sought[mine] - before, side)
+        found = x[np.minimum(index, x.shape[0] - 1)]
+        rows[mine] = found.toarray() if sparse.issparse(found) else found
+    return processes.total(rows)

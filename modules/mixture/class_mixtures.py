@@ -1,0 +1,217 @@
+"""A Gaussian mixture a class: fitted one by one, evaluated together, on arrays."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import log_softmax
+from sklearn.base import clone
+
+from ... import processes
+from ...density import MixtureDensity, combine
+from ...errors import InputError
+from .gmm import GMM, count_distinct
+from .rows import Rows
+
+
+class ClassMixtures(NamedTuple):
+    """A mixture p(x | c) for each of C classes, and the classes' priors P(c).
+
+    Attributes
+    ----------
+    components : MixtureDensity
+        All M components, one class after the other; the weights of each class add up to 1.
+    owners : (M,)
+        The class, 0..C-1, of each component; ascending.
+    priors : (C,)
+    """
+
+    components: MixtureDensity
+    owners: np.ndarray
+    priors: np.ndarray
+
+    @property
+    def log_priors(self) -> np.ndarray:
+        """Log P(c), (C,); -inf for a class whose given prior is 0."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.priors)
+
+    @property
+    def log_weights(self) -> np.ndarray:
+        """Log P(m) = log P(c(m)) + log pi_m, (M,)."""
+        return self.log_priors[self.owners] + np.log(self.components.weights)
+
+    def log_likelihood(self, x: np.ndarray) -> np.ndarray:
+        """Log p(x_n | c), (N, C)."""
+        return self.by_class(self.log_weighted(Rows(x)))
+
+    def by_class(self, log_values: np.ndarray) -> np.ndarray:
+        """Sum the probabilities of each class's components: log (N, M) -> log (N, C)."""
+        starts = np.flatnonzero(np.diff(self.owners, prepend=-1))
+        return np.logaddexp.reduceat(log_values, starts, axis=1)
+
+    def log_posterior(self, log_likelihood: np.ndarray) -> np.ndarray:
+        """Log P(c | x_n), (N, C); the priors where a row is infinitely far from every class."""
+        return normalised(log_likelihood + self.log_priors, self.log_priors)
+
+    @classmethod
+    def of(cls, densities: Sequence[MixtureDensity], priors: np.ndarray) -> ClassMixtures:
+        """One density a class."""
+        owners = np.repeat(np.arange(len(densities)), [d.n_components for d in densities])
+        return cls(combine(densities, np.ones(len(densities))), owners, priors)
+
+    def density(self, code: int | None = None) -> MixtureDensity:
+        """p(x | c), or p(x) where no class is given."""
+        if code is not None:
+            return self.components.permuted(np.flatnonzero(self.owners == code))
+        return replace(self.components, weights=self.priors[self.owners] * self.components.weights)
+
+    def log_weighted(self, rows: Rows) -> np.ndarray:
+        """Log pi_m N(x_n; mu_m, Sigma_m), (N, M); -inf where the distance is beyond floats."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            log_density = rows.log_gaussians(self.components)
+        known = np.where(np.isnan(log_density), -np.inf, log_density)
+        return known + np.log(self.components.weights)
+
+
+def normalised(log_joint: np.ndarray, log_prior: np.ndarray) -> np.ndarray:
+    """Log probabilities of each row, (N, K), and the prior's where all are 0."""
+    lost = np.isneginf(log_joint).all(axis=1, keepdims=True)
+    return log_softmax(np.where(lost, log_prior, log_joint), axis=1)
+
+
+class Group(NamedTuple):
+    """The rows of one class: different ones in ascending order, and their weights.
+
+    Equal rows are one row of their common weight, so the order of the rows and whether a row's
+    weight is 2 or it is there twice make no difference.
+    """
+
+    rows: np.ndarray
+    weight: np.ndarray
+
+
+def grouped(x: np.ndarray, codes: np.ndarray, weight: np.ndarray, n_classes: int) -> list[Group]:
+    """Rows (N, D) of positive weight (N,) by class: codes (N,) in 0..C-1."""
+    groups = []
+    for code in range(n_classes):
+        own = codes == code
+        rows, which = np.unique(x[own], axis=0, return_inverse=True)
+        total = np.bincount(which.ravel(), weights=weight[own], minlength=len(rows)).astype(float)
+        groups.append(Group(rows, total))
+    return groups
+
+
+def fit_mixtures(
+    groups: Sequence[Group],
+    classes: Sequence,
+    template: GMM,
+    rng: np.random.Generator,
+    previous: Mapping[Any, MixtureDensity],
+) -> list[GMM]:
+    """Fit a copy of `template` to the rows of each class.
+
+    A class gets at most as many components as it has different rows; what a component without
+    rows was is no concern here, so there is no warning of it.
+
+    Parameters
+    ----------
+    groups : sequence of Group
+    classes : sequence
+        What the classes are called.
+    previous : mapping
+        By class, the mixture to start from where there is one over the same space.
+    """
+    mixtures = []
+    for (rows, weight), label in zip(groups, classes, strict=True):
+        start = previous.get(label)
+        if start is not None and start.n_dims != rows.shape[1]:
+            start = None
+        enough = template.n_components if start is None else start.n_components
+        n_components = count_distinct(rows, enough)
+        known = start is not None and n_components == start.n_components
+        mixture = clone(template).set_params(
+            n_components=n_components if known else min(n_components, template.n_components),
+            name=f"{template.name}, class {label}",
+            random_state=int(rng.integers(2**31)),
+        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*lost all their rows")
+            begin = _responsibilities(start, rows) if known else None
+            mixture.fit_rows(Rows(rows), weight, None, begin)
+        mixtures.append(mixture)
+    return mixtures
+
+
+def _responsibilities(density: MixtureDensity, rows: np.ndarray) -> np.ndarray:
+    """P(k | row) of rows (n, D), of which a process may have none: (n, K)."""
+    return density.responsibilities(rows) if len(rows) else np.empty((0, density.n_components))
+
+
+def occupied(mixture: GMM, group: Group) -> MixtureDensity:
+    """A fitted mixture's density, without components of less than half of the lightest row."""
+    density, total = mixture.density(), processes.total(group.weight.sum())
+    lightest = -processes.largest(-group.weight.min(initial=np.inf))
+    kept = density.weights * total >= 0.5 * lightest
+    return density if kept.all() else density.permuted(np.flatnonzero(kept))
+
+
+def pooled_covariance(groups: Sequence[Group]) -> np.ndarray:
+    """Covariance about the class means, (D, D), with 1e-6 of the mean variance on the diagonal."""
+    weights = processes.total(np.array([weight.sum() for _, weight in groups]))  # (C,)
+    sums = processes.total(np.stack([weight @ rows for rows, weight in groups]))  # (C, D)
+    means, shares = sums / weights[:, None], weights / weights.sum()
+    centre = np.average(means, axis=0, weights=shares)
+    within = np.zeros((len(centre), len(centre)))
+    for (rows, weight), mean in zip(groups, means, strict=True):
+        within += ((rows - mean).T * (weight / weights.sum())) @ (rows - mean)
+    within = processes.total(within)
+    between = np.average((means - centre) ** 2, axis=0, weights=shares)
+    floor = 1e-6 * (np.diag(within) + between).mean() or 1e-6  # one row has no variance at all
+    return within + floor * np.eye(len(centre))
+
+
+def held_out_rows(
+    codes: np.ndarray, fraction: float, rng: np.random.Generator, label: str
+) -> np.ndarray:
+    """A random share of each class's rows, as a mask (N,); none for a fraction of 0.
+
+    Raises
+    ------
+    InputError
+        If some class would have none on one side.
+    """
+    mask = np.zeros(len(codes), dtype=bool)
+    if not fraction:
+        return mask
+    for code in np.unique(codes):
+        own = np.flatnonzero(codes == code)
+        n_held_out = round(fraction * len(own))
+        if n_held_out not in range(1, len(own)):
+            raise InputError(
+                f"{label}: validation_fraction={fraction} of the {len(own)} rows of one class "
+                "leaves none on one side"
+            )
+        mask[rng.permutation(own)[:n_held_out]] = True
+    return mask
+
+
+def thresholds(
+    log_likelihood: np.ndarray, codes: np.ndarray, weight: np.ndarray, quantile: float
+) -> np.ndarray:
+    """The weighted `quantile` of each class's log-likelihood over its own rows: (N, C) -> (C,)."""
+    return np.array(
+        [
+            np.quantile(
+                log_likelihood[codes == code, code],
+                quantile,
+                weights=weight[codes == code],
+                method="inverted_cdf",
+            )
+            for code in range(log_likelihood.shape[1])
+        ]
+    )

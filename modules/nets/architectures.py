@@ -1,0 +1,239 @@
+"""Default encoders and decoders, and the likelihoods at the decoder's end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from copy import deepcopy
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...errors import InputError
+
+
+def mlp_pair(
+    n_features: int, hidden_sizes: Sequence[int], n_codes: int, latent_dim: int, batch_norm: bool
+) -> tuple[nn.Module, nn.Module]:
+    """Encoder (B, ...) -> (B, n_codes) and mirrored decoder (B, latent_dim) -> (B, n_features)."""
+    encoder = nn.Sequential(nn.Flatten(), *_mlp([n_features, *hidden_sizes, n_codes], batch_norm))
+    decoder = nn.Sequential(*_mlp([latent_dim, *reversed(hidden_sizes), n_features], batch_norm))
+    return encoder, decoder
+
+
+def _mlp(sizes: Sequence[int], batch_norm: bool) -> list[nn.Module]:
+    """Hidden layers, then a linear one."""
+    return [*_hidden_layers(sizes[:-1], batch_norm), nn.Linear(*sizes[-2:])]
+
+
+def _hidden_layers(sizes: Sequence[int], batch_norm: bool) -> list[nn.Module]:
+    """Linear layers, each with its activation."""
+    layers: list[nn.Module] = []
+    for n_in, n_out in pairwise(sizes):
+        linear = nn.Linear(n_in, n_out, bias=not batch_norm)
+        layers += [linear, *_activation(nn.BatchNorm1d, n_out, batch_norm)]
+    return layers
+
+
+def _activation(norm: type[nn.Module], n_channels: int, batch_norm: bool) -> list[nn.Module]:
+    """ReLU, after batch normalisation if wanted, which makes the bias before it idle."""
+    return [norm(n_channels), nn.ReLU()] if batch_norm else [nn.ReLU()]
+
+
+class ImageView(nn.Module):
+    """Rows of any layout as images: (B, ...) -> (B, C, H, W)."""
+
+    def __init__(self, image_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.image_shape = image_shape
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows.reshape(len(rows), *self.image_shape)
+
+
+class Crop(nn.Module):
+    """The first H rows and W columns of images: undoes the rounding up of strided layers."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height, self.width = height, width
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images[..., : self.height, : self.width]
+
+
+def conv_pair(
+    image_shape: tuple[int, int, int],
+    filters: Sequence[int],
+    hidden_sizes: Sequence[int],
+    n_codes: int,
+    latent_dim: int,
+    batch_norm: bool,
+) -> tuple[nn.Module, nn.Module]:
+    """Strided convolutions, then an MLP, and the mirror image back.
+
+    Each of the `filters` halves height and width; any image size works.
+    """
+    channels, height, width = image_shape
+    stages = 2 ** len(filters)
+    grid = (math.ceil(height / stages), math.ceil(width / stages))
+    n_flat = filters[-1] * grid[0] * grid[1]
+
+    padded = nn.ZeroPad2d((0, grid[1] * stages - width, 0, grid[0] * stages - height))
+    down: list[nn.Module] = [ImageView(image_shape), padded]
+    for n_in, n_out in pairwise([channels, *filters]):
+        halving = nn.Conv2d(n_in, n_out, 4, stride=2, padding=1, bias=not batch_norm)
+        down += [halving, *_activation(nn.BatchNorm2d, n_out, batch_norm)]
+    down += [nn.Flatten(), *_mlp([n_flat, *hidden_sizes, n_codes], batch_norm)]
+
+    up = _hidden_layers([latent_dim, *reversed(hidden_sizes), n_flat], batch_norm)
+    up += [nn.Unflatten(1, (filters[-1], *grid))]
+    for n_in, n_out in pairwise(reversed(filters)):
+        doubling = nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1, bias=not batch_norm)
+        up += [doubling, *_activation(nn.BatchNorm2d, n_out, batch_norm)]
+    up += [nn.ConvTranspose2d(filters[0], channels, 4, stride=2, padding=1), Crop(height, width)]
+    return _fast(nn.Sequential(*down)), _fast(nn.Sequential(*up))
+
+
+def _fast(net: nn.Module) -> nn.Module:
+    """Weights in the memory layout in which convolutions are fastest."""
+    return net.to(memory_format=torch.channels_last)
+
+
+def conv_classifier(
+    image_shape: tuple[int, int, int],
+    filters: Sequence[int],
+    hidden_sizes: Sequence[int],
+    n_classes: int,
+) -> nn.Module:
+    """Convolutions with batch normalisation and max-pooling, then an MLP to logits.
+
+    Each of the `filters` halves height and width; any image size works.
+    """
+    channels, height, width = image_shape
+    stages = 2 ** len(filters)
+    n_flat = filters[-1] * math.ceil(height / stages) * math.ceil(width / stages)
+    layers: list[nn.Module] = [ImageView(image_shape)]
+    for n_in, n_out in pairwise([channels, *filters]):
+        layers += [nn.Conv2d(n_in, n_out, 3, padding=1, bias=False)]
+        layers += [*_activation(nn.BatchNorm2d, n_out, True), nn.MaxPool2d(2, ceil_mode=True)]
+    layers += [nn.Flatten(), *_mlp([n_flat, *hidden_sizes, n_classes], True)]
+    return _fast(nn.Sequential(*layers))
+
+
+def image_shape_of(row_shape: tuple[int, ...]) -> tuple[int, int, int] | None:
+    """(C, H, W) of rows shaped (H, W), (C, H, W) or flat and square; None for anything else."""
+    if len(row_shape) == 3:
+        return row_shape
+    if len(row_shape) == 2:
+        return (1, *row_shape)
+    side = math.isqrt(row_shape[0])
+    return (1, side, side) if len(row_shape) == 1 and side**2 == row_shape[0] else None
+
+
+def needed_image_shape(row_shape: tuple[int, ...], what: str) -> tuple[int, int, int]:
+    """(C, H, W) as `image_shape_of` finds it; raise InputError if rows are no images."""
+    found = image_shape_of(row_shape)
+    if found is None:
+        raise InputError(
+            f"{what} needs images (N, H, W), (N, C, H, W) or flat and square, got rows of shape "
+            f"{row_shape}"
+        )
+    return found
+
+
+def copy_supervised(
+    net: nn.Module, row_shape: tuple[int, ...], n_outputs: int, outputs: str, label: str
+) -> nn.Module:
+    """A copy of a user's net, tried on two rows of zeros before any training.
+
+    Raises
+    ------
+    InputError
+        If it is none, cannot take its input, or returns another shape than needed.
+    """
+    if not isinstance(net, nn.Module):
+        raise InputError(f"{label}: net must be a torch.nn.Module, got {net!r}")
+    found = _tried("net", net, row_shape, label)
+    if found.shape != (2, n_outputs):
+        raise InputError(
+            f"{label}: net must return (N, {n_outputs}) for {n_outputs} {outputs}, got "
+            f"{tuple(found.shape)} for two rows"
+        )
+    return deepcopy(net)
+
+
+def copy_pair(
+    encoder: nn.Module,
+    decoder: nn.Module,
+    row_shape: tuple[int, ...],
+    n_codes: int,
+    latent_dim: int,
+    label: str,
+) -> tuple[nn.Module, nn.Module]:
+    """Copies of a user's nets, tried on two rows of zeros before any training.
+
+    Raises
+    ------
+    InputError
+        If one cannot take its input, or returns another shape than needed.
+    """
+    n_features = math.prod(row_shape)
+    codes = _tried("encoder", encoder, row_shape, label)
+    if codes.shape != (2, n_codes):
+        raise InputError(
+            f"{label}: encoder must return (N, {n_codes}) for latent_dim={latent_dim}, got "
+            f"{tuple(codes.shape)} for two rows"
+        )
+    output = _tried("decoder", decoder, (latent_dim,), label, f" for latent_dim={latent_dim}")
+    if len(output) != 2 or output[0].numel() != n_features:
+        raise InputError(
+            f"{label}: decoder must return {n_features} values a row, as in {row_shape}, got "
+            f"{tuple(output.shape)} for two rows"
+        )
+    return deepcopy(encoder), deepcopy(decoder)
+
+
+def _tried(
+    name: str, net: nn.Module, row_shape: tuple[int, ...], label: str, why: str = ""
+) -> Tensor:
+    trial = deepcopy(net).eval()
+    device = next((p.device for p in trial.parameters()), torch.device("cpu"))
+    try:
+        with torch.no_grad():
+            return trial(torch.zeros(2, *row_shape, device=device))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{label}: {name} cannot take rows of shape {row_shape}{why}: {error}"
+        ) from None
+
+
+class Bernoulli(nn.Module):
+    """p(x | z) for values in [0, 1], the decoder's output being logits."""
+
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        """sum_d x_d log p_d + (1 - x_d) log(1 - p_d) for each row: (B, D), (B, D) -> (B,)."""
+        return -F.binary_cross_entropy_with_logits(output, x, reduction="none").sum(dim=1)
+
+    def mean(self, output: Tensor) -> Tensor:
+        """Probabilities."""
+        return output.sigmoid()
+
+
+class GaussianNoise(nn.Module):
+    """p(x | z) = N(output, variance I), the variance fixed or learnt."""
+
+    def __init__(self, variance: float, learnt: bool) -> None:
+        super().__init__()
+        self.log_var = nn.Parameter(torch.tensor(math.log(variance)), requires_grad=learnt)
+
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        """Log density of each row: (B, D), (B, D) -> (B,)."""
+        scaled = (x - output) ** 2 / self.log_var.exp()  # (B, D)
+        return -0.5 * (scaled + self.log_var + math.log(2 * math.pi)).sum(dim=1)
+
+    def mean(self, output: Tensor) -> Tensor:
+        """The output itself."""
+        return output

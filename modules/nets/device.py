@@ -1,0 +1,196 @@
+"""Nets at work, not in training: on chunks of rows that are arrays outside."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ... import arrays, processes
+from ...errors import InputError
+
+
+def resolve_device(device: str, label: str) -> torch.device:
+    """The torch device; "auto" is a GPU where there is one.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, or a GPU that is not there.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise InputError(
+            f"{label}: unknown device={device!r}; expected 'auto', 'cpu' or 'cuda'"
+        ) from None
+    try:
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError):  # what torch raises varies
+        seen = f"sees {torch.cuda.device_count()} GPUs" if found.type == "cuda" else "cannot use it"
+        raise InputError(
+            f"{label}: device={device!r} asked for, but torch {seen} here; use device='cpu' or "
+            "'auto'"
+        ) from None
+    if found.type == "cuda" and found.index is None:  # threads would each have their own
+        return torch.device("cuda", torch.cuda.current_device())
+    return found
+
+
+def uses_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether to autocast: "auto" asks the processor's features, so runs repeat to the bit."""
+    if precision == "float32":
+        return False
+    if precision == "bfloat16":
+        return True
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    features = torch.cpu.get_capabilities()
+    return bool(features.get("amx_bf16") or features.get("avx512_bf16"))
+
+
+@contextmanager
+def private_random_state(seed: int, device: torch.device) -> Iterator[None]:
+    """Run torch's global generators from `seed`, and put their state back afterwards.
+
+    So initialisation, dropout and a user's augmentation repeat, and nobody else notices.
+    """
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        _seed(seed, device)
+        yield
+
+
+def draw_apart(seed: int, device: torch.device) -> None:
+    """From here on draw other numbers in every process; in the first go on as if it were alone."""
+    if processes.rank():
+        _seed(int(np.random.default_rng([seed, processes.rank()]).integers(2**62)), device)
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    torch.random.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
+def to_tensor(array: np.ndarray, device: torch.device) -> Tensor:
+    """A float32 copy on a device, of arrays of any memory layout (torch knows no mirrored ones)."""
+    return torch.tensor(np.ascontiguousarray(array), dtype=torch.float32, device=device)
+
+
+def as_tensor(array: np.ndarray, device: torch.device) -> Tensor:
+    """Rows in float32 on a device; those that already are, are not copied: only read them."""
+    contiguous = np.ascontiguousarray(array)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.as_tensor(contiguous).to(device, torch.float32)
+
+
+_runs: WeakKeyDictionary[nn.Module, Callable[[nn.Module, Tensor], Tensor]] = WeakKeyDictionary()
+
+
+def compiled(net: nn.Module, device: torch.device, label: str) -> Callable[[Tensor], Tensor]:
+    """A net as a compiled function of the same weights; itself, with a warning, if that fails.
+
+    What it is compiled to, when first called, is kept as long as the net lives: for up to eight
+    kinds of batches (sizes, precisions), which is torch's limit; further ones run as they are.
+    """
+    problem = _problem(device.type)
+    if problem is not None:
+        warnings.warn(
+            f"{label}: compile=True, but torch cannot compile here ({problem}); training goes on "
+            "without it",
+            stacklevel=2,
+        )
+        return net
+    if net not in _runs:
+
+        def run(net: nn.Module, x: Tensor) -> Tensor:
+            return net(x)
+
+        # torch compiles each code object only so often: one of its own for every net
+        run.__code__ = run.__code__.replace(co_name="run")
+        _runs[net] = torch.compile(run)
+    return partial(_runs[net], net)
+
+
+@cache
+def _problem(device_type: str) -> str | None:
+    """Why nothing can be compiled for a device, found out by trying; None if it can."""
+    try:
+        torch.compile(torch.square)(torch.ones(2, device=device_type))
+    except (RuntimeError, OSError) as error:
+        return str(error).strip().split("\n")[0] or type(error).__name__
+    return None
+
+
+_CHUNK_ROWS, _CHUNK_VALUES = 4096, 2**22
+
+
+@contextmanager
+def evaluating(nets: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards the mode is what it was."""
+    training = nets.training
+    nets.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        nets.train(training)
+
+
+def in_chunks(
+    nets: nn.Module, function: Callable, *arrays: np.ndarray, row_shape: tuple[int, ...]
+) -> np.ndarray | tuple:
+    """Evaluate a function of `nets` on float32 chunks of rows, on their device.
+
+    Parameters
+    ----------
+    function : callable
+        From a tensor (B, ...) an array to a tensor, or a tuple of tensors and None.
+    arrays : np.ndarray, shape (N, ...)
+    row_shape : tuple of int
+        Of a row of data; of large rows fewer are taken at once.
+
+    Returns
+    -------
+    np.ndarray, or tuple of them and None
+        The results of all rows, in a memory-mapped file if the first of `arrays` is.
+    """
+    device = next((p.device for p in nets.parameters()), torch.device("cpu"))
+    step = min(_CHUNK_ROWS, max(_CHUNK_VALUES // math.prod(row_shape), 1))
+    results: list[np.ndarray | None] = []
+    with evaluating(nets):
+        for start in range(0, len(arrays[0]), step):
+            chunk = slice(start, start + step)
+            found = function(*(to_tensor(array[chunk], device) for array in arrays))
+            several = isinstance(found, tuple)
+            parts = [p if p is None else p.float().cpu() for p in (found if several else (found,))]
+            results = results or [_results(part, arrays[0]) for part in parts]
+            for result, part in zip(results, parts, strict=True):
+                if part is not None:
+                    _put(part, result[chunk])
+    return tuple(results) if several else results[0]
+
+
+def _put(part: Tensor, rows: np.ndarray) -> None:
+    if len(part) != len(rows):
+        raise ValueError(
+            f"must return as many rows as it gets, but made {len(part)} of {len(rows)}"
+        )
+    rows[:] = part.numpy()
+
+
+def _results(part: Tensor | None, rows: np.ndarray) -> np.ndarray | None:
+    """Where the results of all rows go, of which `part` are some."""
+    return None if part is None else arrays.empty((len(rows), *part.shape[1:]), np.float32, rows)

@@ -1,0 +1,277 @@
+"""A supervised net on rows with numbers as targets."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ... import processes
+from ...arrays import as_rows
+from ...errors import InputError, NotFittedError, TrainingError
+from ...options import check_count
+from ..mixture.classifier import validated_targets
+from .architectures import conv_classifier, copy_supervised, needed_image_shape
+from .device import compiled, in_chunks, private_random_state, resolve_device, uses_bfloat16
+from .trainer import DivergedError, check_batches, check_training_options, run_epochs
+
+
+class Targets(NamedTuple):
+    """What to learn: targets (N, ...) as the loss takes them, and what a subclass keeps of them."""
+
+    values: np.ndarray
+    n_outputs: int
+    learnt: dict[str, Any]
+
+
+class SupervisedNet(BaseEstimator, ABC):
+    """A net from rows to targets; a subclass says what the targets are, and the loss.
+
+    Parameters are those of `NetClassifier`.
+    """
+
+    outputs: str  # what error texts call the net's outputs
+
+    def __init__(
+        self,
+        net: nn.Module | None = None,
+        *,
+        filters: Sequence[int] = (32, 64),
+        hidden_sizes: Sequence[int] = (128,),
+        epochs: int = 10,
+        batch_size: int = 128,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        scheduler: str | Callable | None = "onecycle",
+        augment: Callable[[Tensor], Tensor] | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        compile: bool = False,
+        random_state: int | None = None,
+    ) -> None:
+        self.net = net
+        self.filters = filters
+        self.hidden_sizes = hidden_sizes
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.scheduler = scheduler
+        self.augment = augment
+        self.device = device
+        self.precision = precision
+        self.compile = compile
+        self.random_state = random_state
+
+    @property
+    def label(self) -> str:
+        """The class's name, for error texts."""
+        return type(self).__name__
+
+    @abstractmethod
+    def _targets(self, y: ArrayLike, n_rows: int) -> Targets:
+        """Check and encode y."""
+
+    @abstractmethod
+    def _terms(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """The loss and what else to report of a batch: outputs (B, n_outputs), targets (B, ...)."""
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Train a fresh net on all rows, also where there are several processes; returns self.
+
+        Parameters
+        ----------
+        X : array-like, shape (N, ...)
+        y : array-like, shape (N,)
+            Classes of any type, or numbers, which may be several a row: (N, T).
+
+        Raises
+        ------
+        InputError
+            For NaN, lengths that differ, a single class, arguments that cannot work, or a net
+            that does not fit the rows or the targets.
+        TrainingError
+            If the loss becomes NaN or infinite. What was learnt before is kept in any case.
+        """
+        check_training_options(self)
+        check_count(self, "epochs")
+        rows = as_rows(X, f"{self.label}.fit")
+        targets = self._targets(y, len(rows))
+        device = resolve_device(self.device, self.label)
+        seed = processes.of_first(int(np.random.default_rng(self.random_state).integers(2**62)))
+        with processes.alone(), private_random_state(seed, device):
+            check_batches(self, len(rows), batch_norm=self.net is None)
+            net = self._make_net(rows.shape[1:], targets.n_outputs).to(device)
+            values = torch.tensor(targets.values, device=device)
+            loss_curve = self._train(net, rows, values)
+        processes.spread(net)  # processors of different kinds round differently
+        vars(self).update(targets.learnt)
+        self.n_outputs_, self.row_shape_ = targets.n_outputs, rows.shape[1:]
+        self.net_, self.loss_curve_ = net.eval(), loss_curve
+        return self
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything learnt, the net as its state dict."""
+        learnt = {name: value for name, value in vars(self).items() if name.endswith("_")}
+        return {**learnt, "net_": self.net_.state_dict()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over what `get_state` gave."""
+        row_shape, device = tuple(state["row_shape_"]), resolve_device(self.device, self.label)
+        with private_random_state(0, device):
+            net = self._make_net(row_shape, state["n_outputs_"])
+        net.load_state_dict(state["net_"])
+        vars(self).update({**state, "row_shape_": row_shape, "net_": net.to(device).eval()})
+
+    def _outputs(self, X: ArrayLike) -> np.ndarray:
+        """The trained net's outputs: (N, ...) -> (N, n_outputs)."""
+        if not hasattr(self, "net_"):
+            raise NotFittedError(f"{self.label} has learnt nothing yet: call fit(X, y)")
+        rows = as_rows(X, f"{self.label}.predict")
+        if rows.shape[1:] != self.row_shape_:
+            raise InputError(
+                f"{self.label}: trained on rows of shape {self.row_shape_}, got {rows.shape[1:]}"
+            )
+        return in_chunks(self.net_, self.net_, rows, row_shape=self.row_shape_)
+
+    def _make_net(self, row_shape: tuple[int, ...], n_outputs: int) -> nn.Module:
+        if self.net is not None:
+            return copy_supervised(self.net, row_shape, n_outputs, self.outputs, self.label)
+        image_shape = needed_image_shape(row_shape, f"{self.label}: the default net")
+        return conv_classifier(image_shape, self.filters, self.hidden_sizes, n_outputs)
+
+    def _train(self, net: nn.Module, rows: np.ndarray, targets: Tensor) -> list[dict[str, float]]:
+        """Train on all rows; returns the terms of every epoch."""
+        device, loss_curve = targets.device, []
+        every = torch.arange(len(rows), device=device)
+        rates = {"lr": self.lr, "weight_decay": self.weight_decay}
+        optimizer = torch.optim.AdamW(net.parameters(), **rates, fused=True)
+        outputs_of = compiled(net, device, self.label) if self.compile else net
+        try:
+            run_epochs(
+                self,
+                net,
+                lambda x, index, epoch: self._terms(outputs_of(x).float(), targets[index]),
+                rows,
+                optimizer,
+                device=device,
+                bfloat16=uses_bfloat16(self.precision, device),
+                learnt=every,
+                held_out=every[:0],
+                epochs=self.epochs,
+                on_epoch=lambda terms: loss_curve.append({"epoch": len(loss_curve) + 1, **terms}),
+            )
+        except DivergedError as diverged:
+            raise TrainingError(f"{self.label}: {diverged}; lower lr={self.lr}") from None
+        return loss_curve
+
+
+class NetClassifier(ClassifierMixin, SupervisedNet):
+    """A net trained on labelled rows by cross-entropy, as a scikit-learn classifier.
+
+    Parameters
+    ----------
+    net : torch.nn.Module, optional
+        Rows -> (N, C), logits of the C classes. Copied before training. Unless given: for images
+        (N, H, W), (N, C, H, W) or flat and square, convolutions of 3 x 3 with batch
+        normalisation, ReLU and max-pooling, then an MLP.
+    filters : sequence of int
+        Filters of the default net's convolutions, after each of which height and width are halved.
+    hidden_sizes : sequence of int
+        Widths of its hidden layers after the convolutions; batch normalisation there too.
+    epochs, batch_size, lr, weight_decay : int, int, float, float
+        Of AdamW (Adam where weight_decay is 0).
+    scheduler, augment, device, precision, compile
+        As in `VAE`.
+    random_state : int, optional
+
+    Attributes
+    ----------
+    classes_ : np.ndarray, shape (C,)
+    net_ : torch.nn.Module
+    loss_curve_ : list of dict
+        Cross-entropy in nats and accuracy on the batches, as they were trained on, an entry an
+        epoch.
+    """
+
+    outputs = "classes"
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """Most probable class of each row: (N, ...) -> (N,)."""
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(axis=1)]
+
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
+        """P(c | row): (N, ...) -> (N, C).
+
+        Raises
+        ------
+        NotFittedError, InputError
+            Before fitting; for NaN, or rows of another shape.
+        """
+        return softmax(self._outputs(X), axis=1)
+
+    def _targets(self, y: ArrayLike, n_rows: int) -> Targets:
+        y, _ = validated_targets(self, y, None, n_rows)
+        classes, codes = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
+            raise InputError(f"{self.label}: y must hold two classes or more, got {classes}")
+        return Targets(codes, len(classes), {"classes_": classes})
+
+    def _terms(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        accuracy = (outputs.argmax(dim=1) == targets).float().mean()
+        return {"loss": F.cross_entropy(outputs, targets), "accuracy": accuracy}
+
+
+class NetRegressor(RegressorMixin, SupervisedNet):
+    """A net trained to predict numbers by squared error, as a scikit-learn regressor.
+
+    Parameters
+    ----------
+    net : torch.nn.Module, optional
+        Rows -> (N, T), the T targets; bring these to a scale of about 1. Copied before training.
+    filters, hidden_sizes, epochs, batch_size, lr, weight_decay
+        As in `NetClassifier`, its default net too.
+    scheduler, augment, device, precision, compile, random_state
+        As in `NetClassifier`.
+
+    Attributes
+    ----------
+    net_ : torch.nn.Module
+    loss_curve_ : list of dict
+        Mean squared error on the batches, as they were trained on, an entry an epoch.
+    """
+
+    outputs = "targets"
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """Predicted targets: (N, ...) -> (N,), or (N, T) if trained on several a row.
+
+        Raises
+        ------
+        NotFittedError, InputError
+            Before fitting; for NaN, or rows of another shape.
+        """
+        outputs = self._outputs(X)
+        return outputs.reshape(len(outputs), *self.target_shape_)
+
+    def _targets(self, y: ArrayLike, n_rows: int) -> Targets:
+        shape = np.shape(y)
+        if shape[:1] != (n_rows,) or len(shape) > 2:
+            raise InputError(
+                f"{self.label}: y must be numbers of shape ({n_rows},) or ({n_rows}, T), one row "
+                f"of targets a row, got shape {shape}"
+            )
+        values = as_rows(np.reshape(y, (n_rows, -1)), f"{self.label}: y").astype(np.float32)
+        return Targets(values, values.shape[1], {"target_shape_": shape[1:]})
+
+    def _terms(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        return {"loss": F.mse_loss(outputs, targets)}

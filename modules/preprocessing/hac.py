@@ -1,0 +1,246 @@
+"""Histograms of acoustic co-occurrences: counts of one length from sounds of any length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.cluster import KMeans
+from sklearn.metrics import pairwise_distances_argmin
+from threadpoolctl import threadpool_limits
+
+from ...errors import InputError, NotFittedError
+from ...options import check_count, check_counts, check_random_state
+
+_WINDOW, _HOP = 0.025, 0.010  # seconds
+_N_MELS = 26
+_DELTA_WIDTH = 9  # frames
+_LOWEST_RATE = 4000  # Hz; below it the mel filters are narrower than the spectrum's steps
+
+
+class HAC(TransformerMixin, BaseEstimator):
+    """Turn recordings into histograms of acoustic co-occurrences, such as MLDA takes.
+
+    Each recording becomes three sequences of frames: mel-frequency cepstral coefficients, their
+    deltas and the deltas' deltas. Each frame is given the number of the nearest codeword of its
+    sequence's code book, which k-means learns. The histogram counts, for each sequence and each
+    lag, how often codeword a is followed by codeword b that many frames later. Van hamme (2008),
+    "HAC-models: a novel approach to continuous speech recognition", Interspeech.
+
+    A scikit-learn transformer, not a module: give what it returns to an Observation. Frames are
+    25 ms long and 10 ms apart, with 26 mel bands; loudness does not matter, since each recording
+    is scaled to a peak of 1. Needs librosa: ``pip install 'serkit[audio]'``.
+
+    Parameters
+    ----------
+    n_codewords : int
+        Size K of each code book.
+    lags : sequence of int
+        Frames between the two codewords of a pair.
+    n_mfcc : int
+        Number of cepstral coefficients, at most 26.
+    sample_rate : int
+        Samples a second, at least 4,000. Arrays must have it, files are resampled to it.
+    random_state : int, optional
+        Seed of k-means.
+
+    Attributes
+    ----------
+    codebooks_ : np.ndarray of shape (3, K, n_mfcc)
+        Of the coefficients, their deltas, and the deltas' deltas.
+    """
+
+    label = "HAC"
+
+    def __init__(
+        self,
+        n_codewords: int = 20,
+        *,
+        lags: Sequence[int] = (5, 2),
+        n_mfcc: int = 13,
+        sample_rate: int = 8000,
+        random_state: int | None = None,
+    ) -> None:
+        self.n_codewords = n_codewords
+        self.lags = lags
+        self.n_mfcc = n_mfcc
+        self.sample_rate = sample_rate
+        self.random_state = random_state
+
+    def fit(self, recordings: Sequence[str | PathLike | ArrayLike], y: None = None) -> HAC:
+        """Learn the three code books; returns self. `y` is ignored.
+
+        Parameters
+        ----------
+        recordings : sequence of path or array-like, shape (T,)
+            WAV files of one channel, or waveforms, each with a T of its own.
+
+        Raises
+        ------
+        InputError
+            For a recording that is missing, too short, silent, not finite or of several channels,
+            which is named; fewer different frames than codewords; or arguments out of range.
+        ImportError
+            If librosa is not installed.
+        """
+        self._check()
+        streams = zip(*self._streams(recordings), strict=True)  # three tuples of (T, n_mfcc)
+        frames = [np.concatenate(stream) for stream in streams]
+        n_different = min(len(np.unique(stream, axis=0)) for stream in frames)
+        if n_different < self.n_codewords:
+            raise InputError(
+                f"{self.label}: {n_different} different frames are too few for "
+                f"n_codewords={self.n_codewords}; give more recordings or lower n_codewords"
+            )
+        seeds = np.random.SeedSequence(self.random_state).generate_state(len(frames))
+        codebooks = [
+            codebook(stream, self.n_codewords, int(seed))
+            for stream, seed in zip(frames, seeds, strict=True)
+        ]
+        self.codebooks_ = np.stack(codebooks)
+        return self
+
+    def transform(self, recordings: Sequence[str | PathLike | ArrayLike]) -> np.ndarray:
+        """Count the co-occurrences in each recording.
+
+        Parameters
+        ----------
+        recordings : sequence of path or array-like, shape (T,)
+            As for `fit`.
+
+        Returns
+        -------
+        np.ndarray, shape (N, 3 * n_lags * K**2)
+            float32 counts. A column for each sequence, lag, codeword and following codeword, the
+            last running fastest.
+
+        Raises
+        ------
+        NotFittedError, InputError, ImportError
+            Before `fit`; as for `fit`.
+        """
+        if not hasattr(self, "codebooks_"):
+            raise NotFittedError(f"{self.label} is not fitted yet: call fit(recordings) first")
+        histograms = [self._histogram(streams) for streams in self._streams(recordings)]
+        return np.stack(histograms).astype(np.float32)
+
+    def _histogram(self, streams: Sequence[np.ndarray]) -> np.ndarray:
+        parts = []
+        for stream, codewords in zip(streams, self.codebooks_, strict=True):
+            codes = pairwise_distances_argmin(stream, codewords)
+            parts += [cooccurrences(codes, len(codewords), lag) for lag in self.lags]
+        return np.concatenate(parts)
+
+    def _check(self) -> None:
+        check_count(self, "n_codewords", "n_mfcc", "sample_rate")
+        check_counts(self, "lags", empty=False)
+        check_random_state(self, self.random_state)
+        if self.n_mfcc > _N_MELS:
+            raise InputError(
+                f"{self.label}: n_mfcc must be at most {_N_MELS}, the number of mel bands, got "
+                f"{self.n_mfcc}"
+            )
+        if self.sample_rate < _LOWEST_RATE:
+            raise InputError(
+                f"{self.label}: sample_rate must be at least {_LOWEST_RATE} Hz, got "
+                f"{self.sample_rate}"
+            )
+
+    def _streams(self, recordings: Sequence[str | PathLike | ArrayLike]) -> list[list[np.ndarray]]:
+        """Of each recording its three sequences of frames, (T, n_mfcc)."""
+        if isinstance(recordings, str | PathLike) or not np.iterable(recordings):
+            raise InputError(
+                f"{self.label}: expected a list of recordings, got {recordings!r:.60}; put a "
+                "single one into a list"
+            )
+        if not len(recordings):
+            raise InputError(f"{self.label}: expected at least one recording, got none")
+        waveforms = [self._waveform(r, number) for number, r in enumerate(recordings)]
+        return [mfcc_streams(w, self.sample_rate, self.n_mfcc) for w in waveforms]
+
+    def _waveform(self, recording: str | PathLike | ArrayLike, number: int) -> np.ndarray:
+        """One recording, checked, with a peak of 1: (T,), float64."""
+        if isinstance(recording, str | PathLike):
+            what = f"{self.label}: {recording}"
+            samples = read_audio(Path(recording), self.sample_rate, what)
+        else:
+            what = f"{self.label}: recording {number}"
+            samples = np.asarray(recording)
+        if samples.ndim != 1 or samples.dtype.kind not in "if":
+            raise InputError(
+                f"{what}: expected a waveform of one channel, shape (T,), of floats or signed "
+                f"integers, got {samples.shape} of {samples.dtype}"
+            )
+        samples = samples.astype(np.float64)
+        n_frames = max(_DELTA_WIDTH, max(self.lags) + 1)
+        shortest = round((_WINDOW + (n_frames - 1) * _HOP) * self.sample_rate)
+        if len(samples) < shortest:
+            raise InputError(
+                f"{what}: too short, {len(samples)} samples at {self.sample_rate} Hz; at least "
+                f"{shortest} are needed"
+            )
+        if not np.isfinite(samples).all():
+            raise InputError(f"{what}: NaN or infinity in the waveform; cut it out")
+        peak = np.abs(samples).max()
+        if peak == 0:
+            raise InputError(f"{what}: silent, every sample is 0; leave it out")
+        return samples / peak
+
+
+def read_audio(path: Path, sample_rate: int, what: str) -> np.ndarray:
+    """The samples of a file at this rate, (T,) or (T, channels); `what` names it in errors."""
+    librosa = _librosa()
+    import soundfile  # comes with librosa, whose own loader tries readers that Python has dropped
+
+    if not path.exists():
+        raise InputError(f"{what}: there is no such file")
+    try:
+        samples, found = soundfile.read(path)
+    except Exception as error:
+        raise InputError(f"{what}: not a sound file that can be read ({error!r:.80})") from None
+    return librosa.resample(samples, orig_sr=found, target_sr=sample_rate, axis=0)
+
+
+def mfcc_streams(waveform: np.ndarray, sample_rate: int, n_mfcc: int) -> list[np.ndarray]:
+    """Cepstral coefficients of each frame, their deltas and their deltas' deltas: 3 x (T, D).
+
+    Deltas are the first and second derivatives of polynomials of degree 1 and 2 over 9 frames
+    (Savitzky-Golay).
+    """
+    librosa = _librosa()
+    mfcc = librosa.feature.mfcc(
+        y=waveform,
+        sr=sample_rate,
+        n_mfcc=n_mfcc,
+        n_mels=_N_MELS,
+        n_fft=round(_WINDOW * sample_rate),
+        hop_length=round(_HOP * sample_rate),
+        center=False,
+    )  # (D, T)
+    deltas = [librosa.feature.delta(mfcc, width=_DELTA_WIDTH, order=order) for order in (1, 2)]
+    return [stream.T for stream in (mfcc, *deltas)]
+
+
+def codebook(frames: np.ndarray, n_codewords: int, seed: int) -> np.ndarray:
+    """Centres of k-means: (T, D) -> (K, D)."""
+    with threadpool_limits(1, user_api="openmp"):  # its sums would depend on the threads' order
+        return KMeans(n_codewords, n_init=1, random_state=seed).fit(frames).cluster_centers_
+
+
+def cooccurrences(codes: np.ndarray, n_codewords: int, lag: int) -> np.ndarray:
+    """How often code a is followed by code b after `lag` frames: (T,) -> (K**2,), b fastest."""
+    pairs = codes[:-lag] * n_codewords + codes[lag:]  # (T - lag,)
+    return np.bincount(pairs, minlength=n_codewords**2)
+
+
+def _librosa():
+    """The package librosa, imported when it is first needed: it takes seconds."""
+    try:
+        import librosa
+    except ImportError:
+        raise ImportError("HAC needs librosa: pip install 'serkit[audio]'") from None
+    return librosa

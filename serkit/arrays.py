@@ -1,0 +1,203 @@
+"""Rows of numbers, checked: what every message and every method on arrays starts from."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, DTypeLike
+
+from .errors import InputError, OutputError
+
+_BLOCK_BYTES = 2**20
+
+
+def is_mapped(array: np.ndarray) -> bool:
+    """Whether an array's values lie in a memory-mapped file."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, mmap.mmap)
+
+
+def is_lazy(values: Any) -> bool:
+    """Whether values are rows that are read when they are sliced: of Zarr, HDF5 and their like."""
+    wanted = ("shape", "dtype", "chunks", "__getitem__")
+    return not isinstance(values, np.ndarray) and all(hasattr(values, name) for name in wanted)
+
+
+def empty(shape: Sequence[int], dtype: DTypeLike, *like: np.ndarray) -> np.ndarray:
+    """A new array, in a memory-mapped file if one of `like` is."""
+    mapped = any(map(is_mapped, like))
+    return empty_mapped(shape, dtype) if mapped else np.empty(shape, dtype)
+
+
+def copy(rows: np.ndarray) -> np.ndarray:
+    """A copy, in a memory-mapped file if the rows are in one."""
+    copied = empty(rows.shape, rows.dtype, rows)
+    copied[:] = rows
+    return copied
+
+
+def empty_mapped(shape: Sequence[int], dtype: DTypeLike) -> np.memmap:
+    """A new array in a memory-mapped file.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be made.
+    """
+    folder = os.environ.get("SERKIT_SCRATCH") or tempfile.gettempdir()
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):  # a full disk is told now, not by a crash later
+                size = math.prod(shape) * np.dtype(dtype).itemsize
+                os.posix_fallocate(file.fileno(), 0, max(size, 1))
+            return np.memmap(file, dtype, "w+", shape=tuple(shape))
+    except OSError as error:
+        raise OutputError(
+            f"cannot make a file for an array {tuple(shape)} in {folder} (SERKIT_SCRATCH names "
+            f"another folder): {error.strerror or error}"
+        ) from None
+
+
+def copy_mapped(rows: Any, part: slice, dtype: DTypeLike) -> np.memmap:
+    """Some rows, read block by block, as an array in a memory-mapped file."""
+    copied = empty_mapped((part.stop - part.start, *rows.shape[1:]), dtype)
+    for block in blocks(copied):
+        stop = min(block.stop, len(copied))
+        copied[block] = rows[part.start + block.start : part.start + stop]
+    return copied
+
+
+def blocks(rows: np.ndarray) -> Iterator[slice]:
+    """Consecutive slices of rows of a megabyte at most, or one row."""
+    step = max(_BLOCK_BYTES * len(rows) // max(rows.nbytes, 1), 1)
+    return (slice(start, start + step) for start in range(0, len(rows), step))
+
+
+_ROWS_NAMED = 5
+
+
+def as_rows(
+    values: ArrayLike | torch.Tensor,
+    what: str,
+    observed: np.ndarray | None = None,
+    neutral: float = 0.0,
+) -> np.ndarray:
+    """Turn array-like rows into a finite, read-only float array, or say what is wrong.
+
+    Parameters
+    ----------
+    values : array-like or torch.Tensor, shape (N, ...)
+        Numbers of any real dtype; float32 and float64 are kept, all else becomes float32. Those of
+        memory-mapped files stay there, and arrays of Zarr and HDF5 are copied into such a file.
+    what : str
+        How error texts name the values, for example ``"Observation 'images'"``.
+    observed : np.ndarray of bool, shape (N,), optional
+        Rows that count; whatever stands in the others is replaced by `neutral`.
+    neutral : float
+
+    Returns
+    -------
+    np.ndarray, shape (N, ...)
+        A read-only view where no conversion is needed, else a converted copy.
+
+    Raises
+    ------
+    InputError
+        For a dtype that is not a real number, no rows or columns, NaN or infinity.
+    """
+    array = as_array(values, what)
+    return finite_rows(array, slice(0, array.shape[0]), what, observed, neutral)
+
+
+def as_array(values: ArrayLike | torch.Tensor, what: str) -> np.ndarray:
+    """Array-like rows as an array (N, ...) of real numbers; those of Zarr and HDF5 as they are.
+
+    Raises
+    ------
+    InputError
+        For a dtype that is not a real number, or no rows or columns.
+    """
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    try:
+        array = values if is_lazy(values) else np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"{what}: expected rows of equal length: {error}") from None
+    if array.dtype.kind not in "biuf":
+        raise InputError(
+            f"{what}: expected real numbers, got dtype {array.dtype}; convert them first, "
+            "for example with array.astype('float32')"
+        )
+    if array.ndim < 2 or array.size == 0:
+        raise InputError(
+            f"{what}: expected at least one row and one column, shape (N, ...), got {array.shape}"
+        )
+    return array
+
+
+def finite_rows(
+    array: np.ndarray,
+    part: slice,
+    what: str,
+    observed: np.ndarray | None = None,
+    neutral: float = 0.0,
+) -> np.ndarray:
+    """Some rows of what `as_array` gave, as `as_rows` returns all of them."""
+    masked = observed is not None and len(observed) == array.shape[0]
+    dtype = array.dtype if array.dtype in (np.float32, np.float64) else np.float32
+    mapped, is_share = is_mapped(array), part.stop - part.start < array.shape[0]
+    if is_lazy(array) or (mapped and (masked or dtype != array.dtype)):
+        rows = copy_mapped(array, part, dtype)
+    else:
+        apart = is_share and not mapped  # so that the other rows may be forgotten
+        rows = array[part].astype(dtype, copy=masked or apart)
+    if masked:
+        rows[~observed[part]] = neutral
+    _check_finite(rows, part.start, what)
+    view = rows.view()
+    view.flags.writeable = False
+    return view
+
+
+def _check_finite(array: np.ndarray, first: int, what: str) -> None:
+    """Raise InputError for rows (N, ...), numbered from `first`, that hold NaN or infinity."""
+    found = [
+        part.start + np.flatnonzero(~np.isfinite(array[part]).all(axis=tuple(range(1, array.ndim))))
+        for part in blocks(array)
+    ]
+    bad = first + np.concatenate(found)
+    if len(bad):
+        more = ", ..." if len(bad) > _ROWS_NAMED else ""
+        raise InputError(
+            f"{what}: NaN or infinity in {len(bad)} of {len(array)} rows "
+            f"(rows {', '.join(map(str, bad[:_ROWS_NAMED]))}{more}); remove or fill them"
+        )
+
+
+def as_observed(observed: ArrayLike | None, n_rows: int, what: str) -> np.ndarray | None:
+    """A mask of rows as booleans (N,); None if it is None or true of every row.
+
+    Raises
+    ------
+    InputError
+        Unless there is one boolean a row.
+    """
+    if observed is None:
+        return None
+    mask = np.asarray(observed)
+    if mask.dtype != bool or mask.shape != (n_rows,):
+        raise InputError(
+            f"{what}: observed must hold one boolean for each of the {n_rows} rows, got dtype "
+            f"{mask.dtype} and shape {mask.shape}"
+        )
+    return None if mask.all() else mask

@@ -1,0 +1,298 @@
+"""Data sets, each with labels: digits, clothes, animals, speech, and counts made up for labels.
+
+What is not embedded is looked for in the folder that the environment variable `SERKIT_DATA` names,
+then in a cache folder (`SERKIT_CACHE`, else ``~/.cache/serkit``): ``mnist.npz`` and
+``fashion_mnist.npz`` with the arrays ``x_train``, ``y_train``, ``x_test`` and ``y_test``,
+``animals128.zip``, ``serket_tutorial.npz`` and the folder ``spoken_digits``. Failing that, MNIST
+and Fashion-MNIST are downloaded from OpenML through scikit-learn, checked and put into the cache;
+the others have no download.
+"""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn import datasets as sklearn_datasets
+from sklearn import model_selection
+
+from ..errors import InputError
+from .files import Recordings, read_photographs, read_recordings
+from .sources import fetch, read, require
+
+
+def make_counts(
+    labels: ArrayLike,
+    n_words: int = 50,
+    n_tokens: int = 100,
+    *,
+    concentration: float = 10.0,
+    random_state: int = 0,
+) -> np.ndarray:
+    """Make up a second modality for labelled rows: counts of words that depend on the class.
+
+    Each class has its own distribution over the words, drawn from a symmetric Dirichlet, and each
+    row draws its words from that of its class. By default the classes are alike enough that who
+    knows their distributions still mistakes about one row in ten among ten classes.
+
+    Parameters
+    ----------
+    labels : array-like, shape (N,)
+    n_words : int
+        Number of different words V, at least 2.
+    n_tokens : int
+        Number of words a row, which its counts add up to.
+    concentration : float
+        Of the Dirichlet, above 0; the higher, the more alike the classes.
+    random_state : int
+
+    Returns
+    -------
+    np.ndarray, shape (N, n_words)
+        float32.
+
+    Raises
+    ------
+    InputError
+        For labels that are not one a row, or a number out of range.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or not len(labels):
+        raise InputError(f"expected one label a row, shape (N,), got {labels.shape}")
+    for name, value, least in (("n_words", n_words, 2), ("n_tokens", n_tokens, 1)):
+        if not isinstance(value, Integral) or value < least:
+            raise InputError(f"{name} must be an integer >= {least}, got {value!r}")
+    if not isinstance(concentration, Real) or not 0 < concentration < np.inf:
+        raise InputError(f"concentration must be a number > 0, got {concentration!r}")
+    if not isinstance(random_state, Integral) or random_state < 0:
+        raise InputError(f"random_state must be an integer >= 0, got {random_state!r}")
+    classes, index = np.unique(labels, return_inverse=True)
+    rng = np.random.default_rng(random_state)
+    words = rng.dirichlet(np.full(n_words, float(concentration)), len(classes))  # (C, V)
+    return rng.multinomial(n_tokens, words[index]).astype(np.float32)
+
+
+_DIGITS = tuple("0123456789")
+CLASS_NAMES: dict[str, tuple[str, ...]] = {
+    "digits": _DIGITS,
+    "mnist": _DIGITS,
+    "fashion_mnist": (
+        "T-shirt/top",
+        "trouser",
+        "pullover",
+        "dress",
+        "coat",
+        "sandal",
+        "shirt",
+        "sneaker",
+        "bag",
+        "ankle boot",
+    ),
+    "tutorial_digits": _DIGITS,
+    "tutorial_speech": _DIGITS,
+    "spoken_digits": _DIGITS,
+    "animals": ("cat", "dog", "panda"),
+}
+"""Names of the classes, in the order of the labels, for each ``load_...``."""
+
+_ANIMAL_FOLDERS = ("cats", "dogs", "panda")
+_ANIMALS_EACH, _ANIMAL_SIZE = 1000, 128
+_TUTORIAL_SPEECH = {"speech": (3000, 2400), "label": (3000,)}
+
+
+class Dataset(NamedTuple):
+    """Images (N, H, W) or (N, 3, H, W), float32 in [0, 1], and their labels (N,), int64."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+class Counts(NamedTuple):
+    """Histograms (N, V), float32 counts of V words a row, and their labels (N,), int64."""
+
+    counts: np.ndarray
+    labels: np.ndarray
+
+
+def load_digits() -> Dataset:
+    """scikit-learn's embedded digits: 1,797 images of 8 x 8 pixels, 10 classes; no network."""
+    digits = sklearn_datasets.load_digits()
+    return Dataset((digits.images / 16).astype(np.float32), digits.target.astype(np.int64))
+
+
+def load_mnist(split: str = "train", *, progress: bool = True) -> Dataset:
+    """Handwritten digits of 28 x 28 pixels (LeCun et al., 1998).
+
+    Parameters
+    ----------
+    split : {"train", "test", "all"}
+        60,000, 10,000 or 70,000 images.
+    progress : bool
+        Whether to show a bar while downloading.
+
+    Raises
+    ------
+    DatasetError
+        If the data is neither at hand nor to be downloaded; the error names the ways.
+    """
+    return _split(fetch("mnist", progress), split)
+
+
+def load_fashion_mnist(split: str = "train", *, progress: bool = True) -> Dataset:
+    """Images of clothes of 28 x 28 pixels (Xiao et al., 2017); see `load_mnist`."""
+    return _split(fetch("fashion_mnist", progress), split)
+
+
+def load_tutorial_digits(*, progress: bool = True) -> Dataset:
+    """The 3,000 digits of the Serket tutorial: 300 of each class, labels cycling 0 to 9.
+
+    They are, of MNIST's training images from index 5,000 on, the first 300 of each class,
+    interleaved, so anyone with MNIST has them. Parameters and errors as for `load_mnist`.
+    """
+    images, labels = load_mnist("train", progress=progress)
+    images, labels = images[5000:], labels[5000:]
+    rows = _cycling(labels)[:3000]
+    return Dataset(images[rows], labels[rows])
+
+
+def load_animals(*, size: int = 128, grey: bool = False) -> Dataset:
+    """3,000 photographs of animals, 1,000 each of cats, dogs and pandas.
+
+    From the public Kaggle data set "Animal Image Dataset (DOG, CAT and PANDA)" by Ashish Saxena,
+    scaled to 128 x 128 pixels. It has to be at hand as ``animals128.zip``.
+
+    Parameters
+    ----------
+    size : int
+        Height and width; other than 128 the photographs are resized by Pillow's Lanczos filter,
+        which is antialiased.
+    grey : bool
+        Whether to load them as grey images, by Pillow's "L" (ITU-R 601 luma).
+
+    Returns
+    -------
+    Dataset
+        Images (3000, 3, size, size), or (3000, size, size) if grey.
+
+    Raises
+    ------
+    DatasetError
+        If the zip is not at hand, which says where it belongs, or is damaged.
+    """
+    if not isinstance(size, Integral) or size < 1:
+        raise InputError(f"size must be an integer >= 1, got {size!r}")
+    path = require(
+        "animals128.zip",
+        f"a zip with the folders {'/, '.join(_ANIMAL_FOLDERS)}/ of {_ANIMALS_EACH} JPEG "
+        f"photographs each, {_ANIMAL_SIZE} x {_ANIMAL_SIZE} pixels",
+        'those of the public Kaggle data set "Animal Image Dataset (DOG, CAT and PANDA)" by '
+        "Ashish Saxena, scaled down",
+    )
+    pixels = read_photographs(
+        path, _ANIMAL_FOLDERS, _ANIMALS_EACH, _ANIMAL_SIZE, size=size, grey=grey
+    )
+    images = pixels.astype(np.float32)
+    images /= 255
+    return Dataset(images, np.repeat(np.arange(len(_ANIMAL_FOLDERS)), _ANIMALS_EACH))
+
+
+def load_tutorial_speech() -> Counts:
+    """The Serket tutorial's 3,000 spoken digits, as counts (3000, 2400) of co-occurrences.
+
+    Arabic digits of the UCI data set "Spoken Arabic Digit" as histograms of acoustic
+    co-occurrences (see `serkit.modules.HAC`); row n says the digit that row n of
+    `load_tutorial_digits` shows. They have to be at hand as ``serket_tutorial.npz``.
+
+    Raises
+    ------
+    DatasetError
+        If the file is not at hand, which says where it belongs, or is damaged.
+    """
+    path = require(
+        "serket_tutorial.npz",
+        "the arrays " + " and ".join(f"{key} {shape}" for key, shape in _TUTORIAL_SPEECH.items()),
+        "the data of the Serket tutorial VAE + GMM + MLDA (github.com/naka-lab/Serket)",
+    )
+    arrays = read(path, _TUTORIAL_SPEECH)
+    return Counts(arrays["speech"].astype(np.float32), arrays["label"].astype(np.int64))
+
+
+def load_spoken_digits() -> Recordings:
+    """Recordings of English digits at 8,000 Hz, as `serkit.modules.HAC` takes them.
+
+    Those of the Free Spoken Digit Dataset (Jackson et al.) that lie in the folder
+    ``spoken_digits``, named ``digit_speaker_number.wav``, in the order of their names.
+
+    Raises
+    ------
+    DatasetError
+        If the folder is not at hand, which says where it belongs, or a file is damaged.
+    """
+    path = require(
+        "spoken_digits",
+        "a folder of WAV files named like 0_jackson_0.wav",
+        "recordings of the Free Spoken Digit Dataset "
+        "(github.com/Jakobovski/free-spoken-digit-dataset)",
+    )
+    return read_recordings(path)
+
+
+def in_cycles(dataset: Dataset | Counts) -> Dataset | Counts:
+    """The rows in such an order that labels cycle through the classes, as counting does.
+
+    The order within a class is kept; rows left over once the rarest class is used up are dropped.
+    A sequence for a Markov model out of any labelled rows.
+    """
+    rows = _cycling(np.asarray(dataset.labels))
+    return type(dataset)(*(values[rows] for values in dataset))
+
+
+def train_test_split(
+    dataset: Dataset, test_fraction: float = 0.2, random_state: int = 0
+) -> tuple[Dataset, Dataset]:
+    """Rows to train on and rows to test on, each class in the same shares in both.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    test_fraction : float
+        Share of the rows to test on, between 0 and 1.
+    random_state : int
+        Seed of the shuffle.
+
+    Raises
+    ------
+    InputError
+        If a class cannot be on both sides, or for a fraction or seed out of range.
+    """
+    try:
+        x_train, x_test, y_train, y_test = model_selection.train_test_split(
+            *dataset,
+            test_size=float(test_fraction),
+            stratify=dataset.labels,
+            random_state=random_state,
+        )
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"cannot split with test_fraction={test_fraction!r}, random_state={random_state!r}: "
+            f"{error}"
+        ) from None
+    return Dataset(x_train, y_train), Dataset(x_test, y_test)
+
+
+def _split(arrays: dict[str, np.ndarray], split: str) -> Dataset:
+    if split not in ("train", "test", "all"):
+        raise InputError(f"unknown split={split!r}; expected 'train', 'test' or 'all'")
+    parts = ("train", "test") if split == "all" else (split,)
+    images = np.concatenate([arrays[f"x_{part}"] for part in parts])
+    labels = np.concatenate([arrays[f"y_{part}"] for part in parts])
+    return Dataset(images.astype(np.float32) / 255, labels.astype(np.int64))
+
+
+def _cycling(labels: np.ndarray) -> np.ndarray:
+    """Rows whose labels run through the sorted classes again and again."""
+    each = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    n_cycles = min(map(len, each))
+    return np.stack([rows[:n_cycles] for rows in each], axis=1).ravel()

@@ -1,0 +1,298 @@
+"""Pictures: functions that take arrays and return a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from numpy.typing import ArrayLike
+
+from .. import metrics
+from ..arrays import as_rows
+from ..errors import InputError
+from .images import picture, tiled
+from .images import save_gif as save_gif
+from .projection import one_a_row, project
+
+if TYPE_CHECKING:
+    from plotly import graph_objects
+
+
+def latents(
+    z: ArrayLike,
+    labels: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
+    *,
+    projection: str = "pca",
+    title: str = "",
+) -> Figure:
+    """Latents in two dimensions.
+
+    Parameters
+    ----------
+    z : array-like, shape (N, D)
+    labels, clusters : array-like, shape (N,), optional
+        A panel coloured by each that is given; matched labels and clusters share a colour.
+    projection : {"pca", "lda"}
+        See `project`; "lda" needs labels.
+    title : str
+    """
+    panels = [("true label", labels), ("cluster", clusters)]
+    panels = [(what, groups) for what, groups in panels if groups is not None] or [("", None)]
+    matched = {} if len(panels) < 2 else _matched_colours(labels, clusters)
+    plane = project(z, labels, projection, 2)
+    name = projection.upper()
+    figure = Figure(figsize=(5.5 * len(panels), 5), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (what, groups) in zip(axes, panels, strict=True):
+        for value, colour, points in _classes(plane, groups, matched if what == "cluster" else {}):
+            axis.scatter(*points.T, s=4, color=colour, label=value)
+        if groups is not None:
+            axis.legend(markerscale=3, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+        axis.set(xlabel=f"{name} 1", ylabel=f"{name} 2", title=f"by {what}" if what else "")
+    figure.suptitle(title)
+    return figure
+
+
+def latents_3d(
+    z: ArrayLike, labels: ArrayLike | None = None, *, projection: str = "pca", title: str = ""
+) -> graph_objects.Figure:
+    """Latents in three dimensions, to turn with the mouse: a plotly figure.
+
+    ``figure.write_html("latents.html")`` makes a page that opens with no network.
+
+    Parameters
+    ----------
+    z : array-like, shape (N, D)
+    labels : array-like, shape (N,), optional
+        The colours, with a legend; a click on a class hides it.
+    projection : {"pca", "lda"}
+        See `project`; "lda" needs labels.
+    title : str
+
+    Raises
+    ------
+    ImportError
+        If plotly is not installed.
+    """
+    try:
+        from plotly import graph_objects
+    except ImportError:
+        raise ImportError("latents_3d needs plotly: pip install 'serkit[interactive]'") from None
+    space = project(z, labels, projection, 3)
+    axes = {
+        f"{axis}axis": {"title": f"{projection.upper()} {i}"} for i, axis in enumerate("xyz", 1)
+    }
+    figure = graph_objects.Figure(
+        layout={"title": title, "scene": axes, "legend": {"itemsizing": "constant"}}
+    )
+    for value, colour, points in _classes(space, labels, {}):
+        x, y, z = points.T
+        marker = {"size": 2, "color": to_hex(colour)}
+        figure.add_scatter3d(
+            x=x, y=y, z=z, mode="markers", marker=marker, name=value, showlegend=labels is not None
+        )
+    return figure
+
+
+def _matched_colours(labels: ArrayLike, clusters: ArrayLike) -> dict:
+    """For each cluster that is matched to a label, that label's colour."""
+    colours = {label: f"C{i % 10}" for i, label in enumerate(np.unique(labels).tolist())}
+    return {c: colours[label] for c, label in metrics.matching(labels, clusters).items()}
+
+
+def _classes(
+    points: np.ndarray, groups: ArrayLike | None, colours: dict
+) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Name, colour and points of each class; all points at once if there are none."""
+    groups = np.full(len(points), "") if groups is None else one_a_row(groups, len(points))
+    for i, value in enumerate(np.unique(groups)):
+        yield str(value), colours.get(value, f"C{i % 10}"), points[groups == value]
+
+
+def image_grid(
+    images: ArrayLike,
+    *,
+    row_titles: Sequence | None = None,
+    column_titles: Sequence | None = None,
+    title: str = "",
+) -> Figure:
+    """A grid of pictures.
+
+    Parameters
+    ----------
+    images : array-like, shape (rows, columns, H, W), (rows, columns, C, H, W) or flat and square
+        Grey (one channel) or RGB, in [0, 1]; values beyond are clipped.
+    row_titles, column_titles : sequence, optional
+        One a row, one a column.
+    title : str
+
+    Raises
+    ------
+    InputError
+        For rows that cannot be shown as images, or another number of titles.
+    """
+    images = np.asarray(images)
+    if images.ndim < 3 or not images.size:
+        raise InputError(f"expected images of shape (rows, columns, ...), got {images.shape}")
+    pictures = np.array([[picture(image) for image in row] for row in images])
+    n_rows, n_columns, height, width = pictures.shape[:4]
+    row_titles = _names(row_titles, n_rows, "row titles")
+    column_titles = _names(column_titles, n_columns, "column titles")
+    gap = max(1, height // 16)
+    tiles = tiled(pictures, gap)
+    size = 0.7 / np.sqrt(height * width) * np.array(tiles.shape[1::-1]) + (0.2, 0.5)
+    size += 0.08 * np.array([max(map(len, titles)) for titles in (row_titles, column_titles)])
+    figure = Figure(figsize=np.maximum(size, (0.12 * len(title), 0)), layout="compressed")
+    axis = figure.subplots()
+    axis.imshow(tiles, cmap="gray", vmin=0, vmax=1)
+    axis.set_yticks(np.arange(n_rows) * (height + gap) + (height - 1) / 2, row_titles)
+    axis.set_xticks(np.arange(n_columns) * (width + gap) + (width - 1) / 2, column_titles)
+    axis.xaxis.tick_top()
+    axis.tick_params(length=0)
+    axis.tick_params("x", rotation=_rotation(column_titles))
+    axis.set_frame_on(False)
+    figure.suptitle(title)
+    return figure
+
+
+def _names(names: Sequence | None, n: int, what: str) -> list[str]:
+    """`n` names as text, empty ones unless given."""
+    names = [""] * n if names is None else [str(name) for name in names]
+    if len(names) != n:
+        raise InputError(f"expected {n} {what}, got {len(names)}: {', '.join(names)}")
+    return names
+
+
+def _rotation(names: list[str]) -> int:
+    """Upright where names are too long to stand side by side."""
+    return 90 if max(map(len, names)) > 6 else 0
+
+
+def reconstructions(rows: ArrayLike, reconstructed: ArrayLike, *, n_shown: int = 10) -> Figure:
+    """The first rows above their reconstructions, both (N, ...) images."""
+    pairs = np.stack([np.asarray(rows)[:n_shown], np.asarray(reconstructed)[:n_shown]])
+    return image_grid(pairs, row_titles=["data", "reconstruction"], title="reconstructions")
+
+
+def samples(images: ArrayLike, *, names: Sequence | None = None) -> Figure:
+    """Samples of each cluster, (K, n, ...): a row of images a cluster, or a class by its name."""
+    images = np.asarray(images)
+    titles = [f"cluster {k}" for k in range(len(images))] if names is None else names
+    return image_grid(images, row_titles=titles, title="samples")
+
+
+def losses(curve: Sequence[Mapping[str, float]], *, title: str = "losses") -> Figure:
+    """Loss terms by epoch, a panel a term; dotted lines part the updates.
+
+    Parameters
+    ----------
+    curve : sequence of dict
+        A ``loss_curve_``; ``held_out_loss``, where present, shares the panel of the loss.
+    title : str
+    """
+    if not curve:
+        raise InputError("there are no epochs to draw: train first")
+    terms = dict.fromkeys(key for entry in curve for key in entry if key not in ("update", "epoch"))
+    panels = [term for term in terms if not term.startswith("held_out_")]
+    starts = [i for i, entry in enumerate(curve) if i and entry["epoch"] == 1]
+    figure = Figure(figsize=(4.2 * len(panels), 3.6), layout="constrained")
+    for axis, term in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        shown = [key for key in (term, f"held_out_{term}") if key in terms]
+        for key in shown:
+            values = [entry.get(key, np.nan) for entry in curve]
+            axis.plot(values, marker=".", markersize=3, label=key.replace("_", " "))
+        if len(shown) > 1:
+            axis.legend(fontsize="small")
+        for start in starts:
+            axis.axvline(start, color="0.7", linestyle=":", linewidth=1)
+        axis.locator_params("x", integer=True)
+        axis.set(xlabel="epoch", ylabel=term if term == "accuracy" else f"{term} (nats a row)")
+    figure.suptitle(title)
+    return figure
+
+
+def log_likelihood(curves: ArrayLike | Mapping[str, ArrayLike], *, title: str = "") -> Figure:
+    """Log-likelihood by iteration of EM, of one mixture or of several by name.
+
+    Parameters
+    ----------
+    curves : array-like, shape (n_iter,), or dict of such
+        A mixture's ``log_likelihood_``.
+    title : str
+    """
+    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    axis = figure.subplots()
+    curves = curves if isinstance(curves, Mapping) else {"": curves}
+    for name, curve in curves.items():
+        axis.plot(np.asarray(curve), marker=".", markersize=3, label=name)
+    if any(curves):
+        axis.legend(fontsize="small")
+    axis.locator_params("x", integer=True)
+    axis.set(xlabel="iteration", ylabel="log-likelihood (nats a row)", title=title)
+    return figure
+
+
+def confusion(labels: ArrayLike, clusters: ArrayLike) -> Figure:
+    """Confusion matrix of labels and clusters, matched ones on the diagonal."""
+    counts, classes, columns = metrics.confusion(labels, clusters)
+    size = 1.8 + 0.45 * max(counts.shape)
+    figure = Figure(figsize=(size + 0.8, size), layout="compressed")
+    axis = figure.subplots()
+    _cells(axis, counts, lambda count: str(count) if count else "")
+    axis.set_xticks(range(len(columns)), columns)
+    axis.set_yticks(range(len(classes)), classes)
+    share = metrics.accuracy(labels, clusters)
+    axis.set(xlabel="cluster", ylabel="true label", title=f"accuracy {share:.3f}")
+    return figure
+
+
+def heat_map(
+    matrix: ArrayLike, names: Sequence | None = None, *, title: str = "", label: str = ""
+) -> Figure:
+    """A number for each pair of classes, such as their Kullback-Leibler divergence.
+
+    Parameters
+    ----------
+    matrix : array-like, shape (C, C)
+        Written in the cells to three digits.
+    names : sequence, optional
+        One a class; 0 to C - 1 unless given.
+    title : str
+    label : str
+        What the numbers are, beside the colour bar.
+
+    Raises
+    ------
+    InputError
+        For a matrix that is not square, or another number of names.
+    """
+    matrix = as_rows(matrix, "heat_map")
+    n_classes = len(matrix)
+    if matrix.shape != (n_classes, n_classes):
+        raise InputError(f"expected a matrix (C, C) over C classes, got shape {matrix.shape}")
+    names = _names(range(n_classes) if names is None else names, n_classes, "names")
+    size = 1.5 + 0.5 * n_classes + 0.08 * max(map(len, names))
+    figure = Figure(figsize=(max(size + 1, 0.12 * len(title)), size), layout="compressed")
+    axis = figure.subplots()
+    image = _cells(axis, matrix, "{:.3g}".format)
+    axis.set_xticks(range(n_classes), names, rotation=_rotation(names))
+    axis.set_yticks(range(n_classes), names)
+    figure.colorbar(image, label=label)
+    figure.suptitle(title)
+    return figure
+
+
+def _cells(axis: Axes, matrix: np.ndarray, text: Callable) -> AxesImage:
+    """A matrix as shades of blue, with a text in each cell."""
+    image = axis.imshow(matrix, cmap="Blues")
+    middle = sum(image.get_clim()) / 2
+    for (i, j), value in np.ndenumerate(matrix):
+        colour = "white" if value > middle else "black"
+        axis.text(j, i, text(value), ha="center", va="center", color=colour, fontsize=8)
+    return image

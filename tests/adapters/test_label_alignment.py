@@ -1,0 +1,309 @@
+"""Class numbers made to agree, and what the modules then say to each other."""
+
+import copy
+from itertools import permutations
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+from test_module import Teller
+from test_persistence import assert_same
+
+from serkit import Graph, Observation
+from serkit.errors import GraphError, InputError, MessageError, NotFittedError
+from serkit.messages import Categorical, Data
+from serkit.metrics import accuracy
+from serkit.modules import GMM
+from serkit.modules.adapters.label_alignment import LabelAlignment, match_classes
+
+N, K = 40, 4
+ORDER = np.array([2, 0, 3, 1])
+
+
+def soft(seed, labels=None, strength=2.0, **options):
+    """Probabilities (N, K) that favour each row's label."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(N) % K if labels is None else labels
+    scores = rng.normal(size=(len(labels), K)) + strength * np.eye(K)[labels]
+    return Categorical(log_softmax(scores, axis=1), **options)
+
+
+def reordered(message, order):
+    """The same with class k called order[k]."""
+    inverse = np.argsort(order)
+    prior = None if message.log_prior is None else message.log_prior[inverse]
+    return Categorical(message.log_prob[:, inverse], log_prior=prior, observed=message.observed)
+
+
+def aligned(*messages):
+    module = LabelAlignment(random_state=0)
+    module.learn(list(messages), None)
+    return module
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_matching_shares_most_mass_of_all_permutations(seed):
+    reference, other = soft(seed, strength=0.5), reordered(soft(seed + 9, strength=0.5), ORDER)
+    p, q = np.exp(reference.log_prob), np.exp(other.log_prob)
+
+    def share(order):
+        return sum(p[n, k] * q[n, order[k]] for n in range(N) for k in range(K)) / N
+
+    best = max(permutations(range(K)), key=share)
+    classes, found = match_classes(reference, other)
+    assert tuple(classes) == best
+    assert found == pytest.approx(share(best))
+
+
+def test_only_rows_that_both_saw_count_in_matching():
+    labels = np.arange(N) % K
+    half = np.arange(N) < N // 2
+    first = soft(0, labels, 5.0, observed=half | (labels == 0))
+    misleading = np.where(half, ORDER[labels], labels)
+    second = soft(1, misleading, 5.0, observed=half | (labels != 0))
+    classes, share = match_classes(first, second)
+    np.testing.assert_array_equal(classes, ORDER)
+    own = np.exp(first.log_prob[half] + second.log_prob[half][:, ORDER])
+    assert share == pytest.approx(own.sum(axis=1).mean())
+    blind = soft(1, misleading, 5.0, observed=~first.seen)
+    classes, share = match_classes(first, blind)
+    np.testing.assert_array_equal(classes, np.arange(K))
+    assert share == 0
+
+
+def test_parents_that_agree_keep_their_numbers():
+    module = aligned(soft(0), soft(1), soft(2))
+    np.testing.assert_array_equal(module.permutations_, np.tile(np.arange(K), (3, 1)))
+
+
+def test_message_up_is_the_posterior_of_independent_observations():
+    """Of a table of probabilities: P(k), and what each parent saw given k."""
+    rng = np.random.default_rng(0)
+    prior = rng.dirichlet(np.ones(K))
+    likelihoods = rng.uniform(size=(2, N, K))  # p_i(row n | k)
+    other_weights = rng.dirichlet(np.ones(K))
+    parents = [
+        Categorical(log_softmax(np.log(values) + np.log(p), axis=1), log_prior=np.log(p))
+        for values, p in zip(likelihoods, (prior, other_weights), strict=True)
+    ]
+    module = LabelAlignment()
+    module.permutations_ = np.stack([np.arange(K), ORDER])
+    up = module.forward([parents[0], reordered(parents[1], ORDER)])
+    joint = prior * likelihoods[0] * likelihoods[1]
+    np.testing.assert_allclose(np.exp(up.log_prob), joint / joint.sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(np.exp(up.log_prior), prior)
+
+
+@pytest.mark.parametrize("is_prior", [False, True])
+def test_each_parent_hears_all_but_itself(is_prior):
+    """Its own evidence times the message is what all say together."""
+    weights = np.random.default_rng(9).dirichlet(np.ones(K), 3)
+    inputs = [soft(i, log_prior=np.log(w)) for i, w in enumerate(weights)]
+    inputs[1] = reordered(inputs[1], ORDER)
+    told = soft(7, is_prior=is_prior)
+    module = aligned(*inputs)
+    orders, sent = module.permutations_, module.backward(inputs, told)
+    evidence = sum(m.log_likelihood[:, p] for m, p in zip(inputs, orders, strict=True))
+    everything = np.exp(log_softmax(evidence + told.log_prob, axis=1))
+    for own, down, classes in zip(inputs, sent, orders, strict=True):
+        both = np.exp(log_softmax(own.log_likelihood + down.log_prob, axis=1))
+        np.testing.assert_allclose(both[:, classes], everything)
+        assert down.is_prior is is_prior
+
+
+@pytest.mark.parametrize("told", [None, soft(7)])
+def test_renumbering_a_parent_only_reorders_what_it_hears(told):
+    inputs = [soft(0), soft(1), soft(2)]
+    changed = [soft(0), soft(1), reordered(soft(2), ORDER)]
+    module, other = aligned(*inputs), aligned(*changed)
+    np.testing.assert_array_equal(other.permutations_[2], ORDER)
+    assert_same(module.forward(inputs), other.forward(changed))
+    plain, renumbered = module.backward(inputs, told), other.backward(changed, told)
+    assert_same(plain[:2], renumbered[:2])
+    assert_same(plain[2].log_prob, renumbered[2].log_prob[:, ORDER])
+
+
+def test_renumbering_the_reference_renumbers_everything_else():
+    inputs = [soft(0), soft(1)]
+    changed = [reordered(soft(0), ORDER), soft(1)]
+    up = aligned(*inputs).forward(inputs).log_prob
+    other = aligned(*changed)
+    np.testing.assert_allclose(other.forward(changed).log_prob[:, ORDER], up)
+    np.testing.assert_array_equal(other.permutations_[1], np.argsort(ORDER))
+
+
+def test_uniform_parent_and_uniform_child_say_nothing():
+    inputs = [soft(0), soft(1)]
+    with_uniform = [*inputs, Categorical.uniform(N, K)]
+    module, more = aligned(*inputs), aligned(*with_uniform)
+    np.testing.assert_allclose(more.forward(with_uniform).log_prob, module.forward(inputs).log_prob)
+    silent = module.backward(inputs, None)
+    spoken = module.backward(inputs, Categorical.uniform(N, K))
+    for one, other in zip(silent, spoken, strict=True):
+        np.testing.assert_allclose(one.log_prob, other.log_prob)
+
+
+def test_unseen_rows_are_neutral():
+    """Where one parent saw nothing the other speaks alone; where none did, the row is unseen."""
+    labels = np.arange(N)
+    weights = np.log([0.4, 0.3, 0.2, 0.1])
+    first = soft(0, observed=labels >= 8, log_prior=weights)
+    second = soft(1, observed=(labels < 4) | (labels >= 12))
+    module = aligned(first, second)
+    up = module.forward([first, second])
+    np.testing.assert_array_equal(up.seen, (labels < 4) | (labels >= 8))
+    expected = log_softmax(second.log_prob[:4] + weights, axis=1)
+    np.testing.assert_allclose(up.log_prob[:4], expected)
+    np.testing.assert_allclose(up.log_prob[8:12], first.log_prob[8:12])
+    to_first, to_second = module.backward([first, second], None)
+    np.testing.assert_allclose(to_first.log_prob[4:12], -np.log(K))
+    np.testing.assert_allclose(to_second.log_prob[:8], -np.log(K))
+
+
+def certain(labels):
+    with np.errstate(divide="ignore"):
+        return Categorical(np.log(np.eye(K)[labels]))
+
+
+@pytest.mark.parametrize("child", [False, True])
+def test_contradictions_are_named_and_change_nothing(child):
+    labels = np.arange(N) % K
+    other = np.where(np.arange(N) == 5, 3, labels)
+    module = aligned(certain(labels), certain(labels))
+    before = copy.deepcopy(module.get_state())
+    inputs = [certain(labels), certain(labels if child else other)]
+    told = certain(other) if child else None
+    with pytest.raises(MessageError, match="contradict each other in row 5: no class has a posit"):
+        module.learn(inputs, told)
+    assert_same(before, module.get_state())
+
+
+def test_certain_parents_that_agree_are_no_contradiction():
+    labels = np.arange(N) % K
+    inputs = [certain(labels), certain(ORDER[labels])]
+    module = aligned(*inputs)
+    np.testing.assert_array_equal(module.forward(inputs).log_prob, certain(labels).log_prob)
+    first, second = module.backward(inputs, None)
+    np.testing.assert_array_equal(first.log_prob.argmax(axis=1), labels)
+    np.testing.assert_array_equal(second.log_prob.argmax(axis=1), ORDER[labels])
+
+
+# -- in graphs ---------------------------------------------------------------------------------
+
+
+def views(n=200, seed=0):
+    """Two noisy views of four classes, each of which alone confuses two of them."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % K
+    left = np.array([[0.0, 0], [2, 0], [8, 0], [0, 8]])
+    right = np.array([[8.0, 0, 0], [0, 8, 0], [0, 0, 0], [0, 0, 2]])
+    noise = [rng.normal(size=(n, 2)), rng.normal(size=(n, 3))]
+    return left[labels] + noise[0], right[labels] + noise[1], labels
+
+
+@pytest.fixture
+def graph():
+    """Two mixtures on two views, in one graph, and its labels."""
+    left, right, labels = views()
+    options = {"labels": labels, "weight_concentration_prior": 1e3, "random_state": 0}
+    mixtures = [
+        GMM(K, name=name, **options).connect(Observation(x))
+        for name, x in {"left": left, "right": right}.items()
+    ]
+    return Graph(LabelAlignment(labels=labels, random_state=0).connect(*mixtures))
+
+
+def test_two_views_together_find_what_neither_does(graph):
+    graph.fit(rounds=2)
+    reports = {name: graph[name].history_ for name in ("left", "right", "labelalignment")}
+    alone = [reports[name][0]["accuracy"] for name in ("left", "right")]
+    together = [updates[1]["accuracy"] for updates in reports.values()]
+    assert max(alone) < 0.95
+    assert min(together) > 0.99
+    module = graph["labelalignment"]
+    assert together[2] == accuracy(module.labels, module.clusters())
+    left, right = (np.exp(graph[name].message_up.log_prob) for name in ("left", "right"))
+    shared = (left * right[:, module.permutations_[1]]).sum(axis=1)
+    assert module.history_[-1]["agreement"] == pytest.approx(shared.mean())
+
+
+def test_it_is_saved_loaded_and_predicts_with_a_view_missing(graph, tmp_path):
+    graph.fit(rounds=2)
+    left, right, _ = views(seed=1)
+    graph.save(tmp_path / "graph")
+    loaded = Graph.load(tmp_path / "graph")
+    assert_same(graph.predict(left, right).messages, loaded.predict(left, right).messages)
+    alone = graph.predict(left, None).messages
+    np.testing.assert_allclose(alone["labelalignment"].log_prob, alone["left"].log_prob)
+    order = graph["labelalignment"].permutations_[1]
+    expected = graph["left"].forward([Data(left)]).log_likelihood
+    message = graph["right"].forward([Data(right, observed=np.zeros(len(right), bool))])
+    told = graph["labelalignment"].backward([graph["left"].forward([Data(left)]), message], None)
+    np.testing.assert_allclose(told[1].log_prob[:, order], log_softmax(expected, axis=1))
+
+
+def test_samples_are_of_one_class_in_all_views(graph):
+    graph.fit(rounds=2)
+    for component in range(K):
+        drawn = graph.sample(50, component, random_state=3)
+        predicted = graph.predict(*drawn.values())
+        assert (predicted.classes == component).mean() > 0.9
+    prior = np.exp(graph["left"].message_up.log_prior)
+    classes = np.stack(graph["labelalignment"].generate(4000, None, 0))[0].argmax(axis=1)
+    shares = np.bincount(classes, minlength=K) / 4000
+    assert (np.abs(shares - prior) < 5 * np.sqrt(prior * (1 - prior) / 4000)).all()
+    assert_same(graph.sample(9), graph.sample(9))
+
+
+def test_artefacts_are_its_classes_and_matches(graph):
+    graph.fit(rounds=1)
+    module = graph["labelalignment"]
+    files = module.artefacts()
+    np.testing.assert_array_equal(files["class_learn.txt"], files["Pdz_learn.txt"].argmax(axis=1))
+    np.testing.assert_array_equal(files["permutations.txt"], module.permutations_)
+
+
+def test_childs_message_counts_in_scores_and_clusters(graph):
+    module = graph["labelalignment"]
+    assert module.clusters() is None
+    graph.fit(rounds=1)
+    teller = Teller(soft(0, np.full(200, 2), strength=1e3)).connect(module)
+    teller.update()
+    np.testing.assert_array_equal(module.clusters(), 2)
+    assert module.scores()["accuracy"] == 1 / K
+
+
+# -- errors ------------------------------------------------------------------------------------
+
+
+def test_one_parent_is_too_few(graph):
+    module = LabelAlignment().connect(graph["left"].update())
+    with pytest.raises(GraphError, match="LabelAlignment aligns the classes of at least two pare"):
+        module.update()
+
+
+def test_numbers_of_classes_must_agree(graph):
+    third = GMM(K + 1, name="third").connect(Observation(views()[0])).update()
+    module = LabelAlignment().connect(graph["left"].update(), third)
+    with pytest.raises(InputError, match="differ: GMM 'left' has 4, GMM 'third' has 5; make them"):
+        module.update()
+    with pytest.raises(GraphError, match="K=4 classes, but its parent GMM 'third' has K=5"):
+        Graph(module).check()
+
+
+def test_labels_of_another_length_are_refused(graph):
+    graph["labelalignment"].set_params(labels=[0, 1])
+    with pytest.raises(InputError, match="LabelAlignment: labels has 2 entries for 200 rows"):
+        graph.fit(rounds=1)
+
+
+def test_before_learning_there_is_nothing_to_send():
+    with pytest.raises(NotFittedError, match="has matched no classes yet: call update"):
+        LabelAlignment().forward([soft(0), soft(1)])
+
+
+@pytest.mark.parametrize("component", [-1, K, "a"])
+def test_samples_of_no_class_are_refused(graph, component):
+    graph.fit(rounds=1)
+    with pytest.raises(InputError, match="does not exist; they are 0 to 3"):
+        graph.sample(2, component)

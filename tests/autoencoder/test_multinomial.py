@@ -1,0 +1,271 @@
+"""The VAE with a categorical latent: its loss, annealing, messages and use."""
+
+import numpy as np
+import pytest
+import torch
+from test_persistence import assert_same
+from torch import distributions as dist
+from torch import nn
+
+from serkit import Observation
+from serkit.errors import InputError
+from serkit.messages import Categorical, Data
+from serkit.modules import MultinomialVAE
+
+N, K = 24, 3
+STILL = {"lr": 1e-30}  # moves nothing, so losses are those of the nets an update ends with
+SHARP = {"likelihood": "gaussian", "noise_variance": 0.01}  # a class is worth its nats
+
+
+@pytest.fixture
+def x():
+    return three_kinds()
+
+
+def three_kinds():
+    """Rows (24, 5) in [0, 1] of three kinds, in turn."""
+    kinds = [[0.1, 0.9, 0.5, 0.3, 0.8], [0.9, 0.2, 0.4, 0.7, 0.1], [0.5, 0.5, 0.9, 0.9, 0.9]]
+    return np.tile(kinds, (N // K, 1))
+
+
+def tiny(**options):
+    defaults = {"hidden_sizes": (16,), "epochs": 1, "lr": 1e-2, "random_state": 0}
+    return MultinomialVAE(K, **defaults | {"device": "cpu", "precision": "float32"} | options)
+
+
+def trained(x, message=None, **options):
+    module = tiny(**options)
+    module.learn([Data(x)], message)
+    return module
+
+
+def uneven():
+    """Class probabilities, the same for rows of one kind."""
+    rows = [[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.2, 0.6, 0.2]]
+    return np.log(np.tile(rows, (N // K, 1)))
+
+
+def learnt(module):
+    return {k: v for k, v in module.get_state().items() if k.endswith("_")}
+
+
+def likelihood(module, z):
+    """p(x | z) by torch.distributions, of latents given to the decoder as they are."""
+    with torch.no_grad():
+        output = module.nets_["decoder"](torch.as_tensor(z, dtype=torch.float32)).double()
+    if module.likelihood == "bernoulli":
+        return dist.Independent(dist.Bernoulli(logits=output, validate_args=False), 1)
+    return dist.Independent(dist.Normal(output, module.noise_variance**0.5), 1)
+
+
+def class_log_likelihoods(module, x):
+    """Log p(x | k), (N, K)."""
+    return likelihood(module, np.eye(K)).log_prob(torch.tensor(x)[:, None]).numpy()
+
+
+def posterior(module, x):
+    """q(k | x) as torch.distributions, from the message up."""
+    return dist.Categorical(logits=torch.tensor(module.forward([Data(x)]).log_prob.copy()))
+
+
+def expected_kl(module, x, log_prob=None):
+    """Mean KL(q || P) over rows, P uniform unless given."""
+    prior = np.full((N, K), -np.log(K)) if log_prob is None else log_prob
+    prior = dist.Categorical(logits=torch.tensor(prior))
+    return dist.kl_divergence(posterior(module, x), prior).mean().item()
+
+
+def exact(module, x):
+    """Mean E_q[log p(x | k)] over rows."""
+    q = posterior(module, x).probs.numpy()
+    return (q * class_log_likelihoods(module, x)).sum(axis=1).mean()
+
+
+# -- the loss ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alpha", [None, 0.0, 2.5])
+@pytest.mark.parametrize("told", [False, True], ids=["no message", "message"])
+def test_kl_term_equals_torch(x, told, alpha):
+    message = Categorical(uneven()) if told else None
+    module = trained(x, message, alpha=alpha, batch_size=7, **STILL)
+    terms = module.loss_curve_[-1]
+    expected = expected_kl(module, x, uneven() if told else None)
+    assert terms["kl"] == pytest.approx(expected, rel=1e-4)
+    weight = 1.0 if alpha is None else alpha
+    assert terms["loss"] == pytest.approx(terms["reconstruction"] + weight * expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_reconstruction_is_that_of_the_relaxed_class(x, kind, temperature):
+    """One draw an epoch, 300 epochs, against 2,000 draws by torch.distributions."""
+    options = {"likelihood": kind, "temperature": temperature, "epochs": 300}
+    module = trained(x, **options, **STILL)
+    drawn = np.array([epoch["reconstruction"] for epoch in module.loss_curve_])
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        logits = posterior(module, x).logits
+        z = dist.RelaxedOneHotCategorical(temperature, logits=logits).sample((2000,))
+    draws = likelihood(module, z).log_prob(torch.tensor(x)).mean(dim=1).numpy()
+    error = np.hypot(drawn.std() / np.sqrt(300), draws.std() / np.sqrt(2000))
+    assert abs(-drawn.mean() - draws.mean()) < 5 * error
+
+
+def test_at_temperature_0_the_relaxed_class_is_one_class(x):
+    """So that its mean is the exact expectation."""
+    module = trained(x, temperature=1e-6, epochs=400, **STILL)
+    drawn = np.array([epoch["reconstruction"] for epoch in module.loss_curve_])
+    assert abs(drawn.mean() + exact(module, x)) < 5 * drawn.std() / np.sqrt(400)
+    probabilities = torch.tensor(module.encode(x))
+    seen = []
+    module.nets_.train()
+    module._log_likelihood = lambda rows, z: seen.append(z) or z
+    with torch.random.fork_rng():
+        module._expected_log_likelihood(torch.tensor(x), probabilities, probabilities.log(), 0, 0)
+    np.testing.assert_allclose(np.sort(seen[0], axis=1), np.eye(K)[[-1] * N], atol=1e-4)
+
+
+def test_loss_on_rows_held_out_is_exact(x):
+    """At any temperature; all rows are alike, so that it does not matter which they are."""
+    rows = np.tile(x[:1], (N, 1))
+    options = {"temperature": (9.0, 0.1), "epochs": 3, "validation_fraction": 0.5}
+    module = trained(rows, **options, **STILL)
+    found = [epoch["held_out_loss"] for epoch in module.loss_curve_]
+    expected = expected_kl(module, rows) - exact(module, rows)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+# -- temperature -------------------------------------------------------------------------------
+
+
+def temperatures(monkeypatch, x, updates=1, **options):
+    """Those given to torch, of every step."""
+    given = []
+    relaxed = nn.functional.gumbel_softmax
+
+    def spy(logits, tau):
+        given.append(tau)
+        return relaxed(logits, tau)
+
+    monkeypatch.setattr(nn.functional, "gumbel_softmax", spy)
+    module = tiny(**options).connect(Observation(x))
+    for _ in range(updates):
+        module.update()
+    return given
+
+
+@pytest.mark.parametrize("warm_start", [True, False])
+def test_temperature_falls_by_the_same_factor_an_epoch(monkeypatch, x, warm_start):
+    """Over the first update, or over each if all start afresh."""
+    options = {"temperature": (2.0, 0.5), "epochs": 5, "warm_start": warm_start}
+    falling = 2.0 * 0.25 ** (np.arange(5) / 4)
+    later = [0.5] * 5 if warm_start else falling
+    found = temperatures(monkeypatch, x, 2, **options)
+    np.testing.assert_allclose(found, [*falling, *later])
+
+
+@pytest.mark.parametrize(
+    ("temperature", "expected"),
+    [
+        (0.7, [0.7] * 6),
+        (lambda update, epoch: 1 / (1 + 3 * update + epoch), 1 / np.arange(1, 7)),
+    ],
+    ids=["constant", "function"],
+)
+def test_temperature_may_be_a_number_or_a_function(monkeypatch, x, temperature, expected):
+    found = temperatures(monkeypatch, x, 2, temperature=temperature, epochs=3)
+    np.testing.assert_allclose(found, expected)
+
+
+@pytest.mark.parametrize("returned", [0.0, -1.0, "hot", float("nan")])
+def test_a_function_that_gives_no_temperature_is_an_error(x, returned):
+    with pytest.raises(InputError, match=f"MultinomialVAE: temperature must .*{returned}"):
+        tiny(temperature=lambda update, epoch: returned).fit(x)
+
+
+# -- what it learns ----------------------------------------------------------------------------
+
+
+def test_kinds_of_rows_become_classes(x):
+    module = tiny(epochs=150, labels=np.arange(N) % K, **SHARP).connect(Observation(x)).update()
+    assert module.history_[-1]["accuracy"] == 1
+    assert module.encode(x).max(axis=1).min() > 0.95
+    assert module.scores() == {name: module.history_[-1][name] for name in module.scores()}
+    np.testing.assert_array_equal(module.clusters(), module.predict(x))
+    np.testing.assert_allclose(module.messages_down[0].array, x, atol=0.1)
+
+
+def test_digits_do_not_collapse_into_few_classes(digits):
+    """By the defaults but for the learning rate: a tenth of the images is a batch's few steps."""
+    module = MultinomialVAE(10, labels=digits.labels, random_state=0, lr=5e-3, batch_size=100)
+    module.connect(Observation(digits.x)).update()
+    shares = np.bincount(module.clusters(), minlength=10) / len(digits.x)
+    assert shares.min() > 0.02
+    assert module.history_[-1]["accuracy"] > 0.5
+
+
+def test_labels_only_score(x):
+    labels = np.random.default_rng(0).permutation(np.arange(N) % K)
+    assert_same(learnt(trained(x, labels=labels)), learnt(trained(x)))
+
+
+def test_an_even_message_is_as_none(x):
+    for is_prior in (False, True):
+        even = Categorical(np.full((N, K), -np.log(K)), is_prior=is_prior)
+        assert_same(learnt(trained(x, even, epochs=5)), learnt(trained(x, epochs=5)))
+
+
+def test_priors_and_evidence_are_the_same_target(x):
+    one, other = (Categorical(uneven(), is_prior=is_prior) for is_prior in (False, True))
+    assert_same(learnt(trained(x, one)), learnt(trained(x, other)))
+
+
+@pytest.mark.parametrize("certain", [False, True])
+def test_a_message_names_the_classes(x, certain):
+    """Even one with impossible classes, as a Markov model without some transitions sends."""
+    wanted = (np.arange(N) + 1) % K
+    with np.errstate(divide="ignore"):
+        log_prob = np.log(np.eye(K) if certain else np.eye(K) * 0.94 + 0.02)[wanted]
+    module = trained(x, Categorical(log_prob), epochs=150)
+    np.testing.assert_array_equal(module.predict(x), wanted)
+    assert all(np.isfinite(list(epoch.values())).all() for epoch in module.loss_curve_)
+    assert np.isfinite(module.objective([Data(x)], Categorical(log_prob)))
+
+
+def test_message_up_is_of_the_rows_alone(x):
+    module = trained(x, Categorical(uneven()), epochs=20)
+    message = module.forward([Data(x)])
+    assert message.log_prior is None
+    np.testing.assert_allclose(np.exp(message.log_prob), module.encode(x), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(N, K + 1), (N - 1, K)])
+def test_messages_of_other_sizes_are_refused(x, shape):
+    said = f"sent probabilities of {shape[1]} classes for {shape[0]} rows; expected n_components=3"
+    with pytest.raises(InputError, match=f"MultinomialVAE: its children {said} for {N} rows"):
+        trained(x, Categorical.uniform(*shape))
+
+
+# -- the objective -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("told", [False, True], ids=["no message", "message"])
+def test_objective_is_the_elbo(x, kind, told):
+    log_prob = uneven() if told else None
+    message = Categorical(log_prob) if told else None
+    module = trained(x, message, likelihood=kind, epochs=20)
+    expected = exact(module, x) - expected_kl(module, x, log_prob)
+    assert module.objective([Data(x)], message) == pytest.approx(expected, rel=1e-5)
+
+
+def test_objective_lacks_the_encoders_error_of_the_log_likelihood(x):
+    """log sum_k P(k) p(x | k) - ELBO = KL(q(k | x) || P(k | x))."""
+    module = trained(x, epochs=20, **SHARP)
+    joint = class_log_likelihoods(module, x) - np.log(K)
+    log_likelihood = np.logaddexp.reduce(joint, axis=1).mean()
+    right = dist.Categorical(logits=torch.tensor(joint))
+    error = dist.kl_divergence(posterior(module, x), right).mean().item()
+    assert error > 0.1
+    assert module.objective([Data(x)], None) == pytest.approx(log_likelihood - error, rel=1e-4)

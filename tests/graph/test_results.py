@@ -1,0 +1,261 @@
+"""What `fit(out=...)` writes: text files, parameters, history and pictures."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from safetensors import safe_open
+from test_module import KMeans, uniform_rows
+from test_persistence import assert_same
+
+from serkit import Graph, Module, Observation
+from serkit.datasets.loaders import load_digits
+from serkit.errors import OutputError, SerkitError
+from serkit.messages import Data
+from serkit.modules import AE, GMM, MLDA, VAE
+from serkit.saving import format
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*lost all their rows")
+IMAGES, LABELS = (values[:60] for values in load_digits())
+NET = {"epochs": 2, "batch_size": 30, "hidden_sizes": (16,), "random_state": 0}
+EXACT = {"rtol": 1e-7, "atol": 1e-30}  # eight digits are written
+
+
+def make(encoder=VAE, latent_dim=3, labels=LABELS, rows=IMAGES):
+    low = encoder(latent_dim, **NET).connect(Observation(rows))
+    return Graph(GMM(2, labels=labels, n_init=1, random_state=0).connect(low))
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """For tests of the other files: drawing takes seconds."""
+    monkeypatch.setattr(results, "pictures", lambda graph: iter(()))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A graph trained for two rounds, and the folder of what it left behind."""
+    folder = tmp_path_factory.mktemp("runs") / "deep" / "vae_gmm"
+    return make().fit(2, out=folder, out_each_round=True, verbose=False), folder
+
+
+def test_files_hold_what_the_modules_learnt(written):
+    graph, folder = written
+    vae, gmm = graph["vae"], graph["gmm"]
+    curve = [list(entry.values()) for entry in vae.loss_curve_]
+    expected = {
+        "module001_vae/z_learn.txt": vae.message_up.mean,
+        "module001_vae/x_hat_learn.txt": vae.reconstruct(IMAGES).reshape(60, 64),
+        "module001_vae/loss.txt": curve,
+        "module002_gmm/class_learn.txt": gmm.responsibilities_.argmax(axis=1),
+        "module002_gmm/Pdz_learn.txt": gmm.responsibilities_,
+        "module002_gmm/mu_learn.txt": gmm.means_,
+        "module002_gmm/acc_learn.txt": [r["updates"][1]["accuracy"] for r in graph.history],
+        "module002_gmm/log_likelihood.txt": gmm.log_likelihood_,
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(np.loadtxt(folder / name), values, **EXACT, err_msg=name)
+    found = {str(p.relative_to(folder)) for p in folder.glob("module*/*.txt")}
+    assert found == set(expected)
+
+
+def test_classes_are_written_as_integers(written):
+    text = (written[1] / "module002_gmm" / "class_learn.txt").read_text().split()
+    assert set(text) <= {"0", "1"}
+
+
+def test_parameters_can_be_read_with_and_without_serkit(written):
+    graph, folder = written
+    for number, name in ((1, "vae"), (2, "gmm")):
+        file = folder / f"module{number:03d}_{name}" / "parameters.safetensors"
+        assert_same(graph[name].get_state(), graph[name].get_state() | format.read(file, dict))
+        with safe_open(file, framework="numpy") as tensors:
+            arrays = [tensors.get_tensor(key) for key in tensors.keys()]  # noqa: SIM118
+        learnt = (
+            graph[name].nets_["encoder"][1].weight.detach() if name == "vae" else graph[name].means_
+        )
+        assert any(np.array_equal(array, learnt) for array in arrays)
+
+
+def test_history_is_json(written):
+    graph, folder = written
+    assert json.loads((folder / "history.json").read_text()) == graph.history
+
+
+def test_each_round_has_its_folder(written):
+    graph, folder = written
+    rounds = sorted(path.name for path in folder.glob("round*") if path.is_dir())
+    assert rounds == ["round001", "round002"]
+    first = np.loadtxt(folder / "round001" / "module001_vae" / "z_learn.txt")
+    np.testing.assert_allclose(first, graph.first_latents["vae"], **EXACT)
+    last = folder / "round002"
+    for path in last.rglob("*.txt"):
+        assert path.read_text() == (folder / path.relative_to(last)).read_text()
+    one = make().fit(1, verbose=False)["gmm"]
+    np.testing.assert_allclose(
+        np.loadtxt(folder / "round001" / "module002_gmm" / "mu_learn.txt"), one.means_, **EXACT
+    )
+
+
+def test_rounds_are_written_only_where_asked(tmp_path, no_pictures):
+    make().fit(1, out=tmp_path / "run", verbose=False)
+    folders = sorted(path.name for path in (tmp_path / "run").iterdir() if path.is_dir())
+    assert folders == ["module001_vae", "module002_gmm"]
+
+
+PICTURES = {
+    "graph",
+    "rounds",
+    "losses_vae",
+    "log_likelihood_gmm",
+    "latents_vae_before",
+    "latents_vae_after",
+    "confusion",
+    "reconstructions_observation",
+    "samples_gmm_observation",
+}
+
+
+OF_IMAGES = {"reconstructions_observation", "samples_gmm_observation"}
+
+
+def alone(module):
+    """The graph of a module whose children nobody holds any longer."""
+    return Graph(module)
+
+
+def pictures(folder):
+    """Names of the pictures in a folder, each checked to be a PNG of more than one colour."""
+    for path in folder.glob("*.png"):
+        pixels = imread(path)
+        assert pixels.ndim == 3, path
+        assert pixels.std() > 0, path
+    return {path.stem for path in folder.glob("*.png")}
+
+
+def test_pictures_are_drawn(written):
+    assert pictures(written[1]) == PICTURES
+
+
+@pytest.mark.parametrize(
+    ("graph", "expected"),
+    [
+        (
+            lambda: make(AE, labels=None),
+            {name.replace("vae", "ae") for name in PICTURES - {"confusion"}},
+        ),
+        (lambda: make(latent_dim=1, rows=uniform_rows(60, 5)), PICTURES - OF_IMAGES),
+        (lambda: make(latent_dim=2, rows=uniform_rows(60, 5)), PICTURES - OF_IMAGES),
+        (lambda: alone(make()["vae"]), {n for n in PICTURES if "gmm" not in n} - {"confusion"}),
+    ],
+    ids=["ae, no labels", "one latent", "two latents", "vae alone"],
+)
+def test_every_picture_there_is_data_for(tmp_path, graph, expected):
+    graph().fit(1, out=tmp_path, verbose=False)
+    assert pictures(tmp_path) == expected
+
+
+def test_gmm_on_images_draws_without_a_decoder(tmp_path):
+    gmm = GMM(2, random_state=0).connect(Observation(IMAGES.reshape(60, 64)))
+    Graph(gmm).fit(1, out=tmp_path, verbose=False)
+    expected = {"graph", "rounds", "log_likelihood_gmm", "samples_gmm_observation"}
+    expected |= {"reconstructions_observation"}  # by the means of the components
+    assert pictures(tmp_path) == expected
+
+
+def test_several_observations_have_pictures_of_their_own(tmp_path):
+    rows = {"top": IMAGES[:, :4], "bottom": IMAGES[:, 4:]}
+    vaes = [VAE(2, **NET).connect(Observation(r, name=n)) for n, r in rows.items()]
+    Graph(GMM(2, random_state=0).connect(*vaes)).fit(1, out=tmp_path, verbose=False)
+    for name in rows:
+        assert {f"reconstructions_{name}", f"samples_gmm_{name}"} <= pictures(tmp_path)
+    folders = sorted(path.name for path in tmp_path.glob("module*"))
+    assert folders == ["module001_vae", "module002_vae2", "module003_gmm"]
+
+
+def test_images_beside_other_data_have_their_pictures(tmp_path):
+    seen = np.arange(60) > 3  # also of rows whose image is missing
+    images = Observation(IMAGES, observed=seen, name="images")
+    counts = Observation(np.random.default_rng(0).integers(0, 9, (60, 5)), name="counts")
+    gmm = GMM(2, random_state=0).connect(VAE(2, **NET).connect(images))
+    Graph(MLDA(2, random_state=0).connect(gmm, counts)).fit(1, out=tmp_path, verbose=False)
+    found = {name for name in pictures(tmp_path) if name.startswith(("recon", "samples"))}
+    assert found == {"reconstructions_images", "samples_mlda_images"}
+
+
+class Reporter(Module):
+    """A user's module that reports NumPy numbers and writes an array of its own."""
+
+    sends_up = Data
+
+    def learn(self, inputs, prior):
+        return {"loss": np.float32(0.5), "count": np.int64(3), "each": np.arange(2)}
+
+    def forward(self, inputs):
+        return inputs[0]
+
+    def backward(self, inputs, prior):
+        return [None]
+
+    def artefacts(self):
+        return {"own.txt": np.arange(3)}
+
+
+@pytest.mark.parametrize(
+    "leaf", [Reporter(), KMeans(2, random_state=0)], ids=lambda leaf: type(leaf).__name__
+)
+def test_graph_with_a_user_written_module_writes_its_files(tmp_path, leaf):
+    Graph(leaf.connect(Observation(IMAGES, name="images"))).fit(1, out=tmp_path, verbose=False)
+    name = type(leaf).__name__.lower()
+    assert (tmp_path / f"module001_{name}" / "parameters.safetensors").exists()
+    assert {"graph", "rounds"} <= pictures(tmp_path)
+    (update,) = json.loads((tmp_path / "history.json").read_text())[0]["updates"]
+    assert update["module"] == name
+    if isinstance(leaf, Reporter):
+        assert (update["loss"], update["count"], update["each"]) == (0.5, 3, [0, 1])
+        np.testing.assert_array_equal(np.loadtxt(tmp_path / "module001_reporter/own.txt"), range(3))
+
+
+def test_frozen_module_leaves_its_results_too(tmp_path, no_pictures):
+    graph = make().fit(1, verbose=False)
+    graph["vae"].freeze()
+    graph.fit(1, out=tmp_path, verbose=False)
+    latents = np.loadtxt(tmp_path / "module001_vae" / "z_learn.txt")
+    np.testing.assert_allclose(latents, graph["vae"].message_up.mean, **EXACT)
+
+
+@pytest.mark.parametrize("option", ["out", "checkpoint"])
+@pytest.mark.parametrize("below", ["file/below", "file/far/below"])
+def test_place_that_cannot_be_written_is_told_before_training(tmp_path, option, below):
+    (tmp_path / "file").write_text("not a folder")
+    graph = make()
+    with pytest.raises(OutputError, match=f"cannot write to {tmp_path}/file"):
+        graph.fit(1, verbose=False, **{option: tmp_path / below})
+    assert not graph["vae"].history_
+    assert (tmp_path / "file").read_text() == "not a folder"
+
+
+def test_folder_that_is_a_file_is_told_before_training(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    graph = make()
+    with pytest.raises(OutputError, match=r"cannot write to .*out: File exists"):
+        graph.fit(1, out=tmp_path / "out", verbose=False)
+    assert not graph["vae"].history_
+
+
+def test_relative_folders_lie_in_the_working_directory(tmp_path, monkeypatch, no_pictures):
+    monkeypatch.chdir(tmp_path)
+    make().fit(1, out="runs/one", verbose=False)
+    assert (Path("runs") / "one" / "history.json").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+@pytest.mark.parametrize("name", ["a/b", "../up", 3])
+def test_name_that_makes_no_folder_is_told_before_training(tmp_path, name):
+    graph = make()
+    graph["vae"].name = name
+    with pytest.raises(SerkitError, match=f"name.*{name!r}"):
+        Graph(graph["gmm"]).fit(1, out=tmp_path / "run", verbose=False)
+    assert not graph.modules[1].history_

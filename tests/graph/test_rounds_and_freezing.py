@@ -1,0 +1,146 @@
+"""Training in several goes: checkpoints met again, frozen modules, other rows, odd arguments."""
+
+import numpy as np
+import pytest
+
+from serkit import Graph, Observation
+from serkit.errors import InputError
+from serkit.metrics import accuracy
+from serkit.modules import GMM, VAE
+from serkit.training import Report, StopOnTolerance
+
+
+@pytest.fixture
+def graph(digits):
+    vae = VAE(3, epochs=3, hidden_sizes=(16,), lr=1e-2, random_state=0)
+    vae.connect(Observation(digits.x))
+    return Graph(GMM(4, labels=digits.labels, random_state=0).connect(vae))
+
+
+def latents(graph):
+    return graph["vae"].message_up.mean
+
+
+def test_a_checkpoint_never_takes_rounds_back(graph, tmp_path):
+    path = tmp_path / "checkpoint"
+    graph.fit(1, checkpoint=path, verbose=False)
+    graph.fit(2, verbose=False)
+    learnt = latents(graph)
+    graph.fit(2, checkpoint=path, verbose=False)
+    assert len(graph.history) == 3
+    assert latents(graph) is learnt
+
+
+def test_freezing_between_checkpointed_fits_holds(graph, tmp_path):
+    path = tmp_path / "checkpoint"
+    graph.fit(1, checkpoint=path, verbose=False)
+    graph["vae"].freeze()
+    learnt = latents(graph)
+    graph.fit(3, checkpoint=path, verbose=False)
+    assert graph["vae"].frozen
+    np.testing.assert_array_equal(latents(graph), learnt)
+
+
+def test_a_module_frozen_in_the_script_may_be_resumed(graph, digits, tmp_path):
+    path = tmp_path / "checkpoint"
+    graph.fit(1, checkpoint=path, verbose=False)
+    vae = VAE(3, epochs=3, hidden_sizes=(16,), lr=1e-2, random_state=0).freeze()
+    again = Graph(
+        GMM(4, labels=digits.labels, random_state=0).connect(vae.connect(Observation(digits.x)))
+    )
+    again.fit(2, checkpoint=path, verbose=False)
+    np.testing.assert_array_equal(latents(again), latents(graph))
+
+
+def test_first_latents_are_those_of_the_first_update(graph):
+    graph.fit(1, schedule=["vae", "gmm", "vae", "gmm"], verbose=False)
+    first, last = graph.first_latents["vae"], latents(graph)
+    assert first.shape == last.shape
+    assert not np.array_equal(first, last)
+    later = Graph(graph["gmm"]).fit(1, verbose=False)
+    assert later.first_latents == {}  # its first update was not this graph's
+
+
+def test_a_frozen_mixture_is_scored_and_written_as_it_is_sent(graph, digits):
+    graph.fit(1, verbose=False)
+    gmm = graph["gmm"].freeze()
+    graph.fit(2, verbose=False)
+    sent = gmm.messages_down[0].log_prob.argmax(axis=1)
+    update = graph.history[-1]["updates"][-1]
+    assert update["accuracy"] == accuracy(digits.labels, sent)
+    np.testing.assert_array_equal(gmm.artefacts()["class_learn.txt"], sent)
+
+
+def test_a_trained_chain_takes_fewer_rows(graph, digits):
+    graph.fit(1, verbose=False)
+    graph["gmm"].labels = None
+    graph["vae"].connect(Observation(digits.x[:150]))
+    fewer = Graph(graph["gmm"]).fit(1, verbose=False)
+    assert fewer["gmm"].responsibilities_.shape == (150, 4)
+    assert all(np.isfinite(u["objective"]) for u in fewer.history[0]["updates"])
+
+
+def test_held_out_rows_see_the_epoch_of_the_others(digits):
+    weights = [0.1, 0.5, 1.0]
+    vae = VAE(2, epochs=3, validation_fraction=0.2, alpha=lambda update, epoch: weights[epoch])
+    assert vae.fit(digits.x).history_[-1]["epochs"] == 3
+
+
+@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
+def test_a_fresh_start_that_breaks_off_changes_nothing(digits, error):
+    vae = VAE(2, epochs=1, warm_start=False, random_state=0).fit(digits.x)
+    before = vae.encode(digits.x)
+
+    def breaks(batch):
+        raise error
+
+    vae.augment = breaks
+    with pytest.raises(error):
+        vae.fit(digits.x)
+    np.testing.assert_array_equal(vae.encode(digits.x), before)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"callbacks": print}, r"callbacks must be a list, as in callbacks=\[...\]"),
+        ({"schedule": "gmm"}, "schedule must be a list of modules or their names, got 'gmm'"),
+        ({"schedule": 5}, "schedule must be a list .* got 5"),
+        ({"schedule": []}, r"schedule must be a list .* got \[\]"),
+    ],
+)
+def test_odd_arguments_are_refused_before_training(graph, options, text):
+    with pytest.raises(InputError, match=text):
+        graph.fit(1, verbose=False, **options)
+    assert graph.history == []
+
+
+@pytest.mark.parametrize("tol", ["a", -1, float("nan")])
+def test_a_tolerance_is_a_number(tol):
+    with pytest.raises(InputError, match="tol must be a number >= 0"):
+        StopOnTolerance(tol=tol)
+
+
+def test_a_share_that_changed_is_compared_itself(graph):
+    """Steady churn is no standstill, however little the share differs from round to round."""
+    history = [
+        {"round": r, "updates": [{"module": "gmm", "changed": share}]}
+        for r, share in enumerate((0.4, 0.4, 0.001), start=2)
+    ]
+    rule = StopOnTolerance("changed", tol=0.01)
+    graph.history = history[:2]
+    assert not rule.on_round(graph, history[1])
+    graph.history = history
+    assert rule.on_round(graph, history[2])
+
+
+def test_report_prints_what_modules_reported(digits, capsys):
+    gmm = GMM(4, labels=digits.labels, random_state=0).connect(Observation(digits.x))
+    graph = Graph(gmm).fit(2, callbacks=[Report()], verbose=False)
+    titles, *lines = capsys.readouterr().out.splitlines()
+    assert titles.split() == ["round", "gmm", "log-lik.", "gmm", "accuracy", "seconds"]
+    for line, record in zip(lines, graph.history, strict=True):
+        shown, update = line.split(), record["updates"][0]
+        assert int(shown[0]) == record["round"]
+        assert float(shown[1]) == pytest.approx(update["log_likelihood"], abs=5e-4)
+        assert float(shown[2]) == pytest.approx(update["accuracy"], abs=5e-4)

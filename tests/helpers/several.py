@@ -1,0 +1,322 @@
+"""What the tests of several processes run in each of them: ``python tests/several.py JOB FOLDER``.
+
+`launch` starts them as torchrun would.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from unittest.mock import Mock
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from torch import distributed
+
+from serkit import Graph, Observation, datasets, processes, shared_sums
+from serkit.errors import SerkitError, TrainingError
+from serkit.messages import Gaussian
+from serkit.modules import (
+    AE,
+    GMM,
+    MLDA,
+    VAE,
+    GMMClassifier,
+    GroupSum,
+    LabelAlignment,
+    MarkovModel,
+    MultinomialVAE,
+    NetRegressor,
+    Sklearn,
+)
+from serkit.modules.mixture import em
+
+N, K = 301, 3
+LENGTHS = (50, 70, 81, 40, 60)
+
+
+def launch(job, folder, n_processes, *arguments):
+    """Run a job in several processes at once; returns (exit status, output) of each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    running = [
+        subprocess.Popen(
+            [sys.executable, __file__, job, str(folder), *arguments],
+            env={**os.environ, **shared, "WORLD_SIZE": str(n_processes), "RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(n_processes)
+    ]
+    outputs = [process.communicate()[0] for process in running]
+    return [(p.returncode, output) for p, output in zip(running, outputs, strict=True)]
+
+
+def data():
+    """Rows (N, 3) of three overlapping clusters, in no order; their classes."""
+    rng = np.random.default_rng(0)
+    classes = rng.integers(K, size=N)
+    return rng.normal(size=(N, 3)) @ rng.normal(size=(3, 3)) + 3.0 * classes[:, None], classes
+
+
+def numbers(module):
+    """What a module learnt that is no row's: all arrays of it, flat, by name."""
+    kept = module.get_state()
+    names = [name for name in kept if name.endswith("_") and name not in module.row_attributes]
+    found = {name: kept[name] for name in names if isinstance(kept[name], np.ndarray)}
+    scores = {k: v for k, v in module.history_[-1].items() if k != "seconds"}
+    return np.concatenate([*(np.ravel(v) for v in found.values()), list(scores.values())])
+
+
+# -- modules that learn the same by however many processes -----------------------------------------
+
+
+def mixtures():
+    """Mixtures of every kind, from one parent or more, of all rows or some."""
+    x, classes = data()
+    weight = np.random.default_rng(1).random(N)
+    found = {}
+    for covariance_type in ("full", "tied", "diag", "spherical"):
+        options = {"covariance_type": covariance_type, "labels": classes, "random_state": 0}
+        found[covariance_type] = GMM(K, sample_weight=weight, **options).fit(x)
+    found["float32"] = GMM(K, random_state=0).fit(x.astype(np.float32))
+    given = np.eye(K)[classes]
+    found["ml"] = GMM(K, inference="ml", responsibilities_init=given, random_state=0).fit(x)
+    part = processes.share(N)
+    unsure = GMM(K, use_variance=True, random_state=0)
+    unsure.learn([Gaussian(x[part], np.full(x[part].shape, 0.3))], None)
+    found["variances"] = unsure.record({}) or unsure
+    found["stream"] = GMM(K, random_state=0).partial_fit(x[:150]).partial_fit(x[150:])
+    first, second = Observation(x[:, :2]), Observation(x[:, 2:], observed=np.arange(N) > 200)
+    found["twice"] = GMM(K, random_state=0).fit(x).fit(x[:300])
+    em._ROWS_TO_START_FROM = 100
+    found["starts among some"] = GMM(K, random_state=0, max_iter=1).fit(x)
+    found["missing"] = GMM(K, random_state=0).connect(first, second).update().update()
+    return {name: numbers(module) for name, module in found.items()}
+
+
+def others():
+    """The rest of the family, where its results do not depend on how rows are grouped."""
+    x, classes = data()
+    order = np.argsort(classes)  # so that most processes have no row of some class
+    classifier = GMMClassifier(1, validation_fraction=0.2, random_state=0)
+    classifier.fit(x[order], classes[order])
+    labelled = GMMClassifier(1, labels=classes[order]).connect(
+        Observation(x[order, :2]), Observation(x[order, 2:], observed=np.arange(N) % 3 > 0)
+    )
+    markov = MarkovModel(lengths=LENGTHS, labels=classes)
+    markov.connect(GMM(K, random_state=0).connect(Observation(x, lengths=LENGTHS)))
+    graph = Graph(markov).fit(3, verbose=False)
+    mlda = MLDA(K, labels=classes, random_state=0).fit(datasets.make_counts(classes))
+    aligned = LabelAlignment(labels=classes)
+    aligned.connect(*(GMM(K, random_state=i).connect(Observation(x)).update() for i in range(2)))
+    ae = AE(2, likelihood="gaussian", epochs=20, batch_size=N, random_state=0, precision="float32")
+    uneven = Observation(x, lengths=(220, 40, 21, 20))
+    ae.connect(uneven).update()  # one batch an epoch, no noise: the gradient is that of all rows
+    curve = [[terms["loss"], terms["reconstruction"]] for terms in ae.loss_curve_]
+    return {
+        "classifier": numbers(classifier),
+        "labelled": numbers(labelled.update().update()),
+        "markov": numbers(markov),
+        "under a markov model": numbers(graph["gmm"]),
+        "objective": np.array([record["updates"][-1]["objective"] for record in graph.history]),
+        "forecast": markov.forecast(3).ravel(),
+        "path": markov.viterbi(np.log(np.random.default_rng(2).random((N, K)))),
+        "predicted": _said_of(graph, x),
+        "mlda": numbers(mlda),
+        "alignment": numbers(aligned.update()),
+        "ae": np.ravel(curve),
+    }
+
+
+def _said_of(graph, x):
+    """What a graph says of new rows, which it says in every process of all."""
+    graph["markovmodel"].set_params(lengths=[100, 50])
+    return graph.predict(x[:150]).probabilities.ravel()
+
+
+def drawing():
+    """What differs by the number of processes, as each draws for itself, but not between them."""
+    x, classes = data()
+    options = {"likelihood": "gaussian", "epochs": 60, "batch_size": 50, "lr": 3e-3}
+    options |= {"random_state": 0, "precision": "float32"}
+    vae = VAE(2, hidden_sizes=(32,), **options).fit(x)
+    held_out = VAE(2, batch_norm=True, validation_fraction=0.3, **options).fit(x)
+    classes_of = MultinomialVAE(K, labels=classes, **options).connect(Observation(x)).update()
+    seedless = GMM(K).fit(x)
+    net = NetRegressor(filters=(4,), hidden_sizes=(4,), epochs=1).fit(x.reshape(N, 1, 3), classes)
+    gibbs = GMM(K, inference="gibbs", max_iter=30, random_state=0).fit(x)
+    topics = MLDA(K, inference="gibbs", max_iter=30, random_state=0)
+    topics.fit(datasets.make_counts(classes))
+    weights = {
+        name: np.concatenate([v.numpy().ravel() for v in module.nets_.state_dict().values()])
+        for name, module in {"vae": vae, "held out": held_out, "classes": classes_of}.items()
+    }
+    return weights | {
+        "losses": np.array([terms["loss"] for terms in vae.loss_curve_]),
+        "gibbs": numbers(gibbs),
+        "seedless net": net.predict(x.reshape(N, 1, 3)),
+        "topics": numbers(topics),
+        "seedless": numbers(seedless),
+    }
+
+
+def models(folder):
+    """Write what all of these learn, a file a process."""
+    found = {**mixtures(), **others()}
+    together = {f"together: {name}": values for name, values in drawing().items()}
+    name = f"{processes.count()}-{processes.rank()}.npz"
+    np.savez(Path(folder) / name, **found, **together)
+
+
+# -- sums ------------------------------------------------------------------------------------------
+
+
+def sums(folder, where):
+    """Sums whose terms every process knows, of few values and many, in quick succession.
+
+    With ``apart`` the last process is as if on another machine; with ``refused`` the first one may
+    not have memory to share.
+    """
+    if where == "apart" and int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1:
+        shared_sums._IS_POSSIBLE = False
+    if where == "refused" and os.environ["RANK"] == "0":
+        os.memfd_create = Mock(side_effect=PermissionError)
+    numbers = range(processes.count())
+    for call, size in enumerate([0, 1, 2000, 9000, 3, 50_000, 2, 2, 9000, 7, 200_000, 1] * 20):
+        terms = [np.random.default_rng([call, number]).integers(-9, 9, size) for number in numbers]
+        own = terms[processes.rank()].astype(float)
+        np.testing.assert_array_equal(processes.total(own), np.sum(terms, axis=0))
+        np.testing.assert_array_equal(processes.largest(own), np.max(terms, axis=0))
+        np.testing.assert_array_equal(own, terms[processes.rank()])
+        assert processes.total(processes.rank() + 1.0) == sum(numbers) + len(numbers)
+    shapes, dtypes = [(300, 200), (7,), (1, 1)], (torch.float32, torch.float64, torch.float32)
+    for _ in range(20):
+        parameters = [torch.zeros(s, dtype=d) for s, d in zip(shapes, dtypes, strict=True)]
+        for parameter in parameters:
+            parameter.grad = torch.full_like(parameter, processes.rank() + 1)
+        processes.add_gradients(parameters)
+        for parameter in parameters:
+            assert (parameter.grad == sum(numbers) + len(numbers)).all()
+            assert parameter.grad.dtype == parameter.dtype
+    nowhere, anywhere, elsewhere = (torch.zeros(2) for _ in range(3))
+    anywhere.grad = torch.ones(2)
+    if processes.rank() == 1:
+        elsewhere.grad = torch.ones(2)
+    processes.add_gradients([nowhere, elsewhere, anywhere])
+    assert nowhere.grad is None
+    assert elsewhere.grad.tolist() == [1, 1]
+    assert anywhere.grad.tolist() == [len(numbers)] * 2
+    shared = processes._shared_sums(distributed.group.WORLD)
+    print("shared" if shared else "over gloo")
+
+
+def disagree(folder):
+    """Calls of which the last process makes the first differently: what each says."""
+    is_last = processes.rank() == processes.count() - 1
+    for size in (10_000 if is_last else 3, 3, 3):
+        try:
+            print("sum", processes.total(np.ones(size)))
+        except TrainingError as error:
+            print(error)
+
+
+def vanish(folder):
+    """A sum before which the last process ends, after one with all."""
+    assert processes.total(1.0) == processes.count()
+    if processes.rank() == processes.count() - 1:
+        os._exit(7)
+    print("sum", processes.total(1.0))
+
+
+# -- whole graphs ----------------------------------------------------------------------------------
+
+
+def graph_of(images, labels):
+    """Observation -> VAE -> GMM, small."""
+    options = {"likelihood": "gaussian", "noise_variance": 0.05, "lr": 3e-3, "batch_size": 40}
+    vae = VAE(4, epochs=(30, 5), random_state=0, **options)
+    gmm = GMM(10, labels=labels, covariance_type="diag", random_state=0)
+    return Graph(gmm.connect(vae.connect(Observation(images))))
+
+
+def train(folder, rounds):
+    """Train it with all that is written on the way, and tell what each process saw."""
+    folder, (images, labels) = Path(folder), datasets.load_digits()
+    graph = graph_of(images[:200], labels[:200])
+    asked = []
+    graph.fit(
+        int(rounds),
+        checkpoint=folder / "checkpoint",
+        out=folder / "out",
+        callbacks=[lambda graph, record: asked.append(record["round"])],
+        verbose=False,
+    )
+    graph.save(folder / "graph")
+    loaded = Graph.load(folder / "graph")  # without rows: to use, and to save again
+    loaded.save(folder / "again")
+    updates = [update for record in graph.history for update in record["updates"]]
+    told = [{k: v for k, v in update.items() if k != "seconds"} for update in updates]
+    probabilities = graph.predict(images[:20]).probabilities.tolist()
+    seen = {"history": told, "asked": asked, "predicted": probabilities}
+    seen["scores"] = loaded["gmm"].scores()
+    (folder / f"seen-{processes.rank()}.json").write_text(json.dumps(seen))
+
+
+def stop(folder):
+    """Training that one of the processes wants to end."""
+    images, labels = datasets.load_digits()
+    graph = graph_of(images[:200], labels[:200])
+    graph.fit(5, callbacks=[lambda graph, record: processes.rank() == 1], verbose=False)
+    print("rounds", len(graph.history))
+
+
+def die(folder):
+    """Training in which the second process ends without a word, after the first round."""
+    images, labels = datasets.load_digits()
+    graph = graph_of(images[:200], labels[:200])
+
+    def leave(graph, record):
+        if processes.rank() == 1:
+            os._exit(7)
+
+    graph.fit(3, checkpoint=Path(folder) / "checkpoint", callbacks=[leave], verbose=False)
+
+
+def refusals(folder):
+    """What cannot work, each with what it says."""
+    x, classes = data()
+    attempts = {
+        "rows": lambda: Observation(x[:3]),
+        "sequences": lambda: Observation(x, lengths=[200, 101]),
+        "lengths": lambda: Observation(x, lengths=[1, 2, 3, 4]),
+        "estimator": lambda: Graph(Sklearn(KMeans(K)).connect(Observation(x))).check(),
+        "groups": lambda: Graph(GroupSum(classes).connect(Observation(x))).check(),
+        "markov": lambda: _markov_on(Observation(x, lengths=LENGTHS)).update(),
+        "cut": lambda: _markov_on(Observation(x), lengths=LENGTHS).update(),
+        "batches": lambda: AE(2, likelihood="gaussian", batch_size=2).fit(x),
+        "cuts": lambda: Graph(
+            GMM(K).connect(Observation(x, name="a", lengths=LENGTHS), Observation(x, name="b"))
+        ).check(),
+    }
+    said = {}
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+        except SerkitError as error:
+            said[name] = f"{type(error).__name__}: {error}"
+    (Path(folder) / f"said-{processes.rank()}.json").write_text(json.dumps(said))
+
+
+def _markov_on(observation, **options):
+    return MarkovModel(**options).connect(GMM(K, random_state=0).connect(observation).update())
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])

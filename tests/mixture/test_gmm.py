@@ -1,0 +1,327 @@
+"""The GMM module: against scikit-learn, its messages, its starts, its use and its errors."""
+
+from functools import partial
+from itertools import permutations
+
+import numpy as np
+import oracles
+import pytest
+from scipy.special import log_softmax
+
+from serkit import Observation
+from serkit.density import COVARIANCE_TYPES
+from serkit.errors import InputError
+from serkit.messages import Categorical, Data, Gaussian
+from serkit.modules import GMM
+
+K = 3
+all_types = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+all_inference = pytest.mark.parametrize("inference", ["map", "ml", "gibbs"])
+em_only = pytest.mark.parametrize("inference", ["map", "ml"])
+
+
+def soft(n=150, seed=1):
+    return np.random.default_rng(seed).dirichlet(np.ones(K), n)
+
+
+def learnt(gmm, x, prior=None):
+    gmm.learn([Data(x)], prior)
+    return gmm
+
+
+def assert_same_mixture(one, other, **tolerance):
+    for name in ("weights_", "means_", "covariances_"):
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), **tolerance)
+
+
+def hits(gmm, blobs):
+    return oracles.best_accuracy(blobs.labels.tolist(), gmm.predict(blobs.x).tolist())
+
+
+# -- against references ------------------------------------------------------------------------
+
+
+@all_types
+@pytest.mark.parametrize("prior", [None, Categorical.uniform(150, K)], ids=["no prior", "flat"])
+@pytest.mark.parametrize("max_iter", [1, 25])
+def test_maximum_likelihood_equals_sklearn(x, covariance_type, prior, max_iter):
+    options = {"covariance_type": covariance_type, "max_iter": max_iter}
+    gmm = learnt(GMM(K, inference="ml", means_init=x[:K], tol=0, **options), x, prior)
+    reference = oracles.sklearn_mixture(x, x[:K], **options)
+    close = partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-6)
+    for name in ("weights_", "means_", "covariances_"):
+        close(getattr(gmm, name), getattr(reference, name))
+    close(gmm.responsibilities_, reference.predict_proba(x))
+    close(gmm.log_likelihood_[-1], reference.score(x))
+    new = x[:40] + 0.3
+    np.testing.assert_array_equal(gmm.predict(new), reference.predict(new))
+    for name in ("predict_proba", "score_samples", "bic", "aic"):
+        close(getattr(gmm, name)(new), getattr(reference, name)(new))
+
+
+@all_types
+@pytest.mark.parametrize("own", [False, True], ids=["default prior", "own prior"])
+def test_the_priors_hyperparameters(x, covariance_type, own):
+    """One component has a closed form. Defaults: the data's mean, 1, D + 2, 0.1 I."""
+    hyper = x.mean(axis=0), 1.0, 5, 0.1 * np.eye(3)
+    options = {}
+    if own:
+        names = (
+            "mean_prior",
+            "mean_precision_prior",
+            "degrees_of_freedom_prior",
+            "covariance_prior",
+        )
+        hyper = np.full(3, 5.0), 7.0, 9.0, np.diag([1.0, 2.0, 3.0])
+        options = dict(zip(names, hyper, strict=True))
+    gmm = GMM(1, covariance_type=covariance_type, **options).fit(x)
+    ones = np.ones((len(x), 1))
+    _, means, covariances = oracles.map_update(x, 0 * x, ones, covariance_type, *hyper)
+    np.testing.assert_allclose(gmm.means_, means)
+    np.testing.assert_allclose(gmm.covariances_, covariances)
+
+
+def test_large_concentrations_even_the_weights_out(blobs):
+    few = blobs.x[np.argsort(blobs.labels, kind="stable")][:90]  # 40, 40 and 10 rows
+    weights = [
+        np.sort(GMM(K, weight_concentration_prior=a, random_state=0).fit(few).weights_)
+        for a in (1.0, 21.0, 1e6)
+    ]
+    np.testing.assert_allclose(weights[0], [10 / 90, 40 / 90, 40 / 90], atol=1e-6)
+    np.testing.assert_allclose(weights[1], [30 / 150, 60 / 150, 60 / 150], atol=1e-6)
+    np.testing.assert_allclose(weights[2], 1 / 3, atol=1e-4)
+
+
+# -- invariances -------------------------------------------------------------------------------
+
+
+@all_inference
+@all_types
+def test_a_uniform_message_changes_nothing(x, inference, covariance_type):
+    make = partial(GMM, K, inference=inference, covariance_type=covariance_type, max_iter=20)
+    without = learnt(make(random_state=0), x)
+    uniform = learnt(make(random_state=0), x, Categorical.uniform(150, K))
+    assert_same_mixture(uniform, without, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(uniform.log_likelihood_, without.log_likelihood_, rtol=1e-9)
+
+
+@all_types
+@em_only
+def test_permuting_rows_permutes_results(x, covariance_type, inference):
+    order, start, prior = np.random.default_rng(2).permutation(150), soft(seed=3), np.log(soft())
+    make = partial(GMM, K, covariance_type=covariance_type, inference=inference, max_iter=30)
+    still = learnt(make(responsibilities_init=start), x, Categorical(prior))
+    moved = learnt(make(responsibilities_init=start[order]), x[order], Categorical(prior[order]))
+    assert_same_mixture(moved, still, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(moved.responsibilities_, still.responsibilities_[order], atol=1e-7)
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "spherical"])
+def test_rotating_the_data_rotates_the_mixture(x, covariance_type):
+    """The default prior is isotropic about the data's mean, so no direction is special."""
+    rotation, _ = np.linalg.qr(np.random.default_rng(4).normal(size=(3, 3)))
+    make = partial(GMM, K, covariance_type=covariance_type, responsibilities_init=soft())
+    still, turned = make().fit(x), make().fit(x @ rotation)
+    np.testing.assert_allclose(turned.means_, still.means_ @ rotation, atol=1e-8)
+    expected = still.covariances_
+    if covariance_type != "spherical":
+        expected = rotation.T @ expected @ rotation
+    np.testing.assert_allclose(turned.covariances_, expected, atol=1e-8)
+
+
+@em_only
+@all_types
+def test_sample_weights_count_rows(x, inference, covariance_type):
+    """A weight of 2 is the row twice, of 0 no row; with m0 given, as the data's mean differs."""
+    start, weight = soft(), np.random.default_rng(5).integers(0, 3, 150)
+    rows = np.repeat(np.arange(150), weight)
+    options = {"covariance_type": covariance_type, "inference": inference, "mean_prior": [0, 0, 0]}
+    make = partial(GMM, K, max_iter=20, tol=0, **options)
+    weighted = make(responsibilities_init=start, sample_weight=weight).fit(x)
+    repeated = make(responsibilities_init=start[rows]).fit(x[rows])
+    assert_same_mixture(weighted, repeated, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(weighted.lower_bound_, repeated.lower_bound_)
+
+
+def test_labels_only_score(blobs):
+    shuffled = np.random.default_rng(0).permutation(blobs.labels)
+    fits = [GMM(K, labels=labels, random_state=0) for labels in (None, blobs.labels, shuffled)]
+    reports = [gmm.learn([Data(blobs.x)], None) for gmm in fits]
+    for gmm in fits[1:]:
+        np.testing.assert_array_equal(gmm.responsibilities_, fits[0].responsibilities_)
+    assert "accuracy" not in reports[0]
+    assert reports[1]["accuracy"] == reports[1]["nmi"] == reports[1]["ari"] == 1.0
+    assert reports[2]["accuracy"] < 0.6
+
+
+# -- starts ------------------------------------------------------------------------------------
+
+
+@all_inference
+@all_types
+def test_separated_blobs_are_found(blobs, inference, covariance_type):
+    gmm = GMM(K, inference=inference, covariance_type=covariance_type, random_state=0, max_iter=50)
+    assert hits(gmm.fit(blobs.x), blobs) == 1.0
+
+
+def test_the_best_of_n_starts_is_kept(x):
+    best = [GMM(5, n_init=n, random_state=0).fit(x[:60]).log_likelihood_[-1] for n in (1, 2, 4, 8)]
+    assert best == sorted(best)
+    assert best[-1] > best[0]
+
+
+@all_inference
+def test_same_seed_same_bits_and_global_state_untouched(x, inference):
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    make = partial(GMM, K, inference=inference, max_iter=10)
+    one, same, other = (make(random_state=seed).fit(x).means_ for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+    np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+
+
+@pytest.mark.parametrize("order", list(permutations(range(K))))
+@pytest.mark.parametrize("given", ["means_init", "responsibilities_init"])
+def test_own_starts_number_the_components(blobs, order, given):
+    centres = np.array([blobs.x[blobs.labels == k].mean(axis=0) for k in order])
+    place = np.argsort(order)[blobs.labels]
+    start = {"means_init": centres, "responsibilities_init": np.eye(K)[place]}[given]
+    gmm = GMM(K, **{given: start}).fit(blobs.x)
+    np.testing.assert_array_equal(gmm.predict(blobs.x), place)
+
+
+def test_own_starts_serve_the_first_update_only(blobs):
+    """From even responsibilities EM cannot leave the saddle where all components are alike."""
+    gmm = GMM(K, responsibilities_init=np.full((120, K), 1 / K), random_state=0)
+    gmm.connect(Observation(blobs.x)).update()
+    np.testing.assert_allclose(gmm.means_ - gmm.means_[0], 0, atol=1e-9)
+    assert hits(gmm.update(), blobs) == 1.0
+
+
+@pytest.mark.parametrize("seed", range(4))
+@all_inference
+def test_warm_start_keeps_labels_put(blobs, seed, inference):
+    rng = np.random.default_rng(seed)
+    gmm = GMM(K, inference=inference, random_state=seed, max_iter=30).connect(Observation(blobs.x))
+    first = gmm.update().predict(blobs.x)
+    for _ in range(2):
+        moved = blobs.x * 1.5 + 0.1 * rng.normal(size=blobs.x.shape)
+        np.testing.assert_array_equal(
+            gmm.connect(Observation(moved)).update().predict(moved), first
+        )
+
+
+def test_without_warm_start_the_numbering_is_free(blobs):
+    gmm = GMM(K, warm_start=False, random_state=0).connect(Observation(blobs.x))
+    assert len({tuple(gmm.update().means_[:, 0].argsort()) for _ in range(8)}) > 1
+
+
+@pytest.mark.filterwarnings("ignore:GMM. components")  # five are more than these rows need
+@pytest.mark.parametrize("seed", range(4))
+def test_a_warm_start_is_at_least_as_good_as_going_on(x, seed):
+    gmm = GMM(5, n_init=1, random_state=seed, tol=1e-7, max_iter=500).connect(Observation(x))
+    first = gmm.update().log_likelihood_[-1]
+    assert gmm.update().log_likelihood_[-1] >= first - 1e-4
+
+
+# -- messages ----------------------------------------------------------------------------------
+
+
+@all_types
+def test_the_message_up_leaves_the_childrens_out_and_that_down_uses_it(x, covariance_type):
+    prior = Categorical(np.log(soft()))
+    gmm = learnt(GMM(K, covariance_type=covariance_type, random_state=0), x, prior)
+    matrices = oracles.as_matrices(gmm.covariances_, covariance_type, K, 3)
+    own = oracles.log_joint(x, gmm.weights_, gmm.means_, matrices)
+    both = log_softmax(own + prior.log_prob, axis=1)
+    (down,) = gmm.backward([Data(x)], prior)
+    close = partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-8)
+    close(gmm.forward([Data(x)]).log_prob, log_softmax(own, axis=1))
+    close(down.log_prob, both)
+    close(gmm.responsibilities_, np.exp(both))
+    close(down.means, gmm.means_)
+    close(down.covariances, matrices)
+    close(np.exp(down.log_weights), gmm.weights_)
+
+
+def test_certain_children_decide_the_classes(x):
+    classes = np.random.default_rng(6).integers(K, size=len(x))
+    with np.errstate(divide="ignore"):
+        certain = Categorical(np.log(np.eye(K)[classes]))
+    gmm = learnt(GMM(K, inference="ml", random_state=0), x, certain)
+    np.testing.assert_allclose(gmm.means_, [x[classes == k].mean(axis=0) for k in range(K)])
+    np.testing.assert_allclose(gmm.responsibilities_, np.eye(K)[classes])
+
+
+@pytest.mark.parametrize("use_variance", [True, False])
+def test_parents_are_set_side_by_side_with_their_variances(x, use_variance):
+    """A parent without variances counts as certain; each gets the marginal of its dimensions."""
+    variances = np.random.default_rng(7).gamma(2.0, 0.1, size=(150, 2))
+    inputs, start = [Data(x[:, :1, None]), Gaussian(x[:, 1:], variances)], soft()
+    gmm = GMM(K, responsibilities_init=start, max_iter=1, use_variance=use_variance)
+    gmm.learn(inputs, None)
+    known = np.column_stack([np.zeros(150), variances]) * use_variance
+    update = partial(oracles.map_update, x, known, covariance_type="full", m0=x.mean(axis=0))
+    update = partial(update, kappa=1, nu=5, scale=0.1 * np.eye(3))
+    weights, means, covariances = update(resp=start)
+    precisions = [np.diag(np.linalg.inv(c)) for c in covariances]
+    joint = oracles.log_joint(x, weights, means, covariances) - known @ np.transpose(precisions) / 2
+    weights, means, covariances = update(resp=np.exp(log_softmax(joint, axis=1)))
+    np.testing.assert_allclose(gmm.weights_, weights)
+    np.testing.assert_allclose(gmm.covariances_, covariances)
+    for message, columns in zip(gmm.backward(inputs, None), ([0], [1, 2]), strict=True):
+        np.testing.assert_allclose(message.means, means[:, columns])
+        marginals = [c[np.ix_(columns, columns)] for c in covariances]
+        np.testing.assert_allclose(message.covariances, marginals)
+
+
+def test_a_mixture_fitted_beforehand_may_be_frozen(blobs):
+    """As an encoder may: the frozen pipeline is one case of the graph."""
+    gmm = GMM(K, random_state=0).fit(blobs.x)
+    means = gmm.means_.copy()
+    message = gmm.connect(Observation(blobs.x)).freeze().update().message_up
+    np.testing.assert_array_equal(gmm.means_, means)
+    np.testing.assert_allclose(np.exp(message.log_prob), gmm.predict_proba(blobs.x))
+
+
+# -- use ---------------------------------------------------------------------------------------
+
+
+@all_types
+def test_samples_have_the_mixtures_moments(blobs, covariance_type):
+    gmm = GMM(K, covariance_type=covariance_type, random_state=0).fit(blobs.x)
+    rows, components = gmm.sample(6000, random_state=1)
+    assert oracles.within(np.eye(K)[components], gmm.weights_).all()
+    matrices = oracles.as_matrices(gmm.covariances_, covariance_type, K, 4)
+    for k in range(K):
+        drawn, which = gmm.sample(3000, component=k, random_state=2)
+        assert set(which) == {k}
+        for offsets in (drawn - gmm.means_[k], rows[components == k] - gmm.means_[k]):
+            assert oracles.within(offsets, 0).all()
+            assert oracles.within(offsets[:, :, None] * offsets[:, None], matrices[k]).all()
+
+
+def test_sampling_repeats_unless_told(blobs):
+    gmm = GMM(K, random_state=0).fit(blobs.x)
+    np.testing.assert_array_equal(gmm.sample(5)[0], gmm.sample(5)[0])
+    assert not np.array_equal(gmm.sample(5)[0], gmm.sample(5, random_state=9)[0])
+    with pytest.raises(InputError, match="GMM: component=3 does not exist; they are 0 to 2"):
+        gmm.sample(1, component=3)
+
+
+def test_starts_by_update():
+    """Of (3, 0) the later updates go on from the last parameters alone, as from those given."""
+    x = np.random.default_rng(0).normal(size=(200, 2))
+    observation = Observation(x)
+    gmm = GMM(3, n_init=(3, 0), max_iter=4, tol=0.0, random_state=0).connect(observation)
+    once = GMM(3, n_init=3, max_iter=4, tol=0.0, random_state=0).connect(observation).update()
+    np.testing.assert_array_equal(gmm.update().means_, once.means_)
+    best = gmm.update().log_likelihood_
+    assert best[0] == pytest.approx(once.log_likelihood_[-1])  # where the first update ended
+    assert len(best) == 5
+
+
+@pytest.mark.parametrize("n_init", [0, (0, 5), (), (5, -1), 2.5, "5"])
+def test_numbers_of_starts_that_cannot_be(n_init):
+    with pytest.raises(InputError, match="n_init must be an integer >= 1, or several"):
+        GMM(2, n_init=n_init).fit(np.random.default_rng(0).normal(size=(20, 2)))

@@ -1,0 +1,206 @@
+"""One pass over the rows: its sums by independent formulas, in blocks, threads and tight places."""
+
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import oracles
+import pytest
+import torch
+from scipy.special import logsumexp, softmax
+from sklearn.mixture import GaussianMixture
+from test_gaussians import all_types, matrices_of, some_parameters, unsure
+from threadpoolctl import ThreadpoolController
+
+from serkit.density import MixtureDensity
+from serkit.messages import Categorical
+from serkit.modules import GMM
+from serkit.modules.common.threads import for_parts
+from serkit.modules.mixture.rows import Rows
+from serkit.modules.mixture.statistics import assign, expect, log_joint, summarise
+
+N, K, D = 40_000, 3, 4  # rows of several tasks
+DIAGONAL = ("diag", "spherical")
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(N, D)) + rng.integers(3, size=(N, 1)) * 3.0 + 7.0
+    return Rows(x, rng.gamma(2.0, 0.2, size=x.shape))
+
+
+@pytest.fixture(scope="module")
+def weight():
+    return np.random.default_rng(1).gamma(2.0, size=N)
+
+
+@pytest.fixture(scope="module")
+def told():
+    return Categorical(np.log(np.random.default_rng(2).dirichlet(np.ones(K), N)))
+
+
+def expected_joint(rows, density, told):
+    """By scipy."""
+    matrices = matrices_of(density)
+    joint = oracles.log_joint(rows.x, density.weights, density.means, matrices)
+    if rows.variances is not None:
+        precisions = np.array([np.diag(np.linalg.inv(m)) for m in matrices])
+        joint = joint - 0.5 * rows.variances @ precisions.T
+    return joint if told is None else joint + told.log_prob + np.log(K)
+
+
+def check_sums(found, rows, weight, r, covariance_type):
+    """Counts and moments about the centre under responsibilities r (N, K), by einsum."""
+    x, r = rows.x - found.centre, r * weight[:, None]
+    np.testing.assert_allclose(found.counts, r.sum(axis=0))
+    np.testing.assert_allclose(found.first, r.T @ x, rtol=1e-9, atol=1e-6)
+    second = np.einsum("nk,nd,ne->kde", r, x, x)
+    if rows.variances is not None:
+        second += np.einsum("nk,nd->kd", r, rows.variances)[:, :, None] * np.eye(D)
+    if covariance_type in DIAGONAL:
+        second = np.diagonal(second, axis1=1, axis2=2)
+    np.testing.assert_allclose(found.second, second, rtol=1e-9, atol=1e-6)
+
+
+@all_types
+@unsure
+@pytest.mark.parametrize("with_told", [False, True], ids=["", "told"])
+def test_expected_statistics(rows, weight, told, covariance_type, with_variances, with_told):
+    rows = rows if with_variances else replace(rows, variances=None)
+    density = some_parameters(covariance_type, k=K, d=D)
+    found = expect(rows, weight, density, told if with_told else None)
+    joint = expected_joint(rows, density, told if with_told else None)
+    assert found.log_likelihood == pytest.approx(weight @ logsumexp(joint, axis=1), rel=1e-10)
+    assert found.weight == pytest.approx(weight.sum())
+    check_sums(found, rows, weight, softmax(joint, axis=1), covariance_type)
+    np.testing.assert_allclose(
+        log_joint(rows, density, told if with_told else None), joint, rtol=1e-8, atol=1e-8
+    )
+
+
+@all_types
+def test_statistics_of_given_responsibilities(rows, weight, told, covariance_type):
+    r = np.exp(told.log_prob)
+    found = summarise(rows, weight, r.__getitem__, r.shape[1], covariance_type)
+    check_sums(found, rows, weight, r, covariance_type)
+
+
+def test_statistics_of_parts_add_up(rows, weight):
+    """About one origin: a third of the rows and the others."""
+    density = some_parameters("full", k=K, d=D)
+    whole = expect(replace(rows, variances=None), weight, density, None)
+    found = [
+        expect(Rows(rows.x[part], origin=whole.centre), weight[part], density, None)
+        for part in (slice(0, N // 3), slice(N // 3, N))
+    ]
+    np.testing.assert_allclose(sum(part.sums for part in found), whole.sums, rtol=1e-9, atol=1e-6)
+    assert sum(part.log_likelihood for part in found) == pytest.approx(whole.log_likelihood)
+    assert sum(part.weight for part in found) == pytest.approx(whole.weight)
+
+
+@pytest.mark.parametrize("collect", [expect, assign])
+def test_the_number_of_threads_makes_no_difference(rows, weight, collect):
+    density, before, found = some_parameters("full", k=K, d=D), torch.get_num_threads(), []
+    try:
+        for n_threads in (1, 2, 3):
+            torch.set_num_threads(n_threads)
+            rng = [np.random.default_rng(0)] if collect is assign else []
+            found.append(collect(rows, weight, density, None, *rng))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.sums, found[0].sums)
+        assert other.log_likelihood == found[0].log_likelihood
+
+
+@all_types
+@pytest.mark.parametrize("width", [1e-3, 1e-7, 1e-11])
+def test_narrow_components_far_apart(covariance_type, width):
+    """Where the squares of the rows leave no digits for a component's width, whitening does."""
+    rng = np.random.default_rng(0)
+    means = np.array([[0.0, 0.0], [3.0, 1.0]])
+    labels = rng.integers(2, size=500)
+    x = means[labels] + width * rng.normal(size=(500, 2))
+    covariances = oracles.as_type(np.stack([np.eye(2) * width**2] * 2), np.ones(2), covariance_type)
+    density = MixtureDensity(np.array([0.5, 0.5]), means, covariances, covariance_type)
+    found = expect(Rows(x), np.ones(500), density, None)
+    z = (x - means[labels]) / width
+    log_density = -0.5 * (z**2).sum(axis=1) - np.log(2 * np.pi) - 2 * np.log(width) + np.log(0.5)
+    assert found.log_likelihood == pytest.approx(log_density.sum(), rel=1e-6)
+
+
+def test_overlapping_passes_give_numpy_its_threads_back():
+    def threads():
+        pools = ThreadpoolController().select(user_api="blas").info()
+        return [pool["num_threads"] for pool in pools]
+
+    before = threads()
+    first, second = (for_parts(lambda part: part, 10, n_threads=1) for _ in range(2))
+    next(first)
+    next(second)
+    assert set(threads()) == {1}
+    first.close()
+    assert set(threads()) == {1}
+    second.close()
+    assert threads() == before
+
+
+def test_many_rows_start_from_rows_that_count():
+    x = np.random.default_rng(0).normal(size=(70_000, 2))
+    weight = np.zeros(len(x))
+    weight[[5, 60_000]] = 1.0
+    module = GMM(2, sample_weight=weight, n_init=1, max_iter=1, random_state=0).fit(x)
+    shares = module.responsibilities_[[5, 60_000]].argmax(axis=1)
+    assert sorted(shares) == [0, 1]
+
+
+def test_float32_rows_are_not_copied_as_a_whole():
+    x = np.random.default_rng(0).normal(size=(400_000, 8)).astype(np.float32)
+    rows, weight = Rows(x), np.ones(len(x))
+    density = some_parameters("full", k=2, d=8)
+    tracemalloc.start()
+    try:
+        expect(rows, weight, density, None)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < x.nbytes / 2
+    np.testing.assert_allclose(
+        expect(rows, weight, density, None).sums,
+        expect(Rows(x.astype(np.float64)), weight, density, None).sums,
+        rtol=1e-9,
+    )
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+def test_em_takes_the_same_steps_as_scikit_learn(rows, covariance_type):
+    """From the same start, maximum likelihood: parameters and likelihood after 10 iterations."""
+    x = rows.x[:5000]
+    nearest = np.eye(K)[((x[:, None] - x[:K]) ** 2).sum(axis=2).argmin(axis=1)]
+    ours = GMM(
+        K,
+        covariance_type=covariance_type,
+        inference="ml",
+        responsibilities_init=nearest,
+        max_iter=10,
+        tol=0,
+    ).fit(x)
+    counts = nearest.sum(axis=0)
+    scatters = [np.cov(x[own].T, bias=True) + 1e-6 * np.eye(D) for own in nearest.T.astype(bool)]
+    covariances = oracles.as_type(np.stack(scatters), counts, covariance_type)
+    matrices = covariance_type in ("full", "tied")
+    peer = GaussianMixture(
+        K,
+        covariance_type=covariance_type,
+        weights_init=counts / len(x),
+        means_init=(nearest.T @ x) / counts[:, None],
+        precisions_init=np.linalg.inv(covariances) if matrices else 1 / covariances,
+        max_iter=10,
+        tol=0,
+    )
+    with pytest.warns(UserWarning, match="did not converge"):
+        peer.fit(x)
+    np.testing.assert_allclose(ours.means_, peer.means_, rtol=1e-9)
+    np.testing.assert_allclose(ours.covariances_, peer.covariances_, rtol=1e-8, atol=1e-10)
+    assert ours.log_likelihood_[-1] == pytest.approx(peer.score(x), rel=1e-10)

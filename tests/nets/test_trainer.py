@@ -1,0 +1,318 @@
+"""The training loop: batches, schedules, seeds, devices, early stops, and losses gone NaN."""
+
+from copy import deepcopy
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from serkit import Observation
+from serkit.errors import InputError, TrainingError
+from serkit.modules import AE, VAE, RandomAffine
+from serkit.modules.nets import device
+from serkit.modules.nets import trainer as minibatch
+
+both = pytest.mark.parametrize("kind", [AE, VAE])
+
+
+@pytest.fixture
+def x():
+    """Rows (40, 3, 3) in [0, 1] of two kinds."""
+    rng = np.random.default_rng(0)
+    return np.where(rng.random((40, 1, 1)) < 0.5, 0.8, 0.2) + rng.uniform(-0.2, 0.2, (40, 3, 3))
+
+
+def tiny(kind, **options):
+    """A small net, one batch an epoch, on one device and in one precision everywhere."""
+    defaults = {"hidden_sizes": (8,), "epochs": 3, "lr": 1e-2, "random_state": 0}
+    return kind(2, **defaults | {"device": "cpu", "precision": "float32"} | options)
+
+
+def losses(module):
+    return [epoch["loss"] for epoch in module.loss_curve_]
+
+
+def weights(module):
+    return {name: value.clone() for name, value in module.nets_.state_dict().items()}
+
+
+def same_weights(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+# -- the loop ----------------------------------------------------------------------------------
+
+
+def loop(terms, n, parameter, *, ahead=False, **options):
+    """Plain gradient descent with learning rate 1 on row numbers 0 to n - 1, which are the rows."""
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    defaults = {"epochs": 1, "batch_size": n, "max_grad_norm": None}
+    loss = minibatch.Loss(lambda index: 1 * index, terms, ahead)
+    return minibatch.train_epochs(loss, torch.arange(n), optimizer, None, **defaults | options)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize(("n", "batch_size", "n_batches"), [(10, 10, 1), (10, 4, 3), (11, 20, 1)])
+def test_every_epoch_visits_every_row_once_in_even_batches(n, batch_size, n_batches, ahead):
+    parameter, seen = nn.Parameter(torch.zeros(1)), []
+
+    def terms_of(x, index, epoch):
+        assert torch.equal(x, index)
+        seen.append((epoch, index.tolist()))
+        return {"loss": parameter.sum() * 0 + index.float().mean(), "one": torch.tensor(1.0)}
+
+    for terms in loop(terms_of, n, parameter, ahead=ahead, epochs=2, batch_size=batch_size):
+        assert terms == pytest.approx({"loss": (n - 1) / 2, "one": 1.0})  # means over rows
+    orders = []
+    for epoch in range(2):
+        batches = [index for e, index in seen if e == epoch]
+        assert len(batches) == n_batches == minibatch.n_batches(n, batch_size)
+        sizes = [len(index) for index in batches]
+        assert max(sizes) <= min(batch_size, min(sizes) + 1)
+        orders.append([row for index in batches for row in index])
+        assert sorted(orders[-1]) == list(range(n))
+    assert orders[0] != orders[1]
+
+
+@pytest.mark.parametrize(("max_grad_norm", "step"), [(0.5, 0.5), (None, 200.0), (1e3, 200.0)])
+def test_gradients_are_clipped_to_the_norm(max_grad_norm, step):
+    parameter = nn.Parameter(torch.zeros(4))
+    slope = lambda x, index, epoch: {"loss": (parameter * 100.0).sum()}  # noqa: E731
+    next(loop(slope, 4, parameter, max_grad_norm=max_grad_norm))
+    torch.testing.assert_close(parameter.detach().norm(), torch.tensor(step))
+
+
+def rates(scheduler, n_steps, optimizer=None):
+    """Learning rates of the steps of one update, from lr=0.1."""
+    if optimizer is None:
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=99.0)
+    found = minibatch.make_scheduler(scheduler, optimizer, 0.1, n_steps)
+    used = []
+    for _ in range(n_steps):
+        used.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if found is not None:
+            found.step()
+    return used
+
+
+def test_schedules_span_the_steps_of_one_update():
+    steps = np.arange(20)
+    np.testing.assert_allclose(rates(None, 20), 0.1)
+    np.testing.assert_allclose(rates("cosine", 20), 0.05 * (1 + np.cos(np.pi * steps / 20)))
+    onecycle = np.array(rates("onecycle", 20))
+    assert onecycle.max() == pytest.approx(0.1, rel=0.05)
+    assert onecycle.argmax() in range(3, 9)  # torch's default: 30 % of the steps warm up
+    assert onecycle[-1] < 1e-4 < onecycle[0] < 0.01
+    own = lambda optimizer, n: torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, n)  # noqa: E731
+    np.testing.assert_allclose(rates(own, 20), 0.1 * (1 - steps / 20), atol=1e-12)
+
+
+@pytest.mark.parametrize("scheduler", [None, "cosine", "onecycle"])
+def test_schedules_start_afresh_with_each_update(scheduler):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=99.0)
+    first = rates(scheduler, 12, optimizer)
+    np.testing.assert_allclose(rates(scheduler, 12, optimizer), first)
+
+
+def test_a_module_hands_its_steps_to_an_own_schedule(x):
+    given = []
+    constant = torch.optim.lr_scheduler.ConstantLR
+    tiny(AE, scheduler=lambda o, n: given.append(n) or constant(o), batch_size=15).fit(x)
+    assert given == [3 * 3]  # epochs of as many batches
+
+
+# -- seeds, devices, precision -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("augment", [None, RandomAffine()])
+@both
+def test_same_seed_same_bits_and_global_state_untouched(x, kind, augment):
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    make = partial(tiny, kind, augment=augment, batch_size=15)
+    one, same, other = (make(random_state=seed) for seed in (0, 0, 1))
+    for module in (one, same, other):
+        module.fit(x)
+        torch.rand(3)  # what others draw must not matter
+        module.fit(x)
+    torch.set_rng_state(before[0])
+    assert same_weights(weights(one), weights(same))
+    assert losses(one) == losses(same)
+    assert not same_weights(weights(one), weights(other))
+    module.fit(x)
+    assert torch.equal(before[0], torch.get_rng_state())
+    np.testing.assert_array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_private_random_state_is_put_back_after_an_error_too():
+    before, cpu = torch.get_rng_state(), torch.device("cpu")
+    with pytest.raises(ValueError, match="inside"), device.private_random_state(1, cpu):
+        raise ValueError(f"inside, after {torch.rand(1)}")
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@both
+@pytest.mark.parametrize(
+    ("device", "match"),
+    [
+        ("cuda", "device='cuda' asked for, but torch sees 0 GPUs here; use device='cpu'"),
+        ("cuda:3", "device='cuda:3' asked for"),
+        ("mps", "device='mps' asked for"),
+        ("abacus", "unknown device='abacus'; expected 'auto', 'cpu' or 'cuda'"),
+    ],
+)
+def test_devices_that_are_not_there(x, monkeypatch, kind, device, match):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(InputError, match=f"{kind.__name__}: {match}"):
+        tiny(kind, device=device).fit(x)
+    assert device.resolve_device("auto", "") == torch.device("cpu")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@both
+def test_on_a_gpu(x, kind):
+    before = torch.cuda.get_rng_state()
+    module = tiny(kind, device="cuda", epochs=50).connect(Observation(x)).update()
+    assert next(module.nets_.parameters()).is_cuda
+    assert losses(module)[-1] < losses(module)[0]
+    assert module.message_up.mean.shape == (40, 2)
+    assert torch.equal(before, torch.cuda.get_rng_state())
+
+
+@pytest.mark.parametrize("features", [{}, {"amx_bf16": True}, {"avx512_bf16": True}])
+def test_automatic_precision_asks_the_processor(monkeypatch, features):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
+    cpu = torch.device("cpu")
+    assert device.uses_bfloat16("auto", cpu) == bool(features)
+    assert device.uses_bfloat16("bfloat16", cpu)
+    assert not device.uses_bfloat16("float32", cpu)
+
+
+@both
+def test_automatic_precision_is_decided_once(x, monkeypatch, kind):
+    asked = []
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": not asked})
+    module = tiny(kind, precision="auto").fit(x)
+    asked.append("another processor")
+    copy = tiny(kind, precision="auto")
+    copy.set_state(module.get_state())
+    assert copy.bfloat16_ is True
+    assert copy.fit(x).bfloat16_ is True
+    assert copy.set_params(precision="float32").fit(x).bfloat16_ is False
+    assert tiny(kind, precision="auto").fit(x).bfloat16_ is False
+
+
+@both
+def test_bfloat16_trains_coarsely_but_keeps_float32_weights(x, kind):
+    fits = [tiny(kind, precision=p, epochs=30).fit(x) for p in ("float32", "bfloat16")]
+    exact, coarse = map(losses, fits)
+    assert exact != coarse
+    np.testing.assert_allclose(coarse, exact, rtol=0.03)
+    assert all(value.dtype == torch.float32 for value in weights(fits[1]).values())
+
+
+# -- updates -----------------------------------------------------------------------------------
+
+
+@both
+def test_epochs_by_update(x, kind):
+    module = tiny(kind, epochs=[np.int64(4), 1, 2]).connect(Observation(x))
+    for n in (4, 1, 2, 2):
+        assert module.n_epochs == n
+        module.update()
+        assert module.history_[-1]["epochs"] == n
+    known = [(e["update"], e["epoch"]) for e in module.loss_curve_]
+    assert known == [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1), (3, 1), (3, 2), (4, 1), (4, 2)]
+
+
+@both
+@pytest.mark.parametrize("warm_start", [True, False])
+def test_weights_and_optimiser_are_kept_from_update_to_update(x, kind, warm_start):
+    module = tiny(kind, warm_start=warm_start, epochs=[100, 1]).connect(Observation(x)).update()
+    first = losses(module)
+    module.update()
+    start, low, again = first[0], first[-1], losses(module)[-1]
+    steps = {int(s["step"]) for s in module.optimizer_.state.values()}
+    assert low < start - 0.3
+    assert (abs(again - low) < abs(again - start)) == warm_start
+    assert steps == ({101} if warm_start else {1})
+    assert len(module.loss_curve_) == 101
+
+
+@both
+def test_early_stopping_keeps_the_best_weights(x, kind):
+    seen = []
+    module = tiny(kind, epochs=400, lr=0.1, validation_fraction=0.5, patience=7, hidden_sizes=(64,))
+    module.on_epoch = lambda m, terms: seen.append((terms["held_out_loss"], weights(m)))
+    module.fit(x)
+    held_out = [value for value, _ in seen]
+    best = int(np.argmin(held_out))
+    assert len(seen) == best + 1 + 7 < 400
+    assert same_weights(weights(module), seen[best][1])
+    assert module.history_[-1]["held_out_loss"] == held_out[best]
+
+
+def test_a_callback_may_end_an_update(x):
+    module = tiny(VAE, epochs=50)
+    module.on_epoch = lambda m, terms: len(m.loss_curve_) == 4
+    assert module.fit(x).history_[-1]["epochs"] == 4
+
+
+# -- when it goes wrong ------------------------------------------------------------------------
+
+
+class NaNFrom:
+    """An augmentation that returns NaN from its `first` call on (counted from 1)."""
+
+    def __init__(self, first):
+        self.left = first
+
+    def __call__(self, batch):
+        self.left -= 1
+        return batch if self.left > 0 else batch * torch.nan
+
+
+@both
+@pytest.mark.parametrize("first", [1, 3, 6, 7])
+def test_nan_keeps_the_last_good_weights(x, kind, first):
+    """Two batches an epoch: NaN comes in the first or the second of one."""
+    module = tiny(kind, epochs=5, batch_size=20).connect(Observation(x)).update()
+    good, message, curve = [weights(module)], module.message_up, len(module.loss_curve_)
+    module.augment = NaNFrom(first)
+    module.on_epoch = lambda m, terms: good.append(weights(m))
+    epoch = (first + 1) // 2
+    match = rf"{kind.__name__}: loss became nan in epoch {epoch} of update 2; .*kept.*lr=0\.01"
+    with pytest.raises(TrainingError, match=match):
+        module.update()
+    assert len(good) == epoch
+    assert same_weights(weights(module), good[-1])
+    assert module.message_up is message
+    assert len(module.history_) == 1
+    assert len(module.loss_curve_) == curve + epoch - 1
+    module.augment = None
+    assert np.isfinite(losses(module.update())).all()
+
+
+@both
+@pytest.mark.parametrize("epochs", [1, 5])
+def test_weights_that_explode_after_a_finite_loss_are_not_kept(x, kind, epochs):
+    """One batch an epoch: the loss is that before the step, so it is finite once too often."""
+    module = tiny(kind).connect(Observation(x)).update()
+    message, module.lr, module.epochs = module.message_up, 1e30, epochs
+    with pytest.raises(TrainingError, match="loss became"):
+        module.update()
+    assert module.message_up is message
+    assert np.isfinite(module.reconstruct(x)).all()
+
+
+def test_a_failed_fresh_start_loses_nothing(x):
+    module = tiny(AE, warm_start=False).connect(Observation(x)).update()
+    kept = deepcopy(weights(module))
+    module.augment = NaNFrom(1)
+    with pytest.raises(TrainingError, match="loss became nan"):
+        module.update()
+    assert same_weights(weights(module), kept)

@@ -1,0 +1,249 @@
+"""Pictures: each function returns a figure that shows what it was given."""
+
+import re
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib import pyplot
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from sklearn.decomposition import PCA
+
+from serkit import metrics, plots
+from serkit.errors import InputError
+from serkit.modules import NetClassifier
+from serkit.plots.projection import project
+
+LABELS = np.repeat(["cat", "dog", "owl"], 10)
+CLUSTERS = np.arange(30) % 4
+
+
+@pytest.fixture(autouse=True)
+def pyplot_stays_untouched():
+    before = dict(matplotlib.rcParams), matplotlib.get_backend()
+    yield
+    assert pyplot.get_fignums() == []
+    assert (dict(matplotlib.rcParams), matplotlib.get_backend()) == before
+
+
+def latents(d=5):
+    return np.random.default_rng(0).standard_normal((30, d))
+
+
+def points(axis):
+    """All points of an axis' scatters, (N, 2)."""
+    return np.concatenate([np.asarray(scatter.get_offsets()) for scatter in axis.collections])
+
+
+def legend(axis):
+    return [text.get_text() for text in axis.get_legend().get_texts()]
+
+
+def titles(axis):
+    return [tick.get_text() for tick in axis.get_ticklabels()]
+
+
+def colour_of(scatter):
+    return to_hex(scatter.get_facecolor()[0])
+
+
+def drawn(figure):
+    """Renders it, which finds what building alone does not."""
+    assert isinstance(figure, Figure)
+    FigureCanvasAgg(figure).draw()  # the canvas a figure is born with draws nothing
+    return figure
+
+
+@pytest.mark.parametrize(
+    ("labels", "clusters", "titles"),
+    [
+        (None, None, [""]),
+        (LABELS, None, ["by true label"]),
+        (None, CLUSTERS, ["by cluster"]),
+        (LABELS, CLUSTERS, ["by true label", "by cluster"]),
+    ],
+)
+def test_latents_has_a_panel_a_colouring(labels, clusters, titles):
+    figure = drawn(plots.latents(latents(), labels, clusters, title="z"))
+    assert [axis.get_title() for axis in figure.axes] == titles
+    assert [len(points(axis)) for axis in figure.axes] == [30] * len(titles)
+    assert figure.get_suptitle() == "z"
+    if labels is not None:
+        assert legend(figure.axes[0]) == ["cat", "dog", "owl"]
+    if clusters is not None:
+        assert legend(figure.axes[-1]) == ["0", "1", "2", "3"]
+
+
+def test_latents_are_shown_along_their_principal_components():
+    shown = points(plots.latents(latents()).axes[0])
+    np.testing.assert_allclose(shown, PCA(2).fit_transform(latents()))
+    np.testing.assert_array_equal(points(plots.latents(latents(2)).axes[0]), latents(2))
+
+
+@pytest.mark.parametrize("labels", [None, LABELS])
+def test_latents_of_one_dimension_can_be_shown(labels):
+    assert len(points(drawn(plots.latents(latents(1), labels)).axes[0])) == 30
+
+
+def test_panels_name_the_projection_and_one_class_has_one_colour():
+    z = latents() + 4 * (LABELS == "owl")[:, None]
+    figure = drawn(plots.latents(z, LABELS, (LABELS == "owl") + 3, projection="lda"))
+    by_label, by_cluster = figure.axes
+    np.testing.assert_allclose(points(by_label), project(z, LABELS, "lda", 2))
+    assert (by_label.get_xlabel(), by_label.get_ylabel()) == ("LDA 1", "LDA 2")
+    cats, dogs, owls = map(colour_of, by_label.collections)
+    others, owls_cluster = map(colour_of, by_cluster.collections)
+    assert owls_cluster == owls != others
+    assert others in (cats, dogs)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 5])
+@pytest.mark.parametrize("projection", ["pca", "lda"])
+def test_latents_3d_has_a_trace_a_class_in_the_colours_of_the_plane(d, projection):
+    z = latents(d)
+    figure = plots.latents_3d(z, LABELS, projection=projection, title="z")
+    assert [trace.name for trace in figure.data] == ["cat", "dog", "owl"]
+    space = project(z, LABELS, projection, 3)
+    plane = plots.latents(z, LABELS).axes[0].collections
+    for trace, label, scatter in zip(figure.data, ("cat", "dog", "owl"), plane, strict=True):
+        shown = np.stack([trace.x, trace.y, trace.z], axis=1)
+        np.testing.assert_array_equal(shown, space[label == LABELS])
+        assert trace.marker.color == colour_of(scatter)
+        assert trace.showlegend
+    assert figure.layout.title.text == "z"
+    assert figure.layout.scene.zaxis.title.text == f"{projection.upper()} 3"
+
+
+def test_latents_3d_without_labels_is_one_trace():
+    (trace,) = plots.latents_3d(latents()).data
+    np.testing.assert_allclose(
+        np.stack([trace.x, trace.y, trace.z], axis=1), PCA(3).fit_transform(latents())
+    )
+    assert not trace.showlegend
+
+
+def test_the_page_of_latents_3d_needs_no_network(tmp_path):
+    plots.latents_3d(latents(), LABELS).write_html(tmp_path / "latents.html")
+    page = (tmp_path / "latents.html").read_text(encoding="utf-8")
+    assert not re.search(r"<script[^>]*\bsrc=", page)
+    assert not re.search(r"<link[^>]*\bhref=", page)
+    assert len(page) > 1e6  # the library itself
+
+
+def test_latents_3d_says_how_to_install_plotly(monkeypatch):
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    text = re.escape("latents_3d needs plotly: pip install 'serkit[interactive]'")
+    with pytest.raises(ImportError, match=text):
+        plots.latents_3d(latents())
+
+
+@pytest.mark.parametrize("draw", [plots.latents, plots.latents_3d])
+def test_labels_must_be_one_a_row(draw):
+    with pytest.raises(InputError, match=r"a label for each of 30 rows, got shape \(29,\)"):
+        draw(latents(), LABELS[1:])
+
+
+def test_losses_have_a_panel_a_term_and_a_line_between_updates():
+    curve = [
+        {"update": u, "epoch": e, "loss": 10.0 * u - e, "kl": 1.0 * e}
+        for u, n in ((1, 3), (2, 2), (3, 1))
+        for e in range(1, n + 1)
+    ]
+    figure = drawn(plots.losses(curve, title="vae"))
+    assert [axis.get_ylabel() for axis in figure.axes] == ["loss (nats a row)", "kl (nats a row)"]
+    for axis, term in zip(figure.axes, ("loss", "kl"), strict=True):
+        line, *between = axis.lines
+        np.testing.assert_array_equal(line.get_ydata(), [entry[term] for entry in curve])
+        assert [separator.get_xdata()[0] for separator in between] == [3, 5]
+
+
+def test_held_out_loss_shares_the_panel_of_the_loss():
+    curve = [{"update": 1, "epoch": e, "loss": 10.0 - e, "kl": 1.0 * e} for e in (1, 2)]
+    curve += [{**entry, "update": 2, "held_out_loss": 20.0} for entry in curve]
+    loss, kl = drawn(plots.losses(curve)).axes
+    assert legend(loss) == ["loss", "held out loss"]
+    np.testing.assert_array_equal(loss.lines[0].get_ydata(), [9, 8, 9, 8])
+    np.testing.assert_array_equal(loss.lines[1].get_ydata(), [np.nan, np.nan, 20, 20])
+    np.testing.assert_array_equal(kl.lines[0].get_ydata(), [1, 2, 1, 2])
+    assert kl.get_legend() is None
+
+
+def test_no_epochs_to_draw_says_so():
+    with pytest.raises(InputError, match="no epochs to draw: train first"):
+        plots.losses([])
+
+
+def test_log_likelihood_is_drawn_by_iteration():
+    (axis,) = drawn(plots.log_likelihood([-3.0, -2.0, -1.5], title="EM")).axes
+    np.testing.assert_array_equal(axis.lines[0].get_xydata(), [[0, -3], [1, -2], [2, -1.5]])
+    assert axis.get_legend() is None
+    assert axis.get_title() == "EM"
+
+
+def test_log_likelihoods_of_several_mixtures_are_named():
+    (axis,) = drawn(plots.log_likelihood({"cat": [-3.0, -2.0], "dog": np.array([-1.5])})).axes
+    assert legend(axis) == ["cat", "dog"]
+    np.testing.assert_array_equal(axis.lines[0].get_ydata(), [-3, -2])
+    np.testing.assert_array_equal(axis.lines[1].get_xydata(), [[0, -1.5]])
+
+
+def test_confusion_shows_matched_counts_and_accuracy():
+    clusters = np.where(CLUSTERS == 3, 0, CLUSTERS) + 5 * (LABELS == "owl")
+    (axis,) = drawn(plots.confusion(LABELS, clusters)).axes
+    counts, classes, columns = metrics.confusion(LABELS, clusters)
+    np.testing.assert_array_equal(axis.images[0].get_array(), counts)
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == list(classes)
+    assert [int(tick.get_text()) for tick in axis.get_xticklabels()] == list(columns)
+    written = {
+        text.get_position()[::-1]: int(text.get_text()) for text in axis.texts if text.get_text()
+    }
+    assert written == {(i, j): n for (i, j), n in np.ndenumerate(counts) if n}
+    assert axis.get_title() == f"accuracy {metrics.accuracy(LABELS, clusters):.3f}"
+
+
+def test_confusion_needs_as_many_labels_as_clusters():
+    with pytest.raises(InputError, match=r"same length, .* \(30,\) and \(29,\)"):
+        plots.confusion(LABELS, CLUSTERS[1:])
+
+
+@pytest.mark.parametrize("names", [None, ["cat", "dog", "panda bear"]])
+def test_heat_map_writes_every_number_in_its_cell(names):
+    matrix = np.array([[0, 1.23456, 250], [0.01234, 0, 3], [-1, 1e6, 0]])
+    figure = drawn(plots.heat_map(matrix, names, title="alike", label="KL (nats)"))
+    axis, bar = figure.axes
+    np.testing.assert_array_equal(axis.images[0].get_array(), matrix)
+    written = {text.get_position()[::-1]: float(text.get_text()) for text in axis.texts}
+    assert written.keys() == {(i, j) for i in range(3) for j in range(3)}
+    for cell, value in written.items():
+        assert value == pytest.approx(matrix[cell], rel=5e-3)
+    expected = names or ["0", "1", "2"]
+    assert titles(axis.xaxis) == titles(axis.yaxis) == expected
+    assert (bar.get_ylabel(), figure.get_suptitle()) == ("KL (nats)", "alike")
+
+
+def test_numbers_stand_out_from_their_cells():
+    (axis, _) = plots.heat_map([[0, 10], [1, 9]]).axes
+    assert [text.get_color() for text in axis.texts] == ["black", "white", "black", "white"]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "names", "text"),
+    [
+        (np.zeros((2, 3)), None, r"expected a matrix \(C, C\) .*, got shape \(2, 3\)"),
+        (np.zeros((2, 2, 2)), None, r"expected a matrix \(C, C\) .*, got shape \(2, 2, 2\)"),
+        (np.zeros((2, 2)), ["cat"], "expected 2 names, got 1: cat"),
+        ([[0, np.inf], [0, 0]], None, "heat_map: NaN or infinity in 1 of 2 rows"),
+    ],
+)
+def test_heat_map_needs_a_finite_square_matrix_and_its_names(matrix, names, text):
+    with pytest.raises(InputError, match=text):
+        plots.heat_map(matrix, names)
+
+
+def test_losses_of_a_classifier_show_its_accuracy(digits):
+    net = NetClassifier(filters=(2,), hidden_sizes=(), epochs=2, random_state=0)
+    figure = plots.losses(net.fit(digits.x, digits.labels).loss_curve_)
+    assert [axis.get_ylabel() for axis in figure.axes] == ["loss (nats a row)", "accuracy"]

@@ -1,0 +1,63 @@
+"""Pictures of a graph: where its boxes stand, and what its rounds reported."""
+
+import numpy as np
+import pytest
+from test_module import KMeans, uniform_rows
+from test_plots import drawn, legend
+
+from serkit import Observation
+from serkit.errors import InputError
+from serkit.modules import GMM, VAE
+from serkit.plots import graph
+
+
+def test_graph_puts_children_above_their_parents():
+    rows = Observation(uniform_rows())
+    vae = VAE(2).connect(rows)
+    names = {"rows": rows, "vae": vae, "left": GMM(2).connect(vae), "right": KMeans(3).connect(vae)}
+    (axis,) = drawn(graph.graph(names)).axes
+    place = {text.get_text().split("\n")[0]: text.get_position() for text in axis.texts}
+    assert place.keys() >= names.keys()
+    assert place["rows"][1] < place["vae"][1] < place["left"][1] == place["right"][1]
+    assert place["left"][0] < place["right"][0]
+    captions = [text.get_text() for text in axis.texts]
+    assert captions.count("Gaussian") == captions.count("Mixture") == 2
+
+
+def test_rounds_show_scores_objective_and_changes():
+    def update(module, **values):
+        return {"module": module, "frozen": False, **values}
+
+    history = [
+        {
+            "round": r,
+            "updates": [
+                update("vae", objective=-9.0 / r, loss=1.0),
+                update("gmm", objective=-8.0 / r, accuracy=0.1 * r, nmi=0.2, **late),
+            ],
+        }
+        for r, late in ((1, {}), (2, {"changed": 0.5}), (3, {"changed": 0.25}))
+    ]
+    scores, objective, changed = drawn(graph.rounds(history)).axes
+    assert legend(scores) == ["gmm: accuracy", "gmm: nmi"]
+    assert legend(objective) == ["after vae", "after gmm"]
+    np.testing.assert_allclose(scores.lines[0].get_xydata(), [[1, 0.1], [2, 0.2], [3, 0.3]])
+    path, after_vae, after_gmm = (line.get_ydata() for line in objective.lines)
+    np.testing.assert_allclose(after_gmm, [-8, -4, -8 / 3])
+    np.testing.assert_array_equal(path[0::2], after_vae)  # one line through all updates in turn
+    np.testing.assert_array_equal(path[1::2], after_gmm)
+    np.testing.assert_allclose(changed.lines[0].get_xydata(), [[2, 0.5], [3, 0.25]])
+
+
+def test_several_updates_of_a_round_stand_side_by_side():
+    update = {"module": "gmm", "accuracy": 0.5, "objective": -1.0}
+    history = [{"round": r, "updates": [update] * 4} for r in (1, 2)]
+    scores, objective, _ = drawn(graph.rounds(history)).axes
+    expected = np.arange(0.25, 2.1, 0.25)  # the last update of a round stands at its number
+    np.testing.assert_allclose(scores.lines[0].get_xdata(), expected)
+    np.testing.assert_allclose(objective.lines[0].get_xdata(), expected)
+
+
+def test_no_rounds_to_draw_says_so():
+    with pytest.raises(InputError, match="no rounds to draw: fit the graph first"):
+        graph.rounds([])

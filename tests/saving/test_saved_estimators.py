@@ -1,0 +1,187 @@
+"""scikit-learn's estimators in files: they predict as before, and nothing else gets in or out."""
+
+import importlib
+import io
+import json
+import pickle
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+import skops.io
+from sklearn.base import BaseEstimator, clone
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.tree import DecisionTreeClassifier
+from test_persistence import assert_same, no_classes, read
+
+from serkit import Graph, Observation
+from serkit.errors import InputError, SavedFileError
+from serkit.modules import Sklearn
+from serkit.saving import format
+
+ESTIMATORS = [
+    PCA(2, random_state=0),
+    KMeans(3, random_state=0),
+    GaussianMixture(2, random_state=0),
+    BayesianGaussianMixture(n_components=3, covariance_type="tied", random_state=0),
+    LogisticRegression(),
+    MLPClassifier((5,), max_iter=3, random_state=0),
+    MLPClassifier((5,), max_iter=3, solver="sgd", random_state=0),
+    make_pipeline(StandardScaler(), PCA(2), KMeans(3, random_state=0)),
+]
+
+
+class Foreign(BaseEstimator):
+    """An estimator of no known library."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return X
+
+
+def written(path, estimator):
+    format.write(path, {"estimator": estimator})
+    return read(path)["estimator"]
+
+
+def kind(value):
+    return type(value).__name__
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=kind)
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+def test_what_an_estimator_answers_survives(estimator, blobs, tmp_path):
+    fitted = clone(estimator).fit(blobs.x, blobs.labels)
+    assert_same(estimator, written(tmp_path / "file", estimator))
+    found = written(tmp_path / "file", fitted)
+    assert type(found) is type(fitted)
+    for method in ("predict", "predict_proba", "transform", "inverse_transform", "score_samples"):
+        if hasattr(fitted, method):
+            given = blobs.x if method != "inverse_transform" else fitted.transform(blobs.x)
+            answers = (getattr(e, method)(given) for e in (fitted, found))
+            np.testing.assert_array_equal(*answers)
+
+
+@pytest.mark.parametrize("estimator", [*ESTIMATORS[:5], ESTIMATORS[-1]], ids=kind)
+def test_equal_estimators_are_the_same_and_others_are_not(estimator, blobs, tmp_path):
+    fitted = clone(estimator).fit(blobs.x, blobs.labels)
+    assert format.same(estimator, written(tmp_path / "file", estimator))
+    assert format.same(fitted, written(tmp_path / "file", fitted))
+    assert not format.same(fitted, estimator)
+    assert not format.same(fitted, clone(estimator).fit(blobs.x[1:], blobs.labels[1:]))
+    assert not format.same(estimator, None)
+    assert not format.same(PCA(2), PCA(3))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Foreign(), r"a Foreign, of which skops can make no safe file \(it holds test_saved_est"),
+        (make_pipeline(Foreign()), r"a Pipeline, of which .* \(it holds test_saved_est.*Foreign"),
+        (FunctionTransformer(print), r"a FunctionTransformer, .* \(it holds builtins\.print"),
+        (DecisionTreeClassifier().fit([[0], [1]], [0, 1]), r"DecisionTree.* holds .*_tree\.Tree"),
+    ],
+    ids=["foreign", "inside", "function", "trees"],
+)
+def test_what_cannot_be_loaded_safely_is_not_saved(value, text):
+    with pytest.raises(format.Unsupported, match=text):
+        format.encode(value, {})
+    assert isinstance(format.described(value), format.Custom)
+
+
+def test_a_graph_tells_which_module_holds_it(blobs, tmp_path):
+    graph = Graph(Sklearn(Foreign(), name="top").connect(Observation(blobs.x)))
+    graph.fit(1, verbose=False)
+    with pytest.raises(InputError, match=r"'top': estimator_ is a Foreign, of which skops"):
+        graph.save(tmp_path / "graph")
+
+
+def test_a_killed_run_goes_on_only_with_the_same_estimator(blobs, tmp_path):
+    def graph(estimator):
+        return Graph(Sklearn(estimator, name="top", random_state=0).connect(Observation(blobs.x)))
+
+    path = tmp_path / "graph"
+    graph(KMeans(3)).fit(1, checkpoint=path, verbose=False)
+    again = graph(KMeans(3)).fit(2, checkpoint=path, verbose=False)
+    whole = graph(KMeans(3)).fit(2, verbose=False)
+    assert_same(whole["top"].get_state(), again["top"].get_state())
+    with pytest.raises(SavedFileError, match=r"saved with estimator=KMeans.*'top', which now has"):
+        graph(KMeans(4)).fit(3, checkpoint=path, verbose=False)
+
+
+# -- what files of others may do -------------------------------------------------------------------
+
+
+def altered(estimator, **changes):
+    """The bytes of an estimator's file, the entry of the estimator itself changed."""
+    source, target = io.BytesIO(skops.io.dumps(estimator)), io.BytesIO()
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "schema.json":
+                content = json.dumps({**json.loads(content), **changes}).encode()
+            new.writestr(name, content)
+    return np.frombuffer(target.getvalue(), dtype=np.uint8)
+
+
+def crafted(path, dumped, monkeypatch):
+    """A file whose checksum is right, holding these bytes for an estimator."""
+    with monkeypatch.context() as patched:
+        patched.setattr(format, "_dump_estimator", lambda estimator: dumped)
+        format.write(path, {"estimator": PCA()})
+
+
+@pytest.mark.parametrize("name", ["os.system", "antigravity.geohash", f"{__name__}.Foreign"])
+def test_a_file_cannot_name_what_is_to_be_loaded(name, tmp_path, monkeypatch):
+    module, _, kind = name.rpartition(".")
+    crafted(tmp_path / "file", altered(PCA(2), __module__=module, __class__=kind), monkeypatch)
+    imported, load = [], importlib.import_module
+
+    def watched(name, package=None):
+        imported.append(name)
+        return load(name, package)
+
+    monkeypatch.setattr(importlib, "import_module", watched)
+    with pytest.raises(SavedFileError, match=rf"file: .*cannot be read safely .*{name}"):
+        read(tmp_path / "file")
+    assert module not in imported
+
+
+@pytest.mark.parametrize("content", [bytes(9), pickle.dumps(PCA())])
+def test_bytes_that_are_no_estimator_are_refused(content, tmp_path, monkeypatch):
+    crafted(tmp_path / "file", np.frombuffer(content, np.uint8), monkeypatch)
+    with pytest.raises(SavedFileError, match=r"file: .*estimator that cannot be read safely"):
+        read(tmp_path / "file")
+
+
+def test_nothing_is_unpickled(blobs, tmp_path, monkeypatch):
+    fitted = KMeans(3, random_state=0).fit(blobs.x)
+    format.write(tmp_path / "file", fitted)
+
+    def forbidden(*args, **kwargs):
+        raise AssertionError("called while loading")
+
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, forbidden)
+    found = format.read(tmp_path / "file", no_classes)
+    monkeypatch.undo()
+    assert_same(fitted, found)
+
+
+def test_without_skops_the_extra_is_named(tmp_path, monkeypatch):
+    format.write(tmp_path / "file", PCA(2))
+    monkeypatch.setitem(sys.modules, "skops", None)
+    monkeypatch.setitem(sys.modules, "skops.io", None)
+    with pytest.raises(SavedFileError, match=r"file: .*pip install 'serkit\[estimators\]'"):
+        read(tmp_path / "file")
+    with pytest.raises(format.Unsupported, match=r"a PCA, .*'serkit\[estimators\]'"):
+        format.encode(PCA(2), {})

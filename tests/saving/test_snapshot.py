@@ -1,0 +1,299 @@
+"""Saving, loading and resuming whole graphs."""
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_module import KMeans
+from test_persistence import assert_same
+from torch import nn
+
+from serkit import Graph, Observation
+from serkit.datasets.loaders import load_digits
+from serkit.errors import InputError, NotReadyError, SavedFileError
+from serkit.modules import GMM, VAE, RandomAffine
+from serkit.training import Callback
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*lost all their rows")
+ALL = load_digits()
+IMAGES, LABELS = ALL.images[:80], ALL.labels[:80]
+NET = {"epochs": 3, "batch_size": 30, "lr": 5e-3, "hidden_sizes": (16,), "random_state": 0}
+RICH = {"scheduler": "onecycle", "validation_fraction": 0.2, "augment": RandomAffine()}
+
+
+def make(images=IMAGES, leaf=None, **options):
+    vae = VAE(3, **{**NET, **options}).connect(Observation(images, name="images"))
+    leaf = GMM(4, labels=LABELS, n_init=2, random_state=1) if leaf is None else leaf
+    return Graph(leaf.connect(vae))
+
+
+def states(graph):
+    return copy.deepcopy([module.get_state() for module in graph.modules])
+
+
+def assert_same_graph(one, other):
+    assert list(one.names) == list(other.names)
+    assert_same(states(one), states(other))
+    assert_same(one.history, other.history, "history")
+    assert_same(one.first_latents, other.first_latents, "first_latents")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A trained graph whose encoder is frozen, and the file it was saved to."""
+    graph = make().fit(2, verbose=False)
+    graph["vae"].freeze()
+    graph.save(tmp_path / "graph.safetensors")
+    return graph, tmp_path / "graph.safetensors"
+
+
+def nets(width):
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Tanh(), nn.Linear(width, 6))
+    return {"encoder": encoder, "decoder": nn.Linear(3, 64)}
+
+
+# -- save and load -----------------------------------------------------------------------------
+
+
+def test_loaded_graph_is_the_same(saved):
+    graph, path = saved
+    loaded = Graph.load(path)
+    assert_same_graph(graph, loaded)
+    new = ALL.images[80:90]
+    assert_same(graph.predict(new).messages, loaded.predict(new).messages)
+    np.testing.assert_array_equal(graph.reconstruct(new), loaded.reconstruct(new))
+    np.testing.assert_array_equal(graph.sample(3, component=2), loaded.sample(3, component=2))
+    loaded.save(path)
+    assert_same_graph(graph, Graph.load(path))
+
+
+def assert_trains_on_as_if_never_saved(graph, path):
+    graph.save(path)
+    loaded = Graph.load(path, data=[module.data for module in graph.observations])
+    assert_same_graph(graph, loaded)
+    assert str(graph) == str(loaded)
+    assert_same_graph(graph.fit(1, verbose=False), loaded.fit(1, verbose=False))
+    return loaded
+
+
+@pytest.mark.parametrize(
+    ("options", "rounds"),
+    [
+        ({}, 0),
+        ({}, 2),
+        (RICH, 2),
+        ({"leaf": KMeans(3, random_state=0)}, 2),
+        ({"random_state": None}, 2),
+    ],
+    ids=["untrained", "plain", "rich", "user's", "no seed"],
+)
+def test_loaded_graph_trains_on_as_if_never_saved(tmp_path, options, rounds):
+    graph = make(**copy.deepcopy(options))
+    for _ in range(rounds):
+        graph.fit(1, verbose=False)
+    assert_trains_on_as_if_never_saved(graph, tmp_path / "graph")
+
+
+def test_several_parents_and_children_keep_their_order(tmp_path):
+    rows = Observation(IMAGES[:, 4:], name="low"), Observation(IMAGES[:, :4], name="up")
+    vaes = [VAE(2, **NET).connect(r) for r in rows]
+    late = GMM(2, name="late", random_state=0)
+    early = GMM(3, name="early", random_state=0).connect(vaes[0])
+    late.connect(vaes[1], vaes[0])
+    graph = Graph(late, early).fit(1, verbose=False)
+    loaded = assert_trains_on_as_if_never_saved(graph, tmp_path / "graph")
+    for one, other in zip(graph.modules, loaded.modules, strict=True):
+        assert [m.name for m in one.parents] == [m.name for m in other.parents]
+        assert [m.name for m in one.children] == [m.name for m in other.children]
+
+
+def test_code_is_given_again_when_loading(tmp_path):
+    def weight(update, epoch):
+        return 0.5 * update
+
+    with torch.random.fork_rng():
+        code = {**nets(12), "alpha": weight, "augment": torch.sqrt}
+        graph = make(**code).fit(2, verbose=False)
+        again = {f"vae.{name}": value for name, value in {**code, **nets(12)}.items()}
+    graph.save(tmp_path / "graph")
+    loaded = Graph.load(tmp_path / "graph", data=[IMAGES], custom=again)
+    assert_same_graph(graph.fit(1, verbose=False), loaded.fit(1, verbose=False))
+    del again["vae.alpha"]
+    text = r"vae was made with alpha=.*weight, .* custom=\{'vae\.alpha': \.\.\.\}"
+    with pytest.raises(InputError, match=text):
+        Graph.load(tmp_path / "graph", custom=again)
+    again |= {"vae.alpha": weight, "vea.decoder": 1}
+    with pytest.raises(InputError, match=r"custom= names vea\.decoder, which the file does not"):
+        Graph.load(tmp_path / "graph", custom=again)
+
+
+def test_code_of_modules_without_names_goes_by_the_graphs_names(tmp_path):
+    alphas = [lambda update, epoch: 0.1, lambda update, epoch: 0.2]
+    rows = Observation(IMAGES)
+    graph = Graph(GMM(2, random_state=0).connect(*(VAE(2, alpha=a).connect(rows) for a in alphas)))
+    graph.save(tmp_path / "graph")
+    custom = {"vae.alpha": alphas[0], "vae2.alpha": alphas[1]}
+    loaded = Graph.load(tmp_path / "graph", custom=custom)
+    assert [loaded[name].alpha for name in ("vae", "vae2")] == alphas
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "text"),
+    [
+        ([IMAGES[::-1]], SavedFileError, "Observation 'images' was saved with other rows, 80 of"),
+        ([IMAGES[:70]], SavedFileError, r"was saved with other rows, 80 of shape \(8, 8\)"),
+        ([IMAGES.astype(float)], SavedFileError, "was saved with other rows"),
+        ([], InputError, "data= must hold rows for every observation"),
+        ([IMAGES, IMAGES], InputError, "data= .* 1 in all"),
+        ([np.full((80, 8, 8), np.nan)], InputError, "NaN or infinity in 80 of 80 rows"),
+    ],
+    ids=["order", "number", "dtype", "none", "too many", "nan"],
+)
+def test_other_rows_are_refused(saved, data, error, text):
+    with pytest.raises(error, match=text):
+        Graph.load(saved[1], data=data)
+
+
+def test_loaded_without_rows_it_says_how_to_train_on(saved):
+    loaded = Graph.load(saved[1])
+    before = states(loaded)
+    for train in (lambda: loaded.fit(1, verbose=False), lambda: loaded["vae"].update()):
+        with pytest.raises(NotReadyError, match=r"Graph\.load\(path, data=\[rows\]\)"):
+            train()
+    assert_same(before, states(loaded))
+
+
+# -- checkpoint --------------------------------------------------------------------------------
+
+ROUNDS = 4
+
+
+class Kill(Callback):
+    """Ends the process without any clean-up, as a power cut does."""
+
+    def __init__(self, where):
+        self.where = where
+
+    def on_round(self, graph, record):
+        if self.where == "round" and record["round"] == 2:
+            os._exit(9)
+        if self.where == "write" and record["round"] == 2:
+            os.replace = lambda *paths: os._exit(9)
+
+    def on_epoch(self, module, terms):
+        if self.where == "epoch" and len(module.history_) == 2 and module.loss_curve_[-1]["epoch"]:
+            os._exit(9)
+
+    def on_update(self, graph, module):
+        if self.where == "mixture" and isinstance(module, GMM) and len(module.history_) == 2:
+            module._keep = lambda *solution: os._exit(9)
+
+
+def killed_run(path, where):
+    """What the other process runs."""
+    make(**RICH).fit(ROUNDS, checkpoint=path, callbacks=[Kill(where)], verbose=False)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted():
+    return make(**RICH).fit(ROUNDS, verbose=False)
+
+
+@pytest.mark.parametrize("where", ["round", "epoch", "mixture", "write"])
+def test_killed_run_goes_on_to_the_same_end(tmp_path, uninterrupted, where):
+    path = tmp_path / "checkpoint"
+    code = f"import test_snapshot; test_snapshot.killed_run({str(path)!r}, {where!r})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=False)
+    assert done.returncode == 9
+    assert len(Graph.load(path).history) == 2
+    graph = make(**RICH).fit(ROUNDS, checkpoint=path, verbose=False)
+    assert_same_graph(uninterrupted, graph)
+    assert_same_graph(uninterrupted, Graph.load(path))
+
+
+def test_finished_run_does_nothing_when_called_again(tmp_path):
+    path = tmp_path / "checkpoint"
+    graph = make().fit(2, checkpoint=path, verbose=False)
+    whole = path.read_bytes()
+    for again in (make(), graph):
+        assert_same_graph(graph, again.fit(2, checkpoint=path, verbose=False))
+    assert path.read_bytes() == whole
+    assert_same_graph(make().fit(3, checkpoint=path, verbose=False), graph.fit(1, verbose=False))
+
+
+def test_run_that_a_rule_stopped_has_finished(tmp_path):
+    for _ in range(2):
+        rule = {"callbacks": [lambda graph, record: record["round"] == 2], "verbose": False}
+        graph = make().fit(5, checkpoint=tmp_path / "checkpoint", **rule)
+        assert len(graph.history) == 2
+
+
+class KMeansWithMore(KMeans):
+    """A later version of a user's class, with an argument that older files do not have."""
+
+    def __init__(self, n_components, *, more=1, random_state=None):
+        super().__init__(n_components, random_state=random_state)
+        self.more = more
+
+
+KMeansWithMore.__name__ = "KMeans"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "text"),
+    [
+        ({}, {"lr": 1e-3}, r"saved with lr=0\.005 in VAE, which now has lr=0\.001"),
+        ({}, {"images": IMAGES[::-1]}, "fingerprint=.* in Observation 'images'"),
+        (
+            {},
+            {"leaf": GMM(5, labels=LABELS)},
+            "saved with n_components=4 in GMM, which now has n_components=5",
+        ),
+        ({}, {"leaf": KMeans(4)}, "a graph of Observation, VAE, GMM; this one has .*VAE, KMeans"),
+        ({}, {"augment": RandomAffine(degrees=3)}, "saved with augment=None"),
+        (
+            {"leaf": KMeans(4, random_state=0)},
+            {"leaf": KMeansWithMore(4, random_state=0)},
+            "KMeans",
+        ),
+        (nets(9), nets(5), "VAE"),
+    ],
+    ids=["number", "data", "components", "class", "augment", "version", "nets"],
+)
+def test_checkpoint_of_another_graph_is_refused(tmp_path, first, second, text):
+    path = tmp_path / "checkpoint"
+    first, second = ({k: copy.deepcopy(v) for k, v in d.items()} for d in (first, second))
+    make(**first).fit(1, checkpoint=path, verbose=False)
+    whole = path.read_bytes()
+    graph = make(**second)
+    before = states(graph)
+    with pytest.raises(SavedFileError, match=f"checkpoint: .*{text}"):
+        graph.fit(2, checkpoint=path, verbose=False)
+    assert_same(before, states(graph))
+    assert graph.history == []
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("use", [Graph.load, lambda path: make().fit(3, checkpoint=path)])
+@pytest.mark.parametrize("share", [0, 0.5, 0.99])
+def test_damaged_file_is_named(saved, use, share):
+    path = saved[1]
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(SavedFileError, match=r"graph\.safetensors: not a whole safetensors file"):
+        use(path)
+
+
+def test_damaged_checkpoint_leaves_the_graph_as_it_is(saved):
+    graph, path = saved
+    before, altered = states(graph), bytearray(path.read_bytes())
+    altered[-1] ^= 1
+    path.write_bytes(altered)
+    with pytest.raises(SavedFileError, match=r"graph\.safetensors: its contents do not match"):
+        graph.fit(3, checkpoint=path, verbose=False)
+    assert_same(before, states(graph))

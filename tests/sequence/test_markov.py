@@ -1,0 +1,495 @@
+"""MarkovModel: with a GMM below it the exact hidden Markov model (hmmlearn, enumeration)."""
+
+import numpy as np
+import pytest
+from hmmlearn.hmm import GaussianHMM
+from scipy.special import log_softmax
+from test_chains import Enumeration
+from test_module import Teller
+from test_persistence import assert_same
+
+from serkit import Graph, Observation
+from serkit.errors import InputError, NotFittedError, NotReadyError
+from serkit.messages import Categorical
+from serkit.metrics import accuracy
+from serkit.modules import GMM, MarkovModel
+from serkit.modules.sequence.chains import Chain
+
+K, D, LENGTHS = 3, 2, [100, 150, 50]
+N = sum(LENGTHS)
+TRANSITION = np.array([[0.8, 0.15, 0.05], [0.1, 0.8, 0.1], [0.25, 0.05, 0.7]])
+INITIAL = np.array([0.5, 0.3, 0.2])
+
+
+def sequences(distance=2.0, lengths=LENGTHS, seed=0):
+    """Rows (N, D) and states (N,) of a hidden Markov model with clusters that overlap."""
+    rng, states = np.random.default_rng(seed), []
+    for length in lengths:
+        states.append(rng.choice(K, p=INITIAL))
+        for _ in range(length - 1):
+            states.append(rng.choice(K, p=TRANSITION[states[-1]]))
+    means = distance * np.array([[0, 0], [1, 0], [0, 1]])
+    return means[states] + rng.standard_normal((len(states), D)), np.array(states)
+
+
+def connected(x, *, lengths=LENGTHS, gmm=(), **options):
+    """Observation, GMM by maximum likelihood from three rows, and a Markov model, updated once."""
+    mixture = GMM(
+        K,
+        inference="ml",
+        reg_covar=0.0,
+        means_init=[[0, 0], [1, 0], [0, 1]],
+        max_iter=2,
+        random_state=0,
+        **dict(gmm),
+    )
+    mixture.connect(Observation(x))
+    markov = MarkovModel(lengths=lengths, random_state=0, **options)
+    markov.connect(mixture)
+    mixture.update()
+    markov.update()
+    return mixture, markov
+
+
+def as_hmmlearn(mixture, markov):
+    peer = GaussianHMM(K, "full")
+    peer.startprob_, peer.transmat_ = markov.initial_, markov.transition_
+    peer.means_, peer.covars_ = mixture.means_, mixture.covariances_
+    return peer
+
+
+def evidence(n=12, seed=0, k=K):
+    return np.random.default_rng(seed).normal(size=(n, k))
+
+
+def message(log_likelihood, log_prior=None):
+    """What a parent with these likelihoods and class prior sends up."""
+    log_prior = np.zeros(log_likelihood.shape[1]) if log_prior is None else log_prior
+    return Categorical(log_softmax(log_likelihood + log_prior, axis=1), log_prior=log_prior)
+
+
+def fitted(transition=TRANSITION, initial=INITIAL, **options):
+    """A model with these very parameters."""
+    model = MarkovModel(transition_init=transition, initial_init=initial, **options)
+    model.fit(np.zeros((2, len(transition))) if not options.get("lengths") else evidence())
+    model.transition_, model.initial_ = np.array(transition), np.array(initial)
+    return model
+
+
+def starts_of(lengths):
+    return np.isin(np.arange(sum(lengths)), np.cumsum([0, *lengths[:-1]]))
+
+
+# -- the exact hidden Markov model -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS])
+def test_graph_predicts_hmmlearns_posteriors(lengths):
+    x, _ = sequences()
+    mixture, markov = connected(x, lengths=lengths)
+    mixture.update()
+    markov.update()
+    peer, graph = as_hmmlearn(mixture, markov), Graph(markov)
+    found, expected = graph.predict(x), peer.predict_proba(x, lengths)
+    np.testing.assert_allclose(found.probabilities, expected, atol=1e-8)
+    own = np.exp(found.messages["gmm"].log_prob)  # its own weights are not counted beside
+    np.testing.assert_allclose(own, expected, atol=1e-8)
+    np.testing.assert_array_equal(markov.viterbi(), peer.decode(x, lengths)[1])
+
+
+def test_new_rows_are_other_sequences():
+    mixture, markov = connected(sequences()[0])
+    new, _ = sequences(lengths=[20, 30], seed=1)
+    graph = Graph(markov)
+    with pytest.raises(InputError, match=r"lengths add up to 300.*50 rows.*set_params\(lengths="):
+        graph.predict(new)
+    markov.set_params(lengths=[20, 30])
+    expected = as_hmmlearn(mixture, markov).predict_proba(new, [20, 30])
+    np.testing.assert_allclose(graph.predict(new).probabilities, expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("max_iter", [1, 20])
+def test_alternating_updates_never_lower_the_exact_likelihood_and_reach_hmmlearns(max_iter):
+    x, _ = sequences(distance=3.0)
+    mixture, markov = connected(x, max_iter=max_iter, tol=1e-12)
+    peer = GaussianHMM(
+        K, "full", init_params="", covars_prior=0, covars_weight=0, n_iter=500, tol=1e-9
+    )
+    peer.startprob_, peer.transmat_ = np.full(K, 1 / K), np.full((K, K), 1 / K)
+    peer.means_, peer.covars_ = mixture.means_, mixture.covariances_
+    scores = []
+    for _ in range(60):
+        for module in (mixture, markov):
+            module.update()
+            scores.append(as_hmmlearn(mixture, markov).score(x, LENGTHS) / N)
+    assert np.diff(scores).min() > -1e-10
+    assert scores[-1] > scores[0] + 1e-2
+    np.testing.assert_allclose(scores[-1], peer.fit(x, LENGTHS).score(x, LENGTHS) / N, atol=1e-6)
+
+
+def test_objectives_add_up_to_the_exact_log_likelihood():
+    x, _ = sequences()
+    mixture, markov = connected(x)
+    for _ in range(5):
+        mixture.update()
+        exact = as_hmmlearn(mixture, markov).score(x, LENGTHS) / N
+        np.testing.assert_allclose(Graph(markov).objective(), exact, rtol=1e-10)
+        markov.update()
+        (down,) = markov.messages_down
+        emissions = as_hmmlearn(mixture, markov)._compute_log_likelihood(x)
+        own = np.logaddexp.reduce(down.log_prob + emissions, axis=1).mean()
+        exact = as_hmmlearn(mixture, markov).score(x, LENGTHS) / N
+        term = markov.objective(markov.from_parents(), None)
+        np.testing.assert_allclose(own + term, exact, rtol=1e-10)
+
+
+def test_objective_is_nothing_before_a_message_was_sent():
+    x, _ = sequences()
+    mixture, _ = connected(x)
+    silent = MarkovModel().connect(mixture)
+    assert silent.objective(silent.from_parents(), None) == 0
+
+
+def test_time_helps_where_clusters_overlap():
+    x, states = sequences(distance=2.0, lengths=[600])
+    mixture, markov = connected(x, lengths=None, labels=states)
+    alone = accuracy(states, mixture.predict(x))
+    for _ in range(20):
+        mixture.update()
+        markov.update()
+    assert markov.history_[-1]["accuracy"] > alone + 0.05
+    assert markov.scores() == {k: markov.history_[-1][k] for k in ("accuracy", "nmi", "ari")}
+    np.testing.assert_array_equal(markov.clusters(), markov.message_up.log_prob.argmax(axis=1))
+
+
+# -- messages --------------------------------------------------------------------------------------
+
+
+def exact(likelihoods, told=0.0, lengths=(6,)):
+    total = sum(likelihoods) + told
+    return Enumeration(total, Chain(TRANSITION, INITIAL), starts_of(list(lengths)))
+
+
+def test_messages_of_one_parent_are_posterior_and_cavity():
+    likelihood, log_prior = evidence(6), np.log([0.2, 0.3, 0.5])
+    model, inputs = fitted(), [message(likelihood, log_prior)]
+    oracle = exact([likelihood])
+    np.testing.assert_allclose(model.forward(inputs).log_prob, oracle.posterior(), atol=1e-8)
+    (down,) = model.backward(inputs, None)
+    np.testing.assert_allclose(down.log_prob, oracle.cavity(), atol=1e-8)
+    assert down.is_prior
+    assert not model.forward(inputs).is_prior
+
+
+def test_parents_multiply_and_each_is_told_what_the_others_say():
+    likelihoods = [evidence(6, seed) for seed in range(3)]
+    model = fitted()
+    inputs = [message(likelihood) for likelihood in likelihoods]
+    oracle = exact(likelihoods)
+    np.testing.assert_allclose(model.forward(inputs).log_prob, oracle.posterior(), atol=1e-8)
+    for own, down in zip(likelihoods, model.backward(inputs, None), strict=True):
+        oracle.own = own[np.arange(6), oracle.paths]  # only what this parent says is left out
+        np.testing.assert_allclose(down.log_prob, oracle.cavity(), atol=1e-8)
+
+
+def test_children_count_downwards_but_not_upwards():
+    likelihood, told = evidence(6), message(evidence(6, seed=1))
+    model, inputs = fitted(), [message(likelihood)]
+    oracle = exact([likelihood], told.log_prob)
+    oracle.own = likelihood[np.arange(6), oracle.paths]
+    (down,) = model.backward(inputs, told)
+    np.testing.assert_allclose(down.log_prob, oracle.cavity(), atol=1e-8)
+    assert_same(model.forward(inputs), fitted().forward(inputs))
+
+
+def test_children_teach_the_transitions():
+    states = np.arange(60) % K
+    teller = Teller(message(50 * np.eye(K)[states]))
+    x = np.random.default_rng(0).normal(size=(60, D))
+    _, markov = connected(x, lengths=None)
+    teller.connect(markov).update()
+    markov.update()
+    assert np.diag(markov.transition_[:, [1, 2, 0]]).min() > 0.95
+    assert accuracy(states, markov.messages_down[0].log_prob.argmax(axis=1)) > 0.9
+
+
+def test_own_evidence_of_a_row_does_not_come_back():
+    likelihood, model = evidence(20), fitted()
+    (before,) = model.backward([message(likelihood)], None)
+    likelihood[7] += [4.0, -2.0, 0.0]
+    (after,) = model.backward([message(likelihood)], None)
+    np.testing.assert_allclose(after.log_prob[7], before.log_prob[7], atol=1e-10)
+    assert np.abs(after.log_prob[8] - before.log_prob[8]).max() > 0.1
+
+
+def test_chain_that_forgets_changes_nothing():
+    uniform = np.full((K, K), 1 / K)
+    model = fitted(uniform, uniform[0])
+    parent = message(evidence(20))
+    np.testing.assert_allclose(model.forward([parent]).log_prob, parent.log_prob, atol=1e-12)
+    (down,) = model.backward([parent], None)
+    np.testing.assert_allclose(down.log_prob, np.log(uniform[0, 0]), atol=1e-12)
+
+
+def test_rows_not_observed_get_their_class_from_their_neighbours():
+    likelihood, seen = evidence(6), np.array([1, 1, 0, 1, 0, 1], dtype=bool)
+    parent = Categorical(
+        message(likelihood, np.log(INITIAL)).log_prob, log_prior=np.log(INITIAL), observed=seen
+    )
+    oracle = exact([np.where(seen[:, None], likelihood, 0)])
+    found = fitted().forward([parent])
+    np.testing.assert_allclose(found.log_prob, oracle.posterior(), atol=1e-8)
+    assert found.observed is None
+
+
+def test_rows_missing_in_training_leave_the_graph_exact():
+    x, _ = sequences()
+    seen = np.random.default_rng(0).random(N) > 0.2
+    mixture = GMM(K, inference="ml", means_init=[[0, 0], [1, 0], [0, 1]], random_state=0)
+    mixture.connect(Observation(x, observed=seen))
+    markov = MarkovModel(lengths=LENGTHS).connect(mixture)
+    for _ in range(3):
+        mixture.update()
+        markov.update()
+    emissions = np.where(seen[:, None], as_hmmlearn(mixture, markov)._compute_log_likelihood(x), 0)
+    found = np.exp(markov.message_up.log_prob)
+    np.testing.assert_allclose(found, markov.predict_proba(emissions), atol=1e-8)
+
+
+# -- sequences -------------------------------------------------------------------------------------
+
+
+def test_groups_are_sequences_wherever_their_rows_stand():
+    likelihood, lengths = evidence(60), [10, 20, 30]
+    groups = np.repeat(["c", "a", "b"], lengths)
+    interleaved = np.random.default_rng(1).permutation(60)
+    for name in np.unique(groups):  # rows of one group stay in their order
+        places = np.flatnonzero(groups[interleaved] == name)
+        interleaved[places] = np.sort(interleaved[places])
+    whole = MarkovModel(lengths=lengths).fit(likelihood)
+    mixed = MarkovModel(groups=groups[interleaved]).fit(likelihood[interleaved])
+    np.testing.assert_allclose(mixed.transition_, whole.transition_, atol=1e-10)
+    np.testing.assert_allclose(mixed.initial_, whole.initial_, atol=1e-10)
+    found, expected = (
+        mixed.predict_proba(likelihood[interleaved]),
+        whole.predict_proba(likelihood),
+    )
+    np.testing.assert_allclose(found, expected[interleaved], atol=1e-10)
+    np.testing.assert_array_equal(
+        mixed.viterbi(likelihood[interleaved]), whole.viterbi(likelihood)[interleaved]
+    )
+    np.testing.assert_allclose(mixed.forecast()[[2, 0, 1]], whole.forecast(), atol=1e-10)
+
+
+def test_sequences_do_not_touch():
+    likelihood = evidence(12)
+    model = fitted(lengths=[5, 7])
+    before = model.predict_proba(likelihood)
+    likelihood[:5] += np.random.default_rng(1).normal(size=(5, K))
+    after = model.predict_proba(likelihood)
+    np.testing.assert_allclose(after[5:], before[5:], atol=1e-12)
+    assert np.abs(after[:5] - before[:5]).max() > 0.1
+
+
+def test_permuted_classes_give_permuted_models():
+    likelihood, order = evidence(80), [2, 0, 1]
+    start = {"transition_init": TRANSITION, "initial_init": INITIAL}
+    turned = {"transition_init": TRANSITION[order][:, order], "initial_init": INITIAL[order]}
+    plain, permuted = (
+        MarkovModel(**start).fit(likelihood),
+        MarkovModel(**turned).fit(likelihood[:, order]),
+    )
+    np.testing.assert_allclose(permuted.transition_, plain.transition_[order][:, order], atol=1e-9)
+    np.testing.assert_allclose(
+        permuted.predict_proba(likelihood[:, order]), plain.predict_proba(likelihood)[:, order]
+    )
+
+
+# -- learning --------------------------------------------------------------------------------------
+
+
+def test_bound_never_falls_and_is_reported():
+    model = MarkovModel(transition_prior=2.0, initial_prior=3.0, max_iter=50, tol=1e-8)
+    model.fit(3 * evidence(100))
+    assert np.diff(model.lower_bound_).min() > -1e-12
+    report = model.history_[0]
+    assert report["log_likelihood"] == model.log_likelihood_[-1]
+    assert report["lower_bound"] == model.lower_bound_[-1]
+    assert report["n_iter"] == len(model.lower_bound_)
+    assert model.converged_
+    expected = model._smoothed(3 * evidence(100)).log_normalisers.mean()
+    np.testing.assert_allclose(report["log_likelihood"], expected, rtol=1e-12)
+
+
+def test_priors_keep_transitions_possible_and_zeros_stay():
+    states = np.arange(60) % K
+    with np.errstate(divide="ignore"):
+        certain = np.log(np.eye(K))[states]
+    flat = MarkovModel().fit(certain)
+    np.testing.assert_allclose(flat.transition_, np.roll(np.eye(K), 1, axis=1))
+    np.testing.assert_allclose(flat.initial_, [1, 0, 0])
+    prior = 1 + np.eye(K)
+    model = MarkovModel(transition_prior=prior, initial_prior=2.0).fit(certain)
+    counts = 59 * np.roll(np.eye(K), 1, axis=1) / K + np.eye(K)
+    counts[[0, 1], [1, 2]] += 1 / 3  # 20 + 20 + 19 transitions
+    counts[2, 0] -= 2 / 3
+    np.testing.assert_allclose(model.transition_, counts / counts.sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(model.initial_, [0.5, 0.25, 0.25])
+
+
+def test_warm_start_goes_on_from_the_last_parameters():
+    rows = evidence(50)
+    warm, cold = MarkovModel(max_iter=1), MarkovModel(max_iter=1, warm_start=False)
+    for _ in range(2):
+        warm.fit(rows)
+        cold.fit(rows)
+    np.testing.assert_array_equal(cold.transition_, MarkovModel(max_iter=1).fit(rows).transition_)
+    np.testing.assert_allclose(warm.log_likelihood_[0], cold.log_likelihood_[-1], rtol=1e-12)
+    assert warm.log_likelihood_[-1] > warm.log_likelihood_[0]
+
+
+# -- what the chain tells --------------------------------------------------------------------------
+
+
+def test_forecast_follows_the_transitions_from_each_sequences_end():
+    model = MarkovModel(lengths=[5, 7], transition_prior=2.0).fit(evidence())
+    ends = model.predict_proba(evidence())[[4, 11]]
+    expected = [ends @ np.linalg.matrix_power(model.transition_, h) for h in (1, 2, 3)]
+    found = model.forecast(3)
+    assert found.shape == (2, 3, K)
+    np.testing.assert_allclose(found, np.stack(expected, axis=1))
+    far = model.forecast(200)[:, -1]
+    np.testing.assert_allclose(far @ model.transition_, far, atol=1e-10)
+
+
+def test_forecast_equals_smoothing_rows_not_yet_seen():
+    longer = np.vstack([evidence(), np.zeros((2, K))])
+    model = MarkovModel().fit(evidence())
+    np.testing.assert_allclose(model.forecast(2)[0], model.predict_proba(longer)[-2:], atol=1e-12)
+
+
+def test_samples_have_the_models_frequencies_and_repeat():
+    model = fitted(random_state=3)
+    path = model.sample(20_000)
+    np.testing.assert_array_equal(path, model.sample(20_000))
+    assert (path != model.sample(20_000, random_state=4)).any()
+    counts = np.zeros((K, K))
+    np.add.at(counts, (path[:-1], path[1:]), 1)
+    n = counts.sum(axis=1, keepdims=True)
+    error = np.sqrt(TRANSITION * (1 - TRANSITION) / n)
+    assert (np.abs(counts / n - TRANSITION) <= 5 * error).all()
+
+
+def test_graph_samples_sequences_or_rows_of_one_class():
+    x, _ = sequences(distance=20.0)
+    mixture, markov = connected(x)
+    graph = Graph(markov)
+    rows = graph.sample(200, random_state=1)
+    np.testing.assert_array_equal(mixture.predict(rows), markov.sample(200, random_state=1))
+    assert set(mixture.predict(graph.sample(20, component=2))) == {2}
+    with pytest.raises(InputError, match=r"component=3 does not exist"):
+        graph.sample(2, component=3)
+
+
+def test_saved_graph_predicts_forecasts_and_trains_on_alike(tmp_path):
+    x, states = sequences()
+    _, markov = connected(x, labels=states)
+    graph = Graph(markov)
+    graph.save(tmp_path / "graph")
+    loaded = Graph.load(tmp_path / "graph", data=[x])
+    again = loaded["markovmodel"]
+    assert_same(markov.get_state(), again.get_state())
+    assert_same(graph.predict(x).messages, loaded.predict(x).messages)
+    np.testing.assert_array_equal(again.forecast(3), markov.forecast(3))
+    np.testing.assert_array_equal(again.viterbi(), markov.viterbi())
+    for one in (graph, loaded):
+        one.fit(2, verbose=False)
+    assert_same(markov.transition_, again.transition_)
+
+
+def test_artefacts_hold_the_chain():
+    _, markov = connected(*sequences()[:1])
+    files = markov.artefacts()
+    np.testing.assert_array_equal(files["class_learn.txt"], markov.clusters())
+    np.testing.assert_array_equal(files["transition.txt"], markov.transition_)
+    np.testing.assert_allclose(files["Pdz_learn.txt"].sum(axis=1), 1)
+
+
+# -- errors ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"lengths": [5, 6]}, r"lengths add up to 11, but there are 12 rows.*set_params"),
+        ({"lengths": [12.0]}, r"lengths must be a list of integers >= 1, got \[12.0\]"),
+        ({"lengths": [12, 0]}, r"lengths must be a list of integers >= 1"),
+        ({"lengths": []}, r"lengths must be a list of integers >= 1"),
+        ({"groups": [1, 2]}, r"groups must hold one entry a row, got shape \(2,\) for 12 rows"),
+        ({"groups": [None, *range(11)]}, r"groups must be all numbers or all strings"),
+        ({"groups": [0] * 12, "lengths": [12]}, r"give lengths or groups, not both"),
+        ({"transition_prior": 0.5}, r"transition_prior must be a number >= 1 or an array \(3, 3\)"),
+        ({"initial_prior": np.ones(2)}, r"initial_prior must be a number >= 1 or an array \(3,\)"),
+        ({"transition_init": np.eye(2)}, r"transition_init must be an array \(3, 3\) of prob"),
+        ({"initial_init": [0.5, 0.6, 0.7]}, r"initial_init must be an array \(3,\) of prob"),
+        ({"initial_init": [-1.0, 1.0, 1.0]}, r"initial_init must be"),
+        ({"max_iter": 0}, r"max_iter must be an integer >= 1, got 0"),
+        ({"tol": -1}, r"tol must be a number >= 0"),
+        ({"labels": [0, 1]}, r"labels has 2 entries for 12 rows"),
+        ({"random_state": -1}, r"random_state must be an integer >= 0"),
+    ],
+)
+def test_bad_options_are_named_and_lose_nothing(options, text):
+    model = MarkovModel().fit(evidence())
+    before = model.get_state()
+    model.set_params(**options)
+    with pytest.raises(InputError, match=rf"MarkovModel: {text}"):
+        model.fit(evidence())
+    assert_same(before, model.get_state())
+
+
+@pytest.mark.parametrize(
+    "rows", [np.zeros(3), np.zeros((0, 3)), [["a"]], np.full((2, 3), np.nan), [[np.inf, 0.0]]]
+)
+def test_bad_log_likelihoods_are_refused(rows):
+    with pytest.raises(InputError, match=r"MarkovModel.*expected log-likelihoods \(N, K\)"):
+        MarkovModel().fit(rows)
+    with pytest.raises(InputError, match=r"MarkovModel.*expected log-likelihoods \(N, K\)"):
+        fitted().predict_proba(rows)
+
+
+def test_impossible_rows_are_named():
+    with np.errstate(divide="ignore"):
+        cycle = np.log(np.eye(K))[np.arange(30) % K]
+        broken = np.log(np.eye(K))[[0, 1, 0]]
+    model = MarkovModel().fit(cycle)
+    for method in (model.predict_proba, model.viterbi):
+        with pytest.raises(InputError, match=r"row 2 is impossible.*transition_prior"):
+            method(broken)
+    model.set_params(groups=["b", "a", "b"], transition_init=np.eye(K), warm_start=False)
+    before = model.get_state()
+    with pytest.raises(InputError, match="row 2 is impossible"):
+        model.fit(broken[[0, 2, 1]])
+    assert_same(before, model.get_state())
+
+
+def test_other_numbers_of_classes_are_refused():
+    with pytest.raises(InputError, match=r"fitted on K=3 classes, got 4"):
+        fitted().predict_proba(evidence(k=4))
+    x, _ = sequences()
+    obs = Observation(x)
+    parents = [GMM(k, random_state=0).connect(obs) for k in (2, 3)]
+    markov = MarkovModel().connect(*parents)
+    with pytest.raises(InputError, match=r"MarkovModel.*probabilities of \[2, 3\] classes"):
+        Graph(markov).check()
+
+
+def test_nothing_to_tell_before_fitting():
+    model = MarkovModel()
+    for ask in (model.chain, model.forecast, model.sample):
+        with pytest.raises(NotFittedError, match=r"MarkovModel is not fitted yet: call update"):
+            ask()
+    with pytest.raises(NotReadyError, match="MarkovModel is not connected"):
+        model.viterbi()
+    with pytest.raises(InputError, match="n_steps must be an integer >= 1, got 0"):
+        fitted().forecast(0)

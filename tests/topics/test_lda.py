@@ -1,0 +1,256 @@
+"""Latent Dirichlet allocation on arrays: against enumeration, slow loops and scikit-learn."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import oracles
+import pytest
+from scipy import sparse
+from scipy.optimize import linear_sum_assignment
+from scipy.special import gammaln
+from sklearn.decomposition import LatentDirichletAllocation
+
+from serkit.modules.topics import lda
+from serkit.modules.topics.lda import Problem, cvb0, fold_in, gibbs_sampling, plus_plus_starts
+
+SIZES = (3, 2)
+PRIOR = np.array([[1.0, 0.2], [1.0, 1.0], [0.5, 1.0]])
+
+
+def problem(counts, sizes=None, k=2, row_prior=None, **options):
+    counts = sparse.csr_array(np.asarray(counts, dtype=np.float64))
+    row_prior = np.ones((counts.shape[0], k)) if row_prior is None else row_prior
+    settings = {"alpha": 0.7, "beta": 0.4, "max_iter": 2000, "tol": 0.0} | options
+    return Problem(counts, sizes or (counts.shape[1],), row_prior, **settings)
+
+
+def tiny(**options):
+    """Three rows of two modalities, seven tokens; the last row misses the second modality."""
+    return problem(
+        [[2, 0, 0, 1, 0], [0, 1, 0, 0, 1], [0, 1, 1, 0, 0]], SIZES, row_prior=PRIOR, **options
+    )
+
+
+def drawn(n=400, k=4, words=60, tokens=80, alpha=0.1, seed=0, topics=None):
+    """Counts (n, words) by the model itself, and the topics (k, words) they were drawn from."""
+    rng = np.random.default_rng(seed)
+    topics = rng.dirichlet(np.full(words, 0.1), k) if topics is None else topics
+    theta = rng.dirichlet(np.full(k, alpha), n)
+    return rng.multinomial(tokens, theta @ topics), topics
+
+
+def some_topics(k, sizes, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.concatenate([rng.dirichlet(np.ones(size), k) for size in sizes], axis=1)
+
+
+def best(given, n_init=5):
+    starts = plus_plus_starts(given, n_init, np.random.default_rng(0))
+    return max((cvb0(given, start) for start in starts), key=lambda s: s.log_likelihood[-1])
+
+
+# -- against references ------------------------------------------------------------------------
+
+
+def expected_counts(given):
+    """E[N_nk] and E[N_wk] over all assignments of all tokens, by enumeration."""
+    dense, k = given.counts.toarray().astype(int), given.n_components
+    tokens = [(n, w) for n, row in enumerate(dense) for w, c in enumerate(row) for _ in range(c)]
+    stops = np.cumsum(given.sizes)
+    total, by_row, by_word = 0.0, 0.0, 0.0
+    for z in product(range(k), repeat=len(tokens)):
+        rows, words, log_p = np.zeros((len(dense), k)), np.zeros((dense.shape[1], k)), 0.0
+        for (n, w), topic in zip(tokens, z, strict=True):
+            rows[n, topic] += 1
+            words[w, topic] += 1
+            log_p += np.log(given.row_prior[n, topic])
+        log_p += gammaln(rows + given.alpha).sum()
+        for size, stop in zip(given.sizes, stops, strict=True):
+            part = words[stop - size : stop] + given.beta
+            log_p += gammaln(part).sum() - gammaln(part.sum(axis=0)).sum()
+        p = np.exp(log_p)
+        total, by_row, by_word = total + p, by_row + p * rows, by_word + p * words
+    return by_row / total, by_word / total
+
+
+def test_gibbs_sampling_finds_the_posterior_of_all_assignments():
+    given = tiny(max_iter=300)
+    chains = [
+        gibbs_sampling(given, some_topics(2, SIZES, seed), np.random.default_rng(seed))
+        for seed in range(12)
+    ]
+    by_row, by_word = expected_counts(given)
+    assert oracles.within([c.proportions for c in chains], given.proportions(by_row)).all()
+    # the ratio of means over half a chain has a bias of the order of its variance
+    close = np.mean([c.topics for c in chains], axis=0)
+    np.testing.assert_allclose(close, given.topics(by_word), atol=0.02)
+
+
+def test_cvb0_is_near_the_posterior_of_all_assignments():
+    given = tiny()
+    by_row, _ = expected_counts(given)
+    np.testing.assert_allclose(best(given).proportions, given.proportions(by_row), atol=0.1)
+
+
+def slow_cvb0(given, gammas, topics=None, sweeps=2000):
+    """Entry by entry from probabilities {(row, word): (K,)}: N_nk, N_wk, log-likelihood a token."""
+    dense = given.counts.toarray()
+    owner = np.repeat(np.arange(len(given.sizes)), given.sizes)
+    for _ in range(sweeps):
+        rows = np.zeros((len(dense), given.n_components))
+        words = np.zeros((dense.shape[1], given.n_components))
+        for (n, w), gamma in gammas.items():
+            rows[n] += dense[n, w] * gamma
+            words[w] += dense[n, w] * gamma
+        new, total = {}, 0.0
+        for (n, w), gamma in gammas.items():
+            out = min(dense[n, w], 1) * gamma
+            prior = given.row_prior[n] * (rows[n] - out + given.alpha)
+            own = words[owner == owner[w]].sum(axis=0) - out + given.sizes[owner[w]] * given.beta
+            word = (words[w] - out + given.beta) / own if topics is None else topics[:, w]
+            new[n, w] = prior * word / (prior * word).sum()
+            total += dense[n, w] * np.log((prior * word).sum() / prior.sum())
+        gammas = new
+    return rows, words, total / dense.sum()
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.3, 2.5])
+def test_cvb0_ends_where_the_slow_updates_end(scale):
+    given = tiny()
+    given = replace(given, counts=given.counts * scale)
+    start = some_topics(2, SIZES)
+    entries = zip(*given.counts.nonzero(), strict=True)
+    gammas = {(n, w): start[:, w] / start[:, w].sum() for n, w in entries}
+    rows, words, likelihood = slow_cvb0(given, gammas)
+    found = cvb0(replace(given, tol=1e-14), start)
+    np.testing.assert_allclose(found.proportions, given.proportions(rows), atol=1e-5)
+    np.testing.assert_allclose(found.topics, given.topics(words), atol=1e-5)
+    assert found.log_likelihood[-1] == pytest.approx(likelihood, abs=1e-5)
+
+
+def test_folding_in_ends_where_the_slow_updates_end(monkeypatch):
+    monkeypatch.setattr(lda, "_FOLD_IN_TOL", 1e-12)
+    given, topics = tiny(), some_topics(2, SIZES)
+    entries = zip(*given.counts.nonzero(), strict=True)
+    rows, _, likelihood = slow_cvb0(given, {e: np.full(2, 0.5) for e in entries}, topics)
+    row_counts, log_likelihood = fold_in(given, topics, 1000)
+    np.testing.assert_allclose(row_counts, rows, atol=1e-8)
+    assert log_likelihood / given.n_tokens == pytest.approx(likelihood, abs=1e-8)
+
+
+def test_folding_in_a_single_token_is_exact():
+    topics, prior = some_topics(2, (4,)), np.random.default_rng(1).random((4, 2))
+    row_counts, log_likelihood = fold_in(problem(np.eye(4), row_prior=prior), topics)
+    joint = prior * topics.T
+    np.testing.assert_allclose(row_counts, joint / joint.sum(axis=1, keepdims=True))
+    assert log_likelihood == pytest.approx(np.log(joint.sum(axis=1) / prior.sum(axis=1)).sum())
+
+
+def completion(given, topics, held_out):
+    """Perplexity of held-out tokens of the same rows, theta from the others."""
+    theta = given.proportions(fold_in(given, topics)[0])
+    return np.exp(-(held_out * np.log(theta @ topics)).sum() / held_out.sum())
+
+
+def test_held_out_perplexity_is_that_of_sklearn():
+    x, truth = drawn(n=600)
+    train, test = x[:400], x[400:]
+    half = np.random.default_rng(1).binomial(test, 0.5)
+    settings = {"k": 4, "alpha": 0.25, "beta": 0.25}
+    peer = LatentDirichletAllocation(4, max_iter=40, random_state=0).fit(train)
+    theirs = peer.components_ / peer.components_.sum(axis=1, keepdims=True)
+    ours = best(problem(train, tol=1e-4, **settings)).topics
+    score = [completion(problem(half, **settings), t, test - half) for t in (ours, theirs, truth)]
+    assert score[0] < 1.01 * score[1]
+    assert score[0] < 1.05 * score[2]
+
+
+def test_topics_are_recovered():
+    x, truth = drawn()
+    found = best(problem(x, k=4, alpha=0.1, beta=0.1, tol=1e-4)).topics
+    distance = 0.5 * np.abs(truth[:, None] - found).sum(axis=2)  # total variation
+    rows, columns = linear_sum_assignment(distance)
+    assert distance[rows, columns].max() < 0.1
+
+
+# -- invariants --------------------------------------------------------------------------------
+
+
+def test_a_constant_row_prior_changes_nothing():
+    x, topics = drawn(n=50)
+    one = cvb0(problem(x, k=4, tol=1e-4), topics)
+    other = cvb0(problem(x, k=4, tol=1e-4, row_prior=np.full((50, 4), 0.25)), topics)
+    np.testing.assert_allclose(one.proportions, other.proportions, rtol=1e-9)
+
+
+def test_a_row_prior_pulls_every_row():
+    x, topics = drawn(n=50)
+    prior = np.tile([1.0, 1e-3, 1e-3, 1e-3], (50, 1))
+    given = problem(x, k=4)
+    pulled = replace(given, row_prior=prior)
+    own = given.proportions(fold_in(given, topics)[0])
+    told = pulled.proportions(fold_in(pulled, topics)[0])
+    assert (told[:, 0] > own[:, 0]).all()
+
+
+def test_an_impossible_topic_gets_nothing():
+    x, topics = drawn(n=50)
+    prior = np.tile([0.0, 1.0, 1.0, 1.0], (50, 1))
+    found = cvb0(problem(x, k=4, row_prior=prior, tol=1e-4), topics)
+    assert (found.proportions[:, 0] == 0).all()
+    assert np.isfinite(found.log_likelihood[-1])
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_the_order_of_rows_and_words_does_not_matter(axis):
+    x, topics = drawn(n=50)
+    order = np.random.default_rng(1).permutation(x.shape[axis])
+    one = cvb0(problem(x, k=4, max_iter=30), topics)
+    start = topics[:, order] if axis else topics
+    other = cvb0(problem(x.take(order, axis), k=4, max_iter=30), start)
+    expected = one.topics[:, order] if axis else one.topics
+    np.testing.assert_allclose(other.topics, expected, rtol=1e-6)
+
+
+def test_small_batches_lead_to_the_same_topics(monkeypatch):
+    x, topics = drawn(n=100)
+    one = cvb0(problem(x, k=4, max_iter=200), topics)
+    monkeypatch.setattr(lda, "_BATCH", 500)
+    given = problem(x, k=4, max_iter=200)
+    assert len(list(lda.batches(given))) > 5
+    other = cvb0(given, topics)
+    np.testing.assert_allclose(other.topics, one.topics, atol=1e-3)
+
+
+def test_probabilities_add_up_to_one_in_each_modality():
+    given = tiny(max_iter=20)
+    rng = np.random.default_rng(0)
+    for found in (best(given), gibbs_sampling(given, some_topics(2, SIZES), rng)):
+        np.testing.assert_allclose(found.topics[:, :3].sum(axis=1), 1)
+        np.testing.assert_allclose(found.topics[:, 3:].sum(axis=1), 1)
+        np.testing.assert_allclose(found.proportions.sum(axis=1), 1)
+
+
+def test_rows_without_tokens_keep_their_prior():
+    x, topics = drawn(n=50)
+    x[7] = 0
+    prior = np.tile([4.0, 3.0, 2.0, 1.0], (50, 1))
+    given = problem(x, k=4, row_prior=prior, max_iter=50)
+    (start,) = plus_plus_starts(given, 1, np.random.default_rng(0))
+    np.testing.assert_allclose(cvb0(given, start).proportions[7], prior[7] / 10)
+    with_gibbs = gibbs_sampling(given, topics, np.random.default_rng(0))
+    np.testing.assert_allclose(with_gibbs.proportions[7], prior[7] / 10)
+
+
+def test_rows_are_not_grouped_by_what_they_miss():
+    x, topics = drawn(n=300, k=3, words=40, alpha=0.02)
+    both = np.concatenate([x, x], axis=1)
+    both[::3, :40] = 0
+    both[1::3, 40:] = 0
+    truth = topics.argmax(axis=0)  # of words
+    labels = np.array([np.bincount(truth, row, 3).argmax() for row in x])
+    for start in plus_plus_starts(problem(both, (40, 40), k=3), 4, np.random.default_rng(0)):
+        found = cvb0(problem(both, (40, 40), k=3, alpha=0.1, beta=0.1, tol=1e-4), start)
+        hits = oracles.best_accuracy(labels.tolist(), found.proportions.argmax(axis=1).tolist())
+        assert hits > 0.9

@@ -1,0 +1,246 @@
+"""The MLDA module: its messages, missing modalities, and its use on arrays."""
+
+import numpy as np
+import oracles
+import pytest
+from scipy import sparse
+from sklearn.decomposition import LatentDirichletAllocation
+
+from serkit import Graph, Observation
+from serkit.messages import Categorical, Data
+from serkit.metrics import accuracy
+from serkit.modules import GMM, MLDA
+
+K, N, WORDS = 3, 120, 30
+LABELS = np.arange(N) % K
+
+
+def histograms(n=N, seed=0, tokens=60):
+    """Rows (n, WORDS) of the three classes in turn, each with words of its own and common ones."""
+    topics = np.full((K, WORDS), 0.5 / WORDS)
+    for k in range(K):
+        topics[k, 5 * k : 5 * k + 5] += 0.1
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(tokens, topics[np.arange(n) % K]).astype(np.float32)
+
+
+def opinions(n=N, seed=1, certainty=0.9, observed=None):
+    """A mixture's class probabilities: right but for a tenth of the rows, in other numbers."""
+    rng = np.random.default_rng(seed)
+    said = (np.arange(n) + (rng.random(n) < 0.1)) % K
+    probabilities = np.full((n, K), (1 - certainty) / (K - 1))
+    probabilities[np.arange(n), (said + 1) % K] = certainty
+    return Categorical(np.log(probabilities), observed=observed)
+
+
+def learnt(inputs, prior=None, **options):
+    mlda = MLDA(K, **{"random_state": 0, "n_init": 2} | options)
+    mlda.check(inputs, inputs[0].n_rows)
+    mlda.record(mlda.learn(inputs, prior))
+    return mlda
+
+
+def with_row(message, row, other):
+    """The message with one row's values taken from another row."""
+    if isinstance(message, Data):
+        values = message.array.copy()
+        values[row] = values[other]
+        return Data(values)
+    values = message.log_prob.copy()
+    values[row] = values[other]
+    return Categorical(values)
+
+
+@pytest.fixture
+def inputs():
+    """Histograms and class probabilities of the same rows."""
+    return [Data(histograms()), opinions()]
+
+
+# -- in a graph --------------------------------------------------------------------------------
+
+
+def latents(seed=2):
+    centres = 4.0 * np.eye(K)
+    return centres[LABELS] + np.random.default_rng(seed).standard_normal((N, K))
+
+
+def graph():
+    gmm = GMM(K, n_init=2, random_state=0).connect(Observation(latents(), name="latents"))
+    mlda = MLDA(K, n_init=2, labels=LABELS, random_state=0)
+    return Graph(mlda.connect(gmm, Observation(histograms(), name="words")))
+
+
+def test_a_mixture_and_histograms_learn_together(tmp_path):
+    whole = graph()
+    whole.fit(rounds=3, verbose=False)
+    gmm, mlda = (next(m for m in whole.modules if isinstance(m, kind)) for kind in (GMM, MLDA))
+    assert mlda.history_[-1]["accuracy"] > 0.95
+    assert accuracy(LABELS, gmm.clusters()) > 0.95
+    down, words = mlda.messages_down
+    assert isinstance(down, Categorical)
+    assert down.is_prior
+    assert words.shape == (WORDS,)
+    assert mlda.scores()["accuracy"] == accuracy(LABELS, mlda.clusters())
+
+    new, rows = latents(seed=3), histograms(seed=3)
+    found = whole.predict(new, rows).probabilities
+    assert accuracy(LABELS, found.argmax(axis=1)) > 0.95
+    assert accuracy(LABELS, whole.predict(new, None).classes) > 0.8
+    whole.save(tmp_path / "graph.safetensors")
+    again = Graph.load(tmp_path / "graph.safetensors")
+    np.testing.assert_array_equal(again.predict(new, rows).probabilities, found)
+
+
+def test_sampling_a_topic_gives_its_words():
+    whole = graph()
+    whole.fit(rounds=1, verbose=False)
+    mlda = whole.modules[-1]
+    drawn = whole.sample(4, component=1)
+    expected = 60 * mlda.components_[1][1]
+    np.testing.assert_allclose(drawn["words"], np.tile(expected, (4, 1)), rtol=1e-6)
+    assert drawn["latents"].shape == (4, K)
+    assert whole.sample(5)["words"].sum(axis=1) == pytest.approx(60.0)
+
+
+# -- messages ----------------------------------------------------------------------------------
+
+
+def test_the_message_up_is_the_posterior_mean_of_theta(inputs):
+    mlda = learnt(inputs)
+    up = np.exp(mlda.forward(inputs).log_prob)
+    np.testing.assert_allclose(up, mlda.topic_proportions_, atol=0.02)
+    assert accuracy(LABELS, up.argmax(axis=1)) > 0.9
+
+
+def test_a_mixture_is_not_told_what_it_said(inputs):
+    mlda = learnt(inputs)
+    before = mlda.backward(inputs, None)[1]
+    said = mlda.backward([inputs[0], with_row(inputs[1], 0, 1)], None)[1]
+    heard = mlda.backward([with_row(inputs[0], 0, 1), inputs[1]], None)[1]
+    np.testing.assert_array_equal(before.log_prob, said.log_prob)
+    assert np.abs(before.log_prob[0] - heard.log_prob[0]).max() > 0.1
+    np.testing.assert_allclose(before.log_prob[1:], heard.log_prob[1:], atol=1e-2)
+
+
+def test_a_mixture_alone_is_told_what_the_topics_expect_of_any_row():
+    alone = [opinions()]
+    mlda = learnt(alone)
+    (down,) = mlda.backward(alone, None)
+    expected = np.tile(mlda.components_[0].mean(axis=0), (N, 1))
+    np.testing.assert_allclose(np.exp(down.log_prob), expected)
+
+
+def test_down_to_histograms_go_expected_counts(inputs):
+    mlda = learnt(inputs)
+    rows = mlda.backward(inputs, None)[0].array
+    np.testing.assert_allclose(rows.sum(axis=1), 60, rtol=1e-5)
+    theta = np.exp(mlda.forward(inputs).log_prob)
+    np.testing.assert_allclose(rows, 60 * theta @ mlda.components_[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("inference", ["cvb0", "gibbs"])
+def test_a_uniform_prior_changes_nothing(inputs, inference):
+    options = {"inference": inference, "max_iter": 20}
+    uniform = Categorical.uniform(N, K)
+    one, other = learnt(inputs, **options), learnt(inputs, uniform, **options)
+    np.testing.assert_array_equal(one.topic_proportions_, other.topic_proportions_)
+    before, after = one.backward(inputs, None), other.backward(inputs, uniform)
+    np.testing.assert_array_equal(before[0].array, after[0].array)
+    np.testing.assert_array_equal(before[1].log_prob, after[1].log_prob)
+
+
+def test_what_children_say_pulls_rows_and_goes_down_but_not_up(inputs):
+    told = np.full((N, K), 0.005)
+    told[np.arange(N), LABELS] = 0.99
+    prior = Categorical(np.log(told / told.sum(axis=1, keepdims=True)))
+    mlda = learnt(inputs, prior)
+    assert (mlda.topic_proportions_.argmax(axis=1) == LABELS).all()  # in the children's numbers
+    wrong = Categorical(np.roll(prior.log_prob, 1, axis=1))
+    plain, pulled = mlda.backward(inputs, None)[1], mlda.backward(inputs, wrong)[1]
+    assert np.mean(plain.log_prob.argmax(axis=1) != pulled.log_prob.argmax(axis=1)) > 0.9
+    up = np.exp(mlda.forward(inputs).log_prob)
+    np.testing.assert_allclose(
+        up, mlda.transform([inputs[0].array, 50 * np.exp(inputs[1].log_prob)])
+    )
+
+
+def test_weights_are_tokens_a_row(inputs):
+    counts, said = inputs
+    weighted = learnt([counts, said], weights=[30, 15.0])
+    scaled = Data(counts.array / 2)
+    half = np.exp(said.log_prob) * 15
+    expected = MLDA(K, n_init=2, random_state=0).fit([scaled.array, half])
+    for one, other in zip(weighted.components_, expected.components_, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4)
+    np.testing.assert_allclose(weighted.mean_tokens_[0], 60)
+
+
+def test_later_updates_go_on_from_the_last_topics(inputs):
+    mlda = learnt(inputs)
+    before = mlda.topic_proportions_.argmax(axis=1)
+    report = mlda.learn(inputs, None)
+    assert (mlda.topic_proportions_.argmax(axis=1) == before).mean() > 0.98
+    assert report["log_likelihood"] == pytest.approx(mlda.history_[0]["log_likelihood"], abs=5e-3)
+    assert report["n_iter"] <= mlda.history_[0]["n_iter"]
+
+
+# -- missing modalities ------------------------------------------------------------------------
+
+
+def test_a_missing_modality_is_inferred_and_predicted_from_the_other():
+    rng = np.random.default_rng(4)
+    full, seen = histograms(), rng.random(N) < 0.7
+    spoilt = full.copy()
+    spoilt[~seen] = np.nan
+    inputs = [Data(spoilt, observed=seen), opinions(observed=seen | (rng.random(N) < 0.6))]
+    mlda = learnt(inputs)
+    up = mlda.forward(inputs)
+    np.testing.assert_array_equal(up.seen, inputs[0].seen | inputs[1].seen)
+    only_said = ~seen & inputs[1].seen
+    found = up.log_prob.argmax(axis=1)
+    assert accuracy(LABELS[up.seen], found[up.seen]) > 0.9
+    np.testing.assert_allclose(up.log_prob[~up.seen], -np.log(K))
+
+    words = mlda.backward(inputs, None)[0].array
+    np.testing.assert_allclose(words.sum(axis=1), 60, rtol=1e-5)
+    error = np.square(words - full)[only_said].mean()
+    assert error < 0.75 * np.square(full[seen].mean(axis=0) - full)[only_said].mean()
+
+
+def test_unseen_class_probabilities_are_no_tokens(inputs):
+    unseen = Categorical(inputs[1].log_prob, observed=np.zeros(N, dtype=bool))
+    mlda = learnt(inputs)
+    alone = mlda.forward([inputs[0], unseen])
+    expected = mlda.transform([inputs[0].array, np.zeros((N, K))])
+    np.testing.assert_allclose(np.exp(alone.log_prob), expected)
+
+
+# -- on arrays ---------------------------------------------------------------------------------
+
+
+def test_sparse_and_dense_counts_give_the_same():
+    x = histograms()
+    dense = MLDA(K, random_state=0).fit(x)
+    for kind in (sparse.csr_array, sparse.csc_matrix, sparse.coo_array):
+        other = MLDA(K, random_state=0).fit(kind(x))
+        np.testing.assert_array_equal(dense.components_[0], other.components_[0])
+        np.testing.assert_array_equal(dense.transform(x), other.transform(kind(x)))
+
+
+def test_the_topics_found_are_the_classes():
+    mlda = MLDA(K, random_state=0).fit(histograms())
+    new = histograms(seed=5)
+    assert oracles.best_accuracy(LABELS.tolist(), mlda.predict(new).tolist()) > 0.98
+    np.testing.assert_allclose(mlda.transform(new).sum(axis=1), 1)
+    np.testing.assert_allclose(mlda.components_[0].sum(axis=1), 1)
+
+
+def test_perplexity_lies_between_the_truth_and_sklearns_bound():
+    new = histograms(200, seed=5)
+    topics = np.array([histograms(3000, seed=6)[k::K].mean(axis=0) / 60 for k in range(K)])
+    p = np.log(topics[np.arange(200) % K])
+    truth = np.exp(-(new * p).sum() / new.sum())  # classes known
+    peer = LatentDirichletAllocation(K, random_state=0).fit(histograms())
+    found = MLDA(K, random_state=0).fit(histograms()).perplexity(new)
+    assert truth < found < peer.perplexity(new)
