@@ -296,7 +296,7 @@ class Module(BaseEstimator, ABC):
         SerkitError
             Whatever `check` and `learn` raise; the messages sent before stay as they are.
         """
-        inputs, prior = self.from_parents(), self.heard_from_children()
+        inputs, prior = self.received_from_parents(), self.received_from_children()
         n_rows = inputs[0].n_rows
         if prior is not None and prior.n_rows != self.rows_sent(n_rows):
             raise InputError(
@@ -323,7 +323,7 @@ class Module(BaseEstimator, ABC):
         """Add an entry to the history, which counts as an update."""
         self.history_ = [*self.history_, report]
 
-    def from_parents(self) -> list[Message]:
+    def received_from_parents(self) -> list[Message]:
         """The parents' messages, checked to be of a kind this module takes and equal in rows."""
         if not self.parents:
             raise NotReadyError(
@@ -339,7 +339,7 @@ class Module(BaseEstimator, ABC):
         check_rows(self.parents, [message.n_rows for message in messages])
         return messages
 
-    def heard_from_children(self) -> Message | None:
+    def received_from_children(self) -> Message | None:
         """The product of the messages the children have sent so far; None if there are none."""
         return product(self.messages_from_children())
 

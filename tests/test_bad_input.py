@@ -117,7 +117,7 @@ def test_awkward_rows_give_finite_messages(rows, module):
     connected(module, AWKWARD[rows]).update()
     for message in (module.message_up, *module.messages_down):
         assert not any(np.isnan(v).any() for v in vars(message).values() if v is not None)
-    assert np.isfinite(module.objective(module.from_parents(), None))
+    assert np.isfinite(module.objective(module.received_from_parents(), None))
 
 
 # -- options -----------------------------------------------------------------------------------

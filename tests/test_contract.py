@@ -257,7 +257,7 @@ def test_passing_new_rows_changes_nothing(case):
     assert up is None or up.n_rows == module.rows_sent(case.n_new)
     down = module.backward(new, None)
     assert all(message is None or message.n_rows == case.n_new for message in down)
-    module.objective(module.from_parents(), None)
+    module.objective(module.received_from_parents(), None)
     assert_same(before, module.get_state())
 
 
@@ -377,7 +377,7 @@ def test_message_up_leaves_out_what_the_children_said(case):
     other = trained(case, updates=1, module=clone(module)).message_up
     teller = Teller(other).connect(module)
     teller.update()
-    assert_same(other, module.heard_from_children())
+    assert_same(other, module.received_from_children())
     module.freeze().update()
     assert_same(before, module.message_up)
 
@@ -386,7 +386,7 @@ def test_permuted_rows_give_permuted_messages(case):
     if case.ordered or case.module.sends_up is None:
         pytest.skip("neighbours matter, or nothing is sent")
     module, order = trained(case), np.random.default_rng(0).permutation(N)
-    inputs = module.from_parents()
+    inputs = module.received_from_parents()
     permuted = [type(m)(**{**vars(m), **permuted_rows(m, order)}) for m in inputs]
     plain, other = module.forward(inputs), module.forward(permuted)
     expected = type(plain)(**{**vars(plain), **permuted_rows(plain, order)})

@@ -141,7 +141,7 @@ def test_children_of_one_gmm_multiply():
     assert gmm.children == tuple(tellers)
     weight = np.exp(said[0]) * np.exp(said[1])
     expected = weight / weight.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(np.exp(gmm.heard_from_children().log_prob), expected)
+    np.testing.assert_allclose(np.exp(gmm.received_from_children().log_prob), expected)
     gmm.freeze().update()
     np.testing.assert_array_equal(gmm.message_up.log_prob, own)
     joint = np.exp(own) * weight
@@ -153,7 +153,7 @@ def test_children_of_one_vae_multiply():
     vae, gmm = chain()
     second = GMM(3, random_state=1).connect(vae)
     second.update()
-    told = vae.heard_from_children()
+    told = vae.received_from_children()
     (one,), (other,) = gmm.messages_down, second.messages_down
     assert told.shape == (6,)
     for i, j in np.ndindex(2, 3):
@@ -174,7 +174,7 @@ def test_gaussian_children_multiply_precision_weighted():
     vae.update()
     mean, var = np.full((2, 20, 2), [[[1.0]], [[4.0]]]), np.full((2, 20, 2), [[[1.0]], [[0.5]]])
     tellers = [Teller(Gaussian(m, v)).connect(vae).update() for m, v in zip(mean, var, strict=True)]
-    told = vae.heard_from_children()
+    told = vae.received_from_children()
     assert len(tellers) == 2
     np.testing.assert_allclose(told.var, 1 / (1 / 1.0 + 1 / 0.5))
     np.testing.assert_allclose(told.mean, (1 / 1.0 + 4 / 0.5) / (1 / 1.0 + 1 / 0.5))

@@ -128,7 +128,7 @@ def test_one_process_writes_what_all_have_learnt(tmp_path, rows):
     np.testing.assert_array_equal(again["gmm"].responsibilities_, whole["gmm"].responsibilities_)
     vae, gmm = whole["vae"], whole["gmm"]
     assert gmm.responsibilities_.shape == (200, 10)
-    latents = vae.forward(vae.from_parents()).mean
+    latents = vae.forward(vae.received_from_parents()).mean
     np.testing.assert_allclose(vae.message_up.mean, latents, rtol=1e-2, atol=1e-2)
     np.testing.assert_allclose(
         gmm.responsibilities_, gmm.predict_proba(vae.message_up.mean), atol=1e-6

@@ -150,7 +150,7 @@ class LabelAlignment(Module):
         }
 
     def _posterior(self) -> Categorical:
-        return _times(self.message_up, self.heard_from_children())
+        return _times(self.message_up, self.received_from_children())
 
     def _permutations(self) -> np.ndarray:
         if not hasattr(self, "permutations_"):

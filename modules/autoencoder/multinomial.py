@@ -170,7 +170,7 @@ class MultinomialVAE(Autoencoder):
         sent = self.message_up
         if sent is None:
             return None
-        told = self._told(self.heard_from_children(), sent.n_rows)
+        told = self._told(self.received_from_children(), sent.n_rows)
         return np.where(sent.seen[:, None], sent.log_prob, told).argmax(axis=1)
 
     def scores(self) -> dict[str, float]:

@@ -423,7 +423,7 @@ class MarkovModel(Module):
         np.ndarray of int, shape (N,)
         """
         if log_likelihood is None:
-            return self._path(_evidence(self.from_parents(), self.heard_from_children()))
+            return self._path(_evidence(self.received_from_parents(), self.received_from_children()))
         with processes.alone():
             return self._path(as_evidence(log_likelihood, self.label))
 

@@ -265,7 +265,7 @@ class MLDA(Module):
         """Most probable topic of each row, (N,), by the messages last exchanged."""
         if self.message_up is None:
             return None
-        told = self.heard_from_children()
+        told = self.received_from_children()
         message = self.message_up if told is None else self.message_up * told
         return message.log_prob.argmax(axis=1)
 

@@ -199,7 +199,7 @@ class Graph:
             if any(parent.message_up is None for parent in module.parents):
                 return None
             if module.history_ or not module.children:
-                inputs, prior = module.from_parents(), module.heard_from_children()
+                inputs, prior = module.received_from_parents(), module.received_from_children()
                 total += processes.mean(module.objective(inputs, prior), inputs[0].n_rows)
         return total
 

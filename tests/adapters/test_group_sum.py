@@ -132,7 +132,7 @@ def test_what_is_predicted_of_episodes_reaches_their_rows():
     teller = Teller(Data(counts)).connect(sums)
     Graph(teller).fit(rounds=3)
     assert sums.message_up.array.shape == (40, 3)
-    np.testing.assert_allclose(np.exp(rows.heard_from_children().log_prob), counts[groups] / 5)
+    np.testing.assert_allclose(np.exp(rows.received_from_children().log_prob), counts[groups] / 5)
     found = np.exp(rows.messages_down[0].log_prob)
     assert (found[groups % 2 == 0, 2] == 0).all()
     assert (found[groups % 2 == 1, 0] == 0).all()

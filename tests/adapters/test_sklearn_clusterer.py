@@ -83,7 +83,7 @@ def test_the_childrens_message_counts_in_what_goes_down_and_not_in_what_goes_up(
 def test_a_childs_prior_stands_in_place_of_the_mixtures_weights(x):
     module = on(x, GaussianMixture(2))
     told = Categorical(np.log(np.tile([0.4, 0.6], (150, 1))), is_prior=True)
-    (down,) = module.backward(module.from_parents(), told)
+    (down,) = module.backward(module.received_from_parents(), told)
     own = module.estimator_
     expected = own.predict_proba(x)[:, module.order_] / module.weights_ * [0.4, 0.6]
     expected /= expected.sum(axis=1, keepdims=True)
@@ -116,7 +116,7 @@ def test_a_mixture_under_a_vae_is_the_mixture_on_its_latents(digits):
     z = vae.message_up.mean.astype(float)
     direct = GaussianMixture(3, random_state=5).fit(z)
     np.testing.assert_allclose(module.means_, direct.means_[module.order_], rtol=1e-6)
-    assert isinstance(vae.heard_from_children(), Mixture)
+    assert isinstance(vae.received_from_children(), Mixture)
     assert set(module.scores()) == {"accuracy", "nmi", "ari"}
 
 

@@ -60,7 +60,7 @@ def test_only_seen_rows_train_and_unseen_ones_are_decoded_from_the_childrens_mea
     np.testing.assert_array_equal(module.message_up.observed, seen)
     means = np.array([[1.0, 2.0], [3.0, -1.0]])
     told = Mixture(np.log(np.full((120, 2), 0.5)), means, np.stack([np.eye(2)] * 2))
-    (down,) = module.backward(module.from_parents(), told)
+    (down,) = module.backward(module.received_from_parents(), told)
     expected = module.estimator_.inverse_transform(np.tile(means.mean(axis=0), (30, 1)))
     np.testing.assert_allclose(down.array[~seen], expected)
     own = module.estimator_.inverse_transform(module.estimator_.transform(blobs.x[seen]))

@@ -210,7 +210,7 @@ def test_a_torch_net_is_trained_saved_and_loaded(task, tmp_path):
     module = taught(message, y, estimator, task=task, name="top")
     np.testing.assert_allclose(module.messages_down[1].array[:, 0], y, atol=0.1)
     np.testing.assert_array_equal(module.messages_down[0].log_prob.argmax(axis=1), classes)
-    inputs = module.from_parents()
+    inputs = module.received_from_parents()
     again = clone(module)
     format.write(tmp_path / "state", module.get_state())
     again.set_state(format.read(tmp_path / "state", dict))

@@ -91,12 +91,12 @@ def test_observation_takes_no_parents():
 def test_child_that_nobody_holds_leaves_the_graph():
     vae, gmm = chain()
     gone = weakref.ref(gmm)
-    assert vae.heard_from_children() is not None
+    assert vae.received_from_children() is not None
     del gmm
     gc.collect()
     assert gone() is None
     assert vae.children == ()
-    assert vae.heard_from_children() is None
+    assert vae.received_from_children() is None
     assert len(Graph(vae).modules) == 2
 
 

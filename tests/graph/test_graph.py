@@ -183,7 +183,7 @@ def test_objective_is_the_evidence_lower_bound(blobs, covariance_type):
     draws = torch.stack(draws).double()
     assert abs(graph.objective() - draws.mean()) < 5 * draws.std()  # one draw a row in objective
     # What does not depend on the draw of z in the decoder is exact, so take that out as well:
-    rows = vae.objective(vae.from_parents(), None)
+    rows = vae.objective(vae.received_from_parents(), None)
     exact = graph.objective() - rows
     assert exact == pytest.approx(gmm.objective([vae.message_up], None))
 
@@ -237,7 +237,7 @@ def test_two_gmms_on_one_vae_both_pull(blobs):
     second = GMM(2, name="second", random_state=3).connect(vae)
     graph = Graph(gmm).fit(2, verbose=False)
     assert [u["module"] for u in graph.history[0]["updates"]] == ["vae", "gmm", "second"]
-    assert vae.heard_from_children().shape == (6,)
+    assert vae.received_from_children().shape == (6,)
     alone = Graph(pipeline(blobs)[1]).fit(2, verbose=False)
     assert second.means_.shape == (2, 2)
     assert not np.array_equal(alone["vae"].message_up.mean, vae.message_up.mean)

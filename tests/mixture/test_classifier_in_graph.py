@@ -107,7 +107,7 @@ def test_a_joint_graph_sends_what_it_declares(trained):
     assert 10 <= n_components <= 20
     assert down.log_prob.shape == (200, n_components)
     assert down.means.shape == (n_components, 3)
-    assert vae.heard_from_children() is down
+    assert vae.received_from_children() is down
     assert len(classifier.history_) == len(vae.history_) == 2
     assert classifier.history_[-1]["accuracy"] == classifier.scores()["accuracy"]
     found = classifier.classes_[trained.predict(IMAGES).classes]
@@ -156,13 +156,13 @@ def test_the_objective_is_the_components_lower_bound(close):
 
 def test_the_joint_objective_is_the_sum_of_the_terms(trained):
     vae, classifier = trained["vae"], trained["gmmclassifier"]
-    (latents,) = classifier.from_parents()
+    (latents,) = classifier.received_from_parents()
     own, matrices = by_scipy(classifier, latents.mean.astype(np.float64))
     precisions = np.stack([np.diag(np.linalg.inv(matrix)) for matrix in matrices])  # (M, D)
     log_r = classifier.messages_down[0].log_prob
     bound = own - latents.var.astype(np.float64) @ precisions.T / 2 - log_r
     expected = (np.exp(log_r) * np.where(np.isfinite(log_r), bound, 0)).sum(axis=1).mean()
-    likelihood = vae.objective(vae.from_parents(), None)
+    likelihood = vae.objective(vae.received_from_parents(), None)
     assert trained.objective() == pytest.approx(likelihood + expected)
 
 

@@ -139,7 +139,7 @@ def test_objectives_add_up_to_the_exact_log_likelihood():
         emissions = as_hmmlearn(mixture, markov)._compute_log_likelihood(x)
         own = np.logaddexp.reduce(down.log_prob + emissions, axis=1).mean()
         exact = as_hmmlearn(mixture, markov).score(x, LENGTHS) / N
-        term = markov.objective(markov.from_parents(), None)
+        term = markov.objective(markov.received_from_parents(), None)
         np.testing.assert_allclose(own + term, exact, rtol=1e-10)
 
 
@@ -147,7 +147,7 @@ def test_objective_is_nothing_before_a_message_was_sent():
     x, _ = sequences()
     mixture, _ = connected(x)
     silent = MarkovModel().connect(mixture)
-    assert silent.objective(silent.from_parents(), None) == 0
+    assert silent.objective(silent.received_from_parents(), None) == 0
 
 
 def test_time_helps_where_clusters_overlap():
