@@ -18,11 +18,12 @@ Besides, whoever writes a file or a checkpoint gathers what is said of each row 
 process, GMMClassifier joins the log-likelihoods of rows held out (and whether rows are complete,
 where some are not), MarkovModel the last probabilities of each sequence.
 
-Processes find each other by the environment variables that torchrun sets, over gloo on processors
-and NCCL on GPUs. If all are on one machine, with Linux, sums of what is on processors go through
-memory they share. All must make the same calls in the same order: those that check, learn, score,
-save, load or compute an objective talk to the others, and an error in one ends the run. Files that
-are read, such as checkpoints, are read by all. With a single process every function here is the
+Processes find each other by the environment variables that torchrun sets, and all that crosses
+goes through `torch.distributed`: gloo on processors, NCCL on GPUs. They are for several machines or
+several GPUs; on the processors of one machine a single process with threads (``OMP_NUM_THREADS``)
+is faster. All must make the same calls in the same order: those that check, learn, score, save,
+load or compute an objective talk to the others, and an error in one ends the run. Files that are
+read, such as checkpoints, are read by all. With a single process every function here is the
 identity.
 """
 
@@ -35,7 +36,6 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -43,9 +43,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, distributed, nn
 
-from . import shared_sums
 from .errors import InputError, TrainingError
-from .shared_sums import SharedSums
 
 Sums = TypeVar("Sums", float, np.ndarray)
 Value = TypeVar("Value")
@@ -114,7 +112,6 @@ def _leave() -> None:
     They need the interpreter to release them, as long as it is there.
     """
     time.sleep(0.1)
-    _shared_sums.cache_clear()
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
@@ -154,44 +151,44 @@ def share(n_rows: int, lengths: Sequence[int] | None = None) -> slice:
     return slice(ends[cuts[rank()]], ends[cuts[rank() + 1]])
 
 
-def part(n_rows: int) -> slice:
-    """Where this process's `n_rows` rows stand among those of all."""
-    ends = by_process(n_rows).cumsum().astype(int)
-    return slice(int(ends[rank()]) - n_rows, int(ends[rank()]))
+def place(n_rows: int) -> slice:
+    """Where the `n_rows` rows that this process holds stand among the rows of all processes."""
+    end = int(by_process(n_rows)[: rank() + 1].sum())
+    return slice(end - n_rows, end)
 
 
-def own(values: ArrayLike, n_rows: int) -> np.ndarray:
-    """Of values given for all rows those of this process, which has `n_rows`.
+def share_of(values: ArrayLike, n_rows: int) -> np.ndarray:
+    """Of values given for the rows of all processes, those for the `n_rows` rows of this one.
 
     Raises
     ------
     InputError
-        Unless there is one value a row.
+        Unless there is one value per row.
     """
     values, n_all = np.asarray(values), int(total(n_rows))
     if len(values) != n_all:
         raise InputError(f"expected a value for each of {n_all} rows, got {len(values)}")
-    return values[part(n_rows)]
+    return values[place(n_rows)]
 
 
 def gather(rows: np.ndarray) -> np.ndarray:
     """The rows of all processes, in order, on each of them."""
     if count() == 1:
         return rows
-    parts: list[Any] = [None] * count()
+    shares: list[Any] = [None] * count()
     with _explained():
-        distributed.all_gather_object(parts, np.asarray(rows))
-    return np.concatenate(parts)
+        distributed.all_gather_object(shares, np.asarray(rows))
+    return np.concatenate(shares)
 
 
 def gather_first(rows: np.ndarray) -> np.ndarray:
-    """The rows of all processes, in order, on the first; the others get back their own."""
+    """The rows of all processes, in order, on the first; the others get back their share."""
     if count() == 1:
         return rows
-    parts: list[Any] | None = [None] * count() if is_first() else None
+    shares: list[Any] | None = [None] * count() if is_first() else None
     with _explained():
-        distributed.gather_object(np.asarray(rows), parts)
-    return rows if parts is None else np.concatenate(parts)
+        distributed.gather_object(np.asarray(rows), shares)
+    return rows if shares is None else np.concatenate(shares)
 
 
 # -- sums and agreement ----------------------------------------------------------------------------
@@ -255,34 +252,23 @@ def pairs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return divmod(every, n_second)
 
 
+def generator(rng: np.random.Generator) -> np.random.Generator:
+    """A generator that draws otherwise in each process; the given one goes on equally in all."""
+    return rng if count() == 1 else rng.spawn(count())[rank()]
+
+
 def _reduced(values: Sums, operation: str) -> Sums:
     if count() == 1:
         return values
-    own = torch.from_numpy(np.array(values, dtype=np.float64, order="C"))
-    found = _all_reduced([own.flatten()], operation).numpy().reshape(own.shape)
-    return found.copy() if isinstance(values, np.ndarray) else found.item()
+    result = _all_reduced(torch.tensor(np.asarray(values, dtype=np.float64)), operation).numpy()
+    return result if isinstance(values, np.ndarray) else result.item()
 
 
-def _all_reduced(values: Sequence[Tensor], operation: str = "SUM") -> Tensor:
-    """Vectors in a row, reduced over all processes; to be read at once, and not to be changed."""
+def _all_reduced(values: Tensor, operation: str = "SUM") -> Tensor:
+    """The same tensor, changed into the sum or the largest over all processes."""
     with _explained():
-        shared = _shared_sums(distributed.group.WORLD)
-        if shared is not None and values[0].is_cpu:
-            return shared.reduce(values, operation)
-        flat = torch.cat(values)
-        distributed.all_reduce(flat, getattr(distributed.ReduceOp, operation))
-        return flat
-
-
-@lru_cache(maxsize=1)
-def _shared_sums(group: distributed.ProcessGroup) -> SharedSums | None:
-    """What belongs to the processes of a group that is the default one now."""
-    return shared_sums.opened(rank(), count())
-
-
-def generator(rng: np.random.Generator) -> np.random.Generator:
-    """A generator of this process's own; all go on equally with the given one."""
-    return rng if count() == 1 else rng.spawn(count())[rank()]
+        distributed.all_reduce(values, getattr(distributed.ReduceOp, operation))
+    return values
 
 
 # -- nets ------------------------------------------------------------------------------------------
@@ -296,10 +282,10 @@ def add_gradients(parameters: Sequence[Tensor]) -> None:
     if count() == 1:
         return
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    flat = _all_reduced([g.flatten() for g in gradients])
-    parts = flat.split([g.numel() for g in gradients])
-    for parameter, gradient, found in zip(parameters, gradients, parts, strict=True):
-        gradient.copy_(found.view(gradient.shape))
+    sums = _all_reduced(torch.cat([gradient.flatten() for gradient in gradients]))
+    split = sums.split([gradient.numel() for gradient in gradients])
+    for parameter, gradient, added in zip(parameters, gradients, split, strict=True):
+        gradient.copy_(added.view(gradient.shape))
         if parameter.grad is None and gradient.any():  # others have one
             parameter.grad = gradient
 

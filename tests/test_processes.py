@@ -1,7 +1,6 @@
 """Several processes that share the rows: what they learn, write and say together."""
 
 import json
-import os
 import subprocess
 import sys
 from itertools import pairwise
@@ -82,19 +81,8 @@ def test_a_vae_reaches_an_equal_loss(learnt, n_processes):
 # -- sums ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", ["shared", "apart", "refused"])
-def test_sums_are_those_of_all_processes_on_one_machine_or_several(tmp_path, where):
-    way = "shared" if where == "shared" and hasattr(os, "memfd_create") else "over gloo"
-    assert run("sums", tmp_path, 3, where) == [f"{way}\n"] * 3
-
-
-def test_after_different_calls_there_are_no_more_sums(tmp_path):
-    for rank, output in enumerate(run("disagree", tmp_path, 3)):
-        first, *further = output.splitlines()
-        assert f"process {rank} of 3 lost touch with the others: one of them ended" in first
-        assert "all together SUM of 10000 torch.float64 and SUM of 3 torch.float64)" in first
-        assert len(further) == 2
-        assert all("lost touch" in line for line in further)
+def test_sums_are_those_of_all_processes(tmp_path):
+    assert run("sums", tmp_path, 3) == [""] * 3
 
 
 def test_there_is_no_sum_without_all_processes(tmp_path):
@@ -222,7 +210,7 @@ def test_shares_follow_each_other_and_are_about_equal(monkeypatch, n_processes, 
     found = shares(monkeypatch, n_processes, n_rows)
     assert (found[0].start, found[-1].stop) == (0, n_rows)
     assert all(one.stop == other.start for one, other in pairwise(found))
-    sizes = [part.stop - part.start for part in found]
+    sizes = [share.stop - share.start for share in found]
     assert max(sizes) - min(sizes) <= 1
     assert min(sizes) > 0
 
@@ -233,13 +221,13 @@ def test_shares_hold_whole_sequences(monkeypatch, lengths):
     ends = np.cumsum([0, *lengths])
     assert (found[0].start, found[-1].stop) == (0, sum(lengths))
     assert all(one.stop == other.start for one, other in pairwise(found))
-    assert all(part.start < part.stop and part.start in ends for part in found)
+    assert all(share.start < share.stop and share.start in ends for share in found)
 
 
 def test_alone_nothing_is_shared():
     x = np.arange(6.0)[:, None]
     assert (processes.count(), processes.rank(), processes.is_first()) == (1, 0, True)
-    assert Observation(x, lengths=[2, 4]).part == slice(0, 6)
+    assert Observation(x, lengths=[2, 4]).share == slice(0, 6)
     for function in (processes.total, processes.largest, processes.gather, processes.gather_first):
         assert function(x) is x
     for lengths in ([2, 3], [7, -1]):

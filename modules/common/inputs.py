@@ -29,7 +29,7 @@ def scores_of(
     if labels is None:
         return {}
     codes = np.unique(np.asarray(labels), return_inverse=True)[1]
-    own = processes.own(codes, len(clusters) if seen is None else len(seen))
+    own = processes.share_of(codes, len(clusters) if seen is None else len(seen))
     return clustering_scores(*processes.pairs(own if seen is None else own[seen], clusters))
 
 
@@ -41,13 +41,13 @@ def flat(message: Message) -> np.ndarray:
 
 def all_seen(inputs: Sequence[Message]) -> np.ndarray | None:
     """Rows that every parent saw, (N,) of bool; None if they saw all."""
-    seen = np.logical_and.reduce([message.seen for message in inputs])
+    seen = np.logical_and.reduce([message.is_observed for message in inputs])
     return None if seen.all() else seen
 
 
 def any_seen(inputs: Sequence[Message]) -> np.ndarray | None:
     """Rows that at least one parent saw, (N,) of bool; None if all were."""
-    seen = np.logical_or.reduce([message.seen for message in inputs])
+    seen = np.logical_or.reduce([message.is_observed for message in inputs])
     return None if seen.all() else seen
 
 

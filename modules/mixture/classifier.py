@@ -560,7 +560,7 @@ class GMMClassifier(FittedClassifier):
         found = self.clusters()
         if self.labels is None or len(self.labels) != processes.total(len(found)):
             return {}
-        right = self.classes_[found] == processes.own(self.labels, len(found))
+        right = self.classes_[found] == processes.share_of(self.labels, len(found))
         return {"accuracy": processes.mean(float(right.mean()), len(found))}
 
     def artefacts(self) -> dict[str, np.ndarray]:
@@ -603,7 +603,7 @@ class GMMClassifier(FittedClassifier):
         previous: Mapping[Any, MixtureDensity],
     ) -> dict[str, Any]:
         """Learn from this process's rows (n, D); targets and weights are those of all, (N,)."""
-        part, rng = processes.part(len(x)), self.rng()
+        part, rng = processes.place(len(x)), self.rng()
         n_rows = int(processes.total(len(x)))
         kept, classes, codes, weight, priors = make_targets(self, y, sample_weight, n_rows)
         held_out = held_out_rows(codes, self.validation_fraction, rng, self.label)

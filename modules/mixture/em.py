@@ -177,7 +177,7 @@ def plus_plus_starts(
     """
     x, weight = problem.rows.x, problem.weight
     counting = np.flatnonzero(weight)
-    place = processes.part(len(counting))
+    place = processes.place(len(counting))
     n_counting = int(processes.total(len(counting)))
     for _ in range(n_init):
         seed, some = int(rng.integers(2**31)), counting

@@ -168,7 +168,7 @@ def own_weight(module: Any, n_rows: int) -> np.ndarray:
     if module.sample_weight is None:
         return np.ones(n_rows)
     whole = check_sample_weight(module, int(processes.total(n_rows)))
-    return processes.own(whole, n_rows)
+    return processes.share_of(whole, n_rows)
 
 
 def make_problem(module: Any, rows: Rows, weight: np.ndarray, prior: Categorical | None) -> Problem:
@@ -713,7 +713,7 @@ class GMM(FittedMixture):
         self, problem: Problem, previous: np.ndarray | None, rng: np.random.Generator
     ) -> list[MixtureDensity]:
         if previous is None and self.responsibilities_init is not None:
-            given = processes.own(as_numbers(self, "responsibilities_init"), len(problem.rows))
+            given = processes.share_of(as_numbers(self, "responsibilities_init"), len(problem.rows))
             return [problem.start(given.__getitem__)]
         if previous is None and self.means_init is not None:
             return [start_from_means(problem, as_numbers(self, "means_init"))]

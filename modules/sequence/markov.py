@@ -42,7 +42,7 @@ def check_options(module: Any, n_rows: int, n_classes: int | None) -> None:
         )
     if processes.count() > 1 and module.parents:
         source = source_of_rows(module)
-        if source.part != processes.share(n_rows, module.lengths):
+        if source.share != processes.share(n_rows, module.lengths):
             raise InputError(
                 f"{module.label}: {source.label} cuts its rows elsewhere than between the "
                 "sequences that lengths tell of; give the same lengths=... to both"
