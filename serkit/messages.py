@@ -14,8 +14,12 @@ message        holds                                               sent
 Messages of the same kind multiply (`a * b`): a module combines what its children say by their
 product, so no child overwrites another and a uniform message changes nothing.
 
-Every message can carry `observed` (N,), false for rows in which the modality was not seen. Whatever
+Every message can carry `observed` (N,), false for rows in which the modality is missing. Whatever
 stands in such a row is replaced by what says nothing: 0, N(0, I) or equal probabilities.
+
+Messages are checked when they are made: shapes, finite values, probabilities that add up to 1. A
+module that has just computed its arrays may leave out the checks that go through all rows, with
+``checked=False``.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import InitVar, dataclass, field, fields, replace
 
 import numpy as np
 from scipy.special import log_softmax
@@ -32,22 +36,24 @@ from . import arrays
 from .arrays import as_observed, as_rows
 from .errors import MessageError
 
-_ALIGNED = ("array", "mean", "var", "log_prob")  # attributes with a row a data row
+_ALIGNED = ("array", "mean", "var", "log_prob", "values")  # attributes with a row per data row
 
 
 @dataclass(frozen=True, eq=False)
 class Message:
-    """Base of all messages: one row a data row.
+    """Abstract base of all messages, which hold one row per data row.
 
     Attributes
     ----------
     observed : (N,) of bool, or None
-        Rows in which the modality was seen; None if it was in all. The others say nothing.
+        False for rows in which the modality is missing, which say nothing; None if it is there in
+        all.
     """
 
     observed: np.ndarray | None = field(default=None, kw_only=True)
+    checked: InitVar[bool] = field(default=True, kw_only=True)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, checked: bool) -> None:
         raise TypeError("use Data, Gaussian, Categorical or Mixture")
 
     @property
@@ -65,7 +71,7 @@ class Message:
         return self._rows.shape[1:]
 
     @property
-    def seen(self) -> np.ndarray:
+    def is_observed(self) -> np.ndarray:
         """`observed` as an array in any case, (N,) of bool."""
         return np.ones(self.n_rows, dtype=bool) if self.observed is None else self.observed
 
@@ -73,14 +79,15 @@ class Message:
         mask = as_observed(self.observed, self.n_rows, type(self).__name__)
         object.__setattr__(self, "observed", mask)
 
-    def _set(self, name: str, neutral: float = 0.0) -> None:
-        """Check and freeze an attribute, `neutral` where the modality was not seen."""
-        what = f"{type(self).__name__}.{name}"
-        rows = as_rows(getattr(self, name), what, self.observed, neutral)
-        object.__setattr__(self, name, rows)
+    def _set(self, name: str, checked: bool, neutral: float = 0.0) -> None:
+        """Freeze an attribute, checked if asked for, `neutral` where the modality is missing."""
+        rows = getattr(self, name)
+        if checked or self.observed is not None:
+            rows = as_rows(rows, f"{type(self).__name__}.{name}", self.observed, neutral)
+        object.__setattr__(self, name, _frozen(rows))
 
-    def _set_log_prob(self) -> None:
-        """Check log-probabilities (N, K), which alone may hold -inf, and freeze them."""
+    def _set_log_prob(self, checked: bool) -> None:
+        """Freeze log-probabilities (N, K), which alone may hold -inf, checked if asked for."""
         log_prob = np.asarray(self.log_prob, dtype=np.float64)
         kind = type(self).__name__
         if log_prob.ndim != 2 or log_prob.size == 0:
@@ -89,24 +96,16 @@ class Message:
         if self.observed is not None:
             log_prob = arrays.copy(log_prob)
             log_prob[~self.observed] = -np.log(log_prob.shape[1])
-        with np.errstate(invalid="ignore"):
-            total = np.logaddexp.reduce(log_prob, axis=1)
-        wrong = np.flatnonzero(~(np.abs(total) < 1e-4))  # NaN compares false
-        if len(wrong):
-            raise MessageError(
-                f"{kind}.log_prob: expected probabilities that add up to 1 over K, but those of "
-                f"row {wrong[0]} add up to {np.exp(total[wrong[0]]):.6g}"
-            )
-        view = log_prob.view()
-        view.flags.writeable = False
-        object.__setattr__(self, "log_prob", view)
+        if checked:
+            _check_normalised(log_prob, kind)
+        object.__setattr__(self, "log_prob", _frozen(log_prob))
 
     def map_rows(self, function: Callable[[np.ndarray], np.ndarray]) -> Message:
         """The message with a function of arrays (N, ...) applied to all that holds a row a row."""
         names = [name for name in _ALIGNED if getattr(self, name, None) is not None]
         changed = {name: function(getattr(self, name)) for name in names}
-        # by `seen`, which is never None, for processes that must all make the same calls
-        return replace(self, **changed, observed=function(self.seen))
+        # by `is_observed`, never None, as processes must all make the same calls
+        return replace(self, **changed, observed=function(self.is_observed))
 
     def __mul__(self, other: Message) -> Message:
         if type(self) is not type(other):
@@ -136,9 +135,9 @@ class Data(Message):
 
     array: np.ndarray
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, checked: bool) -> None:
         self._set_observed()
-        self._set("array")
+        self._set("array", checked)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,19 +147,19 @@ class Gaussian(Message):
     mean: np.ndarray
     var: np.ndarray | None = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, checked: bool) -> None:
         self._set_observed()
-        self._set("mean")
+        self._set("mean", checked)
         if self.mean.ndim != 2:
             raise MessageError(f"Gaussian.mean: expected shape (N, D), got {self.mean.shape}")
         if self.var is None:
             return
-        self._set("var", neutral=1.0)
+        self._set("var", checked, neutral=1.0)
         if self.var.shape != self.mean.shape:
             raise MessageError(
                 f"Gaussian: mean and var differ in shape: {self.mean.shape} and {self.var.shape}"
             )
-        if self.var.min() <= 0:
+        if checked and self.var.min() <= 0:
             raise MessageError(f"Gaussian.var: must be positive, its minimum is {self.var.min()}")
 
     @classmethod
@@ -172,7 +171,8 @@ class Gaussian(Message):
         if self.var is None or other.var is None:
             raise MessageError("cannot multiply Gaussian messages without a variance")
         precision = 1 / self.var + 1 / other.var
-        return Gaussian((self.mean / self.var + other.mean / other.var) / precision, 1 / precision)
+        mean = (self.mean / self.var + other.mean / other.var) / precision
+        return Gaussian(mean, 1 / precision, checked=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,8 +195,8 @@ class Categorical(Message):
     log_prior: np.ndarray | None = field(default=None, kw_only=True)
     is_prior: bool = field(default=False, kw_only=True)
 
-    def __post_init__(self) -> None:
-        self._set_log_prob()
+    def __post_init__(self, checked: bool) -> None:
+        self._set_log_prob(checked)
         if self.log_prior is None:
             return
         log_prior = np.array(self.log_prior, dtype=np.float64)
@@ -218,17 +218,17 @@ class Categorical(Message):
         """Log p(row | k) up to a constant a row, (N, K): `log_prob` less `log_prior`.
 
         What a hybrid Markov model takes for its emissions (Bourlard and Morgan, 1994,
-        "Connectionist speech recognition"); 0 in rows that were not seen. A class of prior
+        "Connectionist speech recognition"); 0 in rows that are missing. A class of prior
         probability 0 stays impossible.
         """
         possible = self.log_prob > -np.inf
         own = 0.0 if self.log_prior is None else self.log_prior
         known = np.subtract(self.log_prob, own, out=self.log_prob.copy(), where=possible)
-        return np.where(self.seen[:, None], known, 0.0)
+        return known if self.observed is None else np.where(self.observed[:, None], known, 0.0)
 
     @property
     def log_posterior(self) -> np.ndarray:
-        """`log_prob` up to a constant a row, (N, K), but `log_prior` in rows that were not seen."""
+        """`log_prob` up to a constant a row, (N, K), but `log_prior` in rows that are missing."""
         return self.log_likelihood + (0.0 if self.log_prior is None else self.log_prior)
 
     def _times(self, other: Categorical) -> Categorical:
@@ -244,7 +244,8 @@ class Categorical(Message):
         is_prior = self.is_prior or other.is_prior
         kept = [m.log_prior for m in (self, other) if m.log_prior is not None and not is_prior]
         log_prior = sum(kept) if kept else None
-        return Categorical(log_softmax(joint, axis=1), log_prior=log_prior, is_prior=is_prior)
+        log_prob = log_softmax(joint, axis=1)
+        return Categorical(log_prob, log_prior=log_prior, is_prior=is_prior, checked=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,8 +267,8 @@ class Mixture(Message):
     covariances: np.ndarray
     log_weights: np.ndarray | None = None
 
-    def __post_init__(self) -> None:
-        self._set_log_prob()
+    def __post_init__(self, checked: bool) -> None:
+        self._set_log_prob(checked)
         for name in ("means", "covariances"):
             rows = as_rows(getattr(self, name), f"Mixture.{name}")
             object.__setattr__(self, name, rows)
@@ -287,14 +288,16 @@ class Mixture(Message):
         """The mean of each row's most probable component, with variance 1 (Serket's message)."""
         mean = self._rows_of(self.means.dtype)  # (N, D)
         np.take(self.means, self.log_prob.argmax(axis=1), axis=0, out=mean, mode="clip")
-        return Gaussian(mean, np.broadcast_to(np.ones((), mean.dtype), mean.shape))
+        var = np.broadcast_to(np.ones((), mean.dtype), mean.shape)
+        return Gaussian(mean, var, checked=False)
 
     def expected(self) -> Gaussian:
         """The responsibility-weighted mean of the components, with variance 1."""
         mean = self._rows_of(np.float64)  # (N, D)
-        for part in arrays.blocks(self.log_prob):
-            np.matmul(np.exp(self.log_prob[part]), self.means, out=mean[part])
-        return Gaussian(mean, np.broadcast_to(np.ones((), mean.dtype), mean.shape))
+        for block in arrays.blocks(self.log_prob):
+            np.matmul(np.exp(self.log_prob[block]), self.means, out=mean[block])
+        var = np.broadcast_to(np.ones((), mean.dtype), mean.shape)
+        return Gaussian(mean, var, checked=False)
 
     def _rows_of(self, dtype: np.dtype) -> np.ndarray:
         return arrays.empty((self.n_rows, self.means.shape[1]), dtype, self.log_prob)
@@ -304,7 +307,9 @@ class Mixture(Message):
         stops = np.cumsum(sizes)
         groups = [slice(stop - size, stop) for size, stop in zip(sizes, stops, strict=True)]
         return [
-            Mixture(self.log_prob, self.means[:, g], self.covariances[:, g, g], self.log_weights)
+            replace(
+                self, means=self.means[:, g], covariances=self.covariances[:, g, g], checked=False
+            )
             for g in groups
         ]
 
@@ -324,6 +329,48 @@ class Mixture(Message):
             (covariances @ pull).reshape(-1, d),
             covariances.reshape(-1, d, d),
             (self.log_weights[:, None] + other.log_weights).ravel(),
+            checked=False,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Deferred(Message):
+    """Stands for a message down that its sender makes when somebody reads it.
+
+    What nobody asks for is not computed: an autoencoder's reconstruction is a pass of the decoder
+    over all rows.
+
+    Attributes
+    ----------
+    values : (N, ...)
+        What the message is made of, such as latents.
+    method : str
+        The sender's method that makes the messages of such values, a list with one per parent.
+    """
+
+    values: np.ndarray
+    method: str
+
+    def __post_init__(self, checked: bool) -> None:
+        self._set_observed()
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    """A read-only view."""
+    view = np.asarray(array).view()
+    view.flags.writeable = False
+    return view
+
+
+def _check_normalised(log_prob: np.ndarray, kind: str) -> None:
+    """Raise MessageError for rows (N, K) of log-probabilities that do not add up to 1."""
+    with np.errstate(invalid="ignore"):
+        total = np.logaddexp.reduce(log_prob, axis=1)
+    wrong = np.flatnonzero(~(np.abs(total) < 1e-4))  # NaN compares false
+    if len(wrong):
+        raise MessageError(
+            f"{kind}.log_prob: expected probabilities that add up to 1 over K, but those of row "
+            f"{wrong[0]} add up to {np.exp(total[wrong[0]]):.6g}"
         )
 
 

@@ -1,27 +1,173 @@
-"""What every module is: its contract, its connections, and the update that exchanges messages."""
+"""What stands in a graph: nodes and their connections, and modules, which learn and pass messages.
+
+A module states what it takes and sends, and fills in two methods: `Module.learn` trains it on its
+parents' messages and on the product of its children's, `Module.infer` says what it then believes of
+any rows. `Module.update` calls both, and keeps the belief, a `Posterior`, for its neighbours.
+"""
 
 from __future__ import annotations
 
 import time
-import weakref
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator
 
 from . import processes
 from .errors import GraphError, InputError, NotReadyError
-from .messages import Data, Message, Mixture, product
+from .messages import Categorical, Data, Deferred, Message, product
+from .metrics import scores_of
+from .options import Options, Seed
 
 
-class Module(BaseEstimator, ABC):
-    """A model that learns from its parents' and its children's messages.
+WITHOUT_ROWS = "it was loaded without its rows; to train on, give them: Graph.load(path, data=[rows])"
 
-    A subclass states which kinds of message it takes and sends, and implements `learn`,
-    `forward` and `backward`; `update` does the rest. What is learnt is kept in attributes that
-    end in an underscore, so that saving and loading work without further code.
+
+@dataclass(frozen=True)
+class Posterior:
+    """What a module believes of its rows; computed once an update.
+
+    Attributes
+    ----------
+    up : Message or None
+        For the children. It never contains what they said.
+    down : tuple of (Message or None)
+        For the parents, one each, what the children said included. A `Deferred` stands for a
+        message that takes long to make, and is made when it is read.
+    bound : float, function without arguments, or None
+        The module's term of the joint evidence lower bound, in nats per row, as a mean over this
+        process's rows; None if it has none. A function is called once the term is asked for.
+    classes : Categorical or None
+        P(class | row) by all that is known, what the children said included, for scores and
+        pictures; `up` unless given, if that is `Categorical`.
+    """
+
+    up: Message | None = None
+    down: tuple[Message | None, ...] = ()
+    bound: float | Callable[[], float] | None = None
+    classes: Categorical | None = None
+
+    def __post_init__(self) -> None:
+        if self.classes is None and isinstance(self.up, Categorical):
+            object.__setattr__(self, "classes", self.up)
+
+    @property
+    def clusters(self) -> np.ndarray | None:
+        """Number of the most probable class of each row, (N,); None without classes."""
+        return None if self.classes is None else self.classes.log_prob.argmax(axis=1)
+
+
+class Node(Options, ABC):
+    """Abstract base of what stands in a graph: its connections, and the message it sends up.
+
+    Attributes
+    ----------
+    name : str or None
+        How errors, tables and histories call it; the class's name if None.
+    parents, children : tuple of Node
+    """
+
+    takes_from_parents: tuple[type[Message], ...] = ()
+    takes_from_children: tuple[type[Message], ...] = ()
+    sends_up: type[Message] | None = None
+    learns_from_shares: bool = False  # whether it can where processes share the rows
+
+    # The state of a new node; class attributes, so that constructors only store arguments.
+    name: str | None = None
+    parents: tuple[Node, ...] = ()
+    children: tuple[Node, ...] = ()
+
+    @property
+    @abstractmethod
+    def message_up(self) -> Message | None:
+        """The message last sent up, the same to every child; None before any."""
+
+    @property
+    def n_outputs(self) -> int | None:
+        """Length of one row of the message up, where known before training."""
+        return None
+
+    # -- connections ---------------------------------------------------------------------------
+
+    def connect(self, *parents: Node) -> Self:
+        """Make `parents` the nodes this one takes its data from; returns self.
+
+        A later call replaces the parents. What this node and those above it said was of other rows,
+        and is forgotten.
+
+        Raises
+        ------
+        GraphError
+            For no parents, something that is not a node, the same parent twice, or a cycle.
+
+        Warns
+        -----
+        UserWarning
+            If a parent that learns already has a child of this class: it will hear both.
+        """
+        _check_parents(self, parents)
+        if parents != self.parents:
+            for parent in parents:
+                _warn_of_rivals(self, parent)
+            self.disconnect()
+            for parent in parents:
+                parent.children = (*parent.children, self)
+            self.parents = parents
+        return self
+
+    def disconnect(self) -> Self:
+        """Leave all parents, which no longer hear this node; returns self."""
+        for parent in self.parents:
+            parent.children = tuple(child for child in parent.children if child is not self)
+        self.parents = ()
+        self._forget_messages()
+        return self
+
+    def ancestors(self) -> list[Node]:
+        """Parents, their parents and so on, each once, those further away first."""
+        found: dict[Node, None] = {}
+        for parent in self.parents:
+            found |= dict.fromkeys([*parent.ancestors(), parent])
+        return list(found)
+
+    def descendants(self) -> list[Node]:
+        """Children, their children and so on, each once."""
+        found: dict[Node, None] = {}
+        for child in self.children:
+            found |= dict.fromkeys([child, *child.descendants()])
+        return list(found)
+
+    def set_params(self, **params: Any) -> Self:
+        """Set constructor arguments; messages of another number of outputs are forgotten."""
+        before = self.n_outputs
+        super().set_params(**params)
+        if self.n_outputs != before:
+            self._forget_messages()
+        return self
+
+    def _forget_messages(self) -> None:
+        """Drop what this node and those above it said."""
+        for node in self.descendants():
+            node._forget_messages()
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class Arguments(Options):
+    """Constructor arguments that every module has; see `Module`."""
+
+    name: str | None = None
+    random_state: Seed = None
+
+
+class Module(Arguments, Node):
+    """Abstract base of models that learn from their parents' and their children's messages.
+
+    A subclass states which kinds of message it takes and sends, and fills in `learn` and `infer`;
+    `update` does the rest. What is learnt is kept in attributes that end in an underscore, so that
+    saving and loading work without further code.
 
     Parameters
     ----------
@@ -33,46 +179,35 @@ class Module(BaseEstimator, ABC):
 
     Attributes
     ----------
-    parents : tuple of Module
-    message_up : Message or None
-        The message last sent up, the same to every child.
-    messages_down : tuple of (Message or None)
-        The messages last sent down, one a parent.
+    parents, children : tuple of Node
+    posterior : Posterior or None
+        What the module believed of its rows at its last update; None before any.
     history_ : list of dict
         What `learn` reported and the seconds it took, one entry an update.
     """
 
     takes_from_parents: tuple[type[Message], ...] = (Data,)
-    takes_from_children: tuple[type[Message], ...] = ()
-    sends_up: type[Message] | None = None
     sends_down: type[Message] | None = None
-    learns_from_shares = False  # whether `learn` adds up over processes that share the rows
-    row_attributes: tuple[str, ...] = ()  # what is learnt with a row a data row
+    row_attributes: tuple[str, ...] = ()  # what is learnt with one row per data row
 
-    # The state of a new module; class attributes, so that constructors only store arguments.
-    parents: tuple[Module, ...] = ()
-    message_up: Message | None = None
-    messages_down: tuple[Message | None, ...] = ()
+    posterior: Posterior | None = None
     history_: Sequence[dict[str, Any]] = ()
-    frozen = False
+    frozen: bool = False
     on_epoch: Callable[[Module, dict[str, float]], bool] | None = None
-    _children: tuple[weakref.ref[Module], ...] = ()
-
-    def __init__(self, *, name: str | None = None, random_state: int | None = None) -> None:
-        self.name = name
-        self.random_state = random_state
+    n_sent_: int = 0  # posteriors stated so far
+    heard_: tuple[int, ...] = ()  # the parents' numbers when the last one was
 
     # -- to be filled in by a subclass ---------------------------------------------------------
 
     @abstractmethod
-    def learn(self, inputs: list[Message], prior: Message | None) -> dict[str, Any]:
+    def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
         """Train on the parents' messages and the product of the children's.
 
         Parameters
         ----------
         inputs : list of Message
             One message a parent.
-        prior : Message or None
+        from_children : Message or None
             The product of the children's messages; None stands for the neutral one.
 
         Returns
@@ -82,29 +217,50 @@ class Module(BaseEstimator, ABC):
         """
 
     @abstractmethod
-    def forward(self, inputs: list[Message]) -> Message | None:
-        """The message up for any rows; it never contains what the children said."""
+    def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
+        """What the module believes of any rows, of training or not; changes nothing.
 
-    @abstractmethod
-    def backward(self, inputs: list[Message], prior: Message | None) -> list[Message | None]:
-        """The messages down for any rows, one a parent."""
+        Parameters
+        ----------
+        inputs, from_children
+            As in `learn`.
 
-    def objective(self, inputs: list[Message], prior: Message | None) -> float:
-        """The module's term of the joint objective (ELBO), in nats a row; 0 if it has none."""
-        return 0.0
+        Returns
+        -------
+        Posterior
+        """
 
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
-        """Raise if training cannot work; called before any.
+        """Raise if training cannot work; called before any, after `check_options`.
 
         Unsent messages are None; n_rows is the number of rows of all processes.
         """
 
-    @property
-    def size(self) -> int | None:
-        """Length of one row of the message up, where known before training."""
-        return None
+    def generate(
+        self,
+        n_samples: int,
+        rng: np.random.Generator,
+        values: np.ndarray | None = None,
+        component: int | None = None,
+    ) -> list[np.ndarray]:
+        """Draw what the parents might have sent: `n_samples` rows for each.
 
-    def sends_down_to(self, parent: Module) -> type[Message] | None:
+        Parameters
+        ----------
+        n_samples : int
+        rng : np.random.Generator
+        values : np.ndarray, shape (n_samples, ...), optional
+            Rows of this module's own message up to start from, such as class probabilities; from
+            its prior unless given.
+        component : int, optional
+            The cluster or class to draw from where no `values` are given.
+        """
+        raise GraphError(
+            f"{self.label} cannot generate samples; give its class a method "
+            "generate(n_samples, rng, values=None, component=None)"
+        )
+
+    def sends_down_to(self, parent: Node) -> type[Message] | None:
         """The kind of message sent down to this parent; `sends_down` unless overridden."""
         return self.sends_down
 
@@ -119,174 +275,26 @@ class Module(BaseEstimator, ABC):
         return n_rows
 
     @property
-    def backward_size(self) -> int | None:
-        """Number of classes K of a categorical message down, where it is fixed beforehand."""
-        return None
-
-    @property
     def n_epochs(self) -> int | None:
         """Epochs the coming update runs at most; None for modules that do not count them."""
         return None
 
-    def generate(
-        self, n_samples: int, component: int | None, random_state: int | None
-    ) -> list[np.ndarray]:
-        """Draw what the parents might have sent: `n_samples` rows for each."""
-        raise GraphError(f"{self.label} cannot generate samples")
-
-    def top_down(self, values: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-        """From values of this module's message up to rows for each parent, in sampling."""
-        raise GraphError(f"{self.label} cannot turn its messages back into its parents'")
-
     def scores(self) -> dict[str, float]:
-        """Scores of the message last sent against known labels, if the module has any."""
-        return {}
-
-    def clusters(self) -> np.ndarray | None:
-        """Cluster or class number of each row, (N,), by the message last sent; None without any."""
-        sent = [message for message in self.messages_down if isinstance(message, Mixture)]
-        return sent[0].log_prob.argmax(axis=1) if sent else None
-
-    def artefacts(self) -> dict[str, np.ndarray]:
-        """What was learnt, as arrays to be written to text files of these names."""
-        return {}
-
-    def arguments(self) -> dict[str, Any]:
-        """The constructor's arguments, by name."""
-        return self.get_params(deep=False)
-
-    # -- state ---------------------------------------------------------------------------------
-
-    def get_state(self) -> dict[str, Any]:
-        """Everything learnt: attributes that end in an underscore, messages, whether frozen."""
-        learnt = {k: v for k, v in vars(self).items() if k.endswith("_") and not k.startswith("_")}
-        messages = {
-            "message_up": self.message_up,
-            "messages_down": list(self.messages_down),
-        }
-        return {**learnt, **messages, "frozen": self.frozen}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Take over what `get_state` gave."""
-        vars(self).update(state)
-        self.messages_down = tuple(state.get("messages_down", ()))
-
-    # -- connections ---------------------------------------------------------------------------
-
-    def connect(self, *parents: Module) -> Module:
-        """Make `parents` the modules this one takes its data from; returns self.
-
-        A later call replaces the parents. A module is kept alive by its children and by whoever
-        holds it, not by its parents: one that nobody holds any longer leaves the graph.
-
-        Raises
-        ------
-        GraphError
-            For no parents, something that is not a module, the same parent twice, or a cycle.
-        """
-        if not parents:
-            raise GraphError(f"{self.label}.connect() needs at least one parent")
-        for parent in parents:
-            if not isinstance(parent, Module):
-                raise GraphError(
-                    f"{self.label}.connect(): expected serkit modules, got a "
-                    f"{type(parent).__name__}; wrap arrays as serkit.Observation(array)"
-                )
-            if parent is self:
-                raise GraphError(f"{self.label} cannot be connected to itself")
-            if self in parent.ancestors():
-                raise GraphError(
-                    f"connecting {self.label} to {parent.label} makes a cycle: "
-                    f"{parent.label} already gets messages from {self.label}"
-                )
-        if len(set(map(id, parents))) < len(parents):
-            raise GraphError(f"{self.label}.connect(): the same parent is given twice")
-        if parents != self.parents:
-            for parent in self.parents:
-                parent._children = tuple(c for c in parent._children if c() is not self)
-            for parent in parents:
-                parent._children += (weakref.ref(self),)
-            self.parents = parents
-            for module in (self, *self.descendants()):  # what they said was of other rows
-                module.message_up, module.messages_down = None, ()
-        return self
-
-    @property
-    def children(self) -> tuple[Module, ...]:
-        """The modules connected to this one, in the order of their connection."""
-        alive = (child() for child in self._children)
-        return tuple(child for child in alive if child is not None)
-
-    def order_children(self, children: Sequence[Module]) -> None:
-        """Put the children, all of them already connected, into the given order."""
-        self._children = tuple(weakref.ref(child) for child in children)
-
-    def ancestors(self) -> list[Module]:
-        """Parents, their parents and so on, each once."""
-        found: list[Module] = []
-        for parent in self.parents:
-            for module in (*parent.ancestors(), parent):
-                if module not in found:
-                    found.append(module)
-        return found
-
-    def descendants(self) -> list[Module]:
-        """Children, their children and so on, each once."""
-        found: list[Module] = []
-        for child in self.children:
-            for module in (child, *child.descendants()):
-                if module not in found:
-                    found.append(module)
-        return found
+        """Scores of the last posterior's classes against the argument `labels`, if there is one."""
+        labels = getattr(self, "labels", None)
+        if labels is None or self.posterior is None or self.posterior.clusters is None:
+            return {}
+        return scores_of(labels, self.posterior.clusters)
 
     # -- exchange ------------------------------------------------------------------------------
 
-    @property
-    def remedy_for_silence(self) -> str:
-        """What to do where this module has sent no message yet."""
-        return "update that one first"
-
-    @property
-    def label(self) -> str:
-        """Class and name, as error texts use them."""
-        kind = type(self).__name__
-        return f"{kind} '{self.name}'" if self.name else kind
-
-    def freeze(self) -> Module:
-        """From now on only pass messages, learn nothing; returns self."""
-        self.frozen = True
-        return self
-
-    def unfreeze(self) -> Module:
-        """Learn again; returns self."""
-        self.frozen = False
-        return self
-
-    def check_frozen(self) -> None:
-        """Raise NotReadyError if the module is frozen before it has learnt anything."""
-        if self.frozen and not self.history_:
-            raise NotReadyError(
-                f"{self.label} is frozen but has learnt nothing yet: update() it first, or unfreeze"
-            )
-
-    def check_shares(self) -> None:
-        """Raise GraphError where several processes share the rows and the module cannot."""
-        if processes.count() == 1:
-            return
-        shared = f"rows that {processes.count()} processes share"
-        if type(self).rows_sent is not Module.rows_sent:
-            raise GraphError(
-                f"{self.label} cannot put together {shared}: some of a group may be elsewhere; do "
-                "so beforehand, or start the script without torchrun"
-            )
-        if not (self.learns_from_shares or self.frozen):
-            raise GraphError(
-                f"{self.label} cannot learn from {shared}; train it in one process, load and "
-                "freeze it, or start the script without torchrun"
-            )
-
-    def update(self) -> Module:
+    def update(self, children: Sequence[Node] | None = None) -> Self:
         """Learn from the neighbours' messages, then send new ones; returns self.
+
+        Parameters
+        ----------
+        children : sequence of Node, optional
+            The children to hear, as a graph hears those that are in it; all unless given.
 
         Raises
         ------
@@ -294,30 +302,77 @@ class Module(BaseEstimator, ABC):
             If nothing is connected, a parent has sent nothing yet, or the module is frozen
             before it has learnt anything.
         SerkitError
-            Whatever `check` and `learn` raise; the messages sent before stay as they are.
+            Whatever `check`, `learn` and `infer` raise; the messages sent before stay as they are.
         """
-        inputs, prior = self.received_from_parents(), self.received_from_children()
+        inputs, from_children = self.from_parents(), self.from_children(children)
         n_rows = inputs[0].n_rows
-        if prior is not None and prior.n_rows != self.rows_sent(n_rows):
+        if from_children is not None and from_children.n_rows != self.rows_sent(n_rows):
             raise InputError(
-                f"{self.label}: its children sent messages for {prior.n_rows} rows, its parents "
-                f"for {n_rows}"
+                f"{self.label}: its children sent messages for {from_children.n_rows} rows, its "
+                f"parents for {n_rows}"
             )
+        self.check_options()
         self.check(inputs, int(processes.total(n_rows)))
-        self.check_frozen()
-        self.check_shares()
+        check_frozen(self)
+        check_shares(self)
         if not self.frozen:
             start = time.perf_counter()
-            report = self.learn(inputs, prior)
+            report = self.learn(inputs, from_children)
+            if not isinstance(report, dict):
+                raise GraphError(
+                    f"{self.label}.learn returned {type(report).__name__}; return a dict of "
+                    "numbers to report, {} for none"
+                )
             self.record({**report, "seconds": time.perf_counter() - start})
-        forward, backward = self.forward(inputs), tuple(self.backward(inputs, prior))
-        if len(backward) != len(self.parents):
+        self.posterior = self._stated(self.infer(inputs, from_children))
+        self.heard_ = self._heard_now()
+        self.n_sent_ += 1
+        return self
+
+    def _stated(self, posterior: Posterior) -> Posterior:
+        """A posterior that fits the parents, its bound a number."""
+        if not isinstance(posterior, Posterior):
             raise GraphError(
-                f"{self.label}.backward returned {len(backward)} messages for "
+                f"{self.label}.infer returned {type(posterior).__name__}; return a "
+                "serkit.Posterior(up, down)"
+            )
+        if len(posterior.down) != len(self.parents):
+            raise GraphError(
+                f"{self.label}.infer returned {len(posterior.down)} messages down for "
                 f"{len(self.parents)} parents; return one a parent (None for no message)"
             )
-        self.message_up, self.messages_down = forward, backward
-        return self
+        return replace(posterior, bound=bound_of(posterior))
+
+    @property
+    def message_up(self) -> Message | None:
+        """The message last sent up, the same to every child; None before any."""
+        return None if self.posterior is None else self.posterior.up
+
+    @property
+    def messages_down(self) -> tuple[Message | None, ...]:
+        """The messages last sent down, one a parent; () before any. Deferred ones are made now."""
+        if self.posterior is None:
+            return ()
+        down = self.posterior.down
+        if any(isinstance(message, Deferred) for message in down):
+            made = tuple(self.read(message, number) for number, message in enumerate(down))
+            self.posterior = replace(self.posterior, down=made)
+            return made
+        return down
+
+    def read(self, message: Message | None, number: int) -> Message | None:
+        """A message down to parent `number`: as it is, or made now if it is `Deferred`."""
+        if isinstance(message, Deferred):
+            return getattr(self, message.method)(message.values)[number]
+        return message
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the last posterior is of the messages that the parents sent last."""
+        return self.posterior is not None and self.heard_ == self._heard_now()
+
+    def _heard_now(self) -> tuple[int, ...]:
+        return tuple(parent.n_sent_ for parent in self.parents if isinstance(parent, Module))
 
     def record(self, report: dict[str, Any]) -> None:
         """Add an entry to the history, which counts as an update."""
@@ -329,29 +384,35 @@ class Module(BaseEstimator, ABC):
             raise NotReadyError(
                 f"{self.label} is not connected: call connect(parent) before update()"
             )
+        messages = []
         for parent in self.parents:
-            if parent.message_up is None:
-                raise NotReadyError(
-                    f"{self.label} got no message from {parent.label}: {parent.remedy_for_silence}"
-                )
-            check_kind(parent, type(parent.message_up), self.takes_from_parents, self)
-        messages = [parent.message_up for parent in self.parents]
+            message = parent.message_up
+            if message is None:
+                remedy = "update that one first" if parent.parents else WITHOUT_ROWS
+                raise NotReadyError(f"{self.label} got no message from {parent.label}: {remedy}")
+            check_kind(parent, type(message), self.takes_from_parents, self)
+            messages.append(message)
         check_rows(self.parents, [message.n_rows for message in messages])
         return messages
 
-    def received_from_children(self) -> Message | None:
-        """The product of the messages the children have sent so far; None if there are none."""
-        return product(self.messages_from_children())
+    def received_from_children(self, children: Sequence[Node] | None = None) -> Message | None:
+        """The product of the messages the children have sent so far; None if there are none.
 
-    def messages_from_children(self) -> list[Message]:
-        """What the children last sent, checked to be of a kind this module takes."""
-        received = []
-        for child in self.children:
-            for parent, message in zip(child.parents, child.messages_down, strict=False):
-                if parent is self and message is not None:
-                    check_kind(child, type(message), self.takes_from_children, self)
-                    received.append(message)
-        return received
+        Of some children only, if given.
+        """
+        return product(messages_to(self, children))
+
+    # -- state ---------------------------------------------------------------------------------
+
+    def freeze(self) -> Self:
+        """From now on only pass messages, learn nothing; returns self."""
+        self.frozen = True
+        return self
+
+    def unfreeze(self) -> Self:
+        """Learn again; returns self."""
+        self.frozen = False
+        return self
 
     def rng(self) -> np.random.Generator:
         """The generator of the coming update: seeded by (random_state, number of updates)."""
@@ -361,9 +422,46 @@ class Module(BaseEstimator, ABC):
             self.seed_ = processes.of_first(int(np.random.SeedSequence().generate_state(1)[0]))
         return np.random.default_rng([self.seed_, len(self.history_)])
 
+    def get_state(self) -> dict[str, Any]:
+        """What was learnt (attributes that end in an underscore), the posterior, whether frozen."""
+        learnt = {k: v for k, v in vars(self).items() if k.endswith("_") and not k.startswith("_")}
+        return {**learnt, "posterior": self.posterior, "frozen": self.frozen}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over what `get_state` gave."""
+        vars(self).update(state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: all but the callback of a training that is under way."""
+        return {name: value for name, value in vars(self).items() if name != "on_epoch"}
+
+    def _forget_messages(self) -> None:
+        self.posterior = None
+        super()._forget_messages()
+
+
+def bound_of(posterior: Posterior) -> float | None:
+    """A posterior's term of the joint objective as a number, nats per row; None if it has none."""
+    return posterior.bound() if callable(posterior.bound) else posterior.bound
+
+
+def messages_to(node: Node, children: Sequence[Node] | None = None) -> list[Message]:
+    """What the children (all unless given) last sent to a node, of kinds it takes."""
+    messages = []
+    for child in node.children if children is None else children:
+        sent = child.messages_down if isinstance(child, Module) else ()
+        for parent, message in zip(child.parents, sent, strict=False):
+            if parent is node and message is not None:
+                check_kind(child, type(message), node.takes_from_children, node)
+                messages.append(message)
+    return messages
+
+
+# -- checks ----------------------------------------------------------------------------------------
+
 
 def check_kind(
-    sender: Module, kind: type[Message] | None, accepted: tuple[type[Message], ...], to: Module
+    sender: Node, kind: type[Message] | None, accepted: tuple[type[Message], ...], to: Node
 ) -> None:
     """Raise GraphError if `to` cannot take messages of `kind` from `sender`."""
     if kind is None or not issubclass(kind, accepted):
@@ -372,7 +470,7 @@ def check_kind(
         raise GraphError(f"{sender.label} sends {sent} to {to.label}, which takes {wanted}")
 
 
-def check_rows(senders: Sequence[Module], numbers: Sequence[int]) -> None:
+def check_rows(senders: Sequence[Node], numbers: Sequence[int]) -> None:
     """Raise InputError unless all senders have equally many rows; names where they come from."""
     if len(set(numbers)) > 1:
         sources = [source_of_rows(sender).label for sender in senders]
@@ -380,8 +478,71 @@ def check_rows(senders: Sequence[Module], numbers: Sequence[int]) -> None:
         raise InputError(f"numbers of rows differ: {listed}; give each the same rows, in order")
 
 
-def source_of_rows(module: Module) -> Module:
-    """The module below that decides on the number of rows: without parents, or one that groups."""
-    while module.parents and type(module).rows_sent is Module.rows_sent:
-        module = module.parents[0]
-    return module
+def check_frozen(module: Module) -> None:
+    """Raise NotReadyError if a module is frozen before it has learnt anything."""
+    if module.frozen and not module.history_:
+        raise NotReadyError(
+            f"{module.label} is frozen but has learnt nothing yet: update() it first, or unfreeze"
+        )
+
+
+def check_shares(module: Module) -> None:
+    """Raise GraphError where several processes share the rows and a module cannot learn so."""
+    if processes.count() == 1:
+        return
+    shared = f"rows that {processes.count()} processes share"
+    if _regroups(module):
+        raise GraphError(
+            f"{module.label} cannot put together {shared}: some of a group may be elsewhere; do "
+            "so beforehand, or start the script without torchrun"
+        )
+    if not (module.learns_from_shares or module.frozen):
+        raise GraphError(
+            f"{module.label} cannot learn from {shared}; train it in one process, load and "
+            "freeze it, or start the script without torchrun"
+        )
+
+
+def source_of_rows(node: Node) -> Node:
+    """The node below that decides on the number of rows: without parents, or one that groups."""
+    while node.parents and not _regroups(node):
+        node = node.parents[0]
+    return node
+
+
+def _regroups(node: Node) -> bool:
+    """Whether a node sends another number of rows than it gets."""
+    return isinstance(node, Module) and type(node).rows_sent is not Module.rows_sent
+
+
+def _check_parents(node: Node, parents: Sequence[Node]) -> None:
+    """Raise GraphError for parents that a node cannot be connected to."""
+    if not parents:
+        raise GraphError(f"{node.label}.connect() needs at least one parent")
+    for parent in parents:
+        if not isinstance(parent, Node):
+            raise GraphError(
+                f"{node.label}.connect(): expected serkit modules, got a "
+                f"{type(parent).__name__}; wrap arrays as serkit.Observation(array)"
+            )
+        if parent is node:
+            raise GraphError(f"{node.label} cannot be connected to itself")
+        if node in parent.ancestors():
+            raise GraphError(
+                f"connecting {node.label} to {parent.label} makes a cycle: "
+                f"{parent.label} already gets messages from {node.label}"
+            )
+    if len(set(map(id, parents))) < len(parents):
+        raise GraphError(f"{node.label}.connect(): the same parent is given twice")
+
+
+def _warn_of_rivals(node: Node, parent: Node) -> None:
+    """Warn if a parent that learns already has a child of the same class."""
+    rivals = [c.label for c in parent.children if type(c) is type(node) and c is not node]
+    if rivals and isinstance(parent, Module):
+        warnings.warn(
+            f"{parent.label} already has {', '.join(rivals)} connected to it and will hear "
+            f"{node.label} too; if the new one replaces the old (a notebook cell run again), call "
+            "disconnect() of the old one",
+            stacklevel=3,
+        )

@@ -1,88 +1,223 @@
-"""Checks of constructor arguments, with the module's name and the value in the error."""
+"""Constructor arguments: what each may be stands beside its default, and is checked in one place.
+
+A class with options is a dataclass whose fields carry their range::
+
+    @dataclass(eq=False, repr=False)
+    class Shift(Options):
+        size: Annotated[float, Number(above=0)] = 0.1
+        mode: Annotated[str, Choice("wrap", "edge")] = "edge"
+
+`Options.check_options` then raises an `InputError` that names the object, the argument, what it may
+be and what it is. `get_params`, `set_params` and `sklearn.base.clone` work as for any estimator.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+import inspect
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from numbers import Integral, Real
-from typing import Any
+from typing import Annotated, Any, Self, get_type_hints
 
 import numpy as np
+from sklearn.base import BaseEstimator
 
 from .errors import InputError
 
-
-def check_option(module: Any, name: str, allowed: Sequence[Any]) -> None:
-    """Raise InputError unless the argument is one of `allowed`."""
-    value = getattr(module, name)
-    if value not in allowed:
-        listed = ", ".join(map(repr, allowed))
-        raise InputError(f"{module.label}: unknown {name}={value!r}; expected one of {listed}")
-
-
-def check_count(module: Any, *names: str) -> None:
-    """Raise InputError unless the arguments are integers of at least 1."""
-    for name in names:
-        value = getattr(module, name)
-        if not is_count(value):
-            raise InputError(f"{module.label}: {name} must be an integer >= 1, got {value!r}")
+# What the original Serket calls its arguments, and what they are called here.
+_SERKET_NAMES = {
+    "itr": ("max_iter", "epochs"),
+    "epoch": ("epochs",),
+    "category": ("labels",),
+    "K": ("n_components",),
+    "batch": ("batch_size",),
+    "KL_param": ("alpha",),
+    "hidden_encoder_dim": ("hidden_sizes",),
+}
 
 
-def check_counts(module: Any, name: str, *, empty: bool) -> None:
-    """Raise InputError unless the argument is a sequence of integers of at least 1."""
-    value = getattr(module, name)
-    fits = isinstance(value, Sequence) and all(map(is_count, value)) and (empty or len(value) > 0)
-    if not fits:
-        raise InputError(
-            f"{module.label}: {name} must be a sequence of integers >= 1, got {value!r}"
-        )
+@dataclass(frozen=True, kw_only=True)
+class Constraint:
+    """What an argument may be.
+
+    Parameters
+    ----------
+    or_none, or_callable : bool
+        Whether None or a function will do as well.
+    """
+
+    or_none: bool = False
+    or_callable: bool = False
+
+    def accepts(self, value: Any) -> bool:
+        """Whether a value is one of those wanted."""
+        if value is None:
+            return self.or_none
+        return (self.or_callable and callable(value)) or self.fits(value)
+
+    def fits(self, value: Any) -> bool:
+        """The same for a value that is not None."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what fits")
+
+    def problem(self, name: str, value: Any) -> str:
+        """What to tell of an argument of that name whose value is not accepted."""
+        return f"{name} must be {self.wanted}, got {value!r:.60}"
+
+    @property
+    def wanted(self) -> str:
+        """The values accepted, in words."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what it wants")
 
 
-def is_count(value: Any) -> bool:
-    """Whether a value is an integer of at least 1."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
+class Choice(Constraint):
+    """One of several strings, booleans or None."""
+
+    def __init__(self, *allowed: Any, or_callable: bool = False) -> None:
+        super().__init__(or_none=None in allowed, or_callable=or_callable)
+        object.__setattr__(self, "allowed", allowed)
+
+    allowed: tuple[Any, ...]
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is among them."""
+        return isinstance(value, Hashable) and value in self.allowed
+
+    def problem(self, name: str, value: Any) -> str:
+        """Lists what there is."""
+        return f"unknown {name}={value!r:.60}; expected one of {', '.join(map(repr, self.allowed))}"
 
 
-def check_n_samples(module: Any, n_samples: Any) -> None:
-    """Raise InputError unless a number of samples is an integer of at least 1."""
-    if not is_count(n_samples):
-        raise InputError(f"{module.label}: n_samples must be an integer >= 1, got {n_samples!r}")
+@dataclass(frozen=True, kw_only=True)
+class Count(Constraint):
+    """An integer, Python's or NumPy's, of at least `at_least`."""
+
+    at_least: int = 1
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is one."""
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        return whole and int(value) >= self.at_least
+
+    @property
+    def wanted(self) -> str:
+        """The values accepted, in words."""
+        return f"an integer >= {self.at_least}"
 
 
-def check_component(module: Any, component: Any, n_components: int) -> None:
-    """Raise InputError unless there is a component of that number."""
-    if not isinstance(component, Integral) or component not in range(n_components):
-        raise InputError(
-            f"{module.label}: component={component} does not exist; they are 0 to "
-            f"{n_components - 1}"
-        )
+@dataclass(frozen=True, kw_only=True)
+class Counts(Constraint):
+    """A sequence of integers of at least 1."""
+
+    or_empty: bool = False
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is one."""
+        listed = isinstance(value, Sequence) and not isinstance(value, str)
+        return listed and all(map(Count().fits, value)) and (self.or_empty or len(value) > 0)
+
+    @property
+    def wanted(self) -> str:
+        """The values accepted, in words."""
+        return "a sequence of integers >= 1"
 
 
-def check_random_state(module: Any, seed: Any) -> None:
-    """Raise InputError unless a seed is None or an integer of at least 0."""
-    if seed is not None and not (isinstance(seed, Integral) and seed >= 0):
-        raise InputError(f"{module.label}: random_state must be an integer >= 0, got {seed!r}")
+@dataclass(frozen=True, kw_only=True)
+class Number(Constraint):
+    """A finite number within bounds, or one of a few words that stand for one."""
+
+    at_least: float = float("-inf")
+    above: float = float("-inf")
+    below: float = float("inf")
+    or_words: tuple[str, ...] = ()
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is one."""
+        if isinstance(value, str):
+            return value in self.or_words
+        real = isinstance(value, Real) and not isinstance(value, bool)
+        return real and self.above < value < self.below and value >= self.at_least
+
+    @property
+    def wanted(self) -> str:
+        """The values accepted, in words."""
+        bounds = [f"> {self.above}"] if self.above > float("-inf") else []
+        bounds += [f">= {self.at_least}"] if self.at_least > float("-inf") else []
+        bounds += [f"< {self.below}"] if self.below < float("inf") else []
+        words = "".join(f", or {word!r}" for word in self.or_words)
+        return f"a number {' and '.join(bounds)}".rstrip() + words
 
 
-def as_numbers(module: Any, name: str, wanted: str = "finite numbers") -> np.ndarray:
-    """The argument as a float64 array; raise InputError unless all are finite numbers."""
+Flag = Annotated[bool, Choice(False, True)]
+PositiveInt = Annotated[int, Count()]
+Seed = Annotated[int | None, Count(at_least=0, or_none=True)]
+
+
+class Options(BaseEstimator):
+    """Abstract base of what has constructor arguments: modules, estimators, transforms."""
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Refuse unknown arguments with a hint, before the constructor would without one."""
+        known = inspect.signature(cls.__init__).parameters
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
+        for name in () if open_ended else options:
+            if name not in known:
+                raise InputError(f"{cls.__name__} has no argument {name!r}{_hint(name, known)}")
+        return super().__new__(cls)
+
+    @property
+    def label(self) -> str:
+        """How error texts call the object: its class, and its name if it has one."""
+        kind, name = type(self).__name__, getattr(self, "name", None)
+        return f"{kind} '{name}'" if name else kind
+
+    def check_options(self) -> None:
+        """Raise InputError for a constructor argument that is out of its range."""
+        for name, constraint in _constraints(type(self)):
+            check_argument(self.label, name, getattr(self, name), constraint)
+
+
+def check_argument(label: str, name: str, value: Any, constraint: Constraint) -> None:
+    """Raise InputError unless an argument is what it may be.
+
+    >>> from serkit.options import Count, check_argument
+    >>> check_argument("Graph.fit", "rounds", 0, Count())
+    Traceback (most recent call last):
+    serkit.errors.InputError: Graph.fit: rounds must be an integer >= 1, got 0
+    """
+    if not constraint.accepts(value):
+        raise InputError(f"{label}: {constraint.problem(name, value)}")
+
+
+@cache
+def _constraints(kind: type) -> tuple[tuple[str, Constraint], ...]:
+    """Names and ranges of a class's arguments, those of its bases first."""
+    return tuple(_stated(kind))
+
+
+def _stated(kind: type) -> Iterator[tuple[str, Constraint]]:
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        for constraint in getattr(hint, "__metadata__", ()):
+            if isinstance(constraint, Constraint):
+                yield name, constraint
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    """What an unknown argument may have been meant to be, in words."""
+    meant = [own for own in _SERKET_NAMES.get(name, ()) if own in known]
+    meant = meant or difflib.get_close_matches(name, [k for k in known if k != "self"], n=1)
+    if meant:
+        return f"; did you mean {meant[0]!r}?"
+    return f"; there are {', '.join(k for k in known if k not in ('self', 'args', 'kwargs'))}"
+
+
+def as_numbers(label: str, name: str, value: Any, wanted: str = "finite numbers") -> np.ndarray:
+    """An argument as a float64 array; raise InputError unless all are finite numbers."""
     try:
-        array = np.asarray(getattr(module, name), dtype=np.float64)
+        array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
         array = np.array(np.nan)
     if not np.isfinite(array).all():
-        raise InputError(
-            f"{module.label}: {name} must be {wanted}, got {getattr(module, name)!r:.60}"
-        )
+        raise InputError(f"{label}: {name} must be {wanted}, got {value!r:.60}")
     return array
-
-
-def check_number(
-    module: Any, *names: str, at_least: float = float("-inf"), above: float = float("-inf")
-) -> None:
-    """Raise InputError unless the arguments are finite numbers in range."""
-    for name in names:
-        value = getattr(module, name)
-        real = isinstance(value, Real) and not isinstance(value, bool)
-        if not real or not at_least <= value < float("inf") or value <= above:
-            bound = f"> {above}" if above > float("-inf") else f">= {at_least}"
-            raise InputError(f"{module.label}: {name} must be a number {bound}, got {value!r}")

@@ -16,7 +16,7 @@ from ...arrays import as_rows
 from ...errors import InputError
 from ...messages import Categorical, Data, Gaussian, Message, Mixture
 from ...module import Module
-from ..common.inputs import all_seen, flat, join, split_columns
+from ..common.inputs import all_observed, flat, join, split_columns
 from ..nets.device import in_chunks
 from .sklearn import ask, expected_rows
 
@@ -98,7 +98,7 @@ class Features(Module):
                 f"{self.label}: the extractor must return as many rows as it gets, but made "
                 f"{len(features)} of {len(array)}"
             )
-        return Data(features, observed=all_seen(inputs))
+        return Data(features, observed=all_observed(inputs))
 
     def backward(self, inputs: list[Data], prior: Message | None) -> list[Data | None]:
         """The rows that features stand for: the children's reconstruction, or else the own.
@@ -108,7 +108,7 @@ class Features(Module):
         if self.sends_down is None:
             return [None for _ in inputs]
         own = self.forward(inputs)
-        used = np.zeros(own.n_rows, dtype=bool) if isinstance(prior, Data) else own.seen
+        used = np.zeros(own.n_rows, dtype=bool) if isinstance(prior, Data) else own.is_observed
         told = expected_rows(prior, own.n_rows, math.prod(own.shape))
         features = np.where(used[:, None], flat(own), told)
         parts = self._turned_back(features, [math.prod(message.shape) for message in inputs])

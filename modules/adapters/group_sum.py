@@ -76,8 +76,8 @@ class GroupSum(Module):
         if isinstance(message, Data):
             rows = message.array  # 0 where unseen
         else:
-            rows = np.exp(message.log_prob) * message.seen[:, None]  # (N, K)
-        return Data(sum_groups(rows, index), observed=sum_groups(message.seen, index) > 0)
+            rows = np.exp(message.log_prob) * message.is_observed[:, None]  # (N, K)
+        return Data(sum_groups(rows, index), observed=sum_groups(message.is_observed, index) > 0)
 
     def backward(self, inputs: list[Message], prior: Message | None) -> list[Message | None]:
         """What the children say of its group, for each row."""
@@ -89,7 +89,7 @@ class GroupSum(Module):
             return [Categorical(prior.log_prob[index], is_prior=prior.is_prior)]
         if isinstance(message, Categorical):
             return [Categorical(self._log_shares(prior.array)[index], is_prior=True)]
-        return [Data(share_out(prior.array, index, message.seen))]
+        return [Data(share_out(prior.array, index, message.is_observed))]
 
     def top_down(self, values: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
         """From sums or counts (n, ...) one row of each group: its mean, or class probabilities."""

@@ -13,9 +13,10 @@ from scipy.special import log_softmax
 from ... import processes
 from ...errors import GraphError, InputError, MessageError, NotFittedError
 from ...messages import Categorical, Message, product
+from ...metrics import scores_of
 from ...module import Module
 from ...options import check_component, check_n_samples, check_random_state
-from ..common.inputs import any_seen, scores_of
+from ..common.inputs import any_observed
 from ..mixture.em import draw_classes
 from ..mixture.gmm import check_labels
 
@@ -96,7 +97,7 @@ class LabelAlignment(Module):
     def forward(self, inputs: list[Message]) -> Categorical:
         """P(k | row) from all parents, in the reference's numbers."""
         combined = self._combined(self._evidence(inputs, self._permutations()), inputs[0])
-        return replace(combined, observed=any_seen(inputs))
+        return replace(combined, observed=any_observed(inputs))
 
     def backward(self, inputs: list[Message], prior: Message | None) -> list[Categorical]:
         """What the other parents and the children say of each row, in each parent's numbers."""
@@ -186,7 +187,7 @@ def match_classes(reference: Categorical, other: Categorical) -> tuple[np.ndarra
     share : float
         That mass a row, in [0, 1]; 0 if no row was seen by both.
     """
-    both = reference.seen & other.seen
+    both = reference.is_observed & other.is_observed
     own = np.exp(reference.log_prob[both]).T @ np.exp(other.log_prob[both])
     shared = processes.total(own)  # (K, K)
     rows, classes = linear_sum_assignment(shared, maximize=True)

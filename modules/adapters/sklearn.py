@@ -16,9 +16,10 @@ from sklearn.utils import get_tags
 from ...density import MixtureDensity
 from ...errors import InputError, NotFittedError
 from ...messages import Categorical, Data, Gaussian, Message, Mixture
+from ...metrics import scores_of
 from ...module import Module
 from ...options import check_component, check_n_samples, check_option, check_random_state
-from ..common.inputs import all_seen, scores_of, split_columns
+from ..common.inputs import all_observed, split_columns
 from ..mixture.em import draw_classes
 from ..mixture.gmm import check_labels
 from ..mixture.rows import stack
@@ -157,7 +158,7 @@ class EstimatorModule(Module):
             raise NotFittedError(f"{self.label} has learnt nothing yet: call update() first")
 
     def _seen_rows(self, inputs: list[Message]) -> np.ndarray:
-        x, seen = stack(inputs).block(), all_seen(inputs)
+        x, seen = stack(inputs).block(), all_observed(inputs)
         if seen is not None and not seen.any():
             raise InputError(
                 f"{self.label}: no row was seen by all of its parents, so there is nothing to "
@@ -239,7 +240,7 @@ class SklearnClusterer(EstimatorModule):
         self.weights_, self.means_ = mixture.weights[order], mixture.means[order]
         self.covariances_ = mixture.full_covariances()[order]
         self.responsibilities_ = found[:, order]
-        return scores_of(self.labels, self.responsibilities_.argmax(axis=1), all_seen(inputs))
+        return scores_of(self.labels, self.responsibilities_.argmax(axis=1), all_observed(inputs))
 
     def forward(self, inputs: list[Message]) -> Categorical:
         """P(k | row) from the row alone: what the children said is left out."""
@@ -248,7 +249,7 @@ class SklearnClusterer(EstimatorModule):
         with np.errstate(divide="ignore"):
             log_prob, log_weights = np.log(found[:, self.order_]), np.log(self.weights_)
         own_weights = log_weights if is_mixture(self.estimator_) else None
-        return Categorical(log_prob, log_prior=own_weights, observed=all_seen(inputs))
+        return Categorical(log_prob, log_prior=own_weights, observed=all_observed(inputs))
 
     def backward(self, inputs: list[Message], prior: Message | None) -> list[Mixture]:
         """The mixture with P(k | row), children's prior included: each parent's own dimensions."""
@@ -378,14 +379,14 @@ class SklearnTransformer(EstimatorModule):
         """The rows' latents (N, D), without a variance."""
         self._check_learnt()
         latents = ask(self.label, self.estimator_.transform, stack(inputs).block())
-        return Gaussian(latents, observed=all_seen(inputs))
+        return Gaussian(latents, observed=all_observed(inputs))
 
     def backward(self, inputs: list[Message], prior: Message | None) -> list[Data | None]:
         """The rows that the latents stand for; those not seen as the children's message has it."""
         kinds = [self.sends_down_to(parent) for parent in self.parents]
         if not any(kinds):
             return [None for _ in inputs]
-        latents, seen = self.forward(inputs).mean, all_seen(inputs)
+        latents, seen = self.forward(inputs).mean, all_observed(inputs)
         if seen is not None:
             latents = np.where(seen[:, None], latents, expected_rows(prior, *latents.shape))
         rows = ask(self.label, self.estimator_.inverse_transform, latents)

@@ -15,7 +15,7 @@ from ...errors import GraphError, InputError, NotFittedError
 from ...messages import Categorical, Data, Gaussian, Message
 from ...module import Module
 from ...options import check_option, check_random_state
-from ..common.inputs import all_seen, flat
+from ..common.inputs import all_observed, flat
 from ..nets.estimators import NetClassifier, NetRegressor, SupervisedNet
 from .sklearn import ask, described, seeded
 
@@ -103,7 +103,7 @@ class Supervised(Module):
 
     def learn(self, inputs: list[Message], prior: Message | None) -> dict[str, Any]:
         """Fit a copy of the estimator to the rows whose target is known."""
-        seen = all_seen(inputs)
+        seen = all_observed(inputs)
         known = slice(None) if seen is None else seen
         x, y = features_of(inputs[0])[known], flat(inputs[1])[known]
         if len(np.unique(y, axis=0)) < 2:
@@ -142,7 +142,7 @@ class Supervised(Module):
         targets, predicted = self.parents[1].message_up, self.messages_down[1]
         if targets is None or targets.n_rows != predicted.n_rows:
             return {}
-        return self._scored(flat(targets)[targets.seen], flat(predicted)[targets.seen])
+        return self._scored(flat(targets)[targets.is_observed], flat(predicted)[targets.is_observed])
 
     def get_state(self) -> dict[str, Any]:
         """Everything learnt, nets as their state dicts."""
@@ -178,7 +178,7 @@ class Supervised(Module):
             means = self._predicted(self.estimator_, certain, (n_classes, y.shape[1]))
             return gaussian_log_likelihood(y, means, self.noise_variance_)
         probabilities = ask(self.label, self.estimator_.predict_proba, certain)  # (K, C)
-        known, classes = y[targets.seen, 0], self.estimator_.classes_
+        known, classes = y[targets.is_observed, 0], self.estimator_.classes_
         unknown = np.setdiff1d(known, classes)
         if len(unknown):
             raise InputError(

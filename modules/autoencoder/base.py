@@ -27,7 +27,7 @@ from ...options import (
     check_random_state,
     is_count,
 )
-from ..common.inputs import all_seen, flat, join, split_columns
+from ..common.inputs import all_observed, flat, join, split_columns
 from ..nets.architectures import (
     Bernoulli,
     GaussianNoise,
@@ -166,7 +166,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
 
 def seen_rows(inputs: Sequence[Message], n_rows: int) -> np.ndarray:
     """Numbers of the rows that every parent saw."""
-    seen = all_seen(inputs)
+    seen = all_observed(inputs)
     return np.arange(n_rows) if seen is None else np.flatnonzero(seen)
 
 
@@ -451,7 +451,7 @@ class Autoencoder(Module):
         it adds 0.
         """
         bound = self._bound(inputs, prior)
-        seen = all_seen(inputs)
+        seen = all_observed(inputs)
         return float((bound if seen is None else np.where(seen, bound, 0.0)).mean())
 
     @property
@@ -549,7 +549,7 @@ class Autoencoder(Module):
     def _latents(self, inputs: list[Data], prior: Message | None) -> np.ndarray:
         """Latent means of the parents' rows, (N, size); the children's where a row was not seen."""
         means, _ = self._encode(inputs)
-        seen = all_seen(inputs)
+        seen = all_observed(inputs)
         if seen is not None:
             means[~seen] = self._told(prior, len(means))[~seen]
         return means

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from ...errors import InputError
 from ...messages import Categorical, Data, Message
+from ...metrics import scores_of
 from ...options import check_component, check_count
-from ..common.inputs import all_seen, join, scores_of
+from ..common.inputs import all_observed, join
 from ..mixture.em import draw_classes
 from ..mixture.gmm import check_labels
 from ..nets.device import to_tensor
@@ -150,7 +151,7 @@ class MultinomialVAE(Autoencoder):
 
     def forward(self, inputs: list[Message]) -> Categorical:
         """P(k | x) by the encoder."""
-        return Categorical(self._encode(inputs)[1], observed=all_seen(inputs))
+        return Categorical(self._encode(inputs)[1], observed=all_observed(inputs))
 
     def generate(
         self, n_samples: int, component: int | None, random_state: int | None
@@ -171,7 +172,7 @@ class MultinomialVAE(Autoencoder):
         if sent is None:
             return None
         told = self._told(self.received_from_children(), sent.n_rows)
-        return np.where(sent.seen[:, None], sent.log_prob, told).argmax(axis=1)
+        return np.where(sent.is_observed[:, None], sent.log_prob, told).argmax(axis=1)
 
     def scores(self) -> dict[str, float]:
         """Accuracy, NMI and ARI of `clusters` against `labels`, if there are any."""

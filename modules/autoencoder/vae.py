@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...errors import InputError, MessageError
 from ...messages import Data, Gaussian, Message, Mixture
 from ...options import check_count, check_option
-from ..common.inputs import all_seen
+from ..common.inputs import all_observed
 from ..nets.device import as_tensor
 from .base import Autoencoder, Pull
 from .divergences import MixtureTarget, kl_to_gaussian, kl_to_mixture
@@ -99,7 +99,7 @@ class GaussianAutoencoder(Autoencoder):
         """q(z | x): means and, from a VAE, variances, both (N, D)."""
         mean, log_var = self._encode(inputs)
         var = None if log_var is None else np.exp(log_var, out=log_var)
-        return Gaussian(mean, var, observed=all_seen(inputs))
+        return Gaussian(mean, var, observed=all_observed(inputs))
 
     def generate(
         self, n_samples: int, component: int | None, random_state: int | None

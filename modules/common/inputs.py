@@ -16,13 +16,13 @@ def flat(message: Message) -> np.ndarray:
     return rows.reshape(len(rows), -1)
 
 
-def all_seen(inputs: Sequence[Message]) -> np.ndarray | None:
+def all_observed(inputs: Sequence[Message]) -> np.ndarray | None:
     """Rows that every parent saw, (N,) of bool; None if they saw all."""
     seen = np.logical_and.reduce([message.is_observed for message in inputs])
     return None if seen.all() else seen
 
 
-def any_seen(inputs: Sequence[Message]) -> np.ndarray | None:
+def any_observed(inputs: Sequence[Message]) -> np.ndarray | None:
     """Rows that at least one parent saw, (N,) of bool; None if all were."""
     seen = np.logical_or.reduce([message.is_observed for message in inputs])
     return None if seen.all() else seen

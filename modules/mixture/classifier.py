@@ -28,7 +28,7 @@ from ...options import (
     check_number,
     check_random_state,
 )
-from ..common.inputs import any_seen, split_columns
+from ..common.inputs import any_observed, split_columns
 from .class_mixtures import (
     ClassMixtures,
     Group,
@@ -504,7 +504,7 @@ class GMMClassifier(FittedClassifier):
         return Categorical(
             normalised(joint, mixtures.log_priors),
             log_prior=mixtures.log_priors,
-            observed=any_seen(inputs),
+            observed=any_observed(inputs),
         )
 
     def backward(self, inputs: list[Message], prior: Message | None) -> list[Mixture]:

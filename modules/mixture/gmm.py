@@ -20,6 +20,7 @@ from ...arrays import as_rows
 from ...density import COVARIANCE_TYPES, MixtureDensity
 from ...errors import InputError, NotFittedError, TrainingError
 from ...messages import Categorical, Data, Gaussian, Message, Mixture
+from ...metrics import scores_of
 from ...module import Module
 from ...options import (
     as_numbers,
@@ -31,7 +32,7 @@ from ...options import (
     check_random_state,
     is_count,
 )
-from ..common.inputs import any_seen, scores_of, split_columns
+from ..common.inputs import any_observed, split_columns
 from .components import Prior
 from .em import (
     Problem,
@@ -199,7 +200,7 @@ def make_problem(module: Any, rows: Rows, weight: np.ndarray, prior: Categorical
             f"{np.shape(module.means_init)}"
         )
     _check_distinct(module, rows.x)
-    weight = weight * rows.any_seen()
+    weight = weight * rows.any_observed()
     if not processes.any_of(weight.any()):
         raise InputError(f"{module.label}: no row with a weight above 0 was seen by any parent")
     return _problem(module, rows, weight, prior, rows.mean(weight))
@@ -508,7 +509,7 @@ class GMM(FittedMixture):
         return Categorical(
             to_log_probabilities(self._log_joint(rows)),
             log_prior=np.log(self.weights_),
-            observed=any_seen(inputs),
+            observed=any_observed(inputs),
         )
 
     def backward(self, inputs: list[Message], prior: Message | None) -> list[Mixture]:

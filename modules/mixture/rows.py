@@ -96,7 +96,7 @@ class Rows:
         """Number of columns D."""
         return self.x.shape[1]
 
-    def any_seen(self) -> np.ndarray | bool:
+    def any_observed(self) -> np.ndarray | bool:
         """Rows of which anything was seen, (N,); True if all was of all."""
         return True if self.seen is None else self.seen.any(axis=1)
 
@@ -142,7 +142,7 @@ def stack(inputs: list[Message]) -> Rows:
     if all(message.observed is None for message in inputs):
         return Rows(x, variances)
     masks = [
-        np.repeat(message.seen[:, None], m.shape[1], 1)
+        np.repeat(message.is_observed[:, None], m.shape[1], 1)
         for message, m in zip(inputs, means, strict=True)
     ]
     return Rows(x, variances, np.concatenate(masks, axis=1))

@@ -13,6 +13,7 @@ from scipy.special import log_softmax, logsumexp
 from ... import processes
 from ...errors import InputError, NotFittedError
 from ...messages import Categorical, Message
+from ...metrics import scores_of
 from ...module import Module, source_of_rows
 from ...options import (
     as_numbers,
@@ -23,7 +24,6 @@ from ...options import (
     check_random_state,
     is_count,
 )
-from ..common.inputs import scores_of
 from ..mixture.gmm import check_labels
 from .chains import Chain, ChainPrior, Smoothed, expectation_maximisation, forward_backward, viterbi
 

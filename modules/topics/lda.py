@@ -36,7 +36,7 @@ def counts_of(module: Any, messages: Sequence[Message]) -> list[sparse.csr_array
             rows = TOKENS_OF_PROBABILITIES * np.exp(message.log_prob)
         else:
             rows = flat(message)
-        rows = np.where(message.seen[:, None], rows, 0.0)
+        rows = np.where(message.is_observed[:, None], rows, 0.0)
         found.append(_checked(module, sparse.csr_array(rows, dtype=np.float64)))
     return found
 

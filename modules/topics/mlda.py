@@ -13,6 +13,7 @@ from scipy import sparse
 from ... import processes
 from ...errors import InputError, NotFittedError
 from ...messages import Categorical, Data, Message
+from ...metrics import scores_of
 from ...module import Module
 from ...options import (
     check_component,
@@ -22,7 +23,7 @@ from ...options import (
     check_option,
     check_random_state,
 )
-from ..common.inputs import any_seen, scores_of
+from ..common.inputs import any_observed
 from ..mixture.gmm import check_labels
 from .lda import (
     Counts,
@@ -213,7 +214,7 @@ class MLDA(Module):
     def forward(self, inputs: list[Message]) -> Categorical:
         """Posterior mean of theta from the row alone: what the children said is left out."""
         theta = self._theta(counts_of(self, inputs))
-        return Categorical(np.log(theta), observed=any_seen(inputs))
+        return Categorical(np.log(theta), observed=any_observed(inputs))
 
     def backward(self, inputs: list[Message], prior: Message | None) -> list[Message]:
         """What is expected of each parent's rows: P(class), or counts.
@@ -235,7 +236,7 @@ class MLDA(Module):
                     log_prob[silent] = message.log_prior  # nothing to add: the parent's own P(k)
                 sent.append(Categorical(log_prob, is_prior=True))
             else:
-                total = np.where(message.seen, parts[m].sum(axis=1), self.mean_tokens_[m])
+                total = np.where(message.is_observed, parts[m].sum(axis=1), self.mean_tokens_[m])
                 rows = total[:, None] * (theta @ self.components_[m])
                 sent.append(Data(rows.reshape(len(rows), *message.shape)))
         return sent
