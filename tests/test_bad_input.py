@@ -6,13 +6,13 @@ import re
 import numpy as np
 import pytest
 import torch
-from test_module import uniform_rows
-from test_persistence import assert_same
 from torch import nn
 
 from serkit import Graph, Observation
 from serkit.errors import InputError, TrainingError
 from serkit.modules import AE, GMM, VAE
+from tests.helpers.modules import uniform_rows
+from tests.helpers.saved import assert_same
 
 NET = {"epochs": 2, "hidden_sizes": (8,), "batch_size": 10, "random_state": 0, "name": "low"}
 

@@ -10,12 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from scipy.special import log_softmax
 from sklearn.base import clone
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import PCA
-from test_module import KMeans, Teller
-from test_persistence import assert_same
 
 from serkit import Graph, Module, Observation
 from serkit.errors import InputError, NotReadyError
@@ -36,6 +33,8 @@ from serkit.modules import (
     Supervised,
 )
 from serkit.saving import format
+from tests.helpers.modules import Classes, KMeans, Teller
+from tests.helpers.saved import assert_same
 
 N, K, SEED = 60, 3, 7
 
@@ -63,35 +62,6 @@ class Case(NamedTuple):
     below: Callable[[np.ndarray], list[Module]] = on_images
     n_new: int = 5  # rows it is asked for that it has not learnt from
     ordered: bool = False  # whether it matters which rows are neighbours
-
-
-class Classes(Module):
-    """Class probabilities by a random linear map, fixed by the seed; it learns nothing."""
-
-    takes_from_children = (Categorical,)
-    sends_up = Categorical
-
-    def __init__(self, n_components, *, name=None, random_state=None):
-        super().__init__(name=name, random_state=random_state)
-        self.n_components = n_components
-
-    @property
-    def size(self):
-        return self.n_components
-
-    def learn(self, inputs, prior):
-        return {}
-
-    def forward(self, inputs):
-        rows = inputs[0].array.reshape(inputs[0].n_rows, -1)
-        directions = np.random.default_rng(self.random_state).normal(size=(rows.shape[1], K))
-        return Categorical(log_softmax(3 * (rows - rows.mean()) @ directions, axis=1))
-
-    def backward(self, inputs, prior):
-        return [None]
-
-    def top_down(self, values, rng):
-        return [rng.random((len(values), self.parents[0].size))]
 
 
 NET = {"epochs": 2, "batch_size": 16, "hidden_sizes": (8,), "filters": (2, 3), "random_state": SEED}

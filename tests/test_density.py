@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-import oracles
 import pytest
 import torch
 from scipy.optimize import check_grad
@@ -11,28 +10,15 @@ from scipy.special import logsumexp, softmax
 
 from serkit.density import COVARIANCE_TYPES, MixtureDensity, combine, log_gaussians
 from serkit.errors import InputError
+from tests.helpers import oracles
+from tests.helpers.mixtures import all_types, matrices_of, some_density
 
 N, K, D = 40, 3, 2
-
-all_types = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
-
-
-def some_density(covariance_type="full", seed=1, k=K, d=D):
-    rng = np.random.default_rng(seed)
-    roots = rng.normal(size=(k, d, d))
-    matrices = roots @ roots.transpose(0, 2, 1) + 0.3 * np.eye(d)
-    covariances = oracles.as_type(matrices, np.ones(k), covariance_type)
-    weights = rng.dirichlet(np.full(k, 3.0))
-    return MixtureDensity(weights, rng.normal(size=(k, d)), covariances, covariance_type)
 
 
 def some_rows(seed=0, n=N):
     rng = np.random.default_rng(seed)
     return rng.normal(size=(n, D)) + rng.integers(3, size=(n, 1)) * 3.0
-
-
-def matrices_of(density):
-    return oracles.as_matrices(density.covariances, density.covariance_type, *density.means.shape)
 
 
 def log_joint(x, density):

@@ -4,14 +4,15 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-import oracles
 import pytest
 import torch
 from torch import distributions as dist
 
 from serkit import measures
-from serkit.density import COVARIANCE_TYPES, MixtureDensity, combine
+from serkit.density import combine
 from serkit.errors import InputError
+from tests.helpers import oracles
+from tests.helpers.mixtures import all_types, some_density
 
 GRID = np.linspace(-40, 40, 20_001)
 ESTIMATES = {
@@ -25,18 +26,8 @@ BOUNDS = {
     "jensen_shannon": measures.jensen_shannon_bounds,
 }
 
-all_types = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 all_measures = pytest.mark.parametrize("name", ESTIMATES)
 divergences = pytest.mark.parametrize("name", ["kl", "jensen_shannon"])
-
-
-def some_density(covariance_type="full", seed=1, k=3, d=2, spread=1.0):
-    rng = np.random.default_rng(seed)
-    roots = rng.normal(size=(k, d, d))
-    matrices = roots @ roots.transpose(0, 2, 1) + 0.3 * np.eye(d)
-    covariances = oracles.as_type(matrices, np.ones(k), covariance_type)
-    weights = rng.dirichlet(np.full(k, 3.0))
-    return MixtureDensity(weights, spread * rng.normal(size=(k, d)), covariances, covariance_type)
 
 
 def on_a_line(seed, k=3):

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from oracles import best_accuracy, entropy_nmi, pair_counting_ari
 
 from serkit import metrics
 from serkit.errors import InputError
+from tests.helpers.oracles import best_accuracy, entropy_nmi, pair_counting_ari
 
 SCORES = [metrics.accuracy, metrics.nmi, metrics.ari, metrics.purity]
 

@@ -3,111 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from scipy.special import log_softmax
 
-from serkit import Module, Observation
-from serkit.errors import GraphError, InputError, MessageError, NotReadyError
-from serkit.messages import Categorical, Data, Gaussian, Mixture
+from serkit import Observation
+from serkit.errors import GraphError, MessageError, NotReadyError
+from serkit.messages import Categorical, Data, Gaussian
 from serkit.modules import GMM, VAE
-
-
-class KMeans(Module):
-    """A user's module: one step of Lloyd's algorithm an update."""
-
-    takes_from_parents = (Data, Gaussian)
-    takes_from_children = (Categorical,)
-    sends_up = Categorical
-    sends_down = Mixture
-
-    def __init__(self, n_components, *, name=None, random_state=None):
-        super().__init__(name=name, random_state=random_state)
-        self.n_components = n_components
-
-    @property
-    def size(self):
-        return self.n_components
-
-    def _rows(self, inputs):
-        rows = [m.array if isinstance(m, Data) else m.mean for m in inputs]
-        return np.concatenate([r.reshape(len(r), -1) for r in rows], axis=1).astype(float)
-
-    def _log_prob(self, inputs, prior):
-        distances = ((self._rows(inputs)[:, None] - self.means_) ** 2).sum(axis=2)
-        told = 0 if prior is None else prior.log_prob
-        return log_softmax(-distances / 2 + told, axis=1)
-
-    def check(self, inputs, n_rows):
-        if self.n_components > n_rows:
-            raise InputError(f"{self.label}: {self.n_components} components for {n_rows} rows")
-
-    def learn(self, inputs, prior):
-        x = self._rows(inputs)
-        if not hasattr(self, "means_"):
-            self.means_ = x[self.rng().choice(len(x), self.n_components, replace=False)]
-        assigned = self._log_prob(inputs, prior).argmax(axis=1)
-        known = [x[assigned == k] for k in range(self.n_components)]
-        self.means_ = np.stack(
-            [
-                rows.mean(axis=0) if len(rows) else m
-                for rows, m in zip(known, self.means_, strict=True)
-            ]
-        )
-        return {"loss": float(((x - self.means_[assigned]) ** 2).sum(axis=1).mean())}
-
-    def forward(self, inputs):
-        return Categorical(self._log_prob(inputs, None))
-
-    def backward(self, inputs, prior):
-        k, d = self.means_.shape
-        covariances = np.broadcast_to(np.eye(d), (k, d, d))
-        mixture = Mixture(self._log_prob(inputs, prior), self.means_, covariances)
-        return mixture.split([self._rows([message]).shape[1] for message in inputs])
-
-
-class Teller(Module):
-    """A leaf that learns nothing and tells its parents the message it was made with."""
-
-    takes_from_parents = (Data, Gaussian, Categorical)
-
-    def __init__(self, message, *, name=None):
-        super().__init__(name=name)
-        self.message = message
-
-    @property
-    def sends_down(self):
-        return type(self.message)
-
-    @property
-    def backward_size(self):
-        return self.message.shape[0] if isinstance(self.message, Categorical) else None
-
-    def learn(self, inputs, prior):
-        return {}
-
-    def forward(self, inputs):
-        return None
-
-    def backward(self, inputs, prior):
-        return [self.message] * len(inputs)
-
+from tests.helpers.modules import NET, KMeans, Teller, chain, uniform_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*lost all their rows")
-NET = {"epochs": 1, "hidden_sizes": (4,), "random_state": 0}
-
-
-def uniform_rows(n=20, d=4, seed=0):
-    return np.random.default_rng(seed).uniform(size=(n, d))
-
-
-def chain(n=20, seed=0):
-    """Observation, VAE and GMM, connected and updated once each."""
-    vae = VAE(2, **NET).connect(Observation(uniform_rows(n, seed=seed)))
-    gmm = GMM(2, random_state=0).connect(vae)
-    vae.update()
-    gmm.update()
-    return vae, gmm
-
-
 # -- exchange ----------------------------------------------------------------------------------
 
 

@@ -5,13 +5,13 @@ from functools import partial
 from itertools import pairwise
 
 import numpy as np
-import oracles
 import pytest
 from scipy.spatial.transform import Rotation, Slerp
 
 from serkit import paths
 from serkit.density import MixtureDensity
 from serkit.errors import InputError
+from tests.helpers import oracles
 
 
 def half_ring(d=2, n_components=7):

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import several
 from sklearn.cluster import kmeans_plusplus
 
 from serkit import Graph, Observation, datasets, processes
 from serkit.errors import InputError
 from serkit.modules.common.plus_plus import plus_plus_centres
+from tests.helpers import several
 
 ROOT = Path(__file__).parents[1]
 

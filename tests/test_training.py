@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 from scipy.stats import entropy
-from test_module import NET, KMeans, uniform_rows
 
 from serkit import Graph, Module, Observation
 from serkit.errors import GraphError, InputError
 from serkit.messages import Categorical, Data, Mixture
 from serkit.modules import GMM, VAE
 from serkit.training import Callback, StopOnTolerance, exchange_diagnostics
+from tests.helpers.modules import NET, KMeans, uniform_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*lost all their rows")
 

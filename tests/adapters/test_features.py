@@ -6,14 +6,14 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import FunctionTransformer
-from test_module import Teller
-from test_persistence import assert_same
 from torch import nn
 
 from serkit import Graph, Observation
 from serkit.errors import GraphError, InputError
 from serkit.messages import Categorical, Data, Gaussian
 from serkit.modules import GMM, Features
+from tests.helpers.modules import Teller
+from tests.helpers.saved import assert_same
 
 
 def a_net(n=64):
@@ -54,7 +54,7 @@ def test_many_rows_pass_a_net_in_parts(digits, monkeypatch):
     net, sizes = a_net(), []
     whole = on(digits.x, net).message_up.array
     net.register_forward_pre_hook(lambda net, given: sizes.append(len(given[0])))
-    monkeypatch.setattr("serkit.modules._chunks._CHUNK_VALUES", 64 * 90)
+    monkeypatch.setattr("serkit.modules.nets.device._CHUNK_VALUES", 64 * 90)
     np.testing.assert_allclose(on(digits.x, net).message_up.array, whole, atol=1e-6)
     assert sizes == [90, 90, 20]
 

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from test_module import Teller
 
 from serkit import Graph, Observation
 from serkit.errors import GraphError, InputError, MessageError
 from serkit.messages import Categorical, Data
 from serkit.modules import GMM
 from serkit.modules.adapters.group_sum import GroupSum
+from tests.helpers.modules import Teller
 
 GROUPS = ["b", "a", "b", "c", "a", "b"]
 ROWS_OF = [[0, 2, 5], [1, 4], [3]]  # in the order of first appearance: b, a, c
@@ -95,7 +95,7 @@ def test_predicted_sums_are_shared_out_so_that_seen_rows_add_up_to_them(shape, o
     inputs = [Data(random_rows((N, *shape)), observed=observed)]
     (down,) = GroupSum(GROUPS).backward(inputs, Data(sums))
     assert down.shape == shape
-    seen = inputs[0].seen
+    seen = inputs[0].is_observed
     for number, own in enumerate(ROWS_OF):
         assert (down.array[own] == down.array[own[0]]).all()
         counted = [row for row in own if seen[row]] or own

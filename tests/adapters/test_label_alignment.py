@@ -6,8 +6,6 @@ from itertools import permutations
 import numpy as np
 import pytest
 from scipy.special import log_softmax
-from test_module import Teller
-from test_persistence import assert_same
 
 from serkit import Graph, Observation
 from serkit.errors import GraphError, InputError, MessageError, NotFittedError
@@ -15,6 +13,8 @@ from serkit.messages import Categorical, Data
 from serkit.metrics import accuracy
 from serkit.modules import GMM
 from serkit.modules.adapters.label_alignment import LabelAlignment, match_classes
+from tests.helpers.modules import Teller
+from tests.helpers.saved import assert_same
 
 N, K = 40, 4
 ORDER = np.array([2, 0, 3, 1])
@@ -151,7 +151,7 @@ def test_unseen_rows_are_neutral():
     second = soft(1, observed=(labels < 4) | (labels >= 12))
     module = aligned(first, second)
     up = module.forward([first, second])
-    np.testing.assert_array_equal(up.seen, (labels < 4) | (labels >= 8))
+    np.testing.assert_array_equal(up.is_observed, (labels < 4) | (labels >= 8))
     expected = log_softmax(second.log_prob[:4] + weights, axis=1)
     np.testing.assert_allclose(up.log_prob[:4], expected)
     np.testing.assert_allclose(up.log_prob[8:12], first.log_prob[8:12])

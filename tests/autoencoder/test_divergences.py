@@ -1,7 +1,6 @@
 """KL terms against torch.distributions and sampling."""
 
 import numpy as np
-import oracles
 import pytest
 import torch
 from torch import distributions as dist
@@ -13,6 +12,7 @@ from serkit.modules.autoencoder.divergences import (
     kl_to_gaussian,
     kl_to_mixture,
 )
+from tests.helpers import oracles
 
 B, K, D = 6, 3, 4
 

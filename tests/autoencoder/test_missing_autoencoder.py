@@ -1,17 +1,17 @@
 """Rows that autoencoders did not see: they do not train, say nothing, and are predicted."""
 
 import numpy as np
-import oracles
 import pytest
 import torch
-from test_module import Teller
-from test_persistence import assert_same
 from torch import distributions as dist
 
 from serkit import Graph, Observation
 from serkit.errors import InputError
 from serkit.messages import Categorical, Data, Gaussian, Mixture
 from serkit.modules import AE, GMM, VAE, MultinomialVAE
+from tests.helpers import oracles
+from tests.helpers.modules import Teller
+from tests.helpers.saved import assert_same
 
 N, N_SEEN, K, D = 30, 21, 3, 2
 KINDS = {"ae": AE, "vae": VAE, "multinomial": MultinomialVAE}

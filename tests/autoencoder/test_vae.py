@@ -1,7 +1,6 @@
 """The variational autoencoder: its loss, every KL target, and the ELBO it shares with a GMM."""
 
 import numpy as np
-import oracles
 import pytest
 import torch
 from torch import distributions as dist
@@ -10,6 +9,7 @@ from serkit import Graph, Observation
 from serkit.messages import Categorical, Data, Gaussian, Mixture
 from serkit.modules import AE, GMM, VAE, RandomAffine
 from serkit.modules.nets.architectures import Bernoulli, GaussianNoise
+from tests.helpers import oracles
 
 N, K, D = 20, 3, 2
 TARGETS = ("assigned", "expected", "mixture", "standard_normal")

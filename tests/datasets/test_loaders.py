@@ -1,6 +1,5 @@
 """Data sets: where they are looked for, what they hold, and what is said where they are not."""
 
-import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,15 +10,9 @@ from sklearn.datasets import load_digits as sklearn_digits
 from serkit import datasets
 from serkit.datasets import sources
 from serkit.errors import DatasetError, InputError
+from tests.helpers.files import LOCAL, cut, needs, text
 
 LOADERS = {"mnist": datasets.load_mnist, "fashion_mnist": datasets.load_fashion_mnist}
-LOCAL = os.environ.get("SERKIT_DATA")
-
-
-def needs(*files):
-    """Skip unless the folder SERKIT_DATA holds the files; this is settled before other fixtures."""
-    there = LOCAL and all((Path(LOCAL) / file).exists() for file in files)
-    return pytest.mark.skipif(not there, reason=f"needs {', '.join(files)} in SERKIT_DATA")
 
 
 def small(seed):
@@ -99,14 +92,6 @@ def test_unknown_split_is_refused(places, split):
     put(places.local, "mnist", small(1))
     with pytest.raises(InputError, match=f"unknown split={split!r}; expected 'train', 'test' or"):
         datasets.load_mnist(split)
-
-
-def cut(path):
-    path.write_bytes(path.read_bytes()[:-300])
-
-
-def text(path):
-    path.write_text("no data")
 
 
 def lacks_labels(path):

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_datasets import LOCAL, cut, needs, text
 
 from serkit import datasets
+from serkit.datasets import loaders
 from serkit.errors import DatasetError, InputError
+from tests.helpers.files import LOCAL, cut, needs, text
 
 
 def jpeg(pixels):
@@ -44,7 +45,7 @@ def folders(tmp_path, monkeypatch):
         found[name] = tmp_path / name
         found[name].mkdir()
         monkeypatch.setenv(variable, str(found[name]))
-    monkeypatch.setattr(datasets, "_ANIMALS_EACH", 2)
+    monkeypatch.setattr(loaders, "_ANIMALS_EACH", 2)
     return found
 
 

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from scipy.io import wavfile
-from test_datasets import LOCAL, cut, needs, text
 
 from serkit import datasets
 from serkit.errors import DatasetError
+from tests.helpers.files import LOCAL, cut, needs, text
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ import weakref
 
 import numpy as np
 import pytest
-from test_module import NET, KMeans, Teller, chain, uniform_rows
 
 from serkit import Graph, Observation
 from serkit.errors import GraphError, InputError, MessageError, SerkitError
 from serkit.messages import Categorical, Data, Gaussian
 from serkit.modules import AE, GMM, VAE
+from tests.helpers.modules import NET, KMeans, Teller, chain, uniform_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*lost all their rows")
 

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
-from test_module import KMeans, Teller
-from test_persistence import assert_same
 from torch import distributions as dist
 
 from serkit import Graph, Observation
 from serkit.errors import GraphError, InputError, TrainingError
 from serkit.messages import Categorical
 from serkit.modules import AE, GMM, VAE
+from tests.helpers.modules import KMeans, Teller
+from tests.helpers.saved import assert_same
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*lost all their rows")
 NET = {"epochs": 4, "batch_size": 30, "lr": 1e-2, "hidden_sizes": (16,), "random_state": 0}

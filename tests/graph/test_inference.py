@@ -5,14 +5,14 @@ import copy
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
-from test_module import Teller
-from test_persistence import assert_same
 
 from serkit import Graph, Observation
 from serkit.datasets.loaders import load_digits
 from serkit.errors import GraphError, InputError, NotReadyError
 from serkit.messages import Categorical, Data
 from serkit.modules import AE, GMM, VAE, Features
+from tests.helpers.modules import Teller
+from tests.helpers.saved import assert_same
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*lost all their rows")
 NET = {"epochs": 4, "batch_size": 50, "lr": 3e-3, "hidden_sizes": (32,), "random_state": 0}

@@ -3,13 +3,13 @@
 import itertools
 
 import numpy as np
-import oracles
 import pytest
 from scipy.special import log_softmax
-from test_messages import K, N, log_probabilities, make
 
 from serkit.errors import InputError, MessageError
 from serkit.messages import Categorical, Data, Gaussian, product
+from tests.helpers import oracles
+from tests.helpers.messages import K, N, log_probabilities, make
 
 # -- rows that were not seen -------------------------------------------------------------------
 
@@ -39,7 +39,7 @@ def test_unseen_rows_say_nothing_whatever_stands_there(message, neutral):
 def test_a_mask_that_is_true_everywhere_is_none():
     message = Data(np.ones((N, 2)), observed=np.ones(N, dtype=bool))
     assert message.observed is None
-    assert message.seen.all()
+    assert message.is_observed.all()
 
 
 @pytest.mark.parametrize("mask", [np.ones(N - 1, dtype=bool), np.ones(N), np.ones((N, 1), bool)])

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 from safetensors import safe_open
-from test_module import KMeans, uniform_rows
-from test_persistence import assert_same
 
 from serkit import Graph, Module, Observation
 from serkit.datasets.loaders import load_digits
 from serkit.errors import OutputError, SerkitError
+from serkit.graph import results
 from serkit.messages import Data
 from serkit.modules import AE, GMM, MLDA, VAE
 from serkit.saving import format
+from tests.helpers.modules import KMeans, uniform_rows
+from tests.helpers.saved import assert_same
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*lost all their rows")
 IMAGES, LABELS = (values[:60] for values in load_digits())

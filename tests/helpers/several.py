@@ -1,4 +1,4 @@
-"""What the tests of several processes run in each of them: ``python tests/several.py JOB FOLDER``.
+"""What the tests of several processes run in each: ``python -m tests.helpers.several JOB FOLDER``.
 
 `launch` starts them as torchrun would.
 """
@@ -32,6 +32,7 @@ from serkit.modules import (
 )
 from serkit.modules.mixture import em
 
+ROOT = Path(__file__).parents[2]
 N, K = 301, 3
 LENGTHS = (50, 70, 81, 40, 60)
 
@@ -44,7 +45,8 @@ def launch(job, folder, n_processes, *arguments):
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     running = [
         subprocess.Popen(
-            [sys.executable, __file__, job, str(folder), *arguments],
+            [sys.executable, "-m", "tests.helpers.several", job, str(folder), *arguments],
+            cwd=ROOT,
             env={**os.environ, **shared, "WORLD_SIZE": str(n_processes), "RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -3,11 +3,10 @@
 import warnings
 
 import numpy as np
-import oracles
 import pytest
 from scipy.special import logsumexp
 
-from serkit.density import COVARIANCE_TYPES, MixtureDensity
+from serkit.density import MixtureDensity
 from serkit.errors import InputError
 from serkit.modules import GMM
 from serkit.modules.mixture.class_mixtures import (
@@ -20,9 +19,10 @@ from serkit.modules.mixture.class_mixtures import (
     thresholds,
 )
 from serkit.modules.mixture.rows import Rows
+from tests.helpers import oracles
+from tests.helpers.mixtures import all_types
 
 D, SIZES, PRIORS = 3, (2, 1, 3), np.array([0.5, 0.2, 0.3])
-all_types = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 
 
 def random_density(k, covariance_type, seed):

@@ -5,7 +5,6 @@ import warnings
 from functools import partial
 
 import numpy as np
-import oracles
 import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -13,26 +12,12 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
-from test_persistence import assert_same
 
-from serkit.density import COVARIANCE_TYPES
 from serkit.modules import GMM, GMMClassifier
-
-NAMES = np.array(["ape", "bee", "cat"])
-FAR = np.array([[1e3, -1e3, 1e3], [1e150, 0, 0], [1e300, 1e300, 1e300]])
-all_types = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
-all_inference = pytest.mark.parametrize("inference", ["map", "ml", "gibbs"])
-classifier = partial(GMMClassifier, 2, random_state=0)
-unregularised = partial(GMMClassifier, 1, inference="ml", reg_covar=0.0)
-
-
-def overlapping(n=180, seed=0):
-    """Rows (n, 3) of three Gaussian classes that overlap: 3/6, 2/6 and 1/6 of the rows."""
-    roots = np.random.default_rng(99).normal(size=(3, 3, 3))
-    rng = np.random.default_rng(seed)
-    codes = rng.permutation(np.repeat([0, 1, 2], [n // 2, n // 3, n // 6]))
-    noise = rng.normal(size=(n, 1, 3)) @ roots[codes]
-    return noise[:, 0] + 1.5 * codes[:, None], NAMES[codes]
+from tests.helpers import oracles
+from tests.helpers.classes import FAR, NAMES, classifier, overlapping, unregularised
+from tests.helpers.mixtures import all_inference, all_types
+from tests.helpers.saved import assert_same
 
 
 def clustered(seed=0):

@@ -3,14 +3,15 @@
 import copy
 
 import numpy as np
-import oracles
 import pytest
-from test_gmm_classifier import FAR, NAMES, all_types, classifier, overlapping, unregularised
-from test_persistence import assert_same
 
 from serkit.errors import InputError, NotFittedError, NotReadyError, TrainingError
 from serkit.messages import Data
 from serkit.modules import GMMClassifier
+from tests.helpers import oracles
+from tests.helpers.classes import FAR, NAMES, classifier, overlapping, unregularised
+from tests.helpers.mixtures import all_types
+from tests.helpers.saved import assert_same
 
 X, Y = overlapping()
 HELD_OUT = overlapping(n=120, seed=1)

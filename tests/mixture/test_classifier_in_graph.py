@@ -1,17 +1,17 @@
 """GMMClassifier among other modules: messages, objective, predictions, samples, files."""
 
 import numpy as np
-import oracles
 import pytest
 from scipy.special import log_softmax
-from test_module import Teller
-from test_persistence import assert_same
 
 from serkit import Graph, Observation
 from serkit.datasets.loaders import load_digits
 from serkit.errors import InputError
 from serkit.messages import Categorical, Data, Gaussian, Mixture
 from serkit.modules import VAE, GMMClassifier
+from tests.helpers import oracles
+from tests.helpers.modules import Teller
+from tests.helpers.saved import assert_same
 
 IMAGES, DIGITS = (values[:200] for values in load_digits())
 WORDS = np.array(["nil", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])

@@ -3,42 +3,25 @@
 from dataclasses import replace
 
 import numpy as np
-import oracles
 import pytest
 from scipy.special import softmax
 
-from serkit.density import COVARIANCE_TYPES, MixtureDensity
 from serkit.messages import Categorical
 from serkit.modules.mixture import components as gaussians
 from serkit.modules.mixture import em as em
 from serkit.modules.mixture.components import Prior
 from serkit.modules.mixture.rows import Rows
 from serkit.modules.mixture.statistics import assign, log_joint, summarise
+from tests.helpers import oracles
+from tests.helpers.mixtures import all_types, matrices_of, some_density, some_prior, unsure
 
 N, K, D = 40, 3, 2
-
-all_types = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
-unsure = pytest.mark.parametrize("with_variances", [False, True], ids=["exact", "unsure"])
 
 
 def some_rows(with_variances=False, seed=0):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(N, D)) + rng.integers(3, size=(N, 1)) * 3.0
     return Rows(x, rng.gamma(2.0, 0.2, size=(N, D)) if with_variances else None)
-
-
-def some_parameters(covariance_type, seed=1, k=K, d=D):
-    rng = np.random.default_rng(seed)
-    roots = rng.normal(size=(k, d, d))
-    matrices = roots @ roots.transpose(0, 2, 1) + 0.3 * np.eye(d)
-    covariances = oracles.as_type(matrices, np.ones(k), covariance_type)
-    weights = rng.dirichlet(np.full(k, 3.0))
-    return MixtureDensity(weights, rng.normal(size=(k, d)), covariances, covariance_type)
-
-
-def some_prior(d=D):
-    scale = np.diag([0.3, 0.8]) + 0.1 if d == 2 else np.eye(d)
-    return Prior(np.linspace(0.5, 1.0, d), 1.5, d + 2.5, scale, 3.0)
 
 
 def hyper(prior):
@@ -52,12 +35,6 @@ def some_responsibilities(seed=2):
 
 def of_responsibilities(rows, resp, covariance_type):
     return summarise(rows, np.ones(N), resp.__getitem__, resp.shape[1], covariance_type)
-
-
-def matrices_of(parameters):
-    return oracles.as_matrices(
-        parameters.covariances, parameters.covariance_type, *parameters.means.shape
-    )
 
 
 def problem(rows, covariance_type="full", prior=None, **changes):
@@ -143,11 +120,11 @@ def test_log_prior_equals_scipy_up_to_a_constant(covariance_type):
     prior = some_prior()
     gaps = []
     for seed in range(4):
-        parameters = some_parameters(covariance_type, seed)
+        parameters = some_density(covariance_type, seed)
         expected = oracles.log_prior(parameters, *hyper(prior))
         gaps.append(gaussians.log_prior(parameters, prior) - expected)
     np.testing.assert_allclose(gaps, gaps[0], atol=1e-9)
-    assert gaussians.log_prior(some_parameters(covariance_type), None) == 0.0
+    assert gaussians.log_prior(some_density(covariance_type), None) == 0.0
 
 
 # -- posterior draws ---------------------------------------------------------------------------
@@ -258,7 +235,7 @@ def test_gibbs_sampling_finds_separated_blobs(blobs, covariance_type):
 @all_types
 def test_gibbs_assignments_follow_the_posterior(covariance_type):
     """Statistics of whole assignments, whose mean over draws is that of responsibilities."""
-    rows, parameters = some_rows(), some_parameters(covariance_type)
+    rows, parameters = some_rows(), some_density(covariance_type)
     told = Categorical(np.log(some_responsibilities()))
     draws = [
         assign(rows, np.ones(N), parameters, told, np.random.default_rng(seed))

@@ -1,23 +1,20 @@
 """Rows that miss some of their columns: densities, EM, messages of mixtures, and graphs."""
 
 import numpy as np
-import oracles
 import pytest
 from scipy.special import softmax
 from scipy.stats import multivariate_normal, norm
-from test_gaussians import some_parameters, some_prior
 
 from serkit import Graph, Observation
-from serkit.density import COVARIANCE_TYPES
 from serkit.errors import InputError
 from serkit.messages import Categorical, Data, Gaussian
 from serkit.modules import GMM, GMMClassifier
 from serkit.modules.mixture import em as em
 from serkit.modules.mixture.rows import Rows, expected_moments, filled, stack
+from tests.helpers import oracles
+from tests.helpers.mixtures import all_types, some_density, some_prior
 
 N, D, K = 30, 3, 2
-
-all_types = pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 
 
 @pytest.fixture
@@ -37,7 +34,7 @@ def seen():
 
 @all_types
 def test_log_density_is_that_of_the_columns_seen(x, seen, covariance_type):
-    density = some_parameters(covariance_type, k=K, d=D)
+    density = some_density(covariance_type, k=K, d=D)
     found = Rows(x, seen=seen).log_gaussians(density)
     covariances = density.full_covariances()
     for row, own, values in zip(x, seen, found, strict=True):
@@ -50,7 +47,7 @@ def test_log_density_is_that_of_the_columns_seen(x, seen, covariance_type):
 @all_types
 def test_marginal_equals_the_density_of_columns_by_quadrature(covariance_type):
     """Of two dimensions one is integrated out."""
-    density = some_parameters(covariance_type, k=K, d=2)
+    density = some_density(covariance_type, k=K, d=2)
     grid = np.linspace(-25, 25, 5001)
     for point in (-1.0, 0.5):
         joint = np.exp(density.log_prob(np.stack([grid, np.full_like(grid, point)], axis=1)))
@@ -61,7 +58,7 @@ def test_marginal_equals_the_density_of_columns_by_quadrature(covariance_type):
 @pytest.mark.parametrize("unsure", [False, True], ids=["exact", "unsure"])
 def test_expected_moments_equal_sampling(x, seen, unsure):
     """Draw what is missing from scipy's conditional of the joint, by rejection-free algebra."""
-    density, r = some_parameters("full", k=K, d=D), softmax(x[:, :K], axis=1)
+    density, r = some_density("full", k=K, d=D), softmax(x[:, :K], axis=1)
     variances = np.where(seen, 0.3, 0.0) if unsure else None
     first, second = expected_moments(x, r, density, variances, seen)
     rng = np.random.default_rng(2)

@@ -4,12 +4,10 @@ import tracemalloc
 from dataclasses import replace
 
 import numpy as np
-import oracles
 import pytest
 import torch
 from scipy.special import logsumexp, softmax
 from sklearn.mixture import GaussianMixture
-from test_gaussians import all_types, matrices_of, some_parameters, unsure
 from threadpoolctl import ThreadpoolController
 
 from serkit.density import MixtureDensity
@@ -18,6 +16,8 @@ from serkit.modules import GMM
 from serkit.modules.common.threads import for_parts
 from serkit.modules.mixture.rows import Rows
 from serkit.modules.mixture.statistics import assign, expect, log_joint, summarise
+from tests.helpers import oracles
+from tests.helpers.mixtures import all_types, matrices_of, some_density, unsure
 
 N, K, D = 40_000, 3, 4  # rows of several tasks
 DIAGONAL = ("diag", "spherical")
@@ -68,7 +68,7 @@ def check_sums(found, rows, weight, r, covariance_type):
 @pytest.mark.parametrize("with_told", [False, True], ids=["", "told"])
 def test_expected_statistics(rows, weight, told, covariance_type, with_variances, with_told):
     rows = rows if with_variances else replace(rows, variances=None)
-    density = some_parameters(covariance_type, k=K, d=D)
+    density = some_density(covariance_type, k=K, d=D)
     found = expect(rows, weight, density, told if with_told else None)
     joint = expected_joint(rows, density, told if with_told else None)
     assert found.log_likelihood == pytest.approx(weight @ logsumexp(joint, axis=1), rel=1e-10)
@@ -88,7 +88,7 @@ def test_statistics_of_given_responsibilities(rows, weight, told, covariance_typ
 
 def test_statistics_of_parts_add_up(rows, weight):
     """About one origin: a third of the rows and the others."""
-    density = some_parameters("full", k=K, d=D)
+    density = some_density("full", k=K, d=D)
     whole = expect(replace(rows, variances=None), weight, density, None)
     found = [
         expect(Rows(rows.x[part], origin=whole.centre), weight[part], density, None)
@@ -101,7 +101,7 @@ def test_statistics_of_parts_add_up(rows, weight):
 
 @pytest.mark.parametrize("collect", [expect, assign])
 def test_the_number_of_threads_makes_no_difference(rows, weight, collect):
-    density, before, found = some_parameters("full", k=K, d=D), torch.get_num_threads(), []
+    density, before, found = some_density("full", k=K, d=D), torch.get_num_threads(), []
     try:
         for n_threads in (1, 2, 3):
             torch.set_num_threads(n_threads)
@@ -158,7 +158,7 @@ def test_many_rows_start_from_rows_that_count():
 def test_float32_rows_are_not_copied_as_a_whole():
     x = np.random.default_rng(0).normal(size=(400_000, 8)).astype(np.float32)
     rows, weight = Rows(x), np.ones(len(x))
-    density = some_parameters("full", k=2, d=8)
+    density = some_density("full", k=2, d=8)
     tracemalloc.start()
     try:
         expect(rows, weight, density, None)

@@ -5,7 +5,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from test_persistence import assert_same
 from torch import nn
 
 from serkit import Graph, Observation
@@ -13,6 +12,7 @@ from serkit.errors import InputError
 from serkit.messages import Data
 from serkit.modules import AE, VAE
 from serkit.modules.nets.architectures import conv_classifier, conv_pair, mlp_pair
+from tests.helpers.saved import assert_same
 
 both = pytest.mark.parametrize("kind", [AE, VAE])
 either = pytest.mark.parametrize("net", ["mlp", "conv"])

@@ -7,12 +7,12 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
-from test_persistence import assert_same
 from torch import nn
 from torch.nn import functional as F
 
 from serkit.errors import InputError, NotReadyError, TrainingError
 from serkit.modules import NetClassifier, RandomAffine
+from tests.helpers.saved import assert_same
 
 C = 3
 NAMES = np.array(["cat", "dog", "panda"])
@@ -106,7 +106,7 @@ def test_many_large_rows_are_classified_in_parts(monkeypatch):
     classifier = tiny().fit(images, labels)
     whole, sizes = classifier.predict_proba(images), []
     classifier.net_.register_forward_pre_hook(lambda net, given: sizes.append(len(given[0])))
-    monkeypatch.setattr("serkit.modules._chunks._CHUNK_VALUES", 42 * 40)
+    monkeypatch.setattr("serkit.modules.nets.device._CHUNK_VALUES", 42 * 40)
     np.testing.assert_allclose(classifier.predict_proba(images), whole, atol=1e-6)
     assert sizes == [40, 40, 10]
 

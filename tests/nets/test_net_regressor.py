@@ -5,11 +5,11 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
-from test_persistence import assert_same
 from torch import nn
 
 from serkit.errors import InputError, NotReadyError
 from serkit.modules import NetRegressor
+from tests.helpers.saved import assert_same
 
 
 def linear(n_outputs, seed=0):

@@ -7,15 +7,14 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib import pyplot
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
 from serkit import metrics, plots
 from serkit.errors import InputError
 from serkit.modules import NetClassifier
 from serkit.plots.projection import project
+from tests.helpers.pictures import drawn, legend, titles
 
 LABELS = np.repeat(["cat", "dog", "owl"], 10)
 CLUSTERS = np.arange(30) % 4
@@ -38,23 +37,8 @@ def points(axis):
     return np.concatenate([np.asarray(scatter.get_offsets()) for scatter in axis.collections])
 
 
-def legend(axis):
-    return [text.get_text() for text in axis.get_legend().get_texts()]
-
-
-def titles(axis):
-    return [tick.get_text() for tick in axis.get_ticklabels()]
-
-
 def colour_of(scatter):
     return to_hex(scatter.get_facecolor()[0])
-
-
-def drawn(figure):
-    """Renders it, which finds what building alone does not."""
-    assert isinstance(figure, Figure)
-    FigureCanvasAgg(figure).draw()  # the canvas a figure is born with draws nothing
-    return figure
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from test_module import KMeans, uniform_rows
-from test_plots import drawn, legend
 
 from serkit import Observation
 from serkit.errors import InputError
 from serkit.modules import GMM, VAE
 from serkit.plots import graph
+from tests.helpers.modules import KMeans, uniform_rows
+from tests.helpers.pictures import drawn, legend
 
 
 def test_graph_puts_children_above_their_parents():

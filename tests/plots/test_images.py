@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
-from test_plots import drawn, titles
 
 from serkit import plots
 from serkit.errors import InputError, OutputError
+from tests.helpers.pictures import drawn, titles
 
 
 def cells(axis, size):

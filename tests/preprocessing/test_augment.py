@@ -1,7 +1,6 @@
 """RandomAffine: each amount alone, measured by the moments of a blob on an oblong image."""
 
 import numpy as np
-import oracles
 import pytest
 import torch
 from torch.nn import functional as F
@@ -9,6 +8,7 @@ from torch.nn import functional as F
 from serkit.errors import InputError
 from serkit.modules import AE, VAE, RandomAffine
 from serkit.modules.preprocessing.augment import _grid
+from tests.helpers import oracles
 
 N, HEIGHT, WIDTH = 300, 61, 41
 NONE = {"degrees": 0.0, "shear": 0.0, "scale": 0.0, "shift": 0.0}

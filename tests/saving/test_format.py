@@ -8,51 +8,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
-from sklearn.base import BaseEstimator
-from test_module import KMeans
 
 from serkit import Graph, Observation
 from serkit.errors import OutputError, SavedFileError, SerkitError
-from serkit.messages import Categorical, Data, Gaussian, Message, Mixture
+from serkit.messages import Categorical, Data, Gaussian, Mixture
 from serkit.modules import RandomAffine
 from serkit.saving import format
-
-
-def assert_same(left, right, where="state"):
-    """Equal to the bit, down through dicts, sequences, messages, arrays and tensors."""
-    if isinstance(left, Message):
-        assert type(left) is type(right), where
-        left, right = vars(left), vars(right)
-    if isinstance(left, BaseEstimator):
-        assert type(left) is type(right), where
-        left, right = vars(left), vars(right)
-    if isinstance(left, np.random.RandomState):
-        left, right = left.get_state(), right.get_state()
-    if isinstance(left, dict):
-        assert left.keys() == right.keys(), where
-        for key in left:
-            if key != "seconds":
-                assert_same(left[key], right[key], f"{where}[{key!r}]")
-    elif isinstance(left, list | tuple):
-        assert len(left) == len(right), where
-        for i, (one, other) in enumerate(zip(left, right, strict=True)):
-            assert_same(one, other, f"{where}[{i}]")
-    elif isinstance(left, torch.Tensor):
-        assert left.dtype == right.dtype, where
-        assert torch.equal(left, right), where
-    elif isinstance(left, np.ndarray):
-        assert left.dtype == right.dtype, where
-        np.testing.assert_array_equal(left, right, err_msg=where)
-    else:
-        assert left == right, where
-
-
-def no_classes():
-    return {}
-
-
-def read(path):
-    return format.read(path, no_classes)
+from tests.helpers.modules import KMeans
+from tests.helpers.saved import assert_same, read
 
 
 def some_tree():

@@ -19,12 +19,12 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
-from test_persistence import assert_same, no_classes, read
 
 from serkit import Graph, Observation
 from serkit.errors import InputError, SavedFileError
 from serkit.modules import Sklearn
 from serkit.saving import format
+from tests.helpers.saved import assert_same, no_classes, read
 
 ESTIMATORS = [
     PCA(2, random_state=0),

@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_module import KMeans
-from test_persistence import assert_same
 from torch import nn
 
 from serkit import Graph, Observation
@@ -18,6 +16,8 @@ from serkit.datasets.loaders import load_digits
 from serkit.errors import InputError, NotReadyError, SavedFileError
 from serkit.modules import GMM, VAE, RandomAffine
 from serkit.training import Callback
+from tests.helpers.modules import KMeans
+from tests.helpers.saved import assert_same
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*lost all their rows")
 ALL = load_digits()
@@ -207,8 +207,8 @@ def uninterrupted():
 @pytest.mark.parametrize("where", ["round", "epoch", "mixture", "write"])
 def test_killed_run_goes_on_to_the_same_end(tmp_path, uninterrupted, where):
     path = tmp_path / "checkpoint"
-    code = f"import test_snapshot; test_snapshot.killed_run({str(path)!r}, {where!r})"
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=False)
+    code = f"from {__name__} import killed_run; killed_run({str(path)!r}, {where!r})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False)
     assert done.returncode == 9
     assert len(Graph.load(path).history) == 2
     graph = make(**RICH).fit(ROUNDS, checkpoint=path, verbose=False)

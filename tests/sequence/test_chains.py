@@ -1,7 +1,5 @@
 """Forward-backward, Viterbi and draws against enumeration of every path, in float64."""
 
-from itertools import product
-
 import numpy as np
 import pytest
 from hmmlearn.hmm import CategoricalHMM
@@ -15,48 +13,7 @@ from serkit.modules.sequence.chains import (
     forward_backward,
     viterbi,
 )
-
-
-class Enumeration:
-    """All K^N paths with their log-probabilities, with and without the rows' evidence."""
-
-    def __init__(self, evidence, chain, starts):
-        self.n, self.k = evidence.shape
-        self.paths = np.array(list(product(range(self.k), repeat=self.n)))  # (K^N, N)
-        self.own = evidence[np.arange(self.n), self.paths]  # (K^N, N)
-        with np.errstate(divide="ignore"):
-            transition, initial = np.log(chain.transition), np.log(chain.initial)
-        self.prior = np.zeros(len(self.paths))
-        for t in range(self.n):
-            step = (initial[k] if starts[t] else transition[j, k] for j, k in self._steps(t))
-            self.prior = self.prior + np.fromiter(step, float)
-        self.starts = starts
-        self.joint = self.prior + self.own.sum(axis=1)
-        self.log_likelihood = logsumexp(self.joint)
-
-    def _steps(self, t):
-        return zip(self.paths[:, t - 1], self.paths[:, t], strict=True)
-
-    def marginal(self, weights, t):
-        """Log of normalised sums of exp(weights) over the paths through each class at row t."""
-        sums = [logsumexp(weights[self.paths[:, t] == k]) for k in range(self.k)]
-        return np.array(sums) - logsumexp(sums)
-
-    def posterior(self):
-        return np.array([self.marginal(self.joint, t) for t in range(self.n)])
-
-    def cavity(self):
-        return np.array([self.marginal(self.joint - self.own[:, t], t) for t in range(self.n)])
-
-    def transition_counts(self):
-        counts = np.zeros((self.k, self.k))
-        for t in np.flatnonzero(~self.starts):
-            for weight, step in zip(self.joint - self.log_likelihood, self._steps(t), strict=True):
-                counts[step] += np.exp(weight)
-        return counts
-
-    def score(self, path):
-        return self.joint[(self.paths == path).all(axis=1)].item()
+from tests.helpers.chains import Enumeration
 
 
 def problem(seed, n, k, scale=1.0, sparse=False, start_rate=0.25):

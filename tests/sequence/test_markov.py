@@ -4,9 +4,6 @@ import numpy as np
 import pytest
 from hmmlearn.hmm import GaussianHMM
 from scipy.special import log_softmax
-from test_chains import Enumeration
-from test_module import Teller
-from test_persistence import assert_same
 
 from serkit import Graph, Observation
 from serkit.errors import InputError, NotFittedError, NotReadyError
@@ -14,6 +11,9 @@ from serkit.messages import Categorical
 from serkit.metrics import accuracy
 from serkit.modules import GMM, MarkovModel
 from serkit.modules.sequence.chains import Chain
+from tests.helpers.chains import Enumeration
+from tests.helpers.modules import Teller
+from tests.helpers.saved import assert_same
 
 K, D, LENGTHS = 3, 2, [100, 150, 50]
 N = sum(LENGTHS)

@@ -4,7 +4,6 @@ from dataclasses import replace
 from itertools import product
 
 import numpy as np
-import oracles
 import pytest
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
@@ -13,6 +12,7 @@ from sklearn.decomposition import LatentDirichletAllocation
 
 from serkit.modules.topics import lda
 from serkit.modules.topics.lda import Problem, cvb0, fold_in, gibbs_sampling, plus_plus_starts
+from tests.helpers import oracles
 
 SIZES = (3, 2)
 PRIOR = np.array([[1.0, 0.2], [1.0, 1.0], [0.5, 1.0]])

@@ -1,15 +1,16 @@
-"""The MLDA module: its messages, missing modalities, and its use on arrays."""
+"""The MLDA module: its messages, missing modalities, its use on arrays, and its errors."""
 
 import numpy as np
-import oracles
 import pytest
 from scipy import sparse
 from sklearn.decomposition import LatentDirichletAllocation
 
 from serkit import Graph, Observation
+from serkit.errors import InputError, NotFittedError
 from serkit.messages import Categorical, Data
 from serkit.metrics import accuracy
 from serkit.modules import GMM, MLDA
+from tests.helpers import oracles
 
 K, N, WORDS = 3, 120, 30
 LABELS = np.arange(N) % K
@@ -196,11 +197,11 @@ def test_a_missing_modality_is_inferred_and_predicted_from_the_other():
     inputs = [Data(spoilt, observed=seen), opinions(observed=seen | (rng.random(N) < 0.6))]
     mlda = learnt(inputs)
     up = mlda.forward(inputs)
-    np.testing.assert_array_equal(up.seen, inputs[0].seen | inputs[1].seen)
-    only_said = ~seen & inputs[1].seen
+    np.testing.assert_array_equal(up.is_observed, inputs[0].is_observed | inputs[1].is_observed)
+    only_said = ~seen & inputs[1].is_observed
     found = up.log_prob.argmax(axis=1)
-    assert accuracy(LABELS[up.seen], found[up.seen]) > 0.9
-    np.testing.assert_allclose(up.log_prob[~up.seen], -np.log(K))
+    assert accuracy(LABELS[up.is_observed], found[up.is_observed]) > 0.9
+    np.testing.assert_allclose(up.log_prob[~up.is_observed], -np.log(K))
 
     words = mlda.backward(inputs, None)[0].array
     np.testing.assert_allclose(words.sum(axis=1), 60, rtol=1e-5)
@@ -244,3 +245,67 @@ def test_perplexity_lies_between_the_truth_and_sklearns_bound():
     peer = LatentDirichletAllocation(K, random_state=0).fit(histograms())
     found = MLDA(K, random_state=0).fit(histograms()).perplexity(new)
     assert truth < found < peer.perplexity(new)
+
+
+# -- what cannot work ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"weights": [1.0]}, r"MLDA: weights must be a list of 2 numbers > 0 or None, .*\[1.0\]"),
+        ({"weights": [1.0, 0]}, "weights must be a list of 2 numbers > 0"),
+        ({"weights": 200}, "weights must be a list of 2 numbers > 0 or None.*200"),
+        ({"inference": "vb"}, "unknown inference='vb'; expected one of 'cvb0', 'gibbs'"),
+        ({"doc_topic_prior": 0.0}, "doc_topic_prior must be a number > 0"),
+        ({"topic_word_prior": -1.0}, "topic_word_prior must be a number > 0"),
+        ({"n_init": 0}, "n_init must be an integer >= 1"),
+        ({"tol": -1.0}, "tol must be a number >= 0"),
+        ({"labels": [0, 1]}, f"labels has 2 entries for {N} rows"),
+    ],
+)
+def test_arguments_that_cannot_work_are_named(inputs, options, text):
+    with pytest.raises(InputError, match=text):
+        learnt(inputs, **options)
+
+
+def test_more_topics_than_rows_are_an_error():
+    with pytest.raises(InputError, match="n_components=3 is more than the 2 rows"):
+        MLDA(K).fit(histograms()[:2])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "text"),
+    [
+        (lambda x: x - 1, "MLDA 'words': expected counts >= 0, got -1 in row 0"),
+        (lambda x: 0 * x, f"MLDA 'words': all counts are 0 in all {N} rows"),
+        (lambda x: [x, x[:5]], r"expected modalities of equally many rows, got \[120, 5\]"),
+        (lambda x: np.where(x > 3, np.nan, x), "MLDA 'words': NaN or infinity"),
+        (lambda x: sparse.csr_array(np.where(x > 3, np.nan, x)), "expected finite counts"),
+    ],
+)
+def test_bad_counts_are_named_and_nothing_is_lost(spoil, text):
+    x = histograms()
+    mlda = MLDA(K, name="words", random_state=0, n_init=1).fit(x)
+    before = mlda.components_[0].copy()
+    with pytest.raises(InputError, match=text):
+        mlda.fit(spoil(x))
+    np.testing.assert_array_equal(mlda.components_[0], before)
+    assert len(mlda.history_) == 1
+
+
+def test_the_row_of_a_negative_count_is_named():
+    x = histograms()
+    x[17, 29] = -2.5
+    with pytest.raises(InputError, match=r"got -2\.5 in row 17"):
+        MLDA(K).fit(x)
+
+
+def test_messages_of_other_classes_and_counts_of_other_words_are_errors(inputs):
+    mlda = learnt(inputs)
+    with pytest.raises(InputError, match="sent probabilities of 4 classes for n_components=3"):
+        mlda.learn(inputs, Categorical.uniform(N, 4))
+    with pytest.raises(InputError, match=r"fitted on modalities of \[30, 3\] columns, got \[30\]"):
+        mlda.transform(histograms())
+    with pytest.raises(NotFittedError, match="MLDA is not fitted yet"):
+        MLDA(K).transform(histograms())

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-FOLDER = Path(__file__).parent.parent / "tutorials"
+FOLDER = Path(__file__).parents[2] / "tutorials"
 SPOKEN = os.environ.get("SERKIT_DATA") and Path(os.environ["SERKIT_DATA"], "spoken_digits")
 
 

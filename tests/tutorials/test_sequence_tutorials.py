@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-FOLDER = Path(__file__).parent.parent / "tutorials"
+FOLDER = Path(__file__).parents[2] / "tutorials"
 
 
 def load(name):

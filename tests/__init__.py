@@ -1,0 +1,1 @@
+"""The tests of serkit, a folder for each of its own."""
