@@ -16,9 +16,7 @@ from ...messages import Categorical, Message, product
 from ...metrics import scores_of
 from ...module import Module
 from ...options import check_component, check_n_samples, check_random_state
-from ..common.inputs import any_observed
-from ..mixture.em import draw_classes
-from ..mixture.gmm import check_labels
+from ..common.inputs import any_observed, check_labels, draw_classes
 
 
 class LabelAlignment(Module):
@@ -74,7 +72,7 @@ class LabelAlignment(Module):
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
         """Raise for fewer than two parents, numbers of classes that differ, or wrong labels."""
         check_random_state(self, self.random_state)
-        check_labels(self, n_rows)
+        check_labels(self.label, self.labels, n_rows)
         if len(inputs) < 2:
             raise GraphError(f"{self.label} aligns the classes of at least two parents, got one")
         if None not in inputs and len({message.shape for message in inputs}) > 1:

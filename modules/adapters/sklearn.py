@@ -19,9 +19,7 @@ from ...messages import Categorical, Data, Gaussian, Message, Mixture
 from ...metrics import scores_of
 from ...module import Module
 from ...options import check_component, check_n_samples, check_option, check_random_state
-from ..common.inputs import all_observed, split_columns
-from ..mixture.em import draw_classes
-from ..mixture.gmm import check_labels
+from ..common.inputs import all_observed, check_labels, draw_classes, split_columns
 from ..mixture.rows import stack
 
 
@@ -222,7 +220,7 @@ class SklearnClusterer(EstimatorModule):
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
         """Raise InputError unless the estimator is a clusterer and `labels` fit the rows."""
         check_random_state(self, self.random_state)
-        check_labels(self, n_rows)
+        check_labels(self.label, self.labels, n_rows)
         if not is_clusterer(self.estimator):
             raise InputError(
                 f"{self.label}: {described(self.estimator)} is no clusterer that puts new rows "

@@ -15,9 +15,7 @@ from ...errors import InputError
 from ...messages import Categorical, Data, Message
 from ...metrics import scores_of
 from ...options import check_component, check_count
-from ..common.inputs import all_observed, join
-from ..mixture.em import draw_classes
-from ..mixture.gmm import check_labels
+from ..common.inputs import all_observed, check_labels, draw_classes, join
 from ..nets.device import to_tensor
 from .base import Autoencoder, Pull, check_temperature, temperature_of
 from .divergences import kl_to_categorical
@@ -140,7 +138,7 @@ class MultinomialVAE(Autoencoder):
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
         """Raise InputError for options or labels that cannot work, or data out of range."""
         check_count(self, "n_components")
-        check_labels(self, n_rows)
+        check_labels(self.label, self.labels, n_rows)
         check_temperature(self)
         super().check(inputs, n_rows)
 

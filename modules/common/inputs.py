@@ -6,7 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from numpy.typing import ArrayLike
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, column_or_1d
+
 from ... import arrays
+from ...errors import InputError
 from ...messages import Data, Message
 
 
@@ -47,3 +52,60 @@ def side_by_side(parts: Sequence[np.ndarray]) -> np.ndarray:
 def split_columns(rows: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
     """Flat rows cut into consecutive groups of `sizes` columns."""
     return np.split(rows.reshape(len(rows), -1), np.cumsum(sizes)[:-1], axis=1)
+
+
+def check_labels(label: str, labels: ArrayLike | None, n_rows: int) -> None:
+    """Raise InputError unless `labels` is None or one known class per row.
+
+    Parameters
+    ----------
+    label : str
+        How the error text calls the module.
+    labels : array-like, shape (n_rows,), or None
+    n_rows : int
+    """
+    if labels is None:
+        return
+    classes = np.asarray(labels)
+    missing = classes.dtype.kind == "f" and np.isnan(classes).any()
+    if classes.dtype.kind == "O":
+        missing = any(name is None or name != name for name in classes.ravel())
+    if classes.ndim != 1 or missing:
+        raise InputError(
+            f"{label}: labels must be one known class per row, shape ({n_rows},), got shape "
+            f"{classes.shape}{' with missing values' if missing else ''}: {labels!r:.40}"
+        )
+    if len(classes) != n_rows:
+        raise InputError(f"{label}: labels has {len(classes)} entries for {n_rows} rows")
+
+
+def checked_targets(
+    label: str, y: ArrayLike | None, sample_weight: ArrayLike | None, n_rows: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Classes and weights of rows, (n_rows,) each, by scikit-learn's own checks.
+
+    Raises
+    ------
+    InputError
+        For what is no classes or no weights, or of another number of rows.
+    """
+    if y is None:
+        raise InputError(f"{label} requires y to be passed, but the target y is None")
+    try:
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        rows = np.empty((n_rows, 1))
+        weight = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{label}: {error}") from None
+    if len(y) != n_rows:
+        raise InputError(f"{label}: y has {len(y)} entries for {n_rows} rows")
+    if not weight.any():
+        raise InputError(f"{label}: every sample_weight is 0")
+    return y, weight
+
+
+def draw_classes(probabilities: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw a class for each row of probabilities (N, K): (N,) of int."""
+    limits = probabilities.cumsum(axis=1)
+    return (limits < rng.random((len(limits), 1)) * limits[:, -1:]).sum(axis=1)

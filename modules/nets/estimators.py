@@ -18,7 +18,7 @@ from ... import processes
 from ...arrays import as_rows
 from ...errors import InputError, NotFittedError, TrainingError
 from ...options import check_count
-from ..mixture.classifier import validated_targets
+from ..common.inputs import checked_targets
 from .architectures import conv_classifier, copy_supervised, needed_image_shape
 from .device import compiled, in_chunks, private_random_state, resolve_device, uses_bfloat16
 from .trainer import DivergedError, check_batches, check_training_options, run_epochs
@@ -220,7 +220,7 @@ class NetClassifier(ClassifierMixin, SupervisedNet):
         return softmax(self._outputs(X), axis=1)
 
     def _targets(self, y: ArrayLike, n_rows: int) -> Targets:
-        y, _ = validated_targets(self, y, None, n_rows)
+        y, _ = checked_targets(self.label, y, None, n_rows)
         classes, codes = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise InputError(f"{self.label}: y must hold two classes or more, got {classes}")

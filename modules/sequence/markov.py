@@ -24,7 +24,7 @@ from ...options import (
     check_random_state,
     is_count,
 )
-from ..mixture.gmm import check_labels
+from ..common.inputs import check_labels
 from .chains import Chain, ChainPrior, Smoothed, expectation_maximisation, forward_backward, viterbi
 
 
@@ -33,7 +33,7 @@ def check_options(module: Any, n_rows: int, n_classes: int | None) -> None:
     check_count(module, "max_iter")
     check_number(module, "tol", at_least=0)
     check_random_state(module, module.random_state)
-    check_labels(module, n_rows)
+    check_labels(module.label, module.labels, n_rows)
     sequences(module, n_rows)
     if processes.count() > 1 and module.lengths is None:
         raise InputError(

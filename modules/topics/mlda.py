@@ -23,8 +23,7 @@ from ...options import (
     check_option,
     check_random_state,
 )
-from ..common.inputs import any_observed
-from ..mixture.gmm import check_labels
+from ..common.inputs import any_observed, check_labels
 from .lda import (
     Counts,
     Problem,
@@ -55,7 +54,7 @@ def check_options(module: Any, n_parents: int, n_rows: int) -> None:
         raise InputError(
             f"{module.label}: n_components={module.n_components} is more than the {n_rows} rows"
         )
-    check_labels(module, n_rows)
+    check_labels(module.label, module.labels, n_rows)
     if module.weights is not None and not _are_weights(module.weights, n_parents):
         raise InputError(
             f"{module.label}: weights must be a list of {n_parents} numbers > 0 or None, one a "
