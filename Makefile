@@ -2,16 +2,25 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
+TYPES := build/types/serkit
 
-.PHONY: tutorial test benchmarks clean
+.PHONY: tutorial test lint types benchmarks clean
 
 tutorial: $(READY)
 	$(PYTHON) tutorials/vae_gmm.py --out runs/vae_gmm
 
-test: $(READY)
+test: lint
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist=loadfile  # fixtures of files are made once
+
+lint: types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
-	$(PYTHON) -m pytest
+
+# mypy knows no package_dir: it is shown the files where they are installed.
+types: $(READY)
+	mkdir -p $(TYPES)
+	ln -sfn $(addprefix ../../../,$(wildcard serkit/*) modules) $(TYPES)
+	MYPYPATH=$(dir $(TYPES)) $(VENV)/bin/mypy -p serkit
 
 benchmarks: $(READY)
 	$(PYTHON) -m tests.benchmarks --all

@@ -6,6 +6,7 @@ from scipy.special import log_softmax
 from serkit import Module, Observation
 from serkit.errors import InputError
 from serkit.messages import Categorical, Data, Gaussian, Mixture
+from serkit.module import Posterior
 from serkit.modules import GMM, VAE
 
 NET = {"epochs": 1, "hidden_sizes": (4,), "random_state": 0}
@@ -24,44 +25,45 @@ class KMeans(Module):
         self.n_components = n_components
 
     @property
-    def size(self):
+    def n_outputs(self):
         return self.n_components
-
-    def _rows(self, inputs):
-        rows = [m.array if isinstance(m, Data) else m.mean for m in inputs]
-        return np.concatenate([r.reshape(len(r), -1) for r in rows], axis=1).astype(float)
-
-    def _log_prob(self, inputs, prior):
-        distances = ((self._rows(inputs)[:, None] - self.means_) ** 2).sum(axis=2)
-        told = 0 if prior is None else prior.log_prob
-        return log_softmax(-distances / 2 + told, axis=1)
 
     def check(self, inputs, n_rows):
         if self.n_components > n_rows:
             raise InputError(f"{self.label}: {self.n_components} components for {n_rows} rows")
 
-    def learn(self, inputs, prior):
-        x = self._rows(inputs)
+    def learn(self, inputs, from_children):
+        x = _side_by_side(inputs)
         if not hasattr(self, "means_"):
             self.means_ = x[self.rng().choice(len(x), self.n_components, replace=False)]
-        assigned = self._log_prob(inputs, prior).argmax(axis=1)
-        known = [x[assigned == k] for k in range(self.n_components)]
+        nearest = self.infer(inputs, from_children).clusters
+        clusters = [x[nearest == k] for k in range(self.n_components)]
         self.means_ = np.stack(
             [
-                rows.mean(axis=0) if len(rows) else m
-                for rows, m in zip(known, self.means_, strict=True)
+                rows.mean(axis=0) if len(rows) else mean
+                for rows, mean in zip(clusters, self.means_, strict=True)
             ]
         )
-        return {"loss": float(((x - self.means_[assigned]) ** 2).sum(axis=1).mean())}
+        return {"loss": float(((x - self.means_[nearest]) ** 2).sum(axis=1).mean())}
 
-    def forward(self, inputs):
-        return Categorical(self._log_prob(inputs, None))
-
-    def backward(self, inputs, prior):
+    def infer(self, inputs, from_children):
+        distances = ((_side_by_side(inputs)[:, None] - self.means_) ** 2).sum(axis=2)  # (N, K)
+        evidence = 0 if from_children is None else from_children.log_prob
+        classes = Categorical(log_softmax(-distances / 2 + evidence, axis=1))
         k, d = self.means_.shape
         covariances = np.broadcast_to(np.eye(d), (k, d, d))
-        mixture = Mixture(self._log_prob(inputs, prior), self.means_, covariances)
-        return mixture.split([self._rows([message]).shape[1] for message in inputs])
+        mixture = Mixture(classes.log_prob, self.means_, covariances)
+        return Posterior(
+            up=Categorical(log_softmax(-distances / 2, axis=1)),
+            down=tuple(mixture.split([_side_by_side([m]).shape[1] for m in inputs])),
+            classes=classes,
+        )
+
+
+def _side_by_side(inputs):
+    """The rows of all messages, (N, D)."""
+    rows = [m.array if isinstance(m, Data) else m.mean for m in inputs]
+    return np.concatenate([r.reshape(len(r), -1) for r in rows], axis=1).astype(float)
 
 
 class Teller(Module):
@@ -78,17 +80,14 @@ class Teller(Module):
         return type(self.message)
 
     @property
-    def backward_size(self):
+    def n_outputs(self):
         return self.message.shape[0] if isinstance(self.message, Categorical) else None
 
-    def learn(self, inputs, prior):
+    def learn(self, inputs, from_children):
         return {}
 
-    def forward(self, inputs):
-        return None
-
-    def backward(self, inputs, prior):
-        return [self.message] * len(inputs)
+    def infer(self, inputs, from_children):
+        return Posterior(down=(self.message,) * len(inputs))
 
 
 class Classes(Module):
@@ -102,24 +101,21 @@ class Classes(Module):
         self.n_components = n_components
 
     @property
-    def size(self):
+    def n_outputs(self):
         return self.n_components
 
-    def learn(self, inputs, prior):
+    def learn(self, inputs, from_children):
         return {}
 
-    def forward(self, inputs):
+    def infer(self, inputs, from_children):
         rows = inputs[0].array.reshape(inputs[0].n_rows, -1)
-        directions = np.random.default_rng(self.random_state).normal(
-            size=(rows.shape[1], self.n_components)
-        )
-        return Categorical(log_softmax(3 * (rows - rows.mean()) @ directions, axis=1))
+        shape = rows.shape[1], self.n_components
+        directions = np.random.default_rng(self.random_state).normal(size=shape)
+        log_prob = log_softmax(3 * (rows - rows.mean()) @ directions, axis=1)
+        return Posterior(up=Categorical(log_prob), down=(None,))
 
-    def backward(self, inputs, prior):
-        return [None]
-
-    def top_down(self, values, rng):
-        return [rng.random((len(values), self.parents[0].size))]
+    def generate(self, n_samples, rng, values=None, component=None):
+        return [rng.random((n_samples, self.parents[0].n_outputs))]
 
 
 def uniform_rows(n=20, d=4, seed=0):

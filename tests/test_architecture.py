@@ -1,0 +1,80 @@
+"""What the package's files import of each other: arrows that go one way, and public names."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+CORE, MODULES = ROOT / "serkit", ROOT / "modules"
+
+
+def name_of(file):
+    """A file's name in an import; a package's for its __init__."""
+    name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    return f"serkit.{name}" if MODULES in file.parents else name
+
+
+FILES = {name_of(file): file for top in (CORE, MODULES) for file in sorted(top.rglob("*.py"))}
+
+
+def imports_of(name, everywhere=True):
+    """A file's imports, also in functions and for types unless not: (imported file, name in it)."""
+    tree = ast.parse(FILES[name].read_text("utf-8"))
+    for node in ast.walk(tree) if everywhere else tree.body:
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names if alias.name in FILES)
+        elif isinstance(node, ast.ImportFrom):
+            package = name if FILES[name].name == "__init__.py" else name.rpartition(".")[0]
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            source = ".".join([*(above if node.level else []), *filter(None, [node.module])])
+            for alias in node.names:
+                if f"{source}.{alias.name}" in FILES:
+                    yield f"{source}.{alias.name}", ""
+                elif source in FILES:
+                    yield source, alias.name
+
+
+IMPORTS = {name: set(imports_of(name)) for name in FILES}
+
+
+def folder_of(name):
+    """Where a file lies; serkit/__init__.py, which gathers the others, stands for itself."""
+    return FILES[name] if name == "serkit" else FILES[name].parent
+
+
+def circle_in(arrows):
+    try:
+        TopologicalSorter(arrows).prepare()
+    except CycleError as error:
+        return [str(place) for place in error.args[1]]
+    return []
+
+
+def test_files_do_not_import_in_a_circle():
+    assert not circle_in({name: {file for file, _ in IMPORTS[name]} for name in FILES})
+
+
+def test_arrows_between_folders_go_one_way():
+    arrows = {folder_of(name): set() for name in FILES}
+    for name in FILES:
+        arrows[folder_of(name)] |= {folder_of(file) for file, _ in IMPORTS[name]}
+    arrows = {folder: others - {folder} for folder, others in arrows.items()}
+    assert not arrows[CORE]
+    assert arrows[MODULES / "common"] <= {CORE}
+    assert not circle_in(arrows)
+
+
+def test_only_saving_knows_the_modules_and_only_when_called():
+    for name in (name for name in FILES if CORE in FILES[name].parents):
+        is_saving = folder_of(name) == CORE / "saving"
+        found = imports_of(name, everywhere=False) if is_saving else IMPORTS[name]
+        assert not [file for file, _ in found if file.startswith("serkit.modules")], name
+
+
+def test_private_names_stay_in_their_file():
+    private = {name: [own for _, own in IMPORTS[name] if own.startswith("_")] for name in FILES}
+    assert not {name: names for name, names in private.items() if names}
+
+
+def test_no_file_is_private():
+    assert not [name for name in FILES if name.rpartition(".")[2].startswith("_")]
