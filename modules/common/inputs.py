@@ -1,11 +1,11 @@
-"""What modules make of their parents' messages: rows side by side."""
+"""What modules make of their parents' messages and of class numbers; checks of both."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
-
 from numpy.typing import ArrayLike
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, column_or_1d
@@ -22,15 +22,15 @@ def flat(message: Message) -> np.ndarray:
 
 
 def all_observed(inputs: Sequence[Message]) -> np.ndarray | None:
-    """Rows that every parent saw, (N,) of bool; None if they saw all."""
-    seen = np.logical_and.reduce([message.is_observed for message in inputs])
-    return None if seen.all() else seen
+    """Rows that are observed in every message, (N,) of bool; None if all are."""
+    observed = np.logical_and.reduce([message.is_observed for message in inputs])
+    return None if observed.all() else observed
 
 
 def any_observed(inputs: Sequence[Message]) -> np.ndarray | None:
-    """Rows that at least one parent saw, (N,) of bool; None if all were."""
-    seen = np.logical_or.reduce([message.is_observed for message in inputs])
-    return None if seen.all() else seen
+    """Rows that are observed in at least one message, (N,) of bool; None if all are."""
+    observed = np.logical_or.reduce([message.is_observed for message in inputs])
+    return None if observed.all() else observed
 
 
 def join(inputs: Sequence[Data]) -> np.ndarray:
@@ -40,13 +40,18 @@ def join(inputs: Sequence[Data]) -> np.ndarray:
     return side_by_side([flat(message) for message in inputs])
 
 
-def side_by_side(parts: Sequence[np.ndarray]) -> np.ndarray:
+def flat_rows(inputs: Sequence[Message]) -> np.ndarray:
+    """All parents' data or latent means, flat and side by side: (N, D), float64."""
+    return side_by_side([flat(message) for message in inputs]).astype(np.float64, copy=False)
+
+
+def side_by_side(tables: Sequence[np.ndarray]) -> np.ndarray:
     """Columns of several arrays (N, .) in one; in a memory-mapped file if one of them is."""
-    if len(parts) == 1:
-        return parts[0]
-    width = sum(part.shape[1] for part in parts)
-    joined = arrays.empty((len(parts[0]), width), np.result_type(*parts), *parts)
-    return np.concatenate(parts, axis=1, out=joined)
+    if len(tables) == 1:
+        return tables[0]
+    width = sum(table.shape[1] for table in tables)
+    joined = arrays.empty((len(tables[0]), width), np.result_type(*tables), *tables)
+    return np.concatenate(tables, axis=1, out=joined)
 
 
 def split_columns(rows: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
@@ -103,6 +108,14 @@ def checked_targets(
     if not weight.any():
         raise InputError(f"{label}: every sample_weight is 0")
     return y, weight
+
+
+def check_component(label: str, component: int, n_components: int) -> None:
+    """Raise InputError unless there is a component of that number."""
+    if not isinstance(component, Integral) or component not in range(n_components):
+        raise InputError(
+            f"{label}: component={component!r:.60} does not exist; they are 0 to {n_components - 1}"
+        )
 
 
 def draw_classes(probabilities: np.ndarray, rng: np.random.Generator) -> np.ndarray:
