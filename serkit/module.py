@@ -22,8 +22,9 @@ from .messages import Categorical, Data, Deferred, Message, product
 from .metrics import scores_of
 from .options import Options, Seed
 
-
-WITHOUT_ROWS = "it was loaded without its rows; to train on, give them: Graph.load(path, data=[rows])"
+WITHOUT_ROWS = (
+    "it was loaded without its rows; to train on, give them: Graph.load(path, data=[rows])"
+)
 
 
 @dataclass(frozen=True)

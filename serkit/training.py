@@ -1,31 +1,39 @@
-"""Repeating sweeps over a graph: history, diagnostics of the exchange, callbacks, progress."""
+"""What goes on beside a training: callbacks, progress, and diagnostics of the exchange."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.special import entr
 from tqdm.auto import tqdm
 
 from . import processes
-from .errors import GraphError, InputError
-from .messages import Categorical, Gaussian, Mixture
+from .errors import InputError
+from .messages import Categorical, Mixture
 from .metrics import accuracy, matching
-from .module import Module
-from .observation import Observation
+from .module import Module, Node
+from .options import Count, Number, check_argument
 
 if TYPE_CHECKING:
-    from .graph.graph import Graph
+    pass
 
 
 _CHANGES = ("changed", "mean_shift")
 _REPORTED = {"loss": "loss", "log_likelihood": "log-lik.", "accuracy": "accuracy"}
 Record = dict[str, Any]
-Schedule = Sequence["Module | str"] | Callable[[int], Sequence["Module | str"]]
+
+
+class TrainedGraph(Protocol):
+    """What callbacks may ask of a `serkit.Graph`."""
+
+    names: dict[str, Node]
+    history: list[Record]
+
+    def name_of(self, node: Node) -> str:
+        """The name of a node in the graph."""
 
 
 class Callback:
@@ -34,19 +42,19 @@ class Callback:
     A true return value of `on_epoch` ends that module's update, one of `on_round` the training.
     """
 
-    def on_start(self, graph: Graph, rounds: int) -> None:
+    def on_start(self, graph: TrainedGraph, rounds: int) -> None:
         """Before the first update; `rounds` are to come."""
 
-    def on_update(self, graph: Graph, module: Module) -> None:
+    def on_update(self, graph: TrainedGraph, module: Module) -> None:
         """Before each module's update."""
 
     def on_epoch(self, module: Module, terms: dict[str, float]) -> bool | None:
         """After each epoch of a module that trains in epochs, with its loss terms."""
 
-    def on_round(self, graph: Graph, record: Record) -> bool | None:
+    def on_round(self, graph: TrainedGraph, record: Record) -> bool | None:
         """After each round, with its entry in `graph.history`."""
 
-    def on_end(self, graph: Graph) -> None:
+    def on_end(self, graph: TrainedGraph) -> None:
         """After the last round, or when training ended with an error."""
 
 
@@ -67,15 +75,13 @@ class StopOnTolerance(Callback):
     """
 
     def __init__(self, monitor: str = "objective", tol: float = 1e-2, patience: int = 1) -> None:
-        if patience < 1:
-            raise InputError(f"StopOnTolerance: patience must be at least 1, got {patience}")
-        if not isinstance(tol, Real) or not tol >= 0:
-            raise InputError(f"StopOnTolerance: tol must be a number >= 0, got {tol!r}")
+        check_argument("StopOnTolerance", "patience", patience, Count())
+        check_argument("StopOnTolerance", "tol", tol, Number(at_least=0))
         self.monitor = monitor
         self.tol = tol
         self.patience = patience
 
-    def on_round(self, graph: Graph, record: Record) -> bool:
+    def on_round(self, graph: TrainedGraph, record: Record) -> bool:
         """True if the last `patience` changes were all below `tol`."""
         values = [self._value(entry) for entry in graph.history[-self.patience - 1 :]]
         changes = values[1:] if self.monitor in _CHANGES else np.diff(values)
@@ -84,7 +90,7 @@ class StopOnTolerance(Callback):
     def _value(self, record: Record) -> float:
         reported = [u[self.monitor] for u in record["updates"] if self.monitor in u]
         if not reported and record["round"] == 1 and self.monitor in _CHANGES:
-            return math.nan  # there was nothing before to compare with
+            return math.nan  # there is nothing before to compare with
         if not reported:
             known = sorted({key for update in record["updates"] for key in update})
             raise InputError(
@@ -96,7 +102,7 @@ class StopOnTolerance(Callback):
 class _OnRound(Callback):
     """A plain function (graph, record), called after each round."""
 
-    def __init__(self, function: Callable[[Graph, Record], bool | None]) -> None:
+    def __init__(self, function: Callable[[TrainedGraph, Record], bool | None]) -> None:
         self.on_round = function
 
 
@@ -106,7 +112,7 @@ class Report(Callback):
     def __init__(self) -> None:
         self._titles: list[str] = []
 
-    def on_round(self, graph: Graph, record: Record) -> None:
+    def on_round(self, graph: TrainedGraph, record: Record) -> None:
         """Print the round's numbers, below their names where those are new; in one process."""
         if not processes.is_first():
             return
@@ -132,11 +138,11 @@ class Progress(Callback):
         self._rounds: tqdm | None = None
         self._epochs: tqdm | None = None
 
-    def on_start(self, graph: Graph, rounds: int) -> None:
+    def on_start(self, graph: TrainedGraph, rounds: int) -> None:
         """Open the bar over rounds."""
         self._rounds = tqdm(total=rounds, desc="rounds", unit="round")
 
-    def on_update(self, graph: Graph, module: Module) -> None:
+    def on_update(self, graph: TrainedGraph, module: Module) -> None:
         """Name the module; open its bar over epochs if it has some."""
         self._close_epochs()
         name = graph.name_of(module)
@@ -150,12 +156,12 @@ class Progress(Callback):
             self._epochs.set_postfix(loss=f"{terms['loss']:.2f}", refresh=False)
             self._epochs.update()
 
-    def on_round(self, graph: Graph, record: Record) -> None:
+    def on_round(self, graph: TrainedGraph, record: Record) -> None:
         """Advance."""
         self._close_epochs()
         self._rounds.update()
 
-    def on_end(self, graph: Graph) -> None:
+    def on_end(self, graph: TrainedGraph) -> None:
         """Close both bars."""
         self._close_epochs()
         if self._rounds is not None:
@@ -177,47 +183,14 @@ def as_callbacks(several: Sequence[Callback | Callable]) -> list[Callback]:
     return [given if isinstance(given, Callback) else _OnRound(given) for given in several]
 
 
-def modules_of_round(graph: Graph, schedule: Schedule | None, round_: int) -> list[Module]:
-    """The modules to update in a round, in order: those of the graph unless scheduled."""
-    if schedule is None:
-        schedule = graph.modules
-    entries = schedule(round_) if callable(schedule) else schedule
-    if isinstance(entries, str) or not isinstance(entries, Sequence) or not entries:
-        raise InputError(f"schedule must be a list of modules or their names, got {entries!r}")
-    modules = [graph[entry] if isinstance(entry, str) else entry for entry in entries]
-    for module in modules:
-        if module not in graph.modules:
-            label = getattr(module, "label", repr(module))
-            raise GraphError(f"the schedule names {label}, which is not in this graph")
-    return [module for module in modules if not isinstance(module, Observation)]
-
-
-def sweep(graph: Graph, modules: Sequence[Module], callbacks: Sequence[Callback]) -> Record:
-    """Update the modules in turn; returns what each reported."""
-    updates = []
-    for module in modules:
-        for callback in callbacks:
-            callback.on_update(graph, module)
-        before = _clusters(module)
-        module.update()
-        name = graph.name_of(module)
-        entry = {"module": name, "frozen": module.frozen}
-        entry |= module.scores() if module.frozen else module.history_[-1]
-        if isinstance(module.message_up, Gaussian) and len(module.history_) == 1:
-            graph.first_latents.setdefault(name, module.message_up.mean)
-        entry |= exchange_diagnostics(before, _clusters(module))
-        objective = graph.objective()
-        if objective is not None:
-            entry["objective"] = objective
-        updates.append(entry)
-    return {"round": len(graph.history) + 1, "updates": updates}
-
-
-def _clusters(module: Module) -> Mixture | Categorical | None:
+def clusters_of(module: Module) -> Mixture | Categorical | None:
     """What a module last said about clusters, with their means where it sends them down."""
-    mixtures = [message for message in module.messages_down if isinstance(message, Mixture)]
-    found = [m for m in (*mixtures, module.message_up) if isinstance(m, Mixture | Categorical)]
-    return found[0] if found else None
+    if module.posterior is None:
+        return None
+    messages = (*module.posterior.down, module.posterior.up)
+    kinds = [m for m in messages if isinstance(m, Mixture)]
+    kinds += [m for m in messages[-1:] if isinstance(m, Categorical)]
+    return kinds[0] if kinds else None
 
 
 def exchange_diagnostics(

@@ -1,50 +1,63 @@
-"""The graph: all connected modules, trained, used, kept and shown as one."""
+"""The graph: connected modules, trained, used, kept and shown as one."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from functools import partial
-from numbers import Integral
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import processes, training
+from .. import processes
 from ..errors import GraphError, InputError
-from ..module import Module
+from ..messages import Gaussian
+from ..module import Module, Node, bound_of
 from ..observation import Observation
-from ..plots import graph
+from ..options import Count, check_argument
 from ..saving import snapshot
-from . import checks, inference, results
+from ..training import (
+    Callback,
+    Progress,
+    Record,
+    as_callbacks,
+    clusters_of,
+    exchange_diagnostics,
+)
+from . import checks, inference, results, structure
 from .inference import Prediction
-from .state import keep_own, write_once
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Schedule = Sequence[Node | str] | Callable[[int], Sequence[Node | str]]
+
 
 class Graph:
-    """Every module connected to the given ones, directly or not.
+    """The given modules and everything below them, as one model.
+
+    Modules that are connected but neither given nor below are not part of it: they are not trained
+    and not heard, and a warning names them.
 
     Parameters
     ----------
     *leaves : Module
-        One module of the graph is enough; usually the topmost.
+        The topmost modules.
 
     Attributes
     ----------
-    modules : list of Module
-        Parents before children.
-    names : dict of str to Module
+    modules : list of Node
+        Observations and modules, parents before children.
+    names : dict of str to Node
         Distinct names, in the same order: a module's own or its class's, numbered where needed.
-        ``graph["vae"]`` is the module of that name.
+        ``graph["vae"]`` is the module of that name, ``"vae" in graph`` asks for it, and a graph is
+        iterated by names.
     history : list of dict
-        An entry a round: ``{"round": 1, "updates": [...]}``, each update with ``module``, what
-        the module reported (losses, scores, seconds), the joint ``objective`` after it, and the
-        diagnostics of `serkit.training.exchange_diagnostics`.
+        An entry for each round: ``{"round": 1, "updates": [...]}``, each update with ``module``,
+        what the module reported (losses, scores, seconds), the diagnostics of
+        `serkit.training.exchange_diagnostics`, and the joint ``objective`` where every module's
+        term is of the messages last sent: after the last update of a round.
     first_latents : dict of str to np.ndarray
         Latent means (N, D) of each module after its first update, before any joint training, if
         that update was one of this graph's.
@@ -53,30 +66,57 @@ class Graph:
     ------
     GraphError
         If a module has no parents and is not an Observation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from serkit import Graph, Observation
+    >>> from serkit.modules import GMM
+    >>> rows = np.random.default_rng(0).normal(size=(60, 2)) + 9 * np.repeat([[0], [1]], 30, axis=0)
+    >>> gmm = GMM(2, random_state=0).connect(Observation(rows))
+    >>> graph = Graph(gmm).fit(rounds=2, verbose=False)
+    >>> list(graph), "gmm" in graph, len(graph.history)
+    (['observation', 'gmm'], True, 2)
     """
 
-    def __init__(self, *leaves: Module) -> None:
-        self.modules = checks.find_modules(leaves)
-        self.names = checks.name_modules(self.modules)
-        self.history: list[dict[str, Any]] = []
+    def __init__(self, *leaves: Node) -> None:
+        self.modules = structure.find_nodes(leaves)
+        self.names = structure.name_nodes(self.modules)
+        self.history: list[Record] = []
         self.first_latents: dict[str, np.ndarray] = {}
+        structure.warn_of_unheard(self.modules)
 
-    def __getitem__(self, name: str) -> Module:
+    def __getitem__(self, name: str) -> Node:
         if name not in self.names:
             raise GraphError(f"no module is called {name!r}; there are {', '.join(self.names)}")
         return self.names[name]
 
-    def __repr__(self) -> str:
-        return checks.describe(self.names)
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
 
-    def name_of(self, module: Module) -> str:
-        """The name of a module in this graph."""
-        return next(name for name, known in self.names.items() if known is module)
+    def __contains__(self, item: object) -> bool:
+        return item in self.names if isinstance(item, str) else item in self.modules
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        return structure.describe(self.names)
+
+    def name_of(self, node: Node) -> str:
+        """The name of a module or observation in this graph."""
+        return next(name for name, known in self.names.items() if known is node)
 
     @property
     def observations(self) -> list[Observation]:
-        """The modules that hold data, in the order `predict` takes new rows."""
-        return [m for m in self.modules if isinstance(m, Observation)]
+        """The nodes that hold data, in the order in which `predict` takes new rows."""
+        return [node for node in self.modules if isinstance(node, Observation)]
+
+    def children_of(self, node: Node) -> list[Module]:
+        """The children of a node that are in this graph: those it hears."""
+        return [m for m in self.modules if isinstance(m, Module) and node in m.parents]
+
+    # -- training ------------------------------------------------------------------------------
 
     def check(self) -> None:
         """Check every edge, every module's options and the numbers of rows; `fit` does so first.
@@ -86,14 +126,14 @@ class Graph:
         SerkitError
             Naming the module and the values that do not fit.
         """
-        checks.check_modules(self.modules)
+        checks.check_nodes(self.modules)
 
     def fit(
         self,
         rounds: int = 5,
         *,
-        schedule: training.Schedule | None = None,
-        callbacks: Sequence[training.Callback | Callable] = (),
+        schedule: Schedule | None = None,
+        callbacks: Sequence[Callback | Callable] = (),
         checkpoint: str | os.PathLike | None = None,
         out: str | os.PathLike | None = None,
         out_each_round: bool = False,
@@ -119,7 +159,7 @@ class Graph:
         checkpoint : path, optional
             File written after each round, and continued from if it is there.
         out : path, optional
-            Folder for results and pictures, see `serkit.artefacts`.
+            Folder for results and pictures, see `serkit.graph.results`.
         out_each_round : bool
             Whether to write the results of every round too, below `out`.
         verbose : bool
@@ -132,75 +172,137 @@ class Graph:
             checkpoint, a folder that cannot be written); TrainingError while training. What was
             learnt before stays.
         """
-        _check_count("rounds", rounds)
-        hooks = training.as_callbacks(callbacks)
-        hooks += [training.Progress()] if verbose and processes.is_first() else []
-        training.modules_of_round(self, schedule, len(self.history))
-        folder = None if out is None else _prepare(Path(out))
+        check_argument("Graph.fit", "rounds", rounds, Count())
+        hooks = as_callbacks(callbacks)
+        hooks += [Progress()] if verbose and processes.is_first() else []
+        self._updates_of_round(schedule, len(self.history))  # so that a wrong one is told now
+        folder = None if out is None else _prepared(Path(out))
         last = rounds if checkpoint is not None else len(self.history) + rounds
-        stopped = False
-        if checkpoint is not None and processes.of_first(Path(checkpoint).exists()):
-            stopped = snapshot.resume(checkpoint, self) == last
-        elif checkpoint is not None:
-            _prepare(Path(checkpoint).parent)
+        finished = checkpoint is not None and self._resume(Path(checkpoint)) == last
         self.check()
-        if not stopped:
-            try:
-                each_round = folder if out_each_round else None
-                self._sweep_until(last, schedule, hooks, checkpoint, each_round)
-            finally:
-                for module in self.modules:
-                    module.on_epoch = None
-                for hook in hooks:
-                    hook.on_end(self)
+        if not finished:
+            self._train(last, schedule, hooks, checkpoint, folder if out_each_round else None)
         if folder is not None:
-            write_once(self, lambda: results.write(self, folder))
+            self._write_once(lambda: results.write(self._run(), folder))
         return self
 
-    def _sweep_until(self, last, schedule, hooks, checkpoint, folder) -> None:
-        for hook in hooks:
-            hook.on_start(self, max(last - len(self.history), 0))
+    def _train(
+        self,
+        last: int,
+        schedule: Schedule | None,
+        hooks: Sequence[Callback],
+        checkpoint: str | os.PathLike | None,
+        folder: Path | None,
+    ) -> None:
+        """Train round by round until there are `last`, or a hook stops it."""
 
         def on_epoch(module: Module, terms: dict[str, float]) -> bool:
-            asked = [bool(hook.on_epoch(module, terms)) for hook in hooks]
-            return processes.any_of(any(asked))
+            return processes.any_of(_any_wants(hook.on_epoch(module, terms) for hook in hooks))
 
-        for module in self.modules:
-            module.on_epoch = on_epoch
-        while len(self.history) < last:
-            modules = training.modules_of_round(self, schedule, len(self.history))
-            record = training.sweep(self, modules, hooks)
-            self.history.append(record)
-            if folder is not None:
-                place = folder / f"round{len(self.history):03d}"
-                write_once(self, partial(results.write_modules, self, place))
-            if checkpoint is not None:
-                snapshot.save(checkpoint, self)
-            asked = [bool(hook.on_round(self, record)) for hook in hooks]
-            if processes.any_of(any(asked)):
+        learners = [node for node in self.modules if isinstance(node, Module)]
+        try:
+            for hook in hooks:
+                hook.on_start(self, max(last - len(self.history), 0))
+            for module in learners:
+                module.on_epoch = on_epoch
+            while len(self.history) < last:
+                record = self._round(schedule, hooks)
+                if folder is not None:
+                    place = folder / f"round{len(self.history):03d}"
+                    self._write_once(lambda: results.write_modules(self._run(), place))
                 if checkpoint is not None:
-                    snapshot.save(checkpoint, self, stopped_before=last)
-                break
+                    self._save(checkpoint)
+                if processes.any_of(_any_wants(hook.on_round(self, record) for hook in hooks)):
+                    if checkpoint is not None:
+                        self._save(checkpoint, stopped_before=last)
+                    break
+        finally:
+            for module in learners:
+                module.on_epoch = None
+            for hook in hooks:
+                hook.on_end(self)
+
+    def _round(self, schedule: Schedule | None, hooks: Sequence[Callback]) -> Record:
+        """Update the modules in turn; returns what each reported, which is now in the history."""
+        updates = []
+        for module in self._updates_of_round(schedule, len(self.history)):
+            for hook in hooks:
+                hook.on_update(self, module)
+            before = clusters_of(module)
+            module.update(self.children_of(module))
+            name = self.name_of(module)
+            if isinstance(module.message_up, Gaussian) and len(module.history_) == 1:
+                self.first_latents.setdefault(name, module.message_up.mean)
+            entry = {"module": name, "frozen": module.frozen}
+            entry |= module.scores() if module.frozen else module.history_[-1]
+            entry |= exchange_diagnostics(before, clusters_of(module))
+            objective = self._objective(stated_only=True)
+            updates.append(entry if objective is None else {**entry, "objective": objective})
+        record = {"round": len(self.history) + 1, "updates": updates}
+        self.history.append(record)
+        return record
+
+    def _updates_of_round(self, schedule: Schedule | None, round_: int) -> list[Module]:
+        """The modules to update in a round, in order: those of the graph unless scheduled."""
+        if schedule is None:
+            schedule = self.modules
+        entries = schedule(round_) if callable(schedule) else schedule
+        if isinstance(entries, str) or not isinstance(entries, Sequence) or not entries:
+            raise InputError(f"schedule must be a list of modules or their names, got {entries!r}")
+        nodes = [self[entry] if isinstance(entry, str) else entry for entry in entries]
+        for node in nodes:
+            if node not in self.modules:
+                label = getattr(node, "label", repr(node))
+                raise GraphError(f"the schedule names {label}, which is not in this graph")
+        return [node for node in nodes if isinstance(node, Module)]
 
     def objective(self) -> float | None:
-        """The joint objective in nats a row: the sum of all modules' terms.
+        """The joint objective, the evidence lower bound of the whole graph, in nats per row.
 
-        For Observation, VAE and GMM it is the evidence lower bound of the joint model,
+        The sum of all modules' terms. For Observation, VAE and GMM it is
         ``E_q(z)[log p(x | z)] - sum_k r_k KL(q(z) || N(mu_k, Sigma_k)) - KL(r || pi)``, whatever
         target the VAE itself is trained to, so that one sees which update raises it. (A mixture
         with ``use_variance=False`` is fitted to the means, so it is narrower than the latents
-        whose prior it is here, and its updates may lower this.) None until every module has
-        messages from its parents.
+        whose prior it is here, and its updates may lower this.) Latents that no child explains
+        have the prior N(0, I).
+
+        Returns
+        -------
+        float or None
+            None until every module has messages from its parents, and where a module has no term.
         """
+        return self._objective()
+
+    def _objective(self, *, stated_only: bool = False) -> float | None:
+        """As `objective`; None too if a term is of older messages and `stated_only`."""
+        learners = [node for node in self.modules if isinstance(node, Module)]
+        explained: set[Node] = set()  # whose latents have a prior in some child's term
         total = 0.0
-        for module in self.modules:
-            if not module.parents:
-                continue
+        for module in learners:
             if any(parent.message_up is None for parent in module.parents):
                 return None
-            if module.history_ or not module.children:
-                inputs, prior = module.received_from_parents(), module.received_from_children()
-                total += processes.mean(module.objective(inputs, prior), inputs[0].n_rows)
+            if not module.history_:
+                if stated_only:
+                    return None
+                continue
+            if stated_only and not module.is_current:
+                return None
+            inputs = module.received_from_parents()
+            posterior = module.posterior
+            if posterior is None or not module.is_current:
+                heard = module.received_from_children(self.children_of(module))
+                posterior = module.infer(inputs, heard)
+            bound = bound_of(posterior)
+            if bound is None:
+                return None
+            explained.update(module.parents)
+            total += processes.mean(bound, inputs[0].n_rows)
+        for module in learners:
+            latents = module.message_up
+            if module not in explained and isinstance(latents, Gaussian) and module.history_:
+                if latents.var is not None:
+                    prior = inference.log_standard_normal(latents)
+                    total += processes.mean(prior, latents.n_rows)
         return total
 
     # -- new data ------------------------------------------------------------------------------
@@ -228,7 +330,7 @@ class Graph:
             If a module has not learnt yet.
         """
         with processes.alone():
-            return inference.recognise(self.names, rows)[0]
+            return inference.recognise(self.names, rows)
 
     def reconstruct(self, *rows: ArrayLike) -> np.ndarray | dict[str, np.ndarray]:
         """New rows after a pass up and down: like the rows; by name if there are several.
@@ -255,7 +357,7 @@ class Graph:
             The cluster to draw from, of a classifier the number of the class; by the mixing weights
             unless given.
         leaf : Module or str, optional
-            Where to start; needed if several modules have no children.
+            Where to start; needed if several modules are at the top.
         random_state : int, optional
             Seed of the draw; the same call repeats its draw.
 
@@ -264,24 +366,27 @@ class Graph:
         np.ndarray of shape (n_samples, ...)
             Or a dict by observation, if several are reached.
         """
-        _check_count("n_samples", n_samples)
-        sending = [m for m in self.modules if m.parents and m.sends_up is not None]
-        tops = [m for m in sending if not any(child in sending for child in m.children)]
+        check_argument("Graph.sample", "n_samples", n_samples, Count())
+        check_argument(
+            "Graph.sample", "random_state", random_state, Count(at_least=0, or_none=True)
+        )
+        senders = [m for m in self.modules if isinstance(m, Module) and m.sends_up is not None]
+        tops = [m for m in senders if not any(child in senders for child in self.children_of(m))]
         if leaf is None and len(tops) > 1:
             listed = ", ".join(self.name_of(top) for top in tops)
             raise GraphError(f"several modules are at the top ({listed}); choose one with leaf=")
         if not tops:
             raise GraphError("there is nothing to sample: no module is connected to the data")
         top = self[leaf] if isinstance(leaf, str) else leaf or tops[0]
-        if top not in self.modules:
+        if top not in self.modules or not isinstance(top, Module):
             raise GraphError(f"leaf={getattr(top, 'label', top)} is not in this graph")
         with processes.alone():
             drawn = inference.generate(self.names, top, n_samples, component, random_state)
         return self._by_observation(drawn)
 
-    def _by_observation(self, found: dict[str, np.ndarray]) -> np.ndarray | dict[str, np.ndarray]:
+    def _by_observation(self, rows: dict[str, np.ndarray]) -> np.ndarray | dict[str, np.ndarray]:
         """By name, but of a single observation as it is."""
-        return found if len(self.observations) > 1 else next(iter(found.values()))
+        return rows if len(self.observations) > 1 else next(iter(rows.values()))
 
     # -- keeping and showing -------------------------------------------------------------------
 
@@ -293,7 +398,17 @@ class Graph:
         OutputError
             If it cannot be written; an older file of that name stays whole.
         """
-        snapshot.save(path, self)
+        self._save(path)
+
+    def _save(self, path: str | os.PathLike, stopped_before: int | None = None) -> None:
+        self._write_once(lambda: snapshot.save(path, self, stopped_before=stopped_before))
+
+    def _resume(self, path: Path) -> int | None:
+        """Go on from a checkpoint, if it is there; the rounds asked for when a hook stopped it."""
+        if processes.of_first(path.exists()):
+            return snapshot.resume(path, self)
+        _prepared(path.parent)
+        return None
 
     @classmethod
     def load(
@@ -325,23 +440,27 @@ class Graph:
         modules, tree = snapshot.load(path, data, custom)
         graph = cls(*modules)
         graph.history, graph.first_latents = tree["history"], tree["first_latents"]
-        keep_own(graph)
         return graph
+
+    def _run(self) -> results.Run:
+        return results.Run(self.names, self.history, self.first_latents)
 
     def draw(self) -> Figure:
         """A picture of the modules and the messages between them."""
-        return graph.graph(self.names)
+        from ..plots import graph as pictures
+
+        return pictures.graph(self.names)
 
     def mermaid(self) -> str:
         """The same as Mermaid text, for a README."""
-        return checks.mermaid(self.names)
+        return structure.mermaid(self.names)
 
 
-def _prepare(folder: Path) -> Path:
-    """Make a folder that the first process can write to."""
+def _any_wants(answers: Iterator[bool | None]) -> bool:
+    """Whether any of the answers is true; all are asked for, none is skipped."""
+    return any([bool(answer) for answer in answers])
+
+
+def _prepared(folder: Path) -> Path:
+    """A folder that the first process can write to."""
     return results.prepare(folder) if processes.is_first() else folder
-
-
-def _check_count(name: str, value: Any) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{name} must be an integer >= 1, got {value!r}")

@@ -1,4 +1,4 @@
-"""What `Graph.fit(out=...)` leaves behind: a folder a module, and pictures.
+"""What `Graph.fit(out=...)` leaves behind: a folder for each module, and pictures.
 
 ::
 
@@ -9,24 +9,24 @@
         *.png            latents before and after, reconstructions, samples, losses, rounds, ...
         round001/        the module folders after each round, if asked for
 
-A row of ``loss.txt`` is an epoch: update, epoch, loss and its terms as in ``loss_curve_``; one of
-``acc_learn.txt`` is an update.
+The text files have the original Serket's names; `TEXT_FILES` says what is in each.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import plots
 from ..errors import GraphError, OutputError
-from ..messages import Categorical, Gaussian
-from ..module import Module
+from ..messages import Categorical, Data, Gaussian
+from ..module import Module, Node, messages_to
 from ..observation import Observation
 from ..saving import format
 from . import inference
@@ -34,10 +34,31 @@ from . import inference
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .graph import Graph
-
-
 _SAMPLES_SHOWN, _RECONSTRUCTIONS_SHOWN = 8, 10
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What there is to write of a graph.
+
+    Attributes
+    ----------
+    names : dict of str to Node
+        Parents before children.
+    history : list of dict
+    first_latents : dict of str to np.ndarray
+        Latent means of each module after its first update.
+    """
+
+    names: dict[str, Node]
+    history: list[dict[str, Any]]
+    first_latents: Arrays
+
+    @property
+    def learnt(self) -> dict[str, Module]:
+        """The modules that have learnt something, by name."""
+        return {n: m for n, m in self.names.items() if isinstance(m, Module) and m.history_}
 
 
 def prepare(folder: Path) -> Path:
@@ -56,98 +77,166 @@ def prepare(folder: Path) -> Path:
         raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from None
 
 
-def write(graph: Graph, folder: Path) -> None:
+def write(run: Run, folder: Path) -> None:
     """Write module folders, history and pictures."""
-    write_modules(graph, folder)
+    write_modules(run, folder)
     (folder / "history.json").write_text(
-        json.dumps(graph.history, indent=1, default=_plain), encoding="utf-8"
+        json.dumps(run.history, indent=1, default=np.ndarray.tolist), encoding="utf-8"
     )
-    for name, figure in pictures(graph):
+    for name, figure in pictures(run):
         figure.savefig(folder / f"{name}.png", dpi=120)
 
 
-def _plain(value: np.generic | np.ndarray) -> object:
-    """What `json` cannot write itself: numpy's numbers and arrays, from a user's module."""
-    return value.tolist()
-
-
-def write_modules(graph: Graph, folder: Path) -> None:
+def write_modules(run: Run, folder: Path) -> None:
     """Write each module's folder: its arrays as text, its parameters as safetensors."""
-    for number, (name, module) in enumerate(_learning(graph), start=1):
+    for number, (name, module) in enumerate(run.learnt.items(), start=1):
         place = prepare(folder / f"module{number:03d}_{name}")
-        for file, values in module.artefacts().items():
+        for file, values in text_files(module).items():
             fmt = "%d" if np.issubdtype(values.dtype, np.integer) else "%.8g"
             np.savetxt(place / file, values, fmt=fmt)
         format.write(place / "parameters.safetensors", module.get_state())
 
 
-def _learning(graph: Graph) -> Iterator[tuple[str, Module]]:
-    """The modules that have learnt something, with their names."""
-    for name, module in graph.names.items():
-        if not isinstance(module, Observation) and module.history_:
-            yield name, module
+# -- text files ------------------------------------------------------------------------------------
 
 
-def pictures(graph: Graph) -> Iterator[tuple[str, Figure]]:
+def _latents(module: Module) -> np.ndarray | None:
+    """Latent means (N, D)."""
+    return module.message_up.mean if isinstance(module.message_up, Gaussian) else None
+
+
+def _reconstruction(module: Module) -> np.ndarray | None:
+    """What an autoencoder makes of all its parents' rows, side by side: (N, D)."""
+    if not hasattr(module, "loss_curve_"):
+        return None
+    data = [message for message in module.messages_down if isinstance(message, Data)]
+    return np.concatenate([m.array.reshape(m.n_rows, -1) for m in data], axis=1) if data else None
+
+
+def _clusters(module: Module) -> np.ndarray | None:
+    """Most probable class of each row, (N,), by all that is known."""
+    return None if module.posterior is None else module.posterior.clusters
+
+
+def _probabilities(module: Module) -> np.ndarray | None:
+    """Class probabilities (N, K), by all that is known."""
+    classes = None if module.posterior is None else module.posterior.classes
+    return None if classes is None else np.exp(classes.log_prob)
+
+
+def _accuracies(module: Module) -> np.ndarray | None:
+    """Accuracy after each update."""
+    values = [entry["accuracy"] for entry in module.history_ if "accuracy" in entry]
+    return np.array(values) if values else None
+
+
+def _losses(module: Module) -> np.ndarray | None:
+    """One row per epoch: update, epoch, loss and its terms."""
+    curve = getattr(module, "loss_curve_", None)
+    return np.array([list(epoch.values()) for epoch in curve]) if curve else None
+
+
+def _learnt(name: str) -> Callable[[Module], np.ndarray | None]:
+    def array(module: Module) -> np.ndarray | None:
+        values = getattr(module, name, None)
+        return values if isinstance(values, np.ndarray) else None
+
+    return array
+
+
+TEXT_FILES: dict[str, Callable[[Module], np.ndarray | None]] = {
+    "z_learn.txt": _latents,
+    "x_hat_learn.txt": _reconstruction,
+    "class_learn.txt": _clusters,
+    "Pdz_learn.txt": _probabilities,
+    "acc_learn.txt": _accuracies,
+    "loss.txt": _losses,
+    "log_likelihood.txt": _learnt("log_likelihood_"),
+    "mu_learn.txt": _learnt("means_"),
+    "component_classes.txt": _learnt("component_classes_"),
+    "transition.txt": _learnt("transition_"),
+    "initial.txt": _learnt("initial_"),
+    "permutations.txt": _learnt("permutations_"),
+}
+
+
+def text_files(module: Module) -> Arrays:
+    """The arrays of a module that go into text files, by file name."""
+    arrays = {name: values_of(module) for name, values_of in TEXT_FILES.items()}
+    words = getattr(module, "components_", None)  # P(word | topic) of each modality
+    for number, phi in enumerate(words if isinstance(words, list) else []):
+        arrays[f"phi_{number}.txt"] = phi
+    return {name: values for name, values in arrays.items() if values is not None}
+
+
+# -- pictures --------------------------------------------------------------------------------------
+
+
+def pictures(run: Run) -> Iterator[tuple[str, Figure]]:
     """Every picture the graph has the data for, with its name."""
-    yield "graph", graph.graph(graph.names)
-    yield "rounds", graph.rounds(graph.history)
-    labels, clusters = _labels(graph), _clusters(graph)
-    for name, module in _learning(graph):
-        if getattr(module, "loss_curve_", None):
-            yield f"losses_{name}", plots.losses(module.loss_curve_, title=name)
+    yield "graph", plots.graph.graph(run.names)
+    yield "rounds", plots.graph.rounds(run.history)
+    labels, clusters = _last_labels(run), _last_clusters(run)
+    for name, module in run.learnt.items():
+        if curve := getattr(module, "loss_curve_", None):
+            yield f"losses_{name}", plots.losses(curve, title=name)
         if hasattr(module, "log_likelihood_"):
             yield f"log_likelihood_{name}", plots.log_likelihood(module.log_likelihood_)
-    for name, module in _learning(graph):
+    for name, module in run.learnt.items():
         if not isinstance(module.message_up, Gaussian):
             continue
-        latents = {"before": graph.first_latents.get(name), "after": module.message_up.mean}
+        latents = {"before": run.first_latents.get(name), "after": module.message_up.mean}
         for when, z in latents.items():
-            if z is None:
-                continue
-            title = f"{name}: {when} the joint training"
-            figure = plots.latents(z, labels, clusters, title=title)
-            yield f"latents_{name}_{when}", figure
+            if z is not None:
+                title = f"{name}: {when} the joint training"
+                figure = plots.latents(z, labels, clusters, title=title)
+                yield f"latents_{name}_{when}", figure
     if labels is not None and clusters is not None:
         yield "confusion", plots.confusion(labels, clusters)
-    yield from _image_pictures(graph)
+    yield from _image_pictures(run)
 
 
-def _labels(graph: Graph) -> np.ndarray | None:
-    found = [m.labels for m in graph.modules if getattr(m, "labels", None) is not None]
-    return np.asarray(found[-1]) if found else None
+def _last_labels(run: Run) -> np.ndarray | None:
+    labels = [getattr(node, "labels", None) for node in run.names.values()]
+    return next((np.asarray(some) for some in reversed(labels) if some is not None), None)
 
 
-def _clusters(graph: Graph) -> np.ndarray | None:
-    found = [clusters for m in graph.modules if (clusters := m.clusters()) is not None]
-    return found[-1] if found else None
+def _last_clusters(run: Run) -> np.ndarray | None:
+    clusters = [_clusters(node) for node in run.names.values() if isinstance(node, Module)]
+    return next((some for some in reversed(clusters) if some is not None), None)
 
 
-def _image_pictures(graph: Graph) -> Iterator[tuple[str, Figure]]:
+def _image_pictures(run: Run) -> Iterator[tuple[str, Figure]]:
     """Reconstructions and samples, of observations whose rows can be shown as images."""
-    shown = {graph.name_of(m): m for m in graph.observations if is_image(m)}
+    modules = [node for node in run.names.values() if isinstance(node, Module)]
+    shown = {
+        name: node
+        for name, node in run.names.items()
+        if isinstance(node, Observation) and is_image(node)
+    }
     for name, observation in shown.items():
-        if messages := observation.messages_from_children():
+        readers = [module for module in modules if observation in module.parents]
+        messages = messages_to(observation, readers)
+        if messages and observation.data is not None:
             n_shown = min(_RECONSTRUCTIONS_SHOWN, len(observation.data))
             rows = inference.mean_rows(messages, observation.row_shape, n_shown)
-            yield (
-                f"reconstructions_{name}",
-                plots.reconstructions(observation.data[:n_shown], rows),
-            )
-    for top in graph.modules:
-        if top.sends_up is not Categorical or top.children:
+            figure = plots.reconstructions(observation.data[:n_shown], rows)
+            yield f"reconstructions_{name}", figure
+    below = {parent for module in modules for parent in module.parents}
+    for name, top in run.learnt.items():
+        if top.sends_up is not Categorical or top in below:
             continue
         try:
-            drawn = [
-                inference.generate(graph.names, top, _SAMPLES_SHOWN, k, None)
-                for k in range(top.size)
+            samples = [
+                inference.generate(run.names, top, _SAMPLES_SHOWN, component, None)
+                for component in range(top.n_outputs or 0)
             ]
         except GraphError:
             continue  # some module on the way down generates nothing
-        for name in [name for name in drawn[0] if name in shown]:
-            images = np.stack([found[name] for found in drawn])
+        for observed in [key for key in samples[0] if key in shown]:
+            images = np.stack([sample[observed] for sample in samples])
             classes = getattr(top, "classes_", None)  # a classifier's; else clusters are numbered
-            yield f"samples_{graph.name_of(top)}_{name}", plots.samples(images, names=classes)
+            yield f"samples_{name}_{observed}", plots.samples(images, names=classes)
 
 
 def is_image(observation: Observation) -> bool:
