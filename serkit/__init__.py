@@ -6,7 +6,7 @@ The modules themselves are in `serkit.modules`: ``from serkit.modules import AE,
 from . import datasets, errors, measures, messages, metrics, paths, plots, processes, training
 from .density import MixtureDensity
 from .graph import Graph
-from .module import Module
+from .module import Module, Posterior
 from .observation import Observation
 
 __version__ = "0.1.0"
@@ -15,6 +15,7 @@ __all__ = [
     "MixtureDensity",
     "Module",
     "Observation",
+    "Posterior",
     "datasets",
     "errors",
     "measures",

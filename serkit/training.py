@@ -17,10 +17,6 @@ from .metrics import accuracy, matching
 from .module import Module, Node
 from .options import Count, Number, check_argument
 
-if TYPE_CHECKING:
-    pass
-
-
 _CHANGES = ("changed", "mean_shift")
 _REPORTED = {"loss": "loss", "log_likelihood": "log-lik.", "accuracy": "accuracy"}
 Record = dict[str, Any]

@@ -208,8 +208,7 @@ class Graph:
             while len(self.history) < last:
                 record = self._round(schedule, hooks)
                 if folder is not None:
-                    place = folder / f"round{len(self.history):03d}"
-                    self._write_once(lambda: results.write_modules(self._run(), place))
+                    self._write_round(folder / f"round{len(self.history):03d}")
                 if checkpoint is not None:
                     self._save(checkpoint)
                 if processes.any_of(_any_wants(hook.on_round(self, record) for hook in hooks)):
@@ -299,10 +298,11 @@ class Graph:
             total += processes.mean(bound, inputs[0].n_rows)
         for module in learners:
             latents = module.message_up
-            if module not in explained and isinstance(latents, Gaussian) and module.history_:
-                if latents.var is not None:
-                    prior = inference.log_standard_normal(latents)
-                    total += processes.mean(prior, latents.n_rows)
+            if module in explained or not module.history_ or not isinstance(latents, Gaussian):
+                continue
+            if latents.var is not None:
+                prior = inference.log_standard_normal(latents)
+                total += processes.mean(prior, latents.n_rows)
         return total
 
     # -- new data ------------------------------------------------------------------------------
@@ -367,9 +367,8 @@ class Graph:
             Or a dict by observation, if several are reached.
         """
         check_argument("Graph.sample", "n_samples", n_samples, Count())
-        check_argument(
-            "Graph.sample", "random_state", random_state, Count(at_least=0, or_none=True)
-        )
+        seed_range = Count(at_least=0, or_none=True)
+        check_argument("Graph.sample", "random_state", random_state, seed_range)
         senders = [m for m in self.modules if isinstance(m, Module) and m.sends_up is not None]
         tops = [m for m in senders if not any(child in senders for child in self.children_of(m))]
         if leaf is None and len(tops) > 1:
@@ -442,6 +441,12 @@ class Graph:
         graph.history, graph.first_latents = tree["history"], tree["first_latents"]
         return graph
 
+    def _write_round(self, folder: Path) -> None:
+        self._write_once(lambda: results.write_modules(self._run(), folder))
+
+    def _write_once(self, write: Callable[[], None]) -> None:
+        write_once(self, write)
+
     def _run(self) -> results.Run:
         return results.Run(self.names, self.history, self.first_latents)
 
@@ -458,7 +463,7 @@ class Graph:
 
 def _any_wants(answers: Iterator[bool | None]) -> bool:
     """Whether any of the answers is true; all are asked for, none is skipped."""
-    return any([bool(answer) for answer in answers])
+    return sum(map(bool, answers)) > 0
 
 
 def _prepared(folder: Path) -> Path:
