@@ -27,6 +27,7 @@ from ..training import (
 )
 from . import checks, inference, results, structure
 from .inference import Prediction
+from .state import write_once
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
