@@ -7,6 +7,7 @@ import torch
 from serkit import Observation
 from serkit.errors import GraphError, MessageError, NotReadyError
 from serkit.messages import Categorical, Data, Gaussian
+from serkit.module import Posterior
 from serkit.modules import GMM, VAE
 from tests.helpers.modules import NET, KMeans, Teller, chain, uniform_rows
 
@@ -40,7 +41,9 @@ def test_children_of_one_gmm_multiply():
     own = gmm.message_up.log_prob
     rng = np.random.default_rng(1)
     said = [np.log(rng.dirichlet(np.ones(3), size=20)) for _ in range(2)]
-    tellers = [Teller(Categorical(log_prob)).connect(gmm).update() for log_prob in said]
+    tellers = [Teller(Categorical(p), name=n).connect(gmm) for p, n in zip(said, "ab", strict=True)]
+    for teller in tellers:
+        teller.update()
     assert gmm.children == tuple(tellers)
     weight = np.exp(said[0]) * np.exp(said[1])
     expected = weight / weight.sum(axis=1, keepdims=True)
@@ -117,23 +120,23 @@ def test_vae_on_two_observations_reconstructs_each_in_its_shape():
 
 def test_wrong_number_of_messages_down_is_an_error():
     teller = Teller(Data(uniform_rows()), name="t")
-    teller.backward = lambda inputs, prior: []
+    teller.infer = lambda inputs, from_children: Posterior()
     teller.connect(Observation(uniform_rows()))
-    with pytest.raises(GraphError, match=r"Teller 't'\.backward returned 0 messages for 1 p"):
+    with pytest.raises(GraphError, match=r"Teller 't'\.infer returned 0 messages down for 1 p"):
         teller.update()
 
 
 def test_update_that_fails_keeps_the_messages_sent_before(monkeypatch):
     gmm = chain()[1]
-    sent = gmm.message_up, gmm.messages_down
+    posterior = gmm.posterior
 
-    def fails(inputs, prior):
+    def fails(inputs, from_children):
         raise ArithmeticError("on purpose")
 
     monkeypatch.setattr(gmm, "learn", fails)
     with pytest.raises(ArithmeticError, match="on purpose"):
         gmm.update()
-    assert (gmm.message_up, gmm.messages_down) == sent
+    assert gmm.posterior is posterior
     assert len(gmm.history_) == 1
 
 

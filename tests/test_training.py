@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import entropy
 
-from serkit import Graph, Module, Observation
+from serkit import Graph, Module, Observation, Posterior
 from serkit.errors import GraphError, InputError
 from serkit.messages import Categorical, Data, Mixture
 from serkit.modules import GMM, VAE
@@ -22,14 +22,11 @@ class Scripted(Module):
         self.values = values
         self.report = report
 
-    def learn(self, inputs, prior):
+    def learn(self, inputs, from_children):
         return {self.report: self.values[min(len(self.history_), len(self.values) - 1)]}
 
-    def forward(self, inputs):
-        return inputs[0]
-
-    def backward(self, inputs, prior):
-        return [None for _ in inputs]
+    def infer(self, inputs, from_children):
+        return Posterior(up=inputs[0], down=(None,) * len(inputs))
 
     sends_up = Data
 
@@ -181,7 +178,7 @@ def test_error_in_a_callback_comes_through(hook, verbose):
     with pytest.raises(ZeroDivisionError, match="mine"):
         graph.fit(1, callbacks=[recorder], verbose=verbose)
     assert recorder.calls[-1] == ("end",)
-    assert all(module.on_epoch is None for module in graph.modules)
+    assert all(graph[name].on_epoch is None for name in ("vae", "gmm"))
     assert graph.fit(1, verbose=False)["gmm"].history_
 
 

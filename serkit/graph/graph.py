@@ -378,8 +378,10 @@ class Graph:
         if not tops:
             raise GraphError("there is nothing to sample: no module is connected to the data")
         top = self[leaf] if isinstance(leaf, str) else leaf or tops[0]
-        if top not in self.modules or not isinstance(top, Module):
+        if top not in self.modules:
             raise GraphError(f"leaf={getattr(top, 'label', top)} is not in this graph")
+        if not isinstance(top, Module):
+            raise GraphError(f"leaf={top.label} is not a module that could be drawn from")
         with processes.alone():
             drawn = inference.generate(self.names, top, n_samples, component, random_state)
         return self._by_observation(drawn)

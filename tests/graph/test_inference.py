@@ -96,7 +96,7 @@ def test_prediction_takes_the_childrens_prior_in():
     own = graph.predict(IMAGES[:3, :2, 2]).probabilities
     said = np.log([[0.9, 0.1]] * 3)
     teller = Teller(Categorical(said)).connect(gmm)
-    told = Graph(gmm).predict(IMAGES[:3, :2, 2])
+    told = Graph(teller.update()).predict(IMAGES[:3, :2, 2])
     assert teller in gmm.children
     joint = own * np.exp(said)
     np.testing.assert_allclose(told.probabilities, joint / joint.sum(axis=1, keepdims=True))
@@ -228,7 +228,7 @@ def test_leaf_chooses_among_several():
         ({"component": 4}, "GMM: component=4 does not exist; they are 0 to 3"),
         ({"component": -1}, "GMM: component=-1 does not exist"),
         ({"leaf": "gnm"}, "no module is called 'gnm'"),
-        ({"leaf": "images"}, "Observation 'images' cannot generate samples"),
+        ({"leaf": "images"}, "leaf=Observation 'images' is not a module that could be drawn from"),
         ({"leaf": "vae", "component": 1}, "VAE has no components; leave component=1 out"),
         ({"n_samples": 0}, "n_samples.* 0"),
         ({"n_samples": -2}, "n_samples.* -2"),

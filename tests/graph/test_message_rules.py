@@ -33,7 +33,7 @@ def test_unseen_rows_say_nothing_whatever_stands_there(message, neutral):
         rows = getattr(message(spoilt), name)
         np.testing.assert_allclose(rows[~SEEN], value)
         np.testing.assert_array_equal(rows[SEEN], getattr(message(x), name)[SEEN])
-    np.testing.assert_array_equal(message(x).seen, SEEN)
+    np.testing.assert_array_equal(message(x).is_observed, SEEN)
 
 
 def test_a_mask_that_is_true_everywhere_is_none():

