@@ -154,7 +154,7 @@ def test_a_cell_run_again_trains_the_new_mixture_alone():
     """Case A3: the old mixtures are neither heard nor trained, and named."""
     vae = VAE(2, **NET).connect(Observation(uniform_rows()))
     for run in range(3):
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             gmm = GMM(3, random_state=0).connect(vae)
             graph = Graph(gmm).fit(1, verbose=False)
@@ -168,7 +168,7 @@ def test_a_cell_run_again_trains_the_new_mixture_alone():
 
 
 def test_a_graph_is_iterated_by_names_and_asked_for_names_and_modules():
-    *_, low, high, top, other = diamond()
+    *_, high, top, other = diamond()
     graph = Graph(top, other)
     assert list(graph) == list(graph.names)
     assert len(graph) == 6
