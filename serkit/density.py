@@ -6,7 +6,7 @@ Covariances come in scikit-learn's four shapes: ``full`` (K, D, D), ``tied`` (D,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
@@ -17,25 +17,27 @@ from scipy.special import log_softmax, logsumexp
 
 from .arrays import as_rows
 from .errors import InputError
+from .options import Count, check_argument
 
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 DIAGONAL_TYPES = ("diag", "spherical")
-_CHUNK = 2**16
+RandomState = int | np.random.Generator | None
+_BLOCK_VALUES = 2**16  # half a megabyte, which stays in the processor's cache
 
 
 @dataclass(frozen=True, eq=False)
 class MixtureDensity:
-    """The density ``p(x) = sum_k pi_k N(x; mu_k, Sigma_k)``.
+    """A Gaussian mixture as a value: ``p(x) = sum_k pi_k N(x; mu_k, Sigma_k)``.
 
     `serkit.modules.GMM.density` and `serkit.modules.GMMClassifier.density` give one; measures,
     paths and walks take it.
 
-    Attributes
+    Parameters
     ----------
-    weights : (K,)
-        Mixing weights, which add up to 1.
-    means : (K, D)
-    covariances
+    weights : array-like, shape (K,)
+        Mixing weights pi_k, which add up to 1.
+    means : array-like, shape (K, D)
+    covariances : array-like
         In the shape of `covariance_type`.
     covariance_type : {"full", "tied", "diag", "spherical"}
 
@@ -43,6 +45,20 @@ class MixtureDensity:
     ------
     InputError
         For shapes that do not fit.
+
+    Examples
+    --------
+    Two humps on a line, at 0 and at 4, the second one wider:
+
+    >>> from serkit import MixtureDensity
+    >>> density = MixtureDensity([0.5, 0.5], [[0.0], [4.0]], [1.0, 4.0], "spherical")
+    >>> density.mean(), density.covariance()
+    (array([2.]), array([[6.5]]))
+    >>> density.responsibilities([[1.0]]).round(2)
+    array([[0.79, 0.21]])
+    >>> rows, components = density.sample(100, random_state=0)
+    >>> rows.shape
+    (100, 1)
     """
 
     weights: np.ndarray
@@ -56,14 +72,14 @@ class MixtureDensity:
             object.__setattr__(self, name, values)
         if self.covariance_type not in COVARIANCE_TYPES:
             raise InputError(
-                f"{type(self).__name__}: unknown covariance_type={self.covariance_type!r}; "
+                f"MixtureDensity: unknown covariance_type={self.covariance_type!r}; "
                 f"expected one of {', '.join(COVARIANCE_TYPES)}"
             )
         k, d = self.means.shape if self.means.ndim == 2 else (0, 0)
         shapes = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}
         if self.weights.shape != (k,) or self.covariances.shape != shapes[self.covariance_type]:
             raise InputError(
-                f"{type(self).__name__}: expected weights (K,), means (K, D) and "
+                "MixtureDensity: expected weights (K,), means (K, D) and "
                 f"{self.covariance_type} covariances {shapes[self.covariance_type]}, got "
                 f"{self.weights.shape}, {self.means.shape} and {self.covariances.shape}"
             )
@@ -82,8 +98,12 @@ class MixtureDensity:
     def whitening(self) -> tuple[np.ndarray, np.ndarray]:
         """Matrices W (K, D, D) with W W^T the precisions; log determinants (K,) of covariances.
 
-        For diagonal types W is given by its diagonal, (K, D). `np.linalg.LinAlgError` if a
-        covariance is not positive definite.
+        For diagonal types W is given by its diagonal, (K, D).
+
+        Raises
+        ------
+        np.linalg.LinAlgError
+            If a covariance is not positive definite.
         """
         if self.covariance_type in DIAGONAL_TYPES:
             variances = self.variances()
@@ -96,6 +116,12 @@ class MixtureDensity:
         k, d = self.means.shape
         return np.broadcast_to(white, (k, d, d)), np.broadcast_to(log_det, (k,))
 
+    @cached_property
+    def precisions(self) -> np.ndarray:
+        """Inverses of the covariances, (K, D, D), or their diagonals (K, D) for diagonal types."""
+        white, _ = self.whitening
+        return white**2 if white.ndim == 2 else white @ np.swapaxes(white, 1, 2)
+
     # -- evaluation ----------------------------------------------------------------------------
 
     def log_prob(self, x: ArrayLike) -> np.ndarray:
@@ -107,55 +133,72 @@ class MixtureDensity:
         return np.exp(log_softmax(self._log_joint(self._rows(x)), axis=1))
 
     def gradient(self, x: ArrayLike) -> np.ndarray:
-        """Gradient of the log density, ``sum_k r_k Sigma_k^-1 (mu_k - x)``: (N, D) -> (N, D)."""
-        x = self._rows(x)
-        r = self.responsibilities(x)  # (N, K)
-        white, _ = self.whitening
-        if white.ndim == 2:
-            precisions = white**2  # (K, D), the diagonals
-            return r @ (precisions * self.means) - x * (r @ precisions)
-        precisions = white @ np.swapaxes(white, 1, 2)  # (K, D, D)
-        pulls = (self.means[:, None] - x) @ precisions  # (K, N, D)
-        return np.einsum("nk,knd->nd", r, pulls)
+        """Gradient of the log density at each row: (N, D) -> (N, D)."""
+        return self.log_prob_and_gradient(x)[1]
+
+    def log_prob_and_gradient(self, x: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        """Log density (N,) and gradient ``sum_k P(k | x) Sigma_k^-1 (mu_k - x)`` (N, D) at once.
+
+        Parameters
+        ----------
+        x : array-like, shape (N, D)
+        """
+        rows = self._rows(x)
+        joint = self._log_joint(rows)
+        r = np.exp(log_softmax(joint, axis=1))  # (N, K)
+        if self.precisions.ndim == 2:  # (K, D), the diagonals
+            gradient = r @ (self.precisions * self.means) - rows * (r @ self.precisions)
+        else:
+            pulls = (self.means[:, None] - rows) @ self.precisions  # (K, N, D)
+            gradient = np.einsum("nk,knd->nd", r, pulls)
+        return logsumexp(joint, axis=1), gradient
 
     def sample(
-        self, n_samples: int = 1, random_state: int | np.random.Generator | None = None
+        self, n_samples: int = 1, random_state: RandomState = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Independent draws.
+        """Draw rows, independently of each other.
 
         Parameters
         ----------
         n_samples : int
+            At least 1.
         random_state : int or np.random.Generator, optional
+            The same seed gives the same rows; a generator goes on.
 
         Returns
         -------
         rows : np.ndarray, shape (n_samples, D)
         components : np.ndarray, shape (n_samples,)
             The component of each row.
+
+        Raises
+        ------
+        InputError
+            If `n_samples` is not an integer of at least 1.
         """
-        if not isinstance(n_samples, Integral) or n_samples < 1:
-            raise InputError(f"n_samples must be an integer >= 1, got {n_samples!r}")
+        check_argument("MixtureDensity.sample", "n_samples", n_samples, Count())
         rng = np.random.default_rng(random_state)
         components = rng.choice(self.n_components, n_samples, p=self.weights)
         lower = np.linalg.cholesky(self.full_covariances())  # (K, D, D)
         rows = rng.standard_normal((n_samples, self.n_dims))
         for k in np.unique(components):  # one by one: (n, D, D) would be large
-            own = components == k
-            rows[own] = self.means[k] + rows[own] @ lower[k].T
+            drawn = components == k
+            rows[drawn] = self.means[k] + rows[drawn] @ lower[k].T
         return rows, components
 
     def _log_joint(self, x: np.ndarray) -> np.ndarray:
+        """``log pi_k N(x; mu_k, Sigma_k)``, (N, K)."""
         with np.errstate(divide="ignore"):  # a weight may be 0
             return log_gaussians(x, self) + np.log(self.weights)
 
     def _rows(self, x: ArrayLike) -> np.ndarray:
-        x = as_rows(x, type(self).__name__).astype(np.float64, copy=False)
-        if x.shape[1:] != (self.n_dims,):
+        """Finite rows (N, D) in float64."""
+        rows = as_rows(x, "MixtureDensity").astype(np.float64, copy=False)
+        if rows.shape[1:] != (self.n_dims,):
             raise InputError(
-                f"{type(self).__name__}: expected rows of {self.n_dims} columns, got {x.shape}"
+                f"MixtureDensity: expected rows of {self.n_dims} columns, got {rows.shape}"
             )
-        return x
+        return rows
 
     # -- parts and moments ---------------------------------------------------------------------
 
@@ -172,24 +215,27 @@ class MixtureDensity:
         return replace(self.permuted(np.array([k])), weights=np.ones(1))
 
     def marginal(self, columns: ArrayLike) -> MixtureDensity:
-        """The density of some dimensions alone, in the order given: columns (d,) of int."""
-        own = np.asarray(columns)
-        covariances = {
-            "full": lambda: self.covariances[:, own[:, None], own],
-            "tied": lambda: self.covariances[own[:, None], own],
-            "diag": lambda: self.covariances[:, own],
-            "spherical": lambda: self.covariances,
-        }
-        return replace(
-            self, means=self.means[:, own], covariances=covariances[self.covariance_type]()
-        )
+        """The density of some dimensions alone.
+
+        Parameters
+        ----------
+        columns : array-like of int, shape (d,)
+            Their numbers, in the order wanted.
+        """
+        kept = np.asarray(columns)
+        covariances = self.covariances
+        if self.covariance_type in ("full", "tied"):
+            covariances = covariances[..., kept[:, None], kept]
+        elif self.covariance_type == "diag":
+            covariances = covariances[:, kept]
+        return replace(self, means=self.means[:, kept], covariances=covariances)
 
     def mean(self) -> np.ndarray:
-        """E[x], (D,)."""
+        """The mean E[x], (D,)."""
         return self.weights @ self.means
 
     def covariance(self) -> np.ndarray:
-        """Cov[x], (D, D): within components and between them."""
+        """The covariance Cov[x], (D, D): within components and between them."""
         offsets = self.means - self.mean()
         between = (self.weights[:, None] * offsets).T @ offsets
         return np.einsum("k,kde->de", self.weights, self.full_covariances()) + between
@@ -211,7 +257,13 @@ class MixtureDensity:
         return np.broadcast_to(np.diagonal(self.covariances, axis1=-2, axis2=-1), (k, d))
 
     def permuted(self, order: np.ndarray) -> MixtureDensity:
-        """The components `order`, in that order, their weights normalised."""
+        """Some components or all, in another order, their weights normalised.
+
+        Parameters
+        ----------
+        order : np.ndarray of int
+            Their numbers, in the order wanted.
+        """
         tied = self.covariance_type == "tied"
         weights = self.weights[order]
         whole = len(order) == self.n_components
@@ -235,11 +287,18 @@ def combine(densities: Sequence[MixtureDensity], weights: ArrayLike) -> MixtureD
 
     Covariances keep their type where all have the same one, but "tied" ones become "full".
 
+    Parameters
+    ----------
+    densities : sequence of C MixtureDensity
+        Over the same space.
+    weights : array-like, shape (C,)
+
     Raises
     ------
     InputError
         For another number of weights than of densities, or densities of different dimensions.
     """
+    weights = np.asarray(weights, dtype=np.float64)
     if len(densities) != len(weights):
         raise InputError(f"got {len(weights)} weights for {len(densities)} densities")
     if len({density.n_dims for density in densities}) != 1:
@@ -247,10 +306,10 @@ def combine(densities: Sequence[MixtureDensity], weights: ArrayLike) -> MixtureD
         raise InputError(f"expected densities over the same space, got {dims} dimensions")
     kinds = {density.covariance_type for density in densities}
     typed = len(kinds) == 1 and kinds != {"tied"}
-    shares = [w * density.weights for w, density in zip(weights, densities, strict=True)]
+    parts = [w * density.weights for w, density in zip(weights, densities, strict=True)]
     covariances = [d.covariances if typed else d.full_covariances() for d in densities]
     return MixtureDensity(
-        np.concatenate(shares),
+        np.concatenate(parts),
         np.concatenate([density.means for density in densities]),
         np.concatenate(covariances),
         kinds.pop() if typed else "full",
@@ -260,9 +319,20 @@ def combine(densities: Sequence[MixtureDensity], weights: ArrayLike) -> MixtureD
 def log_gaussians(
     x: np.ndarray, density: MixtureDensity, variances: np.ndarray | None = None
 ) -> np.ndarray:
-    """Log density of each row under each component, (N, K).
+    """Log density of each row under each component, in nats, whatever the weights.
 
-    With `variances` (N, D) its expectation over N(x_n, diag(variances_n)).
+    Rows are worked on in blocks that stay in the processor's cache.
+
+    Parameters
+    ----------
+    x : np.ndarray, shape (N, D)
+    density : MixtureDensity
+    variances : np.ndarray, shape (N, D), optional
+        Of rows known as N(x_n, diag(variances_n)), over which the expectation is taken.
+
+    Returns
+    -------
+    np.ndarray, shape (N, K)
     """
     white, log_det = density.whitening
     k, d = density.means.shape
@@ -270,20 +340,16 @@ def log_gaussians(
     means = density.means - centre
     diagonal = white.ndim == 2
     offset = means * white if diagonal else (means[:, None] @ white)[:, 0]  # (K, D)
-    matrix = None if diagonal else white.transpose(0, 2, 1).reshape(k * d, d)
+    matrix = white if diagonal else white.transpose(0, 2, 1).reshape(k * d, d)
     precisions = white**2 if diagonal else (white**2).sum(axis=2)  # their diagonals, (K, D)
     squares = np.empty((len(x), k))
-    for part in chunks(len(x), k * d):
-        columns = x[part].T - centre[:, None]  # (D, n)
+    step = max(_BLOCK_VALUES // (k * d), 1)
+    for start in range(0, len(x), step):
+        block = slice(start, start + step)
+        columns = x[block].T - centre[:, None]  # (D, n)
         whitened = white[:, :, None] * columns if diagonal else (matrix @ columns).reshape(k, d, -1)
         whitened -= offset[:, :, None]  # (K, D, n)
-        squares[part] = np.square(whitened, out=whitened).sum(axis=1).T
+        squares[block] = np.square(whitened, out=whitened).sum(axis=1).T
         if variances is not None:  # tr(Sigma_k^-1 diag(variances_n))
-            squares[part] += variances[part] @ precisions.T
+            squares[block] += variances[block] @ precisions.T
     return -0.5 * (d * np.log(2 * np.pi) + log_det + squares)
-
-
-def chunks(n_rows: int, width: int) -> Iterator[slice]:
-    """Consecutive rows, so many that `width` numbers each stay in the processor's cache."""
-    step = max(_CHUNK // width, 1)
-    return (slice(start, start + step) for start in range(0, n_rows, step))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 
-from .density import MixtureDensity
+from .density import MixtureDensity, RandomState
 from .errors import InputError
+from .options import Count, Number, as_numbers, check_argument
 
-_PARALLEL = 1e-8
+_PARALLEL = 1e-8  # sine of an angle
 
 
 # -- paths -------------------------------------------------------------------------------------
@@ -36,17 +36,22 @@ def straight(start: ArrayLike, end: ArrayLike, n_steps: int) -> np.ndarray:
     ------
     InputError
         For shapes that differ, NaN or infinity, or fewer than two steps.
+
+    Examples
+    --------
+    >>> from serkit import paths
+    >>> paths.straight([0, 0], [2, 4], n_steps=3)
+    array([[0., 0.],
+           [1., 2.],
+           [2., 4.]])
     """
-    _check_count("n_steps", n_steps, at_least=2)
-    start, end = _finite("start", start), _finite("end", end)
-    _check_shape("end", end, start.shape, "start")
-    return np.linspace(start, end, n_steps)
+    return _line("paths.straight", start, end, n_steps)
 
 
 def spherical(
     start: ArrayLike, end: ArrayLike, n_steps: int, *, centre: ArrayLike | None = None
 ) -> np.ndarray:
-    """The arc about a centre, in even angles, its radius going evenly between those of the ends.
+    """The arc about a centre, in even angles, with radii that go evenly from end to end.
 
     ``centre + r(t) (sin((1 - t) w) a + sin(t w) b) / sin(w)`` with the ends' unit directions a
     and b and the angle w between them (Shoemake, 1985). Under N(0, I) in many dimensions all rows
@@ -71,11 +76,20 @@ def spherical(
     ------
     InputError
         For shapes that differ, NaN or infinity, or fewer than two steps.
+
+    Examples
+    --------
+    >>> from serkit import paths
+    >>> paths.spherical([3, 0], [0, 3], n_steps=3).round(2)
+    array([[3.  , 0.  ],
+           [2.12, 2.12],
+           [0.  , 3.  ]])
     """
-    line = straight(start, end, n_steps)
-    centre = np.zeros(line.shape[1:]) if centre is None else _finite("centre", centre)
-    _check_shape("centre", centre, line.shape[1:], "start")
-    a, b = (line[0] - centre).ravel(), (line[-1] - centre).ravel()
+    label = "paths.spherical"
+    line = _line(label, start, end, n_steps)
+    middle = as_numbers(label, "centre", np.zeros(line.shape[1:]) if centre is None else centre)
+    _check_shape(label, "centre", middle, line.shape[1:], "start")
+    a, b = (line[0] - middle).ravel(), (line[-1] - middle).ravel()
     radii = np.linalg.norm(a), np.linalg.norm(b)
     a, b = a * radii[1], b * radii[0]  # of equal length, by which Kahan's angle is exact
     angle = 2 * np.arctan2(np.linalg.norm(a - b), np.linalg.norm(a + b))
@@ -84,7 +98,7 @@ def spherical(
     t = np.linspace(0, 1, n_steps)[:, None]
     arc = np.sin((1 - t) * angle) * a + np.sin(t * angle) * b  # (n_steps, D)
     radius = np.linspace(*radii, n_steps)[:, None] / (np.sin(angle) * radii[0] * radii[1])
-    line[1:-1] = centre + (radius * arc).reshape(line.shape)[1:-1]
+    line[1:-1] = middle + (radius * arc).reshape(line.shape)[1:-1]
     return line
 
 
@@ -127,12 +141,25 @@ def densest(
     InputError
         For rows that are not the mixture's, NaN or infinity, fewer than two steps, or a negative
         stiffness.
+
+    Examples
+    --------
+    From end to end of a half circle, whose middle, 0, the straight line crosses:
+
+    >>> import numpy as np
+    >>> from serkit import MixtureDensity, paths
+    >>> angle = np.linspace(0, np.pi, 7)
+    >>> means = 3 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    >>> density = MixtureDensity(np.full(7, 1 / 7), means, np.full(7, 0.1), "spherical")
+    >>> path = paths.densest(means[0], means[-1], 9, density, stiffness=3)
+    >>> bool(np.linalg.norm(path, axis=1).min() > 2)
+    True
     """
-    line = straight(start, end, n_steps)
-    _check_shape("start", line[0], (density.n_dims,), "the mixture's rows")
-    _check_count("max_iter", max_iter, at_least=1)
-    if not isinstance(stiffness, Real) or not 0 <= stiffness < np.inf:
-        raise InputError(f"stiffness must be a number >= 0, got {stiffness!r}")
+    label = "paths.densest"
+    line = _line(label, start, end, n_steps)
+    _check_shape(label, "start", line[0], (density.n_dims,), "the mixture's rows")
+    check_argument(label, "max_iter", max_iter, Count())
+    check_argument(label, "stiffness", stiffness, Number(at_least=0))
     squared_length = ((line[-1] - line[0]) ** 2).sum()
     if n_steps == 2 or squared_length == 0:
         return line
@@ -141,8 +168,9 @@ def densest(
     def cost(inner: np.ndarray) -> tuple[float, np.ndarray]:
         inner = inner.reshape(-1, density.n_dims)
         steps = np.diff(inner, axis=0, prepend=line[:1], append=line[-1:])  # (n - 1, D)
-        value = price * (steps**2).sum() - density.log_prob(inner).mean()
-        slope = -2 * price * np.diff(steps, axis=0) - density.gradient(inner) / len(inner)
+        log_prob, gradient = density.log_prob_and_gradient(inner)
+        value = price * (steps**2).sum() - log_prob.mean()
+        slope = -2 * price * np.diff(steps, axis=0) - gradient / len(inner)
         return value, slope.ravel()
 
     options = {"maxiter": max_iter}
@@ -170,6 +198,8 @@ class Walk(NamedTuple):
 
 
 class _State(NamedTuple):
+    """Where a walk is, and what its next step needs to know of the density there."""
+
     row: np.ndarray  # (D,)
     log_prob: float
     pull: np.ndarray  # (D,), the gradient in units of the preconditioner
@@ -181,7 +211,7 @@ def langevin(
     *,
     start: ArrayLike | None = None,
     step_size: float | None = None,
-    random_state: int | np.random.Generator | None = None,
+    random_state: RandomState = None,
 ) -> Walk:
     """A random walk whose rows are, in the long run, distributed as the mixture.
 
@@ -214,17 +244,25 @@ def langevin(
     InputError
         For fewer than two steps, a start that is not one of the mixture's rows, or a step size that
         is not positive.
+
+    Examples
+    --------
+    >>> from serkit import MixtureDensity, paths
+    >>> normal = MixtureDensity([1.0], [[0.0, 0.0]], [1.0], "spherical")
+    >>> walk = paths.langevin(normal, 50, start=[0, 0], random_state=0)
+    >>> walk.rows.shape, 0.5 < walk.acceptance <= 1
+    ((50, 2), True)
     """
-    _check_count("n_steps", n_steps, at_least=2)
+    label = "paths.langevin"
+    check_argument(label, "n_steps", n_steps, Count(at_least=2))
+    check_argument(label, "step_size", step_size, Number(above=0, or_none=True))
     if step_size is None:
         step_size = 1.65**2 / (2 * np.cbrt(density.n_dims))
-    if not isinstance(step_size, Real) or not 0 < step_size < np.inf:
-        raise InputError(f"step_size must be a number > 0, got {step_size!r}")
     rng = np.random.default_rng(random_state)
-    start = density.sample(1, rng)[0][0] if start is None else _finite("start", start)
-    _check_shape("start", start, (density.n_dims,), "the mixture's rows")
+    first = density.sample(1, rng)[0][0] if start is None else as_numbers(label, "start", start)
+    _check_shape(label, "start", first, (density.n_dims,), "the mixture's rows")
     scale = _preconditioner(density)
-    state, rows, n_accepted = _state(density, start, scale), [start], 0
+    state, rows, n_accepted = _state(density, first, scale), [first], 0
     for _ in range(n_steps - 1):
         state, accepted = _langevin_step(density, state, scale, step_size, rng)
         rows.append(state.row)
@@ -250,8 +288,9 @@ def _langevin_step(
 
 
 def _state(density: MixtureDensity, row: np.ndarray, scale: np.ndarray) -> _State:
-    rows = row[None]
-    return _State(row, density.log_prob(rows)[0], density.gradient(rows)[0] @ scale)
+    """The state of a walk at a row (D,)."""
+    log_prob, gradient = density.log_prob_and_gradient(row[None])
+    return _State(row, log_prob[0], gradient[0] @ scale)
 
 
 def _preconditioner(density: MixtureDensity) -> np.ndarray:
@@ -263,21 +302,18 @@ def _preconditioner(density: MixtureDensity) -> np.ndarray:
 # -- checks ------------------------------------------------------------------------------------
 
 
-def _check_count(name: str, value: int, *, at_least: int) -> None:
-    if not isinstance(value, Integral) or value < at_least:
-        raise InputError(f"{name} must be an integer >= {at_least}, got {value!r}")
+def _line(label: str, start: ArrayLike, end: ArrayLike, n_steps: int) -> np.ndarray:
+    """The straight line between checked ends, (n_steps, ...)."""
+    check_argument(label, "n_steps", n_steps, Count(at_least=2))
+    first, last = as_numbers(label, "start", start), as_numbers(label, "end", end)
+    _check_shape(label, "end", last, first.shape, "start")
+    return np.linspace(first, last, n_steps)
 
 
-def _finite(name: str, value: ArrayLike) -> np.ndarray:
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.array(np.nan)
-    if not np.isfinite(array).all():
-        raise InputError(f"{name} must be finite numbers, got {value!r:.60}")
-    return array
-
-
-def _check_shape(name: str, array: np.ndarray, shape: tuple[int, ...], like: str) -> None:
+def _check_shape(
+    label: str, name: str, array: np.ndarray, shape: tuple[int, ...], like: str
+) -> None:
     if array.shape != shape:
-        raise InputError(f"{name} must be of the shape {shape} of {like}, got {array.shape}")
+        raise InputError(
+            f"{label}: {name} must be of the shape {shape} of {like}, got {array.shape}"
+        )

@@ -87,6 +87,18 @@ def test_clustering_scores_collects_the_three():
     }
 
 
+def test_scores_of_a_module_are_those_of_its_scored_rows():
+    labels, clusters = drawn(6, 3, 3)
+    names = np.array(["cat", "dog", "panda"])[labels]
+    assert metrics.scores_of(None, clusters) == {}
+    assert metrics.scores_of(names, clusters) == metrics.clustering_scores(labels, clusters)
+    observed = np.arange(len(labels)) % 3 > 0
+    found = metrics.scores_of(names, clusters[observed], observed)
+    assert found == metrics.clustering_scores(labels[observed], clusters[observed])
+    with pytest.raises(InputError, match="a value for each of 30 rows, got 29"):
+        metrics.scores_of(names[1:], clusters)
+
+
 @pytest.mark.parametrize("score", [*SCORES, metrics.matching, metrics.confusion])
 @pytest.mark.parametrize(
     ("labels", "clusters", "shapes"),
