@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -14,13 +15,14 @@ from torch import Tensor, nn
 
 from ...arrays import as_rows
 from ...errors import InputError
-from ...messages import Categorical, Data, Gaussian, Message, Mixture
-from ...module import Module
-from ..common.inputs import all_observed, flat, join, split_columns
+from ...messages import Categorical, Data, Deferred, Gaussian, Message, Mixture
+from ...module import Module, Node, Posterior
+from ..common.inputs import all_observed, flat, join
 from ..nets.device import in_chunks
-from .sklearn import ask, expected_rows
+from .sklearn import known_rows, turned_back
 
 
+@dataclass(eq=False, repr=False)
 class Features(Module):
     """A frozen feature extractor: it learns nothing and listens to nobody.
 
@@ -31,34 +33,45 @@ class Features(Module):
     ----------
     extractor : torch.nn.Module, scikit-learn transformer or callable
         From rows (N, ...) to as many rows of features (N, ...). A net is run in evaluation mode,
-        without gradients, on chunks of float32 rows, and on the device it is on; a transformer
+        without gradients, on blocks of float32 rows, and on the device it is on; a transformer
         must be fitted, and takes flat rows (N, D); any other callable gets the array at once (of
         several processes each its share). Several parents' rows are set side by side, flat.
-    name : str, optional
-        See `serkit.Module`.
+    name, random_state
+        See `serkit.Module`. Nothing is random here.
+
+    Attributes
+    ----------
+    row_shapes_ : list of tuple of int
+        Shapes of the parents' rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from serkit import Observation
+    >>> from serkit.modules import Features
+    >>> rows = Observation([[1.0, 4.0], [9.0, 16.0]])
+    >>> Features(np.sqrt).connect(rows).update().message_up.array
+    array([[1., 2.],
+           [3., 4.]])
     """
+
+    extractor: nn.Module | BaseEstimator | Callable[[np.ndarray], np.ndarray]
 
     takes_from_parents = (Data,)
     takes_from_children = (Data, Gaussian, Categorical, Mixture)
     sends_up = Data
     learns_from_shares = True
 
-    def __init__(
-        self,
-        extractor: nn.Module | BaseEstimator | Callable[[np.ndarray], np.ndarray],
-        *,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(name=name)
-        self.extractor = extractor
+    def __sklearn_clone__(self) -> Self:
+        """An unconnected copy for `sklearn.base.clone`, its extractor as trained as it was."""
+        return type(self)(**self.get_params(deep=False))
 
     @property
-    def size(self) -> int | None:
+    def n_outputs(self) -> int | None:
         """Number of features, once there are any."""
         return None if self.message_up is None else math.prod(self.message_up.shape)
 
-    @property
-    def sends_down(self) -> type[Message] | None:
+    def sends_down_to(self, parent: Node) -> type[Message] | None:
         """Data, if features can be turned back."""
         return Data if hasattr(self.extractor, "inverse_transform") else None
 
@@ -79,62 +92,68 @@ class Features(Module):
                     f"Sklearn({kind}(...)) learn in the graph"
                 ) from None
 
-    def learn(self, inputs: list[Message], prior: Message | None) -> dict[str, Any]:
-        """Nothing to learn."""
+    def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
+        """Learn nothing but the shapes of the rows."""
+        self.row_shapes_ = [message.shape for message in inputs]
         return {}
 
-    def forward(self, inputs: list[Data]) -> Data:
-        """The features; those of rows that not all parents saw say nothing."""
-        array = join(inputs)
+    def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
+        """Send the features up, and the children's, or else its own, down to be turned back.
+
+        Rows that not all parents observed are taken from the children's message of any kind.
+        """
+        up = Data(self._features(join(inputs)), observed=all_observed(inputs), checked=False)
+        if not hasattr(self.extractor, "inverse_transform"):
+            return Posterior(up, (None,) * len(inputs))
+        # where a child predicts features, its prediction is turned back in all rows
+        own = np.zeros(up.n_rows, dtype=bool) if isinstance(from_children, Data) else up.observed
+        down = Deferred(known_rows(flat(up), own, from_children), "reconstruction")
+        return Posterior(up, (down,) * len(inputs))
+
+    def reconstruction(self, features: np.ndarray) -> list[Data]:
+        """The rows that features (N, D) stand for, for each parent."""
+        rows = turned_back(self.label, self.extractor, features, self.row_shapes_)
+        pairs = zip(rows, self.row_shapes_, strict=True)
+        return [Data(columns.reshape(-1, *shape)) for columns, shape in pairs]
+
+    def generate(
+        self,
+        n_samples: int,
+        rng: np.random.Generator,
+        values: np.ndarray | None = None,
+        component: int | None = None,
+    ) -> list[np.ndarray]:
+        """Features turned back, for each parent; they have no distribution to be drawn from."""
+        if values is None or not hasattr(self.extractor, "inverse_transform"):
+            return super().generate(n_samples, rng, values, component)
+        return turned_back(self.label, self.extractor, values, self.row_shapes_)
+
+    def _features(self, rows: np.ndarray) -> np.ndarray:
+        """What the extractor makes of rows, checked: (N, ...) -> (N, ...)."""
         try:
-            found = self._extract(array)
+            values = self._extract(rows)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             raise InputError(
-                f"{self.label}: the extractor cannot take rows of shape {array.shape[1:]}: {error}"
+                f"{self.label}: the extractor cannot take rows of shape {rows.shape[1:]}: {error}"
             ) from error
-        features = as_rows(found, f"{self.label}: what the extractor returned")
-        if len(features) != len(array):
+        features = as_rows(values, f"{self.label}: what the extractor returned")
+        if len(features) != len(rows):
             raise InputError(
                 f"{self.label}: the extractor must return as many rows as it gets, but made "
-                f"{len(features)} of {len(array)}"
+                f"{len(features)} of {len(rows)}"
             )
-        return Data(features, observed=all_observed(inputs))
+        return features
 
-    def backward(self, inputs: list[Data], prior: Message | None) -> list[Data | None]:
-        """The rows that features stand for: the children's reconstruction, or else the own.
-
-        Rows that were not seen are taken from the children's message of any kind.
-        """
-        if self.sends_down is None:
-            return [None for _ in inputs]
-        own = self.forward(inputs)
-        used = np.zeros(own.n_rows, dtype=bool) if isinstance(prior, Data) else own.is_observed
-        told = expected_rows(prior, own.n_rows, math.prod(own.shape))
-        features = np.where(used[:, None], flat(own), told)
-        parts = self._turned_back(features, [math.prod(message.shape) for message in inputs])
-        return [Data(part.reshape(m.array.shape)) for part, m in zip(parts, inputs, strict=True)]
-
-    def top_down(self, values: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-        """Features turned back, for each parent."""
-        if self.sends_down is None:
-            return super().top_down(values, rng)
-        return self._turned_back(values, [parent.size for parent in self.parents])
-
-    def _extract(self, array: np.ndarray) -> np.ndarray:
-        extractor = self.extractor
+    def _extract(self, rows: np.ndarray) -> Any:
+        extractor: Any = self.extractor
         if isinstance(extractor, nn.Module):
-            return in_chunks(extractor, self._features_of, array, row_shape=array.shape[1:])
+            return in_chunks(extractor, self._by_net, rows, row_shape=rows.shape[1:])
         if hasattr(extractor, "transform"):
-            return extractor.transform(array.reshape(len(array), -1))
-        return extractor(array)
+            return extractor.transform(rows.reshape(len(rows), -1))
+        return extractor(rows)
 
-    def _features_of(self, rows: Tensor) -> Tensor:
+    def _by_net(self, rows: Tensor) -> Tensor:
         features = self.extractor(rows)
         if not isinstance(features, Tensor):
             raise TypeError(f"it returned a {type(features).__name__}, not a tensor")
         return features
-
-    def _turned_back(self, features: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
-        """Features (N, n) as rows, cut into groups of columns of these sizes."""
-        rows = ask(self.label, self.extractor.inverse_transform, features)
-        return split_columns(rows, sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ from numpy.typing import ArrayLike
 
 from ...errors import GraphError, InputError, MessageError
 from ...messages import Categorical, Data, Message
-from ...module import Module
+from ...module import Module, Node, Posterior
 
 
+@dataclass(eq=False, repr=False)
 class GroupSum(Module):
     """Sum the rows of each group upward, and copy what is said of a group down to its rows.
 
@@ -31,25 +33,31 @@ class GroupSum(Module):
     groups : array-like of shape (N,)
         The group of each row: numbers or names. For other rows, as in `Graph.predict`, set those
         of the rows first: ``group_sum.set_params(groups=...)``.
-    name
-        See `serkit.Module`.
+    name, random_state
+        See `serkit.Module`. Nothing is random here.
+
+    Examples
+    --------
+    >>> from serkit import Observation
+    >>> from serkit.modules import GroupSum
+    >>> rows = Observation([[1.0, 0.0], [2.0, 1.0], [0.0, 5.0]])
+    >>> GroupSum(["a", "b", "a"]).connect(rows).update().message_up.array
+    array([[1., 5.],
+           [2., 1.]])
     """
+
+    groups: ArrayLike
 
     takes_from_parents = (Data, Categorical)
     takes_from_children = (Data, Categorical)
     sends_up = Data
-    sends_down = Categorical
-
-    def __init__(self, groups: ArrayLike, *, name: str | None = None) -> None:
-        super().__init__(name=name)
-        self.groups = groups
 
     @property
-    def size(self) -> int | None:
+    def n_outputs(self) -> int | None:
         """Length of a parent's row, where it is known before training."""
-        return self.parents[0].size if self.parents else None
+        return self.parents[0].n_outputs if self.parents else None
 
-    def sends_down_to(self, parent: Module) -> type[Message]:
+    def sends_down_to(self, parent: Node) -> type[Message]:
         """`Data` to a parent that sends data, else `Categorical`."""
         return Data if parent.sends_up is Data else Categorical
 
@@ -58,41 +66,52 @@ class GroupSum(Module):
         return int(self._index(n_rows).max()) + 1
 
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
-        """Raise for several parents, or groups that are not one a row."""
+        """Raise for several parents, or groups that are not one per row."""
         if len(inputs) > 1:
             raise GraphError(
                 f"{self.label} takes one parent, got {len(inputs)}; give each one of its own"
             )
         self._index(n_rows)
 
-    def learn(self, inputs: list[Message], prior: Message | None) -> dict[str, Any]:
+    def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
         """Nothing to learn."""
         return {}
 
-    def forward(self, inputs: list[Message]) -> Data:
-        """Sums of each group's rows, (G, ...), or expected counts (G, K); unseen rows add 0."""
-        (message,) = inputs
-        index = self._index(message.n_rows)
-        if isinstance(message, Data):
-            rows = message.array  # 0 where unseen
-        else:
-            rows = np.exp(message.log_prob) * message.is_observed[:, None]  # (N, K)
-        return Data(sum_groups(rows, index), observed=sum_groups(message.is_observed, index) > 0)
+    def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
+        """Send sums (G, ...) or expected counts (G, K) up, and what is said of a group to its rows.
 
-    def backward(self, inputs: list[Message], prior: Message | None) -> list[Message | None]:
-        """What the children say of its group, for each row."""
-        if prior is None:
-            return [None]
+        Rows that are missing add 0; a group is missing if all its rows are.
+        """
         (message,) = inputs
-        index = self._index(message.n_rows)
-        if isinstance(prior, Categorical):
-            return [Categorical(prior.log_prob[index], is_prior=prior.is_prior)]
+        index, observed = self._index(message.n_rows), message.is_observed
         if isinstance(message, Categorical):
-            return [Categorical(self._log_shares(prior.array)[index], is_prior=True)]
-        return [Data(share_out(prior.array, index, message.is_observed))]
+            rows = np.exp(message.log_prob) * observed[:, None]  # (N, K)
+        else:
+            rows = message.array  # 0 where missing
+        present = sum_groups(observed, index) > 0  # (G,)
+        up = Data(sum_groups(rows, index), observed=present, checked=False)
+        if from_children is None:
+            down = None
+        elif isinstance(from_children, Categorical):
+            copies, is_prior = from_children.log_prob[index], from_children.is_prior
+            down = Categorical(copies, is_prior=is_prior, checked=False)
+        elif isinstance(message, Categorical):
+            copies = self._log_shares(from_children.array)[index]
+            down = Categorical(copies, is_prior=True, checked=False)
+        else:
+            down = Data(share_out(from_children.array, index, observed), checked=False)
+        return Posterior(up, (down,))
 
-    def top_down(self, values: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+    def generate(
+        self,
+        n_samples: int,
+        rng: np.random.Generator,
+        values: np.ndarray | None = None,
+        component: int | None = None,
+    ) -> list[np.ndarray]:
         """From sums or counts (n, ...) one row of each group: its mean, or class probabilities."""
+        if values is None:
+            return super().generate(n_samples, rng, values, component)
         if self.parents[0].sends_up is Data:
             index = self._index(len(self.groups))
             return [values * (index.max() + 1) / len(index)]
@@ -100,7 +119,10 @@ class GroupSum(Module):
 
     def _index(self, n_rows: int) -> np.ndarray:
         """Number of each row's group, (N,), counted in the order of first appearance."""
-        groups = np.asarray(self.groups)
+        try:
+            groups = np.asarray(self.groups)
+        except ValueError as error:  # lists of different lengths
+            raise InputError(f"{self.label}: groups must be one name per row: {error}") from None
         if groups.shape != (n_rows,):
             raise InputError(
                 f"{self.label}: expected the group of each of {n_rows} rows, got groups of shape "
@@ -133,11 +155,11 @@ def sum_groups(rows: np.ndarray, index: np.ndarray) -> np.ndarray:
     return sums
 
 
-def share_out(sums: np.ndarray, index: np.ndarray, seen: np.ndarray) -> np.ndarray:
+def share_out(sums: np.ndarray, index: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """Each row's equal share of its group's sum, (G, ...) -> (N, ...).
 
-    A group's sum is of the rows that were seen; where none was, it counts as one of all its rows.
+    A group's sum is of the rows that are observed; where none is, it counts as one of all its rows.
     """
-    n_seen, n_rows = sum_groups(seen, index), np.bincount(index)  # (G,)
-    divisors = np.where(n_seen > 0, n_seen, n_rows)
+    n_observed, n_rows = sum_groups(observed, index), np.bincount(index)  # (G,)
+    divisors = np.where(n_observed > 0, n_observed, n_rows)
     return (sums.T / divisors).T[index]

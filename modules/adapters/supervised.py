@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import KW_ONLY, dataclass
+from typing import Annotated, Any
 
 import numpy as np
 from scipy.special import log_softmax
@@ -11,17 +12,18 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import accuracy_score, r2_score
 from torch import nn
 
-from ...errors import GraphError, InputError, NotFittedError
+from ...errors import GraphError, InputError
 from ...messages import Categorical, Data, Gaussian, Message
-from ...module import Module
-from ...options import check_option, check_random_state
+from ...module import Module, Node, Posterior
+from ...options import Choice
 from ..common.inputs import all_observed, flat
 from ..nets.estimators import NetClassifier, NetRegressor, SupervisedNet
-from .sklearn import ask, described, seeded
+from .sklearn import ask, described, fitted_copy, learnt
 
 _LEAST = 1e-6
 
 
+@dataclass(eq=False, repr=False)
 class Supervised(Module):
     """Learns targets from class probabilities or latents, and tells which classes they speak for.
 
@@ -61,26 +63,30 @@ class Supervised(Module):
         Fitted.
     noise_variance_ : np.ndarray of shape (T,)
         Of a regression.
+
+    Examples
+    --------
+    Of four rows two have labels; the others get theirs from their clusters:
+
+    >>> import numpy as np
+    >>> from serkit import Observation
+    >>> from serkit.modules import GMM, Supervised
+    >>> gmm = GMM(2, means_init=[[0.0], [9.0]]).connect(Observation([[0.0], [1.0], [8.0], [9.0]]))
+    >>> labels, known = np.array([4, 0, 7, 0]), [True, False, True, False]
+    >>> targets = Observation(labels[:, None], observed=known, name="targets")
+    >>> top = Supervised(random_state=0).connect(gmm.update(), targets).update()
+    >>> top.messages_down[1].array.ravel()
+    array([4., 4., 7., 7.], dtype=float32)
     """
+
+    estimator: BaseEstimator | nn.Module | None = None
+    _: KW_ONLY
+    task: Annotated[str, Choice("classification", "regression")] = "classification"
 
     takes_from_parents = (Categorical, Gaussian, Data)
     sends_down = Categorical
 
-    def __init__(
-        self,
-        estimator: BaseEstimator | nn.Module | None = None,
-        *,
-        task: str = "classification",
-        name: str | None = None,
-        random_state: int | None = None,
-    ) -> None:
-        super().__init__(name=name, random_state=random_state)
-        self.estimator = estimator
-        self.task = task
-
-    # -- module contract -----------------------------------------------------------------------
-
-    def sends_down_to(self, parent: Module) -> type[Message] | None:
+    def sends_down_to(self, parent: Node) -> type[Message] | None:
         """Predictions to the targets, class probabilities to classes, nothing to latents."""
         if parent.sends_up is Gaussian:
             return None
@@ -88,8 +94,6 @@ class Supervised(Module):
 
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
         """Raise for parents, an estimator or targets that do not suit the task."""
-        check_random_state(self, self.random_state)
-        check_option(self, "task", ("classification", "regression"))
         kinds = [parent.sends_up for parent in self.parents]
         if len(kinds) != 2 or kinds[0] is Data or kinds[1] is not Data:
             raise GraphError(
@@ -99,50 +103,49 @@ class Supervised(Module):
             )
         self._check_estimator()
         if inputs[1] is not None:
-            self._check_targets(inputs[1])
+            self._check_targets(flat(inputs[1]))
 
-    def learn(self, inputs: list[Message], prior: Message | None) -> dict[str, Any]:
+    def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
         """Fit a copy of the estimator to the rows whose target is known."""
-        seen = all_observed(inputs)
-        known = slice(None) if seen is None else seen
+        observed = all_observed(inputs)
+        known = slice(None) if observed is None else observed
         x, y = features_of(inputs[0])[known], flat(inputs[1])[known]
         if len(np.unique(y, axis=0)) < 2:
             raise InputError(
                 f"{self.label}: expected rows with two different targets or more to learn from, "
                 f"got {len(y)} known targets: {np.unique(y)}"
             )
-        estimator = seeded(self._template(), self.rng())
-        ask(self.label, estimator.fit, x, y[:, 0] if y.shape[1] == 1 else y)
-        predicted = self._predicted(estimator, x, y.shape)
+        targets = y[:, 0] if y.shape[1] == 1 else y
+        estimator = fitted_copy(self.label, self._template(), self.rng(), x, targets)
+        predicted = self._predicted(estimator, x, y.shape[1])
         if self.task == "regression":
             self.noise_variance_ = residual_variance(y, predicted)
         self.estimator_ = estimator
         return self._scored(y, predicted)
 
-    def forward(self, inputs: list[Message]) -> None:
-        """Nothing goes up."""
-        return None
+    def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
+        """Send the likelihood of each row's target under every class, and predicted targets, down.
 
-    def backward(self, inputs: list[Message], prior: Message | None) -> list[Message | None]:
-        """The likelihood of each row's target under every class; predicted targets."""
-        source, targets = inputs
-        if not hasattr(self, "estimator_"):
-            raise NotFittedError(f"{self.label} has learnt nothing yet: call update() first")
-        rows = features_of(source)
-        predicted = self._predicted(self.estimator_, rows, flat(targets).shape)
-        down = None
+        Nothing goes up.
+        """
+        source, targets = inputs[0], inputs[1]
+        y = flat(targets)  # (N, T)
+        predicted = self._predicted(learnt(self), features_of(source), y.shape[1])
+        likelihoods = None
         if isinstance(source, Categorical):
-            self._check_targets(targets)
-            log_prob = log_softmax(self._log_likelihood(source.shape[0], targets), axis=1)
-            down = Categorical(log_prob, observed=targets.observed)
-        return [down, Data(predicted.reshape(targets.array.shape))]
+            self._check_targets(y)
+            log_likelihood = self._log_likelihood(source.shape[0], y, targets.is_observed)
+            log_prob = log_softmax(log_likelihood, axis=1)  # (N, K)
+            likelihoods = Categorical(log_prob, observed=targets.observed, checked=False)
+        return Posterior(down=(likelihoods, Data(predicted.reshape(-1, *targets.shape))))
 
     def scores(self) -> dict[str, float]:
         """Accuracy, or R squared, of the predictions last sent, on the rows of known targets."""
-        targets, predicted = self.parents[1].message_up, self.messages_down[1]
-        if targets is None or targets.n_rows != predicted.n_rows:
+        targets = self.parents[1].message_up if self.posterior is not None else None
+        if targets is None or targets.n_rows != self.messages_down[1].n_rows:
             return {}
-        return self._scored(flat(targets)[targets.is_observed], flat(predicted)[targets.is_observed])
+        known = targets.is_observed
+        return self._scored(flat(targets)[known], flat(self.messages_down[1])[known])
 
     def get_state(self) -> dict[str, Any]:
         """Everything learnt, nets as their state dicts."""
@@ -171,15 +174,15 @@ class Supervised(Module):
             return (NetClassifier if classifies else NetRegressor)(self.estimator)
         return self.estimator
 
-    def _log_likelihood(self, n_classes: int, targets: Data) -> np.ndarray:
-        """Log p(y_n | k), in rows without a target of anything: (N, K)."""
-        certain, y = np.eye(n_classes), flat(targets)
+    def _log_likelihood(self, n_classes: int, y: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """Log p(y_n | k), in rows without a known target of anything: (N, K)."""
+        certain, estimator = np.eye(n_classes), learnt(self)
         if self.task == "regression":
-            means = self._predicted(self.estimator_, certain, (n_classes, y.shape[1]))
+            means = self._predicted(estimator, certain, y.shape[1])  # (K, T)
             return gaussian_log_likelihood(y, means, self.noise_variance_)
-        probabilities = ask(self.label, self.estimator_.predict_proba, certain)  # (K, C)
-        known, classes = y[targets.is_observed, 0], self.estimator_.classes_
-        unknown = np.setdiff1d(known, classes)
+        probabilities = ask(self.label, estimator.predict_proba, certain)  # (K, C)
+        classes = estimator.classes_
+        unknown = np.setdiff1d(y[known, 0], classes)
         if len(unknown):
             raise InputError(
                 f"{self.label}: targets {unknown.tolist()} were not among those learnt, "
@@ -188,11 +191,9 @@ class Supervised(Module):
         codes = np.searchsorted(classes, y[:, 0]).clip(max=len(classes) - 1)
         return np.log(np.maximum(probabilities, _LEAST)).T[codes]
 
-    def _predicted(
-        self, estimator: BaseEstimator, x: np.ndarray, shape: tuple[int, ...]
-    ) -> np.ndarray:
-        """The estimator's targets of rows x, in the shape (N, T)."""
-        return np.reshape(ask(self.label, estimator.predict, x), (len(x), shape[1]))
+    def _predicted(self, estimator: Any, x: np.ndarray, n_targets: int) -> np.ndarray:
+        """The estimator's targets of rows x, (N, T)."""
+        return np.reshape(ask(self.label, estimator.predict, x), (len(x), n_targets))
 
     def _scored(self, y: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
         if self.task == "classification":
@@ -216,9 +217,8 @@ class Supervised(Module):
                 "are told how likely a target is; take a classifier that has"
             )
 
-    def _check_targets(self, targets: Data) -> None:
-        """Raise InputError unless a classification's targets are one whole number a row."""
-        y = flat(targets)
+    def _check_targets(self, y: np.ndarray) -> None:
+        """Raise InputError unless a classification's targets (N, T) are one whole number a row."""
         if self.task == "classification" and (y.shape[1] != 1 or (y != np.round(y)).any()):
             found = f"{y.shape[1]} columns" if y.shape[1] != 1 else f"{y[y != np.round(y)][0]}"
             raise InputError(
@@ -227,9 +227,9 @@ class Supervised(Module):
             )
 
 
-def features_of(message: Categorical | Gaussian) -> np.ndarray:
-    """What the estimator sees: class probabilities (N, K) or latent means (N, D)."""
-    return np.exp(message.log_prob) if isinstance(message, Categorical) else message.mean
+def features_of(message: Message) -> np.ndarray:
+    """What the estimator learns from: class probabilities (N, K) or latent means (N, D)."""
+    return np.exp(message.log_prob) if isinstance(message, Categorical) else flat(message)
 
 
 def gaussian_log_likelihood(y: np.ndarray, means: np.ndarray, variance: np.ndarray) -> np.ndarray:

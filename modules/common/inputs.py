@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,12 +13,12 @@ from sklearn.utils.validation import _check_sample_weight, column_or_1d
 
 from ... import arrays
 from ...errors import InputError
-from ...messages import Data, Message
+from ...messages import Categorical, Data, Gaussian, Message
 
 
 def flat(message: Message) -> np.ndarray:
     """Data or latent means as rows (N, D)."""
-    rows = message.array if isinstance(message, Data) else message.mean
+    rows = message.array if isinstance(message, Data) else cast(Gaussian, message).mean
     return rows.reshape(len(rows), -1)
 
 
@@ -57,6 +58,11 @@ def side_by_side(tables: Sequence[np.ndarray]) -> np.ndarray:
 def split_columns(rows: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
     """Flat rows cut into consecutive groups of `sizes` columns."""
     return np.split(rows.reshape(len(rows), -1), np.cumsum(sizes)[:-1], axis=1)
+
+
+def with_children(classes: Categorical, from_children: Message | None) -> Categorical:
+    """Class probabilities times what the children say of the classes."""
+    return classes if from_children is None else cast(Categorical, classes * from_children)
 
 
 def check_labels(label: str, labels: ArrayLike | None, n_rows: int) -> None:

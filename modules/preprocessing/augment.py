@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator
 from torch import Tensor
 from torch.nn import functional as F
 
 from ...arrays import as_rows
 from ...errors import InputError
-from ...options import is_count
+from ...options import Count, Number, Options, check_argument
 from ..nets.architectures import image_shape_of
 from ..nets.device import private_random_state
 
+Amount = Annotated[float, Number(at_least=0)]
 
-class RandomAffine(BaseEstimator):
+
+@dataclass(eq=False, repr=False)
+class RandomAffine(Options):
     """Rotate, shear, scale and shift each image of a batch by its own random amounts.
 
     A callable from a batch to a batch of the same shape, for ``VAE(augment=...)``. Values stay
@@ -31,30 +35,38 @@ class RandomAffine(BaseEstimator):
     shear : float
         Largest horizontal shear either way, as a share of the height.
     scale : float
-        Largest change of size either way, as a share, drawn for both axes together.
+        Largest change of size either way, as a share below 1, drawn for both axes together.
     shift : float
         Largest shift either way along each axis, in pixels.
 
     Raises
     ------
     InputError
-        When called on rows that are not images (flat rows must be square).
+        When called on rows that are not images (flat rows must be square), or with amounts out of
+        range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from serkit.modules import RandomAffine
+    >>> images = np.ones((10, 8, 8))
+    >>> copies = RandomAffine(degrees=20).copies(images, n_copies=3, random_state=0)
+    >>> copies.shape, bool(copies.min() >= 0), bool(copies.max() <= 1)
+    ((30, 8, 8), True, True)
     """
 
-    def __init__(
-        self, degrees: float = 14.0, shear: float = 0.3, scale: float = 0.1, shift: float = 1.4
-    ) -> None:
-        self.degrees = degrees
-        self.shear = shear
-        self.scale = scale
-        self.shift = shift
+    degrees: Amount = 14.0
+    shear: Amount = 0.3
+    scale: Annotated[float, Number(at_least=0, below=1)] = 0.1
+    shift: Amount = 1.4
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Transform a batch (B, H, W), (B, C, H, W) or (B, H * W)."""
+        self.check_options()
         image_shape = image_shape_of(tuple(batch.shape[1:]))
         if image_shape is None:
             raise InputError(
-                f"RandomAffine: expected images (B, H, W), (B, C, H, W) or flat and square, got "
+                f"{self.label}: expected images (B, H, W), (B, C, H, W) or flat and square, got "
                 f"{tuple(batch.shape)}"
             )
         images = batch.reshape(-1, *image_shape)
@@ -64,13 +76,15 @@ class RandomAffine(BaseEstimator):
     def copies(
         self, images: ArrayLike, n_copies: int = 1, random_state: int | None = None
     ) -> np.ndarray:
-        """Transformed copies of arrays, for models that take no `augment`.
+        """Transformed copies of arrays, for models without an `augment`.
 
         Parameters
         ----------
         images : array-like of shape (N, H, W), (N, C, H, W) or (N, H * W)
         n_copies : int
+            Of each image, at least 1.
         random_state : int, optional
+            Seed, at least 0.
 
         Returns
         -------
@@ -80,11 +94,11 @@ class RandomAffine(BaseEstimator):
         Raises
         ------
         InputError
-            For rows that are not images, NaN or infinity, or no positive number of copies.
+            For rows that are not images, NaN or infinity, or arguments out of range.
         """
-        if not is_count(n_copies):
-            raise InputError(f"RandomAffine: n_copies must be an integer >= 1, got {n_copies!r}")
-        batch = torch.tensor(as_rows(images, "RandomAffine"), dtype=torch.float32)
+        check_argument(self.label, "n_copies", n_copies, Count())
+        check_argument(self.label, "random_state", random_state, Count(at_least=0, or_none=True))
+        batch = torch.tensor(as_rows(images, self.label), dtype=torch.float32)
         seed = np.random.default_rng(random_state).integers(2**62)
         with private_random_state(int(seed), batch.device):
             return np.concatenate([self(batch).numpy() for _ in range(n_copies)])
@@ -111,5 +125,5 @@ def _grid(matrices: Tensor, height: int, width: int) -> Tensor:
     centres = [(2 * torch.arange(n).to(matrices) + 1) / n - 1 for n in (height, width)]
     y, x = torch.meshgrid(*centres, indexing="ij")
     pixels = torch.stack([x, y, torch.ones_like(x)], dim=-1).reshape(-1, 3)  # (H W, 3)
-    found = F.linear(matrices.reshape(-1, 3), pixels)  # (2 B, H W)
-    return found.reshape(-1, 2, height, width).permute(0, 2, 3, 1)
+    coordinates = F.linear(matrices.reshape(-1, 3), pixels)  # (2 B, H W)
+    return coordinates.reshape(-1, 2, height, width).permute(0, 2, 3, 1)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from os import PathLike
 from pathlib import Path
+from types import ModuleType
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import TransformerMixin
 from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances_argmin
 from threadpoolctl import threadpool_limits
 
 from ...errors import InputError, NotFittedError
-from ...options import check_count, check_counts, check_random_state
+from ...options import Counts, Options, PositiveInt, Seed
 
 _WINDOW, _HOP = 0.025, 0.010  # seconds
 _N_MELS = 26
@@ -22,7 +25,8 @@ _DELTA_WIDTH = 9  # frames
 _LOWEST_RATE = 4000  # Hz; below it the mel filters are narrower than the spectrum's steps
 
 
-class HAC(TransformerMixin, BaseEstimator):
+@dataclass(eq=False, repr=False)
+class HAC(TransformerMixin, Options):
     """Turn recordings into histograms of acoustic co-occurrences, such as MLDA takes.
 
     Each recording becomes three sequences of frames: mel-frequency cepstral coefficients, their
@@ -52,24 +56,27 @@ class HAC(TransformerMixin, BaseEstimator):
     ----------
     codebooks_ : np.ndarray of shape (3, K, n_mfcc)
         Of the coefficients, their deltas, and the deltas' deltas.
+
+    Examples
+    --------
+    Two tones that rise and two that fall:
+
+    >>> import numpy as np
+    >>> from scipy.signal import chirp
+    >>> from serkit.modules import HAC
+    >>> time = np.arange(4000) / 8000  # half a second
+    >>> ends = (300, 3000), (3000, 300), (400, 2900), (2900, 400)
+    >>> counts = HAC(3, random_state=0).fit_transform([chirp(time, a, 0.5, b) for a, b in ends])
+    >>> counts.shape, counts.sum(axis=1)  # 3 sequences of 48 frames, at lags of 5 and 2
+    ((4, 54), array([267., 267., 267., 267.], dtype=float32))
     """
 
-    label = "HAC"
-
-    def __init__(
-        self,
-        n_codewords: int = 20,
-        *,
-        lags: Sequence[int] = (5, 2),
-        n_mfcc: int = 13,
-        sample_rate: int = 8000,
-        random_state: int | None = None,
-    ) -> None:
-        self.n_codewords = n_codewords
-        self.lags = lags
-        self.n_mfcc = n_mfcc
-        self.sample_rate = sample_rate
-        self.random_state = random_state
+    n_codewords: PositiveInt = 20
+    _: KW_ONLY
+    lags: Annotated[Sequence[int], Counts()] = (5, 2)
+    n_mfcc: PositiveInt = 13
+    sample_rate: PositiveInt = 8000
+    random_state: Seed = None
 
     def fit(self, recordings: Sequence[str | PathLike | ArrayLike], y: None = None) -> HAC:
         """Learn the three code books; returns self. `y` is ignored.
@@ -87,7 +94,7 @@ class HAC(TransformerMixin, BaseEstimator):
         ImportError
             If librosa is not installed.
         """
-        self._check()
+        self.check_options()
         streams = zip(*self._streams(recordings), strict=True)  # three tuples of (T, n_mfcc)
         frames = [np.concatenate(stream) for stream in streams]
         n_different = min(len(np.unique(stream, axis=0)) for stream in frames)
@@ -129,16 +136,16 @@ class HAC(TransformerMixin, BaseEstimator):
         return np.stack(histograms).astype(np.float32)
 
     def _histogram(self, streams: Sequence[np.ndarray]) -> np.ndarray:
-        parts = []
+        """Counts of all sequences and lags, (3 * n_lags * K**2,)."""
+        counts = []
         for stream, codewords in zip(streams, self.codebooks_, strict=True):
             codes = pairwise_distances_argmin(stream, codewords)
-            parts += [cooccurrences(codes, len(codewords), lag) for lag in self.lags]
-        return np.concatenate(parts)
+            counts += [cooccurrences(codes, len(codewords), lag) for lag in self.lags]
+        return np.concatenate(counts)
 
-    def _check(self) -> None:
-        check_count(self, "n_codewords", "n_mfcc", "sample_rate")
-        check_counts(self, "lags", empty=False)
-        check_random_state(self, self.random_state)
+    def check_options(self) -> None:
+        """Raise InputError for an argument that is out of its range."""
+        super().check_options()
         if self.n_mfcc > _N_MELS:
             raise InputError(
                 f"{self.label}: n_mfcc must be at most {_N_MELS}, the number of mel bands, got "
@@ -199,10 +206,10 @@ def read_audio(path: Path, sample_rate: int, what: str) -> np.ndarray:
     if not path.exists():
         raise InputError(f"{what}: there is no such file")
     try:
-        samples, found = soundfile.read(path)
+        samples, rate = soundfile.read(path)
     except Exception as error:
         raise InputError(f"{what}: not a sound file that can be read ({error!r:.80})") from None
-    return librosa.resample(samples, orig_sr=found, target_sr=sample_rate, axis=0)
+    return librosa.resample(samples, orig_sr=rate, target_sr=sample_rate, axis=0)
 
 
 def mfcc_streams(waveform: np.ndarray, sample_rate: int, n_mfcc: int) -> list[np.ndarray]:
@@ -237,7 +244,7 @@ def cooccurrences(codes: np.ndarray, n_codewords: int, lag: int) -> np.ndarray:
     return np.bincount(pairs, minlength=n_codewords**2)
 
 
-def _librosa():
+def _librosa() -> ModuleType:
     """The package librosa, imported when it is first needed: it takes seconds."""
     try:
         import librosa
