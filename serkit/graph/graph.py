@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from ..module import Module, Node, bound_of
 from ..observation import Observation
 from ..options import Count, check_argument
 from ..saving import snapshot
+from ..saving.snapshot import Run
 from ..training import (
     Callback,
     Progress,
@@ -27,7 +30,7 @@ from ..training import (
 )
 from . import checks, inference, results, structure
 from .inference import Prediction
-from .state import write_once
+from .state import keep_share, write_once
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -184,7 +187,7 @@ class Graph:
         if not finished:
             self._train(last, schedule, hooks, checkpoint, folder if out_each_round else None)
         if folder is not None:
-            self._write_once(lambda: results.write(self._run(), folder))
+            write_once(self._run(), lambda run: results.write(run, folder))
         return self
 
     def _train(
@@ -200,6 +203,7 @@ class Graph:
         def on_epoch(module: Module, terms: dict[str, float]) -> bool:
             return processes.any_of(_any_wants(hook.on_epoch(module, terms) for hook in hooks))
 
+        save = None if checkpoint is None else partial(snapshot.save, checkpoint, encoded={})
         learners = [node for node in self.modules if isinstance(node, Module)]
         try:
             for hook in hooks:
@@ -209,12 +213,13 @@ class Graph:
             while len(self.history) < last:
                 record = self._round(schedule, hooks)
                 if folder is not None:
-                    self._write_round(folder / f"round{len(self.history):03d}")
-                if checkpoint is not None:
-                    self._save(checkpoint)
+                    place = folder / f"round{len(self.history):03d}"
+                    write_once(self._run(), partial(results.write_modules, folder=place))
+                if save is not None:
+                    write_once(self._run(), save)
                 if processes.any_of(_any_wants(hook.on_round(self, record) for hook in hooks)):
-                    if checkpoint is not None:
-                        self._save(checkpoint, stopped_before=last)
+                    if save is not None:
+                        write_once(replace(self._run(), stopped_before=last), save)
                     break
         finally:
             for module in learners:
@@ -400,17 +405,18 @@ class Graph:
         OutputError
             If it cannot be written; an older file of that name stays whole.
         """
-        self._save(path)
-
-    def _save(self, path: str | os.PathLike, stopped_before: int | None = None) -> None:
-        self._write_once(lambda: snapshot.save(path, self, stopped_before=stopped_before))
+        write_once(self._run(), lambda run: snapshot.save(path, run))
 
     def _resume(self, path: Path) -> int | None:
         """Go on from a checkpoint, if it is there; the rounds asked for when a hook stopped it."""
-        if processes.of_first(path.exists()):
-            return snapshot.resume(path, self)
-        _prepared(path.parent)
-        return None
+        if not processes.of_first(path.exists()):
+            _prepared(path.parent)
+            return None
+        before = len(self.history)
+        run = snapshot.resume(path, self._run())
+        run = keep_share(run) if len(run.history) > before else run
+        self.history, self.first_latents = run.history, run.first_latents
+        return run.stopped_before
 
     @classmethod
     def load(
@@ -439,19 +445,13 @@ class Graph:
         InputError
             If code in `custom` is missing.
         """
-        modules, tree = snapshot.load(path, data, custom)
-        graph = cls(*modules)
-        graph.history, graph.first_latents = tree["history"], tree["first_latents"]
+        run = keep_share(snapshot.load(path, data, custom))
+        graph = cls(*run.names.values())
+        graph.history, graph.first_latents = run.history, run.first_latents
         return graph
 
-    def _write_round(self, folder: Path) -> None:
-        self._write_once(lambda: results.write_modules(self._run(), folder))
-
-    def _write_once(self, write: Callable[[], None]) -> None:
-        write_once(self, write)
-
-    def _run(self) -> results.Run:
-        return results.Run(self.names, self.history, self.first_latents)
+    def _run(self) -> Run:
+        return Run(self.names, self.history, self.first_latents)
 
     def draw(self) -> Figure:
         """A picture of the modules and the messages between them."""

@@ -17,18 +17,18 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import plots
 from ..errors import GraphError, OutputError
 from ..messages import Categorical, Data, Gaussian
-from ..module import Module, Node, messages_to
+from ..module import Module, messages_to
 from ..observation import Observation
 from ..saving import format
+from ..saving.snapshot import Run
 from . import inference
 
 if TYPE_CHECKING:
@@ -36,29 +36,6 @@ if TYPE_CHECKING:
 
 _SAMPLES_SHOWN, _RECONSTRUCTIONS_SHOWN = 8, 10
 Arrays = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Run:
-    """What there is to write of a graph.
-
-    Attributes
-    ----------
-    names : dict of str to Node
-        Parents before children.
-    history : list of dict
-    first_latents : dict of str to np.ndarray
-        Latent means of each module after its first update.
-    """
-
-    names: dict[str, Node]
-    history: list[dict[str, Any]]
-    first_latents: Arrays
-
-    @property
-    def learnt(self) -> dict[str, Module]:
-        """The modules that have learnt something, by name."""
-        return {n: m for n, m in self.names.items() if isinstance(m, Module) and m.history_}
 
 
 def prepare(folder: Path) -> Path:

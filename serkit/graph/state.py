@@ -6,73 +6,85 @@ With a single process nothing is moved.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from .. import processes
-from ..module import Module, source_of_rows
-
-if TYPE_CHECKING:
-    from .graph import Graph
-
+from ..messages import Message
+from ..module import Module, Node, bound_of, check_shares, source_of_rows
+from ..observation import Observation
+from ..saving.snapshot import Run
 
 RowFunction = Callable[[np.ndarray], np.ndarray]
 
 
-def write_once(graph: Graph, write: Callable[[], None]) -> None:
+def write_once(run: Run, write: Callable[[Run], None]) -> None:
     """Call `write` in the first process, where the modules hold the rows of all meanwhile."""
     if processes.count() == 1:
-        write()
+        write(run)
         return
-    for observation in graph.observations:
-        observation.fingerprint()  # which is of all rows, and kept
-    before = [dict(vars(module)) for module in graph.modules]
-    latents = graph.first_latents
+    for node in run.names.values():
+        if isinstance(node, Observation):
+            node.fingerprint()  # which is of all rows, and kept
+    before = {module: dict(vars(module)) for module in run.modules.values()}
     try:
-        for module in graph.modules:
-            vars(module).update(_apply(module, processes.gather_first))
-        graph.first_latents = {k: processes.gather_first(z) for k, z in latents.items()}
+        for module in before:
+            vars(module).update(_applied(module, processes.gather_first))
+        latents = {name: processes.gather_first(z) for name, z in run.first_latents.items()}
         if processes.is_first():
             with processes.alone():
-                write()
+                write(replace(run, first_latents=latents))
     finally:
-        for module, attributes in zip(graph.modules, before, strict=True):
+        for module, attributes in before.items():
             vars(module).clear()
             vars(module).update(attributes)
-        graph.first_latents = latents
     processes.total(0.0)  # nobody goes on before it is written
 
 
-def keep_own(graph: Graph) -> None:
-    """Of modules that hold all rows, keep those that this process works on."""
+def keep_share(run: Run) -> Run:
+    """Of a graph whose modules hold all rows, keep those that this process works on."""
     if processes.count() == 1:
-        return
-    for module in graph.modules:
-        vars(module).update(_apply(module, _share_of(module)))
-    graph.first_latents = {
-        name: _share_of(graph[name])(z) for name, z in graph.first_latents.items()
-    }
+        return run
+    for module in run.modules.values():
+        vars(module).update(_applied(module, _share_of(module)))
+    latents = {name: _share_of(run.names[name])(z) for name, z in run.first_latents.items()}
+    return replace(run, first_latents=latents)
 
 
-def _share_of(module: Module) -> RowFunction:
-    source = source_of_rows(module)
-    source.check_shares()
-    part = source.part
-    return lambda rows: rows[part].copy()
+def _share_of(node: Node) -> RowFunction:
+    """What takes this process's share of rows of all."""
+    share = _source(node).share
+    return lambda rows: rows[share].copy()
 
 
-def _apply(module: Module, function: RowFunction) -> dict[str, Any]:
-    """The attributes with a row a data row, a function applied to them; not of observations."""
-    if not module.parents:
-        return {}
-    forward = module.message_up
-    kept = {
-        "message_up": None if forward is None else forward.map_rows(function),
-        "messages_down": tuple(
-            None if message is None else message.map_rows(function)
-            for message in module.messages_down
-        ),
-    }
-    learnt = [name for name in module.row_attributes if hasattr(module, name)]
-    return kept | {name: function(getattr(module, name)) for name in learnt}
+def _source(node: Node) -> Observation:
+    """The observation that a node's rows come from, one for one."""
+    source = source_of_rows(node)
+    if isinstance(source, Module):
+        check_shares(source)  # which refuses it, as it puts rows together
+    assert isinstance(source, Observation)
+    return source
+
+
+def _applied(module: Module, function: RowFunction) -> dict[str, Any]:
+    """A module's attributes with a row per data row, a function applied to them."""
+    names = [name for name in module.row_attributes if hasattr(module, name)]
+    changed: dict[str, Any] = {name: function(getattr(module, name)) for name in names}
+    posterior = module.posterior
+    if posterior is not None:
+        share = _source(module).share
+        bound = bound_of(posterior)
+        changed["posterior"] = replace(
+            posterior,
+            up=_mapped(posterior.up, function),
+            down=tuple(_mapped(message, function) for message in posterior.down),
+            bound=None if bound is None else processes.mean(bound, share.stop - share.start),
+            classes=_mapped(posterior.classes, function),
+        )
+    return changed
+
+
+def _mapped(message: Message | None, function: RowFunction) -> Any:
+    return None if message is None else message.map_rows(function)

@@ -1,12 +1,14 @@
-"""Saving and loading without executing anything: one safetensors file, its header holding JSON.
+"""One file for a tree of values, written and read without executing anything.
 
-Arrays are stored as tensors; everything else (constructor arguments, history, connections) as
-JSON that refers to them. A SHA-256 over both tells a damaged file. Writing goes to a temporary
-name in the same folder and is then renamed, so that a killed process leaves the old file whole.
+It is a safetensors file. Arrays are its tensors, each stored once however often the tree holds it;
+the rest is JSON that refers to them, in the header. Records, which are dicts in a list such as the
+entries of a history, are lines of JSON in one more tensor, and each is encoded once, however often
+the file is written anew. A SHA-256 over all tells a damaged file.
 
-scikit-learn's estimators, fitted or not, are stored in the format of `skops`, a zip of JSON and
-arrays, as an array of its bytes. Only types that it, or `_TRUSTED` here, knows to be harmless are
-written and read: a file cannot name anything else to be imported or called.
+Classes go by their public names (``serkit.modules.GMM``), wherever their source is. scikit-learn's
+estimators, fitted or not, are stored in the format of `skops`, a zip of JSON and arrays, as an
+array of its bytes. Only types that it, or `_TRUSTED` here, knows to be harmless are written and
+read: a file cannot name anything else to be imported or called.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from importlib import import_module
+from typing import Any, NoReturn
 
 import joblib
 import numpy as np
@@ -25,16 +28,27 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 from sklearn.base import BaseEstimator
 
-from ..errors import InputError, OutputError, SavedFileError
-from ..messages import Categorical, Data, Gaussian, Message, Mixture
+from ..errors import InputError, SavedFileError
+from ..messages import Categorical, Data, Deferred, Gaussian, Mixture
+from ..module import Posterior
+from .atomic import write_atomically
 
-_FORMAT = 2
+FORMAT = 3
+EARLY = "0.1.0 before its release"  # which wrote formats 1 and 2, without saying so
+PUBLIC = ("serkit.modules", "serkit")  # packages whose classes go by the names they have there
 # Plain holders of numbers inside fitted neural nets, which skops has not listed yet.
 _TRUSTED = [
     f"sklearn.neural_network._stochastic_optimizers.{name}"
     for name in ("AdamOptimizer", "SGDOptimizer")
 ]
-_MESSAGES = {kind.__name__: kind for kind in (Data, Gaussian, Categorical, Mixture)}
+_STATEMENTS: dict[str, type] = {
+    kind.__name__: kind for kind in (Data, Gaussian, Categorical, Mixture, Deferred, Posterior)
+}
+_RECORDS = "records"  # the tensor of their lines
+
+Arrays = dict[str, np.ndarray]
+# Records encoded before, by identity: a record, held so that it stays alive, and its line.
+Encoded = dict[int, tuple[dict, str]]
 
 
 class Unsupported(InputError):
@@ -42,74 +56,223 @@ class Unsupported(InputError):
 
 
 class Custom:
-    """Stands for an argument that is code (a net, a function), which no file can hold."""
+    """Stands for an argument that is code (a net, a function), which no file can hold.
 
-    def __init__(self, description: str) -> None:
+    Parameters
+    ----------
+    description : str
+        The code's name.
+    remedy : str
+        What to tell whoever calls it.
+    """
+
+    def __init__(self, description: str, remedy: str = "") -> None:
         self.description = description
+        self.remedy = remedy
 
     def __repr__(self) -> str:
         return self.description
 
+    def __call__(self, *arguments: Any, **options: Any) -> NoReturn:
+        """Raise InputError, as the code is missing."""
+        raise InputError(self.remedy or f"{self.description} is code, which was not saved")
 
-def encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """Turn a tree of values into JSON, moving its arrays and tensors into `arrays`.
+
+class Contents:
+    """What a file holds beside the JSON of its tree: arrays, each once, and lines of records."""
+
+    def __init__(self, known: Encoded | None = None) -> None:
+        self.arrays: Arrays = {}
+        self.lines: list[str] = []
+        self.encoded: Encoded = {}
+        self._known = known or {}
+        self._names: dict[tuple, str] = {}
+        self._held: list[np.ndarray] = []  # so that their places in memory stay theirs
+
+    def add(self, array: np.ndarray) -> str:
+        """Store an array, unless it is there already; returns its name, like ``"12"``."""
+        if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+            raise Unsupported(f"an array of dtype {array.dtype} cannot be saved")
+        memory = array.__array_interface__
+        place = (*(memory[key] for key in ("data", "shape", "strides", "typestr")),)
+        if place not in self._names:
+            self._names[place] = name = str(len(self.arrays))
+            self.arrays[name] = np.ascontiguousarray(array).reshape(array.shape)
+            self._held.append(array)
+        return self._names[place]
+
+    def add_records(self, records: Sequence[dict]) -> list[int] | None:
+        """Store records as lines, if none holds an array; returns the first and last + 1 of them.
+
+        The last one may still change, so only those before it are taken as they were encoded.
+        """
+        lines = []
+        for record in records:
+            before, line = self._known.get(id(record), (None, ""))
+            if before is not record or record is records[-1]:
+                own = Contents()
+                line = json.dumps(encode(record, own, is_record=True))
+                if own.arrays:
+                    return None
+            self.encoded[id(record)] = record, line
+            lines.append(line)
+        self.encoded.pop(id(records[-1]))
+        self.lines += lines
+        return [len(self.lines) - len(lines), len(self.lines)]
+
+
+def encode(value: Any, contents: Contents, *, is_record: bool = False) -> Any:
+    """Turn a tree of values into JSON, moving its arrays, tensors and records into `contents`.
 
     Parameters
     ----------
     value
-        None, numbers, strings, lists, tuples (which become lists), dicts, arrays, tensors,
-        messages, scikit-learn's estimators, objects of serkit in their style, or `Custom`.
-    arrays : dict
-        Filled with names like ``"12"``.
+        None, numbers, strings, lists, tuples, dicts, arrays, tensors, messages, a `Posterior`,
+        scikit-learn's estimators, public objects of serkit with what they learnt, or `Custom`.
+    contents : Contents
+        Filled.
+    is_record : bool
+        Whether the value is part of a record, in which lists of dicts stay where they are.
 
     Raises
     ------
     Unsupported
         For anything else, such as estimators of other libraries.
     """
+
+    def inner(value: Any) -> Any:
+        return encode(value, contents, is_record=is_record)
+
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, np.generic):
-        return value.item()
+    if isinstance(value, np.bool_ | np.integer | np.floating):
+        return float(value) if isinstance(value, np.floating) else value.item()
     if isinstance(value, torch.Tensor):
-        return {"__tensor__": _store(value.detach().cpu().numpy(), arrays)}
+        return {"__tensor__": contents.add(_array_of(value))}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "UO":
+        return {"__strings__": [value.dtype.kind, inner(value.tolist())]}
     if isinstance(value, np.ndarray):
-        if value.dtype.kind in "USO":
-            return {"__strings__": value.tolist()}
-        return {"__array__": _store(value, arrays)}
-    if isinstance(value, list | tuple):
-        return [encode(item, arrays) for item in value]
+        return {"__array__": contents.add(value)}
+    if isinstance(value, tuple):
+        return {"__tuple__": [inner(item) for item in value]}
+    if isinstance(value, list):
+        if value and not is_record and all(isinstance(item, dict) for item in value):
+            lines = contents.add_records(value)
+            if lines is not None:
+                return {"__records__": lines}
+        return [inner(item) for item in value]
     if isinstance(value, dict):
-        return {"__items__": [[encode(k, arrays), encode(v, arrays)] for k, v in value.items()]}
-    if isinstance(value, Message):
-        return {"__message__": type(value).__name__, "fields": encode(vars(value), arrays)}
+        if all(isinstance(key, str) and not key.startswith("__") for key in value):
+            return {key: inner(item) for key, item in value.items()}
+        return {"__items__": [[inner(key), inner(item)] for key, item in value.items()]}
+    if type(value) in _STATEMENTS.values():
+        stated = {f.name: inner(getattr(value, f.name)) for f in fields(value)}
+        return {"__statement__": [type(value).__name__, stated]}
     if _is_foreign(value):
-        return {"__estimator__": _store(_dump_estimator(value), arrays)}
-    if isinstance(value, BaseEstimator):
-        fields = encode(value.get_params(deep=False), arrays)
-        return {"__object__": type(value).__name__, "fields": fields}
+        return {"__estimator__": contents.add(_dump_estimator(value))}
+    if isinstance(value, BaseEstimator) and public_class(class_name(type(value))):
+        arguments, learnt = value.get_params(deep=False), _learnt_by(value)
+        return {"__object__": [class_name(type(value)), inner(arguments), inner(learnt)]}
     if isinstance(value, Custom):
         return {"__custom__": value.description}
     if hasattr(value, "__array__"):  # a pandas Series, say
-        return encode(np.asarray(value), arrays)
+        return inner(np.asarray(value))
     raise Unsupported(f"a value of type {type(value).__name__} cannot be saved")
+
+
+def decode(value: Any, contents: Contents) -> Any:
+    """The inverse of `encode`; code becomes `Custom`."""
+    match value:
+        case list():
+            return [decode(item, contents) for item in value]
+        case {"__tensor__": name}:
+            return torch.tensor(contents.arrays[name])
+        case {"__array__": name}:
+            return contents.arrays[name]
+        case {"__strings__": [kind, items]}:
+            return np.array(decode(items, contents), dtype=object if kind == "O" else str)
+        case {"__tuple__": items}:
+            return tuple(decode(item, contents) for item in items)
+        case {"__records__": [first, end]}:
+            return [decode(json.loads(line), contents) for line in contents.lines[first:end]]
+        case {"__items__": pairs}:
+            return {decode(key, contents): decode(item, contents) for key, item in pairs}
+        case {"__statement__": [kind, stated]}:
+            return _STATEMENTS[kind](**decode(stated, contents))
+        case {"__estimator__": name}:
+            return _load_estimator(contents.arrays[name])
+        case {"__object__": [name, arguments, learnt]}:
+            return _object(name, decode(arguments, contents), decode(learnt, contents))
+        case {"__custom__": description}:
+            return Custom(description)
+        case dict():
+            return {key: decode(item, contents) for key, item in value.items()}
+    return value
 
 
 def described(value: Any) -> Any:
     """The value if it can be saved, else a `Custom` with its name."""
     try:
-        encode(value, {})
+        encode(value, Contents())
     except Unsupported:
         return Custom(getattr(value, "__qualname__", type(value).__qualname__))
     return value
 
 
-def _store(array: np.ndarray, arrays: dict[str, np.ndarray]) -> str:
-    if array.dtype.kind not in "biuf":
-        raise Unsupported(f"an array of dtype {array.dtype} cannot be saved")
-    name = str(len(arrays))
-    arrays[name] = np.ascontiguousarray(array).reshape(array.shape)
-    return name
+def same(left: Any, right: Any) -> bool:
+    """Whether two values are equal: arrays and estimators by value, code by its name."""
+    left, right = (list(v) if isinstance(v, tuple) else described(v) for v in (left, right))
+    if _is_foreign(left) and _is_foreign(right):
+        return joblib.hash(left) == joblib.hash(right)  # skops' bytes hold memory addresses
+    one, other = Contents(), Contents()
+    if encode(left, one) != encode(right, other) or one.lines != other.lines:
+        return False
+    pairs = ((one.arrays[name], other.arrays[name]) for name in one.arrays)
+    return all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in pairs)
+
+
+def _array_of(tensor: torch.Tensor) -> np.ndarray:
+    try:
+        return tensor.detach().cpu().numpy()
+    except TypeError:
+        raise Unsupported(f"a tensor of dtype {tensor.dtype} cannot be saved") from None
+
+
+# -- classes ---------------------------------------------------------------------------------------
+
+
+def class_name(kind: type) -> str:
+    """How files call a class: its public name in serkit, of a user's class ``module:qualname``."""
+    for package in PUBLIC:
+        if getattr(import_module(package), kind.__name__, None) is kind:
+            return f"{package}.{kind.__name__}"
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def public_class(name: str) -> type | None:
+    """The public class of serkit that files call by this name; None if there is none."""
+    package, _, own = name.rpartition(".")
+    found = getattr(import_module(package), own, None) if package in PUBLIC else None
+    return found if isinstance(found, type) else None
+
+
+def _learnt_by(estimator: BaseEstimator) -> dict[str, Any] | None:
+    """What an object of serkit has learnt, if anything, as its `set_state` takes it."""
+    has_learnt = any(name.endswith("_") for name in vars(estimator))
+    return estimator.get_state() if has_learnt and hasattr(estimator, "get_state") else None
+
+
+def _object(name: str, arguments: dict[str, Any], learnt: dict[str, Any] | None) -> BaseEstimator:
+    kind = public_class(name)
+    if kind is None or not issubclass(kind, BaseEstimator):
+        raise SavedFileError(f"it holds an object of class {name}, which serkit does not have")
+    made = kind(**arguments)
+    if learnt is not None:
+        made.set_state(learnt)
+    return made
+
+
+# -- scikit-learn's estimators ---------------------------------------------------------------------
 
 
 def _is_foreign(value: Any) -> bool:
@@ -158,87 +321,58 @@ def _load_estimator(dumped: np.ndarray) -> BaseEstimator:
         ) from None
 
 
-def decode(value: Any, arrays: dict[str, np.ndarray], classes: dict[str, type]) -> Any:
-    """The inverse of `encode`; objects are made of `classes`, code becomes `Custom`."""
-    if isinstance(value, list):
-        return [decode(item, arrays, classes) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if "__tensor__" in value:
-        return torch.tensor(arrays[value["__tensor__"]])
-    if "__array__" in value:
-        return arrays[value["__array__"]]
-    if "__estimator__" in value:
-        return _load_estimator(arrays[value["__estimator__"]])
-    if "__strings__" in value:
-        return np.array(value["__strings__"])
-    if "__items__" in value:
-        return {
-            decode(k, arrays, classes): decode(v, arrays, classes) for k, v in value["__items__"]
-        }
-    if "__message__" in value:
-        return _MESSAGES[value["__message__"]](**decode(value["fields"], arrays, classes))
-    if "__object__" in value and value["__object__"] not in classes:
-        raise SavedFileError(f"names a class {value['__object__']} that serkit does not have")
-    if "__object__" in value:
-        return classes[value["__object__"]](**decode(value["fields"], arrays, classes))
-    return Custom(value["__custom__"])
+# -- files -----------------------------------------------------------------------------------------
 
 
-def same(left: Any, right: Any) -> bool:
-    """Whether two values are equal, arrays and estimators by value and code by its name."""
-    left, right = described(left), described(right)
-    if _is_foreign(left) and _is_foreign(right):
-        return joblib.hash(left) == joblib.hash(right)  # skops' bytes hold memory addresses
-    left_arrays, right_arrays = {}, {}
-    if encode(left, left_arrays) != encode(right, right_arrays):
-        return False
-    return all(np.array_equal(left_arrays[name], right_arrays[name]) for name in left_arrays)
+def write(path: str | os.PathLike, tree: Any, encoded: Encoded | None = None) -> None:
+    """Write a tree of values to one file.
 
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary name beside `path`, then rename.
+    Parameters
+    ----------
+    path : path
+    tree
+        What `encode` takes.
+    encoded : dict, optional
+        Whoever writes a growing history again and again keeps this dict, empty at first: then each
+        record in it is encoded once. What is changed in a record that has successors in its list
+        is not written any more.
 
     Raises
     ------
+    Unsupported
+        For a value that no file can hold.
     OutputError
-        If the folder cannot be written to; a file already there stays as it is.
+        If the file cannot be written; one that is already there stays whole.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
-
-
-def write(path: str | os.PathLike, tree: Any) -> None:
-    """Write a tree of values to one file."""
-    arrays: dict[str, np.ndarray] = {}
-    text = json.dumps({"format": _FORMAT, "tree": encode(tree, arrays)})
+    contents = Contents(encoded)
+    head = {"format": FORMAT, "version": import_module("serkit").__version__}
+    text = json.dumps({**head, "tree": encode(tree, contents)})
+    arrays = contents.arrays
+    arrays[_RECORDS] = np.frombuffer("\n".join(contents.lines).encode(), dtype=np.uint8)
     metadata = {"serkit": text, "sha256": _digest(text, arrays)}
-    write_atomically(Path(path), to_safetensors(arrays, metadata))
+    write_atomically(path, to_safetensors(arrays, metadata))
+    if encoded is not None:
+        encoded.clear()
+        encoded.update(contents.encoded)
 
 
-def read(path: str | os.PathLike, classes: Callable[[], dict[str, type]]) -> Any:
+def read(path: str | os.PathLike) -> Any:
     """Read what `write` wrote.
 
     Raises
     ------
     SavedFileError
-        For a file that is missing, truncated, altered or not serkit's; the path is named.
+        For a file that is missing, truncated, altered, of another format or not serkit's; the path
+        is named.
     """
     try:
         with safe_open(os.fspath(path), framework="numpy") as file:
             metadata = file.metadata() or {}
+            if "serkit" not in metadata or "sha256" not in metadata:
+                raise SavedFileError(f"{path}: a safetensors file, but not one that serkit wrote")
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SavedFileError:
+        raise
     except FileNotFoundError:
         raise SavedFileError(f"{path}: there is no such file") from None
     except (SafetensorError, OSError, ValueError, TypeError) as error:
@@ -246,25 +380,38 @@ def read(path: str | os.PathLike, classes: Callable[[], dict[str, type]]) -> Any
             f"{path}: not a whole safetensors file ({error}); restore it from a copy, or delete "
             "it to start afresh"
         ) from None
-    if "serkit" not in metadata or "sha256" not in metadata:
-        raise SavedFileError(f"{path}: a safetensors file, but not one that serkit wrote")
     if metadata["sha256"] != _digest(metadata["serkit"], arrays):
         raise SavedFileError(
             f"{path}: its contents do not match their checksum, so it was altered or damaged; "
             "restore it from a copy, or delete it to start afresh"
         )
-    content = json.loads(metadata["serkit"])
-    if content["format"] != _FORMAT:
-        raise SavedFileError(
-            f"{path}: written in format {content['format']}, this serkit reads {_FORMAT}"
-        )
     try:
-        return decode(content["tree"], arrays, classes())
+        head = json.loads(metadata["serkit"])
+        if head["format"] not in _READERS:
+            raise SavedFileError(
+                f"written in format {head['format']} by serkit {head.get('version', EARLY)}; "
+                f"this serkit reads {', '.join(map(str, _READERS))}; train again, or load it with "
+                "the version that wrote it"
+            )
+        return _READERS[head["format"]](head["tree"], arrays)
     except SavedFileError as error:
         raise SavedFileError(f"{path}: {error}") from None
+    except Exception as error:  # a file made by others can be wrong in any way
+        raise SavedFileError(f"{path}: it holds what serkit does not write ({error!r})") from error
 
 
-def _digest(text: str, arrays: dict[str, np.ndarray]) -> str:
+def _read_3(tree: Any, arrays: Arrays) -> Any:
+    contents = Contents()
+    contents.lines = arrays[_RECORDS].tobytes().decode().split("\n")
+    contents.arrays = arrays
+    return decode(tree, contents)
+
+
+# By format number; those of the last two minor versions stay when a new one is added.
+_READERS: dict[int, Callable[[Any, Arrays], Any]] = {FORMAT: _read_3}
+
+
+def _digest(text: str, arrays: Arrays) -> str:
     digest = hashlib.sha256(text.encode())
     for name in sorted(arrays):
         array = arrays[name]

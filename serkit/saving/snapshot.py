@@ -1,232 +1,386 @@
-"""A whole graph as a tree of values for `persistence`, and back."""
+"""A whole graph in a file, but for the observations' rows and a user's code, and back."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
 
 from ..errors import InputError, SavedFileError
-from ..graph.state import keep_own, write_once
-from ..messages import Data
-from ..module import Module
+from ..messages import Categorical, Data, Deferred, Message
+from ..module import Module, Node, Posterior, check_shares
 from ..observation import Observation
 from . import format
 
-if TYPE_CHECKING:
-    from ..graph.graph import Graph
+Path = str | os.PathLike
+Arguments = dict[str, Any]
+State = dict[str, Any]
 
 
-Tree = dict[str, Any]
+@dataclass(frozen=True)
+class Run:
+    """What there is to write of a graph.
+
+    Attributes
+    ----------
+    names : dict of str to Node
+        Parents before children.
+    history : list of dict
+        An entry for each round.
+    first_latents : dict of str to np.ndarray
+        Latent means of each module after its first update.
+    stopped_before : int or None
+        The rounds that were asked for, if a callback ended the training before them.
+    """
+
+    names: dict[str, Node]
+    history: list[dict[str, Any]]
+    first_latents: dict[str, np.ndarray]
+    stopped_before: int | None = None
+
+    @property
+    def modules(self) -> dict[str, Module]:
+        """The nodes that can learn, by name."""
+        return {name: node for name, node in self.names.items() if isinstance(node, Module)}
+
+    @property
+    def learnt(self) -> dict[str, Module]:
+        """The modules that have learnt something, by name."""
+        return {name: module for name, module in self.modules.items() if module.history_}
 
 
-def save(path: str | os.PathLike, graph: Graph, *, stopped_before: int | None = None) -> None:
+@dataclass(frozen=True)
+class _Entry:
+    """What a file holds of one node; parents and children go by their names."""
+
+    kind: str
+    arguments: Arguments
+    parents: list[str]
+    children: list[str]
+    state: State
+
+    def __post_init__(self) -> None:
+        types = {"kind": str, "arguments": dict, "parents": list, "children": list, "state": dict}
+        for name, expected in types.items():
+            if not isinstance(getattr(self, name), expected):
+                raise ValueError(f"{name} is no {expected.__name__}")
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+def save(path: Path, run: Run, encoded: format.Encoded | None = None) -> None:
     """Write everything a graph consists of, but for the observations' rows and a user's code.
-
-    Of several processes the first writes, the rows of all.
 
     Parameters
     ----------
-    stopped_before : int, optional
-        The rounds that were asked for, if a callback ended the training before them.
+    path : path
+    run : Run
+        With the rows of all processes.
+    encoded : dict, optional
+        For a file that is written anew after each round, see `serkit.saving.format.write`.
 
     Raises
     ------
     InputError
         For something learnt that no file can hold; the module and the attribute are named.
     """
-    write_once(graph, lambda: format.write(path, _tree(graph, stopped_before)))
-
-
-def _tree(graph: Graph, stopped_before: int | None) -> Tree:
-    index = {id(module): i for i, module in enumerate(graph.modules)}
-    modules = [
-        {
-            "name": name,
-            "class": _class_name(type(module)),
-            "arguments": {k: format.described(v) for k, v in module.arguments().items()},
-            "parents": [index[id(parent)] for parent in module.parents],
-            "children": [index[id(child)] for child in module.children],
-            "state": _checked_state(module),
-        }
-        for name, module in graph.names.items()
-    ]
-    return {
-        "modules": modules,
-        "history": graph.history,
-        "first_latents": graph.first_latents,
-        "stopped_before": stopped_before,
+    name_of = {node: name for name, node in run.names.items()}
+    entries = {
+        name: _Entry(
+            format.class_name(type(node)),
+            {key: format.described(value) for key, value in _arguments(node).items()},
+            [name_of[parent] for parent in node.parents],
+            [name_of[child] for child in node.children if child in name_of],
+            node.get_state() if isinstance(node, Module) else {},
+        )
+        for name, node in run.names.items()
     }
+    tree = {
+        "nodes": {name: vars(entry) for name, entry in entries.items()},
+        "history": run.history,
+        "first_latents": run.first_latents,
+        "stopped_before": run.stopped_before,
+    }
+    try:
+        format.write(path, tree, encoded)
+    except format.Unsupported:
+        for module in run.modules.values():
+            _check_state(module)
+        raise
 
 
-def _checked_state(module: Module) -> Tree:
-    state = module.get_state()
-    for name, value in state.items():
+def _arguments(node: Node) -> Arguments:
+    """Constructor arguments; of an observation what is kept in their place."""
+    return node.arguments() if isinstance(node, Observation) else node.get_params(deep=False)
+
+
+def _check_state(module: Module) -> None:
+    """Raise InputError for something learnt that no file can hold."""
+    for name, value in module.get_state().items():
         try:
-            format.encode(value, {})
+            format.encode(value, format.Contents())
         except format.Unsupported as error:
             raise InputError(
                 f"{module.label}: {name} is {error}; keep arrays, tensors, numbers, strings, lists "
                 "and dicts in attributes that end in '_'"
             ) from None
-    return state
 
 
-def resume(path: str | os.PathLike, graph: Graph) -> int | None:
-    """Give a graph the state saved in a file, if that is further on and of the same graph and data.
+# -- going on --------------------------------------------------------------------------------------
+
+
+def resume(path: Path, run: Run) -> Run:
+    """Give a graph's modules what a file has of them, if that is further on, and the same graph.
 
     A graph that has as many rounds as the file, or more, stays as it is; whether a module is
     frozen is never changed.
 
     Returns
     -------
-    int or None
-        The rounds asked for when a callback ended the saved training, None if none did.
+    Run
+        What the graph has now; `stopped_before` is the file's in any case.
 
     Raises
     ------
     SavedFileError
         For a damaged file, or one of other modules, arguments or data; nothing is changed then.
     """
-    tree = format.read(path, _serkit_classes)
-    for difference in _differences(graph, tree["modules"]):
+    entries, saved = _read(path)
+    for difference in _differences(run, entries):
         raise SavedFileError(
             f"{path}: {difference}; use the same arguments and data, or another file name"
         )
-    if len(tree["history"]) <= len(graph.history):
-        return tree["stopped_before"]
-    for module in graph.modules:
-        module.check_shares()
-    before = [dict(vars(module)) for module in graph.modules]
-    try:
-        for module, entry in zip(graph.modules, tree["modules"], strict=True):
-            if not isinstance(module, Observation):
-                module.set_state({**entry["state"], "frozen": module.frozen})
-    except Exception as error:
-        for known, attributes in zip(graph.modules, before, strict=True):
-            vars(known).clear()
-            vars(known).update(attributes)
-        raise SavedFileError(
-            f"{path}: what was learnt does not fit {module.label} ({error}); use the same nets, or "
-            "another file name"
-        ) from None
-    graph.history, graph.first_latents = tree["history"], tree["first_latents"]
-    keep_own(graph)
-    return tree["stopped_before"]
+    if len(saved.history) <= len(run.history):
+        return replace(run, stopped_before=saved.stopped_before)
+    states = dict(zip(run.names, (entry.state for entry in entries.values()), strict=True))
+    restored = {m: _restored(path, m, states[name]) for name, m in run.modules.items()}
+    for module, fresh in restored.items():
+        vars(module).clear()
+        vars(module).update(vars(fresh))
+    return replace(saved, names=run.names)
 
 
-def _differences(graph: Graph, saved: list[Tree]) -> Iterator[str]:
+def _restored(path: Path, module: Module, state: State) -> Module:
+    """A copy of a module, its connections included, that has learnt what a file says."""
+    check_shares(module)
+    fresh = type(module).__new__(type(module))
+    learnt = {"posterior", *(name for name in vars(module) if name.endswith("_"))}
+    vars(fresh).update({name: v for name, v in vars(module).items() if name not in learnt})
+    with _told(
+        f"{path}: what was learnt does not fit {module.label}",
+        "; use the same nets, or another file name",
+    ):
+        _set_state(fresh, {**state, "frozen": module.frozen})
+    return fresh
+
+
+def _differences(run: Run, entries: dict[str, _Entry]) -> Iterator[str]:
     """In what a graph differs from a saved one, in words."""
-    kinds = [_class_name(type(module)) for module in graph.modules]
-    if kinds != [entry["class"] for entry in saved]:
-        names = [
-            ", ".join(k.split(":")[1] for k in ks) for ks in ([e["class"] for e in saved], kinds)
-        ]
-        yield f"saved from a graph of {names[0]}; this one has {names[1]}"
+    kinds = [format.class_name(type(node)) for node in run.names.values()]
+    saved_kinds = [entry.kind for entry in entries.values()]
+    if kinds != saved_kinds:
+        here, there = (", ".join(map(_own_name, names)) for names in (kinds, saved_kinds))
+        yield f"saved from a graph of {there}; this one has {here}"
         return
-    for module, entry in zip(graph.modules, saved, strict=True):
-        arguments, known = module.arguments(), entry["arguments"]
-        for name in {**arguments, **known}:
-            if name not in arguments or name not in known:
-                yield f"{module.label} was saved by a version of its class with other arguments"
-            elif not format.same(arguments[name], known[name]):
+    for node, entry in zip(run.names.values(), entries.values(), strict=True):
+        arguments, saved = _arguments(node), entry.arguments
+        for name in {**arguments, **saved}:
+            if name not in arguments or name not in saved:
+                yield f"{node.label} was saved by a version of its class with other arguments"
+            elif not format.same(arguments[name], saved[name]):
                 yield (
-                    f"saved with {name}={_short(known[name])} in {module.label}, which now has "
+                    f"saved with {name}={_short(saved[name])} in {node.label}, which now has "
                     f"{name}={_short(arguments[name])}"
                 )
 
 
-def load(
-    path: str | os.PathLike, data: Sequence | None, custom: Tree | None
-) -> tuple[list[Module], Tree]:
-    """The modules a file was saved from, connected and with their state; and the whole tree."""
-    tree, custom = format.read(path, _serkit_classes), dict(custom or {})
-    n_observations = sum(e["class"] == _class_name(Observation) for e in tree["modules"])
-    if data is not None and len(data) != n_observations:
-        raise InputError(
-            f"{path}: data= must hold rows for every observation, {n_observations} in all, as in "
-            f"data=[rows]; got {len(data)}"
-        )
-    rows = iter(data or [])
-    modules: list[Module] = []
-    for entry in tree["modules"]:
-        if entry["class"] == _class_name(Observation):
-            given = None if data is None else next(rows)
-            modules.append(_observation(path, entry["arguments"], given))
-            continue
-        kind, arguments = _find_class(path, entry["class"]), _with_custom(path, entry, custom)
-        module = kind(**arguments)
-        module.connect(*(modules[i] for i in entry["parents"]))
-        module.set_state(entry["state"])
-        modules.append(module)
-    for module, entry in zip(modules, tree["modules"], strict=True):
-        module.order_children([modules[i] for i in entry["children"]])
-    if custom:
-        raise InputError(f"{path}: custom= names {', '.join(custom)}, which the file does not need")
-    return modules, tree
-
-
-def _observation(path: str | os.PathLike, arguments: Tree, rows: Any) -> Observation:
-    if rows is None:
-        return Observation.without_rows(**arguments)
-    given = rows if isinstance(rows, Data) else Data(rows)
-    options = {"lengths": arguments["lengths"], "name": arguments["name"]}
-    observation = Observation(given.array, observed=given.observed, **options)
-    if observation.arguments() != arguments:
-        raise SavedFileError(
-            f"{path}: {observation.label} was saved with other rows, "
-            f"{arguments['n_rows']} of shape {tuple(arguments['row_shape'])}; give the same rows, "
-            "or leave data= out"
-        )
-    return observation
-
-
-def _with_custom(path: str | os.PathLike, entry: Tree, custom: Tree) -> Tree:
-    """Constructor arguments, those that are code taken from what the user gives."""
-    arguments = dict(entry["arguments"])
-    for key, value in arguments.items():
-        if isinstance(value, format.Custom):
-            name = f"{entry['name']}.{key}"
-            if name not in custom:
-                raise InputError(
-                    f"{path}: {entry['name']} was made with {key}={value}, which is code and not "
-                    f"in the file; give it as Graph.load(path, custom={{'{name}': ...}})"
-                )
-            arguments[key] = custom.pop(name)
-    return arguments
-
-
-def _class_name(kind: type) -> str:
-    return f"{kind.__module__}:{kind.__qualname__}"
-
-
-def _find_class(path: str | os.PathLike, name: str) -> type[Module]:
-    """The module class of a saved name; elsewhere defined, one of the same own name will do."""
-    known, waiting = {}, [Module]
-    while waiting:
-        kind = waiting.pop()
-        known[_class_name(kind)] = kind
-        waiting += kind.__subclasses__()
-    own_name = name.split(":")[-1]
-    alike = [kind for key, kind in known.items() if key.split(":")[-1] == own_name]
-    if name in known:
-        return known[name]
-    if len(alike) == 1 and not alike[0].__module__.startswith("serkit."):
-        return alike[0]
-    raise SavedFileError(
-        f"{path}: saved with a module of class {own_name}, which is not known here; import its "
-        "class before Graph.load"
-    )
-
-
-def _serkit_classes() -> dict[str, type]:
-    """The classes besides modules that arguments in a file may be made of."""
-    from .. import modules
-
-    kinds = (modules.RandomAffine, modules.NetClassifier, modules.NetRegressor)
-    return {kind.__name__: kind for kind in kinds}
+def _own_name(kind: str) -> str:
+    """The class itself of a saved class name."""
+    return kind.replace(":", ".").rpartition(".")[2]
 
 
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def load(path: Path, data: Sequence | None, custom: Arguments | None) -> Run:
+    """Nodes like those a file was saved from, connected and with their state, and its history.
+
+    An argument that is code, which is not in the file, stays a `format.Custom` unless it is given.
+
+    Raises
+    ------
+    SavedFileError
+        For a damaged file, an unknown class or other rows.
+    InputError
+        For data or code that the file has no place for, or if a module's state needs code that is
+        not given.
+    """
+    entries, saved = _read(path)
+    _check_given(path, entries, data, custom or {})
+    rows = iter(data or [])
+    names: dict[str, Node] = {}
+    for name, entry in entries.items():
+        if entry.kind == format.class_name(Observation):
+            names[name] = _observation(path, entry, None if data is None else next(rows))
+        else:
+            parents = tuple(names[parent] for parent in entry.parents)
+            names[name] = _module(path, name, entry, parents, custom or {})
+    for name, entry in entries.items():
+        names[name].children = tuple(names[child] for child in entry.children)
+    return replace(saved, names=names)
+
+
+@contextmanager
+def _told(problem: str, remedy: str = "") -> Iterator[None]:
+    """Make a SavedFileError of whatever goes wrong: a file of others can be wrong in any way."""
+    try:
+        yield
+    except Exception as error:
+        raise SavedFileError(f"{problem} ({error}){remedy}") from error
+
+
+def _read(path: Path) -> tuple[dict[str, _Entry], Run]:
+    """What a file holds: its nodes, and the rest, which has no nodes yet."""
+    tree = format.read(path)
+    with _told(f"{path}: it holds no whole graph"):
+        entries = {name: _Entry(**entry) for name, entry in tree.pop("nodes").items()}
+        for number, (name, entry) in enumerate(entries.items()):
+            children = [child for child, other in entries.items() if name in other.parents]
+            known = len({*entry.parents} & {*list(entries)[:number]}) == len(entry.parents)
+            if not known or sorted(entry.children) != sorted(children):
+                raise ValueError(f"{name} is connected to what is not there")
+        saved = Run({}, **tree)
+        if [record["round"] for record in saved.history] != [*range(1, 1 + len(saved.history))]:
+            raise ValueError("its rounds are not numbered one by one")
+        if not all(isinstance(latents, np.ndarray) for latents in saved.first_latents.values()):
+            raise ValueError("first_latents are no arrays")
+    return entries, saved
+
+
+def _check_given(
+    path: Path, entries: dict[str, _Entry], data: Sequence | None, custom: Arguments
+) -> None:
+    """Raise InputError for data or code that the file has no place for."""
+    n_observations = sum(e.kind == format.class_name(Observation) for e in entries.values())
+    if data is not None and len(data) != n_observations:
+        raise InputError(
+            f"{path}: data= must hold rows for every observation, {n_observations} in all, as in "
+            f"data=[rows]; got {len(data)}"
+        )
+    code = {key for name, entry in entries.items() for key in _code_in(name, entry)}
+    unknown = [key for key in custom if key not in code]
+    if unknown:
+        raise InputError(
+            f"{path}: custom= names {', '.join(unknown)}, which the file does not need"
+        )
+
+
+def _code_in(name: str, entry: _Entry) -> dict[str, str]:
+    """Names of a node's arguments that are code, by what `Graph.load` calls them."""
+    arguments = entry.arguments.items()
+    return {f"{name}.{key}": key for key, v in arguments if isinstance(v, format.Custom)}
+
+
+def _observation(path: Path, entry: _Entry, rows: Any) -> Observation:
+    arguments = entry.arguments
+    with _told(f"{path}: it holds no whole observation"):
+        saved = Observation.without_rows(**arguments)
+    if rows is None:
+        return saved
+    message = rows if isinstance(rows, Data) else Data(rows)
+    observation = Observation(
+        message.array, observed=message.observed, lengths=saved.lengths, name=saved.name
+    )
+    if observation.arguments() != arguments:
+        raise SavedFileError(
+            f"{path}: {saved.label} was saved with other rows, {saved.n_rows} of shape "
+            f"{saved.row_shape}; give the same rows, or leave data= out"
+        )
+    return observation
+
+
+def _module(
+    path: Path, name: str, entry: _Entry, parents: tuple[Node, ...], custom: Arguments
+) -> Module:
+    """A module that has learnt what a file says; its children are not connected yet."""
+    kind, arguments = _class_called(path, entry.kind), dict(entry.arguments)
+    missing = []
+    for code, key in _code_in(name, entry).items():
+        if code in custom:
+            arguments[key] = custom[code]
+            continue
+        missing.append(
+            f"{path}: {name} was made with {key}={arguments[key]}, which is code and not in the "
+            f"file; give it as Graph.load(path, custom={{'{code}': ...}})"
+        )
+        arguments[key] = format.Custom(str(arguments[key]), remedy=missing[-1])
+    try:
+        with _told(f"{path}: {name} cannot be made from what the file holds"):
+            module = kind(**arguments)
+            module.parents = parents
+            _set_state(module, entry.state)
+            return module
+    except SavedFileError as error:
+        if missing:
+            raise InputError("; ".join(missing)) from error
+        raise
+
+
+def _class_called(path: Path, name: str) -> type[Module]:
+    """The module class of a saved name; elsewhere defined, one of the same own name will do."""
+    public = format.public_class(name)
+    if public is not None and issubclass(public, Module):
+        return public
+    known: dict[str, type[Module]] = {}
+    waiting: list[type[Module]] = [Module]
+    while waiting:
+        kind = waiting.pop()
+        known[format.class_name(kind)] = kind
+        waiting += kind.__subclasses__()
+    if name in known:
+        return known[name]
+    alike = [kind for key, kind in known.items() if _own_name(key) == _own_name(name)]
+    if len(alike) == 1 and not alike[0].__module__.startswith("serkit."):
+        return alike[0]
+    raise SavedFileError(
+        f"{path}: saved with a module of class {_own_name(name)}, which is not known here; import "
+        "its class before Graph.load"
+    )
+
+
+def _set_state(module: Module, state: State) -> None:
+    """Let a connected module take over a state from a file, unless no module has such a state."""
+    methods = [name for name in state if callable(getattr(type(module), name, None))]
+    if methods or not isinstance(state["frozen"], bool):
+        raise ValueError(f"{', '.join(methods) or 'frozen'} cannot be a state")
+    if state["posterior"] is not None:
+        _check_posterior(module, state["posterior"])
+    module.set_state(state)
+    if not all(isinstance(record, dict) for record in module.history_):
+        raise ValueError("history_ is no list of dicts")
+
+
+def _check_posterior(module: Module, posterior: Posterior) -> None:
+    """Raise ValueError unless its parts are of the kinds that the module may have stated."""
+    messages = (posterior.up, posterior.classes, *posterior.down)
+    if not all(isinstance(message, Message | None) for message in messages):
+        raise ValueError("posterior holds something that is no message")
+    if not isinstance(posterior.classes, Categorical | None):
+        raise ValueError("posterior.classes is not Categorical")
+    if not isinstance(posterior.bound, float | int | None):
+        raise ValueError("posterior.bound is no number")
+    if len(posterior.down) != len(module.parents):
+        raise ValueError(f"{len(posterior.down)} messages down for {len(module.parents)} parents")
+    for method in (m.method for m in posterior.down if isinstance(m, Deferred)):
+        if hasattr(Module, method) or not callable(getattr(module, method, None)):
+            raise ValueError(f"{method} makes no messages")
