@@ -305,7 +305,8 @@ class Module(Arguments, Node):
         SerkitError
             Whatever `check`, `learn` and `infer` raise; the messages sent before stay as they are.
         """
-        inputs, from_children = self.from_parents(), self.from_children(children)
+        inputs = self.received_from_parents()
+        from_children = self.received_from_children(children)
         n_rows = inputs[0].n_rows
         if from_children is not None and from_children.n_rows != self.rows_sent(n_rows):
             raise InputError(
