@@ -1,4 +1,10 @@
-"""Rows of numbers, checked: what every message and every method on arrays starts from."""
+"""Rows of numbers, which messages and methods on arrays start from: checks, and where they lie.
+
+What users give becomes finite rows of real numbers, or an error that says what is wrong. Rows of a
+memory-mapped file stay in it, those of Zarr and HDF5 are copied into one, and what is computed from
+such rows goes into files as well: unnamed ones, in the folder that the environment variable
+SERKIT_SCRATCH names, which end with their arrays.
+"""
 
 from __future__ import annotations
 
@@ -16,73 +22,10 @@ from numpy.typing import ArrayLike, DTypeLike
 from .errors import InputError, OutputError
 
 _BLOCK_BYTES = 2**20
-
-
-def is_mapped(array: np.ndarray) -> bool:
-    """Whether an array's values lie in a memory-mapped file."""
-    base: Any = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    return isinstance(base, mmap.mmap)
-
-
-def is_lazy(values: Any) -> bool:
-    """Whether values are rows that are read when they are sliced: of Zarr, HDF5 and their like."""
-    wanted = ("shape", "dtype", "chunks", "__getitem__")
-    return not isinstance(values, np.ndarray) and all(hasattr(values, name) for name in wanted)
-
-
-def empty(shape: Sequence[int], dtype: DTypeLike, *like: np.ndarray) -> np.ndarray:
-    """A new array, in a memory-mapped file if one of `like` is."""
-    mapped = any(map(is_mapped, like))
-    return empty_mapped(shape, dtype) if mapped else np.empty(shape, dtype)
-
-
-def copy(rows: np.ndarray) -> np.ndarray:
-    """A copy, in a memory-mapped file if the rows are in one."""
-    copied = empty(rows.shape, rows.dtype, rows)
-    copied[:] = rows
-    return copied
-
-
-def empty_mapped(shape: Sequence[int], dtype: DTypeLike) -> np.memmap:
-    """A new array in a memory-mapped file.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be made.
-    """
-    folder = os.environ.get("SERKIT_SCRATCH") or tempfile.gettempdir()
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            if hasattr(os, "posix_fallocate"):  # a full disk is told now, not by a crash later
-                size = math.prod(shape) * np.dtype(dtype).itemsize
-                os.posix_fallocate(file.fileno(), 0, max(size, 1))
-            return np.memmap(file, dtype, "w+", shape=tuple(shape))
-    except OSError as error:
-        raise OutputError(
-            f"cannot make a file for an array {tuple(shape)} in {folder} (SERKIT_SCRATCH names "
-            f"another folder): {error.strerror or error}"
-        ) from None
-
-
-def copy_mapped(rows: Any, part: slice, dtype: DTypeLike) -> np.memmap:
-    """Some rows, read block by block, as an array in a memory-mapped file."""
-    copied = empty_mapped((part.stop - part.start, *rows.shape[1:]), dtype)
-    for block in blocks(copied):
-        stop = min(block.stop, len(copied))
-        copied[block] = rows[part.start + block.start : part.start + stop]
-    return copied
-
-
-def blocks(rows: np.ndarray) -> Iterator[slice]:
-    """Consecutive slices of rows of a megabyte at most, or one row."""
-    step = max(_BLOCK_BYTES * len(rows) // max(rows.nbytes, 1), 1)
-    return (slice(start, start + step) for start in range(0, len(rows), step))
-
-
 _ROWS_NAMED = 5
+
+
+# -- checks ------------------------------------------------------------------------------------
 
 
 def as_rows(
@@ -113,6 +56,16 @@ def as_rows(
     ------
     InputError
         For a dtype that is not a real number, no rows or columns, NaN or infinity.
+
+    Examples
+    --------
+    >>> from serkit.arrays import as_rows
+    >>> as_rows([[1, 2], [3, 4]], "latents")
+    array([[1., 2.],
+           [3., 4.]], dtype=float32)
+    >>> as_rows([[1, 2], [3, float("nan")]], "latents")
+    Traceback (most recent call last):
+    serkit.errors.InputError: latents: NaN or infinity in 1 of 2 rows (rows 1); remove or fill them
     """
     array = as_array(values, what)
     return finite_rows(array, slice(0, array.shape[0]), what, observed, neutral)
@@ -130,7 +83,7 @@ def as_array(values: ArrayLike | torch.Tensor, what: str) -> np.ndarray:
         values = values.detach().cpu()
         values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     try:
-        array = values if is_lazy(values) else np.asarray(values)
+        array: Any = values if is_lazy(values) else np.asarray(values)
     except ValueError as error:
         raise InputError(f"{what}: expected rows of equal length: {error}") from None
     if array.dtype.kind not in "biuf":
@@ -147,39 +100,47 @@ def as_array(values: ArrayLike | torch.Tensor, what: str) -> np.ndarray:
 
 def finite_rows(
     array: np.ndarray,
-    part: slice,
+    block: slice,
     what: str,
     observed: np.ndarray | None = None,
     neutral: float = 0.0,
 ) -> np.ndarray:
-    """Some rows of what `as_array` gave, as `as_rows` returns all of them."""
-    masked = observed is not None and len(observed) == array.shape[0]
-    dtype = array.dtype if array.dtype in (np.float32, np.float64) else np.float32
-    mapped, is_share = is_mapped(array), part.stop - part.start < array.shape[0]
-    if is_lazy(array) or (mapped and (masked or dtype != array.dtype)):
-        rows = copy_mapped(array, part, dtype)
+    """Consecutive rows of what `as_array` gave, as `as_rows` returns all of them.
+
+    Parameters
+    ----------
+    array : np.ndarray or an array of Zarr or HDF5, shape (N, ...)
+    block : slice
+        From which row to which, both given.
+    what, observed, neutral
+        As in `as_rows`; observed speaks of all N rows.
+    """
+    if observed is not None and len(observed) != array.shape[0]:
+        observed = None  # the caller's own check names both lengths
+    dtype = array.dtype if array.dtype in (np.float32, np.float64) else np.dtype(np.float32)
+    mapped = is_mapped(array)
+    if is_lazy(array) or (mapped and (observed is not None or dtype != array.dtype)):
+        rows: np.ndarray = _copy_mapped(array, block, dtype)
     else:
-        apart = is_share and not mapped  # so that the other rows may be forgotten
-        rows = array[part].astype(dtype, copy=masked or apart)
-    if masked:
-        rows[~observed[part]] = neutral
-    _check_finite(rows, part.start, what)
+        apart = block.stop - block.start < array.shape[0] and not mapped  # others may be forgotten
+        rows = array[block].astype(dtype, copy=observed is not None or apart)
+    if observed is not None:
+        rows[~observed[block]] = neutral
+    _check_finite(rows, block.start, what)
     view = rows.view()
     view.flags.writeable = False
     return view
 
 
-def _check_finite(array: np.ndarray, first: int, what: str) -> None:
+def _check_finite(rows: np.ndarray, first: int, what: str) -> None:
     """Raise InputError for rows (N, ...), numbered from `first`, that hold NaN or infinity."""
-    found = [
-        part.start + np.flatnonzero(~np.isfinite(array[part]).all(axis=tuple(range(1, array.ndim))))
-        for part in blocks(array)
-    ]
-    bad = first + np.concatenate(found)
-    if len(bad):
+    columns = tuple(range(1, rows.ndim))
+    finite = np.concatenate([np.isfinite(rows[block]).all(axis=columns) for block in blocks(rows)])
+    if not finite.all():
+        bad = first + np.flatnonzero(~finite)
         more = ", ..." if len(bad) > _ROWS_NAMED else ""
         raise InputError(
-            f"{what}: NaN or infinity in {len(bad)} of {len(array)} rows "
+            f"{what}: NaN or infinity in {len(bad)} of {len(rows)} rows "
             f"(rows {', '.join(map(str, bad[:_ROWS_NAMED]))}{more}); remove or fill them"
         )
 
@@ -190,7 +151,7 @@ def as_observed(observed: ArrayLike | None, n_rows: int, what: str) -> np.ndarra
     Raises
     ------
     InputError
-        Unless there is one boolean a row.
+        Unless there is one boolean per row.
     """
     if observed is None:
         return None
@@ -201,3 +162,69 @@ def as_observed(observed: ArrayLike | None, n_rows: int, what: str) -> np.ndarra
             f"{mask.dtype} and shape {mask.shape}"
         )
     return None if mask.all() else mask
+
+
+# -- storage -----------------------------------------------------------------------------------
+
+
+def is_mapped(array: np.ndarray) -> bool:
+    """Whether an array's values lie in a memory-mapped file."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, mmap.mmap)
+
+
+def is_lazy(values: Any) -> bool:
+    """Whether values are rows that are read when they are sliced: of Zarr, HDF5 and their like."""
+    wanted = ("shape", "dtype", "chunks", "__getitem__")
+    return not isinstance(values, np.ndarray) and all(hasattr(values, name) for name in wanted)
+
+
+def empty(shape: Sequence[int], dtype: DTypeLike, *like: np.ndarray) -> np.ndarray:
+    """A new array, in a memory-mapped file if one of `like` is.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be made.
+    """
+    return _empty_mapped(shape, dtype) if any(map(is_mapped, like)) else np.empty(shape, dtype)
+
+
+def copy(rows: np.ndarray) -> np.ndarray:
+    """A copy, in a memory-mapped file if the rows are in one."""
+    copied = empty(rows.shape, rows.dtype, rows)
+    copied[:] = rows
+    return copied
+
+
+def blocks(rows: np.ndarray) -> Iterator[slice]:
+    """Consecutive slices of rows of a megabyte at most, or one row."""
+    step = max(_BLOCK_BYTES * len(rows) // max(rows.nbytes, 1), 1)
+    return (slice(start, start + step) for start in range(0, len(rows), step))
+
+
+def _empty_mapped(shape: Sequence[int], dtype: DTypeLike) -> np.memmap:
+    """A new array in a memory-mapped file without a name."""
+    folder = os.environ.get("SERKIT_SCRATCH") or tempfile.gettempdir()
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):  # a full disk is told now, not by a crash later
+                size = math.prod(shape) * np.dtype(dtype).itemsize
+                os.posix_fallocate(file.fileno(), 0, max(size, 1))
+            return np.memmap(file, dtype, "w+", shape=tuple(shape))
+    except OSError as error:
+        raise OutputError(
+            f"cannot make a file for an array {tuple(shape)} in {folder} (SERKIT_SCRATCH names "
+            f"another folder): {error.strerror or error}"
+        ) from None
+
+
+def _copy_mapped(array: np.ndarray, block: slice, dtype: DTypeLike) -> np.memmap:
+    """Consecutive rows, read a megabyte at a time, as an array in a memory-mapped file."""
+    copied = _empty_mapped((block.stop - block.start, *array.shape[1:]), dtype)
+    for part in blocks(copied):
+        stop = min(part.stop, len(copied))
+        copied[part] = array[block.start + part.start : block.start + stop]
+    return copied

@@ -214,12 +214,12 @@ def entropy_bounds(density: MixtureDensity) -> tuple[float, float]:
     *Entropy* 19:361.
     """
     _, log_det = density.whitening
-    within = density.weights @ _gaussian_entropy(log_det, density.n_dims)
+    within = float(density.weights @ _gaussian_entropy(log_det, density.n_dims))
     apart = within - _mean_log_sum(density, density, _log_bhattacharyya(density))
     lower, upper = _cross_entropy_bounds(density, density)
     _, log_det_of_all = np.linalg.slogdet(density.covariance())
-    widest = _gaussian_entropy(log_det_of_all, density.n_dims)
-    return float(max(lower, apart)), float(min(upper, widest))
+    widest = float(_gaussian_entropy(log_det_of_all, density.n_dims))
+    return max(lower, apart), min(upper, widest)
 
 
 def kl_bounds(p: MixtureDensity, q: MixtureDensity) -> tuple[float, float]:
