@@ -70,11 +70,11 @@ def schedule(round_: int) -> list[str]:
 
 
 def train(
-    data: dict[str, np.ndarray], labels: np.ndarray, seen: dict, preset: dict, seed: int
+    data: dict[str, np.ndarray], labels: np.ndarray, observed: dict, preset: dict, seed: int
 ) -> srk.Graph:
-    """Observation -> VAE -> GMM -> MLDA <- Observation; `seen` masks rows (N,) by modality."""
+    """Observation -> VAE -> GMM -> MLDA <- Observation; `observed` masks rows (N,) by modality."""
     images, speech = (
-        srk.Observation(rows, observed=seen.get(name), name=name) for name, rows in data.items()
+        srk.Observation(rows, observed=observed.get(name), name=name) for name, rows in data.items()
     )
     vae = VAE(**preset["vae"], random_state=seed)
     gmm = GMM(10, labels=labels, random_state=seed, **preset["gmm"])
@@ -109,18 +109,18 @@ def hide(
         What is predicted there.
     """
     hidden = np.random.default_rng(seed).permutation(len(labels))[: len(labels) // 5]
-    seen = np.isin(np.arange(len(labels)), hidden, invert=True)
-    graph = train(data, labels, {modality: seen}, preset, seed)
-    clusters = graph["mlda"].clusters()
+    observed = np.isin(np.arange(len(labels)), hidden, invert=True)
+    graph = train(data, labels, {modality: observed}, preset, seed)
+    clusters = graph["mlda"].posterior.clusters
     matching = metrics.matching(labels, clusters)
     right = np.array([matching.get(k) for k in clusters.tolist()]) == labels  # (N,)
     others = [None if name == modality else rows for name, rows in data.items()]
     predicted = graph.reconstruct(*others)[modality][hidden]
-    truth, mean = data[modality][hidden], data[modality][seen].mean(axis=0)
+    truth, mean = data[modality][hidden], data[modality][observed].mean(axis=0)
     scores = {
-        "complete": right[seen].mean(),
+        "complete": right[observed].mean(),
         "hidden": right[hidden].mean(),
-        "ratio": right[hidden].mean() / right[seen].mean(),
+        "ratio": right[hidden].mean() / right[observed].mean(),
         "all without": metrics.accuracy(labels, graph.predict(*others).classes),
         "correlation": correlation(truth, predicted),
         "of the mean": correlation(truth, mean),

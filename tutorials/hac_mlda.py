@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
 
 def draw(out: Path, hac: HAC, mlda: MLDA, names: list[str]) -> None:
     """Write which codeword follows which in each topic, of the coefficients at the first lag."""
-    n, word = hac.n_codewords, metrics.matching(mlda.labels, mlda.clusters())
+    n, word = hac.n_codewords, metrics.matching(mlda.labels, mlda.posterior.clusters)
     pairs = mlda.components_[0][:, : n**2].reshape(-1, n, n)  # (K, from, to)
     order = np.argsort(hac.codebooks_[0][:, 1])  # by the slope of the spectrum
     pairs = pairs[:, order][:, :, order]

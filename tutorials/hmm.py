@@ -65,25 +65,25 @@ def run(n_sequences: int, seed: int, out: Path | None) -> dict[str, float]:
     report = [srk.training.Report()] if seed == 0 else []
     converged = srk.training.StopOnTolerance("objective", tol=1e-4)
 
-    graph.fit(1, schedule=[gmm], callbacks=report, verbose=False)  # no message has come down yet
-    alone = gmm.clusters()
-    turns = [markov, gmm] * 5
-    graph.fit(20, schedule=turns, callbacks=[*report, converged], out=out, verbose=False)
+    turns = [gmm, markov]
+    graph.fit(1, schedule=turns, callbacks=report, verbose=False)
+    alone = gmm.posterior  # when no message had come down yet
+    graph.fit(20, schedule=turns * 5, callbacks=[*report, converged], out=out, verbose=False)
 
-    smoothed, path = gmm.clusters(), markov.viterbi()
+    smoothed, path = gmm.posterior.clusters, markov.viterbi()
     pairs = metrics.matching(labels, smoothed)
     order = sorted(pairs, key=pairs.get)  # the cluster of each class
     learnt = markov.transition_[np.ix_(order, order)]
     forecast = markov.forecast()[:, 0, order].argmax(axis=1)
     known = TRANSITION[classes[:, -2]].argmax(axis=1)  # who knows the truth could do no better
-    updates = [update for record in graph.history for update in record["updates"]]
-    curve = [update["objective"] for update in updates if update["module"] == "gmm"]
+    curve = [alone.bound, *(record["updates"][-1]["objective"] for record in graph.history)]
     if out:
-        draw(out, {"truth": labels, "GMM": alone, "smoothed": smoothed, "Viterbi": path}, learnt)
+        strips = {"truth": labels, "GMM": alone.clusters, "smoothed": smoothed, "Viterbi": path}
+        draw(out, strips, learnt)
         figure = plots.log_likelihood(curve, title="GMM alone, then Baum-Welch")
         figure.savefig(out / "log_likelihood.png", dpi=120)
     return {
-        "GMM alone": metrics.accuracy(labels, alone),
+        "GMM alone": metrics.accuracy(labels, alone.clusters),
         "GMM + Markov": metrics.accuracy(labels, smoothed),
         "Viterbi path": metrics.accuracy(labels, path),
         "nats gained": curve[-1] - curve[0],
@@ -118,14 +118,14 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     parser.add_argument("--quick", action="store_true", help="20 sequences for 100, for CI")
     chosen = parser.parse_args(arguments)
 
-    found = []
+    runs = []
     for seed in range(chosen.seeds):
         out = chosen.out if seed == 0 else None
-        found.append(run(20 if chosen.quick else 100, seed, out))
+        runs.append(run(20 if chosen.quick else 100, seed, out))
         if seed == 0:
-            print("\n seed " + " ".join(f"{name:>14}" for name in found[0]))
-        print(f"{seed:5d} " + " ".join(f"{v:14.3f}" for v in found[-1].values()), flush=True)
-    scores = {name: np.array([row[name] for row in found]) for name in found[0]}
+            print("\n seed " + " ".join(f"{name:>14}" for name in runs[0]))
+        print(f"{seed:5d} " + " ".join(f"{v:14.3f}" for v in runs[-1].values()), flush=True)
+    scores = {name: np.array([row[name] for row in runs]) for name in runs[0]}
     print(" mean " + " ".join(f"{values.mean():14.3f}" for values in scores.values()))
     print("  std " + " ".join(f"{values.std():14.3f}" for values in scores.values()))
     return scores

@@ -64,9 +64,9 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
         graph = train(data, labels, seed, n_init, out)
         missing = {"ink": (None, data["speech"]), "speech": (data["ink"], None)}
         accuracies["both"] = graph["mlda"].scores()["accuracy"]
-        for name, given in missing.items():
-            found = metrics.accuracy(labels, graph.predict(*given).classes)
-            accuracies[f"both, {name} missing later"] = found
+        for name, modalities in missing.items():
+            classes = graph.predict(*modalities).classes
+            accuracies[f"both, {name} missing later"] = metrics.accuracy(labels, classes)
         rows.append(accuracies)
         print(f"seed {seed}:", ", ".join(f"{name} {a:.3f}" for name, a in accuracies.items()), "\n")
         if out:

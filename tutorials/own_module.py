@@ -2,14 +2,14 @@
 
     python tutorials/own_module.py
 
-`PrincipalComponents` is a linear cousin of the VAE in 30 lines: it sends latents up, and gives
-back reconstructions. It stands in the graph like any other module: it is checked, trained, saved
-and sampled through.
+`PrincipalComponents` is a linear cousin of the VAE: it sends latents up and reconstructions down.
+It stands in the graph like any other module: it is checked, trained, saved and sampled through.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -17,43 +17,35 @@ from sklearn.decomposition import PCA
 import serkit as srk
 from serkit.messages import Data, Gaussian, Mixture
 from serkit.modules import GMM
+from serkit.options import PositiveInt
 
 
+@dataclass(eq=False, repr=False)
 class PrincipalComponents(srk.Module):
-    """Latents are the first principal components of one parent's rows."""
+    """Latents are the first principal components of the rows."""
 
-    takes_from_parents = (Data,)  # from parents
-    takes_from_children = (Gaussian, Mixture)  # from children
-    sends_up = Gaussian  # sent up
-    sends_down = Data  # sent down
+    n_components: PositiveInt  # an argument and its range
 
-    def __init__(self, n_components, *, name=None, random_state=None):
-        super().__init__(name=name, random_state=random_state)
-        self.n_components = n_components
+    takes_from_children = (Gaussian, Mixture)  # and from parents Data, unless stated
+    sends_up, sends_down = Gaussian, Data
 
-    @property
-    def size(self):
-        return self.n_components
-
-    def learn(self, inputs, prior):
+    def learn(self, inputs, from_children):
         rows = inputs[0].array.reshape(inputs[0].n_rows, -1)
         pca = PCA(self.n_components, svd_solver="full").fit(rows)
         self.mean_, self.directions_ = pca.mean_, pca.components_  # saved: they end in "_"
+        self.scales_ = np.sqrt(pca.explained_variance_)
         return {"explained": float(pca.explained_variance_ratio_.sum())}
 
-    def forward(self, inputs):
+    def infer(self, inputs, from_children):
         rows = inputs[0].array.reshape(inputs[0].n_rows, -1)
-        return Gaussian((rows - self.mean_) @ self.directions_.T)
+        latents = (rows - self.mean_) @ self.directions_.T
+        (reconstruction,) = self.generate(len(rows), None, latents)
+        return srk.Posterior(Gaussian(latents), (Data(reconstruction),))
 
-    def backward(self, inputs, prior):
-        rows = self.in_data_space(self.forward(inputs).mean)
-        return [Data(rows.reshape(inputs[0].array.shape))]
-
-    def in_data_space(self, latents):
-        return latents @ self.directions_ + self.mean_
-
-    def top_down(self, values, rng):  # only needed for graph.sample
-        return [self.in_data_space(values)]
+    def generate(self, n_samples, rng, values=None, component=None):  # only for graph.sample
+        if values is None:
+            values = rng.normal(0, self.scales_, (n_samples, self.n_components))
+        return [values @ self.directions_ + self.mean_]
 
 
 def main(arguments: list[str] | None = None) -> srk.Graph:
@@ -63,13 +55,9 @@ def main(arguments: list[str] | None = None) -> srk.Graph:
     chosen = parser.parse_args(arguments)
 
     images, labels = srk.datasets.load_digits()
-    obs = srk.Observation(images)
-    components = PrincipalComponents(10)
-    gmm = GMM(10, labels=labels, n_init=10, random_state=0)
-    components.connect(obs)
-    gmm.connect(components)
-    graph = srk.Graph(gmm)
-    graph.fit(rounds=1, verbose=False)
+    components = PrincipalComponents(10).connect(srk.Observation(images))
+    gmm = GMM(10, labels=labels, n_init=10, random_state=0).connect(components)
+    graph = srk.Graph(gmm).fit(rounds=1, verbose=False)
     print(graph)
     print(f"explained variance {components.history_[-1]['explained']:.3f}")
     print(f"accuracy           {gmm.history_[-1]['accuracy']:.3f}")

@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
         classes = {
             known: graph[name].message_up.log_prob.argmax(axis=1) for name, known in UP_TO.items()
         }
-        rows.append({known: metrics.accuracy(labels, found) for known, found in classes.items()})
+        rows.append({known: metrics.accuracy(labels, k) for known, k in classes.items()})
         print(", ".join(f"by {known} {share:.3f}" for known, share in rows[-1].items()), "\n")
         if out:
             draw(out, graph["markovmodel"], labels)
@@ -120,7 +120,7 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
 
 def draw(out: Path, chain: MarkovModel, labels: np.ndarray) -> None:
     """Write the transitions, classes in the order of the digits they are matched to."""
-    of_class = metrics.matching(labels, chain.clusters())
+    of_class = metrics.matching(labels, chain.posterior.clusters)
     order = sorted(range(len(chain.initial_)), key=lambda k: of_class.get(k, len(of_class)))
     figure = plots.heat_map(
         chain.transition_[np.ix_(order, order)],

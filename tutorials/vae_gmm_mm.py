@@ -92,7 +92,7 @@ def compare(digits: Dataset, preset: dict, seed: int, out: Path | None = None) -
 
 def show_order(markov: MarkovModel, out: Path | None) -> None:
     """Print what should come next, and draw the transitions, clusters named by their digits."""
-    digit = metrics.matching(markov.labels, markov.clusters())
+    digit = metrics.matching(markov.labels, markov.posterior.clusters)
     following = [digit.get(k) for k in markov.forecast(3)[0].argmax(axis=1)]
     print(f"rows end with {markov.labels[-3:]}; most probable next: {following}\n")
     if out:
@@ -117,11 +117,11 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     if chosen.quick:
         vae, gmm = {**preset["vae"], "epochs": 30}, {**preset["gmm"], "n_init": 2}
         preset = {"rounds": 2, "steps": 10, "vae": vae, "gmm": gmm}
-    found = [
+    runs = [
         compare(digits, preset, seed, chosen.out if seed == 0 else None)
         for seed in range(chosen.seeds)
     ]
-    scores = {name: np.array([row[name] for row in found]) for name in found[0]}
+    scores = {name: np.array([row[name] for row in runs]) for name in runs[0]}
     gain = scores["with"] - scores["without"]
     print(
         f"accuracy, {chosen.seeds} seeds: "

@@ -101,7 +101,7 @@ def compare(digits: Dataset, preset: dict, seed: int, out: Path | None = None) -
     truth, scores = digits.labels[~known], {}
     for way in WAYS:
         graph = train(digits, known, preset, seed, way, out if way == "started" else None)
-        scores[way] = metrics.accuracy(truth, graph["gmm"].clusters()[~known])
+        scores[way] = metrics.accuracy(truth, graph["gmm"].posterior.clusters[~known])
     supervised = graph["supervised"]
     supervised.update()  # hears the mixture's last word
     _, named = supervised.messages_down  # to the mixture, and to the targets
@@ -132,10 +132,10 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     if chosen.quick:
         vae, gmm = {**preset["vae"], "epochs": 10}, {**preset["gmm"], "n_init": 2}
         preset = {"rounds": 2, "vae": vae, "gmm": gmm}
-    found = []
+    runs = []
     for seed in range(chosen.seeds):
-        found.append(compare(digits, preset, seed, chosen.out if seed == 0 else None))
-    scores = {name: np.array([row[name] for row in found]) for name in found[0]}
+        runs.append(compare(digits, preset, seed, chosen.out if seed == 0 else None))
+    scores = {name: np.array([row[name] for row in runs]) for name in runs[0]}
     print(f"accuracy on rows without a known label, {chosen.seeds} seeds")
     for name, values in scores.items():
         lift = values - scores["none"]
