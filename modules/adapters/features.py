@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -18,7 +18,7 @@ from ...errors import InputError
 from ...messages import Categorical, Data, Deferred, Gaussian, Message, Mixture
 from ...module import Module, Node, Posterior
 from ..common.inputs import all_observed, flat, join
-from ..nets.device import in_chunks
+from ..nets.device import in_blocks
 from .sklearn import known_rows, turned_back
 
 
@@ -147,13 +147,13 @@ class Features(Module):
     def _extract(self, rows: np.ndarray) -> Any:
         extractor: Any = self.extractor
         if isinstance(extractor, nn.Module):
-            return in_chunks(extractor, self._by_net, rows, row_shape=rows.shape[1:])
+            return in_blocks(extractor, self._by_net, rows, row_shape=rows.shape[1:])
         if hasattr(extractor, "transform"):
             return extractor.transform(rows.reshape(len(rows), -1))
         return extractor(rows)
 
     def _by_net(self, rows: Tensor) -> Tensor:
-        features = self.extractor(rows)
+        features = cast(nn.Module, self.extractor)(rows)
         if not isinstance(features, Tensor):
             raise TypeError(f"it returned a {type(features).__name__}, not a tensor")
         return features

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -87,20 +87,24 @@ class GroupSum(Module):
         if isinstance(message, Categorical):
             rows = np.exp(message.log_prob) * observed[:, None]  # (N, K)
         else:
-            rows = message.array  # 0 where missing
+            rows = cast(Data, message).array  # (N, ...), 0 where missing
         present = sum_groups(observed, index) > 0  # (G,)
         up = Data(sum_groups(rows, index), observed=present, checked=False)
-        if from_children is None:
-            down = None
-        elif isinstance(from_children, Categorical):
-            copies, is_prior = from_children.log_prob[index], from_children.is_prior
-            down = Categorical(copies, is_prior=is_prior, checked=False)
-        elif isinstance(message, Categorical):
-            copies = self._log_shares(from_children.array)[index]
-            down = Categorical(copies, is_prior=True, checked=False)
-        else:
-            down = Data(share_out(from_children.array, index, observed), checked=False)
-        return Posterior(up, (down,))
+        return Posterior(up, (self._copied(from_children, message, index),))
+
+    def _copied(
+        self, from_children: Message | None, message: Message, index: np.ndarray
+    ) -> Message | None:
+        """What the children say of each row's group, for a parent that sent `message`."""
+        if isinstance(from_children, Categorical):
+            log_prob, is_prior = from_children.log_prob[index], from_children.is_prior
+            return Categorical(log_prob, is_prior=is_prior, checked=False)
+        if not isinstance(from_children, Data):
+            return None
+        if isinstance(message, Categorical):
+            log_prob = self._log_shares(from_children.array)[index]  # (N, K)
+            return Categorical(log_prob, is_prior=True, checked=False)
+        return Data(share_out(from_children.array, index, message.is_observed), checked=False)
 
     def generate(
         self,
@@ -113,7 +117,7 @@ class GroupSum(Module):
         if values is None:
             return super().generate(n_samples, rng, values, component)
         if self.parents[0].sends_up is Data:
-            index = self._index(len(self.groups))
+            index = self._index(len(np.asarray(self.groups)))
             return [values * (index.max() + 1) / len(index)]
         return [np.exp(self._log_shares(values))]
 

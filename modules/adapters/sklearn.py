@@ -226,14 +226,14 @@ class SklearnTransformer(Module):
     >>> from sklearn.decomposition import PCA
     >>> from serkit import Observation
     >>> from serkit.modules import SklearnTransformer
-    >>> rows = Observation([[0.0, 1.0], [1.0, 3.0], [2.0, 5.0]])
+    >>> rows = Observation([[1.0, 3.0], [2.0, 5.0], [3.0, 7.0]])
     >>> pca = SklearnTransformer(PCA(1), random_state=0).connect(rows).update()
     >>> pca.message_up.mean.shape
     (3, 1)
     >>> pca.messages_down[0].array.round(6)  # the rows lie on a line
-    array([[0., 1.],
-           [1., 3.],
-           [2., 5.]])
+    array([[1., 3.],
+           [2., 5.],
+           [3., 7.]])
     """
 
     estimator: BaseEstimator

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 from scipy.special import log_softmax
@@ -141,11 +141,13 @@ class Supervised(Module):
 
     def scores(self) -> dict[str, float]:
         """Accuracy, or R squared, of the predictions last sent, on the rows of known targets."""
-        targets = self.parents[1].message_up if self.posterior is not None else None
-        if targets is None or targets.n_rows != self.messages_down[1].n_rows:
+        if self.posterior is None:
+            return {}
+        targets, predicted = self.parents[1].message_up, cast(Data, self.posterior.down[1])
+        if targets is None or targets.n_rows != predicted.n_rows:
             return {}
         known = targets.is_observed
-        return self._scored(flat(targets)[known], flat(self.messages_down[1])[known])
+        return self._scored(flat(targets)[known], flat(predicted)[known])
 
     def get_state(self) -> dict[str, Any]:
         """Everything learnt, nets as their state dicts."""

@@ -34,10 +34,10 @@ def any_observed(inputs: Sequence[Message]) -> np.ndarray | None:
     return None if observed.all() else observed
 
 
-def join(inputs: Sequence[Data]) -> np.ndarray:
-    """One parent's rows in their own shape, (N, ...); several parents' flat, side by side."""
+def join(inputs: Sequence[Message]) -> np.ndarray:
+    """One parent's data in its own shape, (N, ...); several parents' flat, side by side."""
     if len(inputs) == 1:
-        return inputs[0].array
+        return cast(Data, inputs[0]).array
     return side_by_side([flat(message) for message in inputs])
 
 
@@ -103,17 +103,17 @@ def checked_targets(
     if y is None:
         raise InputError(f"{label} requires y to be passed, but the target y is None")
     try:
-        y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
+        classes = column_or_1d(y, warn=True)
+        check_classification_targets(classes)
         rows = np.empty((n_rows, 1))
         weight = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
     except (ValueError, TypeError) as error:
         raise InputError(f"{label}: {error}") from None
-    if len(y) != n_rows:
-        raise InputError(f"{label}: y has {len(y)} entries for {n_rows} rows")
+    if len(classes) != n_rows:
+        raise InputError(f"{label}: y has {len(classes)} entries for {n_rows} rows")
     if not weight.any():
         raise InputError(f"{label}: every sample_weight is 0")
-    return y, weight
+    return classes, weight
 
 
 def check_component(label: str, component: int, n_components: int) -> None:
