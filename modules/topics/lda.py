@@ -1,10 +1,15 @@
-"""Latent Dirichlet allocation by Gibbs sampling, on arrays: the model is that of `_lda`."""
+"""Latent Dirichlet allocation on arrays: counts, starts, CVB0, Gibbs sampling, topics of new rows.
+
+Each token of row n has a topic k, drawn from the row's ``theta_n ~ Dirichlet(alpha)``, and is a
+word drawn from the topic's ``phi_k ~ Dirichlet(beta)``, which adds up to 1 over each modality's
+words. What the children say of a row, m_n, stands beside theta_n: topic k is weighted with m_nk.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,31 +22,37 @@ from ...messages import Categorical, Message
 from ..common.inputs import flat
 from ..common.plus_plus import plus_plus_centres
 
+Counts: TypeAlias = ArrayLike | sparse.sparray | sparse.spmatrix
+
 TOKENS_OF_PROBABILITIES = 50.0
+BLOCK_NUMBERS = 2**17  # in a block: a few megabytes stay near the processor
+START_STEPS = 3
+FOLD_IN_STEPS, FOLD_IN_TOL = 200, 1e-3
 
-Counts = ArrayLike | sparse.sparray | sparse.spmatrix
+
+# -- counts ----------------------------------------------------------------------------------------
 
 
-def counts_of(module: Any, messages: Sequence[Message]) -> list[sparse.csr_array]:
-    """Each parent's counts, (N, W_m): class probabilities count as 50 tokens, unseen rows as 0.
+def counts_of(label: str, messages: Sequence[Message]) -> list[sparse.csr_array]:
+    """Each parent's counts, (N, W_m): class probabilities count as 50 tokens, missing rows as 0.
 
     Raises
     ------
     InputError
         For negative counts.
     """
-    found = []
+    counts = []
     for message in messages:
         if isinstance(message, Categorical):
             rows = TOKENS_OF_PROBABILITIES * np.exp(message.log_prob)
         else:
             rows = flat(message)
         rows = np.where(message.is_observed[:, None], rows, 0.0)
-        found.append(_checked(module, sparse.csr_array(rows, dtype=np.float64)))
-    return found
+        counts.append(_checked(label, sparse.csr_array(rows, dtype=np.float64)))
+    return counts
 
 
-def counts_in(module: Any, x: Counts | Sequence[Counts]) -> list[sparse.csr_array]:
+def counts_in(label: str, x: Any) -> list[sparse.csr_array]:
     """The counts of an array or sparse matrix (N, W), or of each in a list of them.
 
     Raises
@@ -50,39 +61,39 @@ def counts_in(module: Any, x: Counts | Sequence[Counts]) -> list[sparse.csr_arra
         For negative counts, NaN, other shapes, or arrays of different numbers of rows.
     """
     several = isinstance(x, (list, tuple)) and all(sparse.issparse(a) or np.ndim(a) > 1 for a in x)
-    found = [_as_sparse(module, part) for part in (x if several else [x])]
-    rows = [part.shape[0] for part in found]
-    if len(set(rows)) != 1:
-        raise InputError(f"{module.label}: expected modalities of equally many rows, got {rows}")
-    return found
+    counts = [_as_sparse(label, modality) for modality in (x if several else [x])]
+    n_rows = [modality.shape[0] for modality in counts]
+    if len(set(n_rows)) != 1:
+        raise InputError(f"{label}: expected modalities of equally many rows, got {n_rows}")
+    return counts
 
 
-def _as_sparse(module: Any, x: Counts) -> sparse.csr_array:
+def _as_sparse(label: str, x: Any) -> sparse.csr_array:
     if not sparse.issparse(x):
-        rows = as_rows(x, module.label)
-        return _checked(module, sparse.csr_array(rows.reshape(len(rows), -1), dtype=np.float64))
+        rows = as_rows(x, label)
+        return _checked(label, sparse.csr_array(rows.reshape(len(rows), -1), dtype=np.float64))
     if 0 in x.shape or x.dtype.kind not in "biuf" or not np.isfinite(x.data).all():
         raise InputError(
-            f"{module.label}: expected finite counts of shape (N, W), got {x.shape} of {x.dtype}"
+            f"{label}: expected finite counts of shape (N, W), got {x.shape} of {x.dtype}"
         )
     counts = sparse.csr_array(x, dtype=np.float64, copy=True)
     counts.sum_duplicates()
     counts.eliminate_zeros()
-    return _checked(module, counts)
+    return _checked(label, counts)
 
 
-def _checked(module: Any, counts: sparse.csr_array) -> sparse.csr_array:
+def _checked(label: str, counts: sparse.csr_array) -> sparse.csr_array:
     if counts.nnz and counts.data.min() < 0:
         row = np.searchsorted(counts.indptr, counts.data.argmin(), side="right") - 1
         raise InputError(
-            f"{module.label}: expected counts >= 0, got {counts.data.min():g} in row {row}; "
-            "MLDA takes histograms or class probabilities"
+            f"{label}: expected counts >= 0, got {counts.data.min():g} in row {row}; MLDA takes "
+            "histograms or class probabilities"
         )
     return counts
 
 
 def with_tokens(counts: sparse.csr_array, n_tokens: float | None) -> sparse.csr_array:
-    """The same relative frequencies with `n_tokens` tokens a row; None: as they are."""
+    """The same relative frequencies with `n_tokens` tokens per row; None: as they are."""
     if n_tokens is None:
         return counts
     total = counts.sum(axis=1)
@@ -96,8 +107,7 @@ def mean_tokens(counts: sparse.csr_array) -> float:
     return float(processes.total(tokens.sum()) / max(processes.total((tokens > 0).sum()), 1))
 
 
-_BATCH = 2**17  # numbers in a batch: a few megabytes stay near the processor
-_FOLD_IN_STEPS, START_STEPS, _FOLD_IN_TOL = 200, 3, 1e-3
+# -- the model -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -110,15 +120,18 @@ class Problem:
         Counts >= 0, not necessarily integers, of all modalities side by side.
     sizes : tuple of int
         Number of words of each modality; they add up to W.
-    row_prior : np.ndarray, shape (N, K)
-        m, up to a factor a row; 1 where nothing is known.
+    from_children : np.ndarray, shape (N, K)
+        m, up to a factor per row; 1 where nothing is known.
     alpha, beta : float
         Concentrations of the Dirichlet priors on theta and phi.
+    max_iter : int
+    tol : float
+        In nats per token.
     """
 
     counts: sparse.csr_array
     sizes: tuple[int, ...]
-    row_prior: np.ndarray
+    from_children: np.ndarray
     alpha: float
     beta: float
     max_iter: int
@@ -127,16 +140,24 @@ class Problem:
     @property
     def n_components(self) -> int:
         """Number of topics K."""
-        return self.row_prior.shape[1]
+        return self.from_children.shape[1]
 
     @property
     def n_tokens(self) -> float:
         """Sum of all counts."""
         return self.counts.data.sum()
 
+    @property
+    def row_tokens(self) -> np.ndarray:
+        """Number of tokens of each row in each modality, (N, M)."""
+        words = np.arange(self.counts.shape[1])
+        owner = np.repeat(np.arange(len(self.sizes)), self.sizes)
+        columns = sparse.csr_array((np.ones(len(words)), (words, owner)))
+        return (self.counts @ columns).toarray()
+
     def proportions(self, row_counts: np.ndarray) -> np.ndarray:
         """Each row's distribution over topics given its tokens' topics: (N, K) -> (N, K)."""
-        return normalised(self.row_prior * (row_counts + self.alpha))
+        return normalised(self.from_children * (row_counts + self.alpha))
 
     def topics(self, word_counts: np.ndarray) -> np.ndarray:
         """E[phi] given the tokens' topics: (W, K) -> (K, W), 1 in sum over each modality."""
@@ -158,7 +179,7 @@ class Solution:
     topics : (K, W)
         Word probabilities, which add up to 1 over each modality.
     proportions : (N, K)
-        Topic probabilities of each row, its prior included.
+        Topic probabilities of each row, what the children say included.
     log_likelihood : list of float
         Mean over tokens, in nats, by iteration.
     """
@@ -169,15 +190,235 @@ class Solution:
     converged: bool
 
 
+def normalised(values: np.ndarray) -> np.ndarray:
+    """Rows divided by their sums."""
+    return values / values.sum(axis=1, keepdims=True)
+
+
+def plus_plus_starts(
+    problem: Problem, n_init: int, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Topics (K, W) of rows grouped around k-means++ centres, `n_init` times.
+
+    Distances are Hellinger's, between the rows' relative frequencies. Centres are rows of all
+    modalities where there are enough, so that rows are not grouped by what they miss.
+    """
+    tokens = problem.row_tokens  # (N, M)
+    complete, filled = (tokens > 0).all(axis=1), (tokens > 0).any(axis=1)
+    enough = processes.total(complete.sum()) >= problem.n_components
+    candidates = complete if enough else filled
+    roots = problem.counts.multiply(1 / np.maximum(tokens.sum(axis=1), 1e-300)[:, None]).tocsr()
+    roots.data = np.sqrt(roots.data)
+    weight = np.ones(candidates.sum())
+    for _ in range(n_init):
+        seed = int(rng.integers(2**31))
+        centres = plus_plus_centres(roots[candidates], weight, problem.n_components, seed)
+        nearest = (roots @ centres.T).argmax(axis=1)
+        word_counts = problem.counts.T @ np.eye(problem.n_components)[nearest]
+        yield problem.topics(processes.total(word_counts))
+
+
+# -- collapsed variational inference ---------------------------------------------------------------
+
+
+def cvb0(problem: Problem, topics: np.ndarray) -> Solution:
+    """Collapsed variational inference of order zero, from the given topics (K, W).
+
+    The topic probabilities of a token are updated from expected counts that leave it out,
+    ``gamma_nwk ~ m_nk (N_nk + alpha) (N_wk + beta) / (N_k + W_m beta)``, for all tokens of a block
+    of rows at once (Asuncion, Welling, Smyth and Teh, 2009, "On smoothing and inference for topic
+    models"); the tokens of an entry share their probabilities. Stops when the log-likelihood of
+    tokens, each predicted from all the others, changes by less than `tol` per token. Memory: K
+    numbers for each entry of `counts` that is not 0.
+
+    Of several processes each goes over its own rows and hears of the others' once an iteration
+    (Newman, Asuncion, Smyth and Welling, 2009, "Distributed algorithms for topic models").
+    """
+    blocks = list(blocks_of(problem))
+    row_counts, _ = fold_in(problem, topics, START_STEPS)
+    word_counts, gammas = np.zeros_like(topics.T), []
+    for block in blocks:
+        gammas.append(_first_gamma(problem, block, row_counts, topics))
+        row_counts[block.rows] = block.by_row @ gammas[-1]
+        word_counts += block.by_word @ gammas[-1]
+    word_counts, n_tokens = processes.total(word_counts), processes.total(problem.n_tokens)
+    likelihoods: list[float] = []
+    converged = False
+    while len(likelihoods) < problem.max_iter and not converged:
+        total, before = 0.0, word_counts.copy()
+        for i, block in enumerate(blocks):
+            left_out = block.one_token * gammas[i]  # (n, K)
+            likelihood = _word_probabilities(problem, block, word_counts, left_out)
+            gamma, log_p = reassign(problem, block, row_counts, left_out, likelihood)
+            row_counts[block.rows] = block.by_row @ gamma
+            word_counts += block.by_word @ (gamma - gammas[i])
+            gammas[i] = gamma
+            total += block.counts @ log_p
+        word_counts = processes.merged(before, word_counts)
+        likelihoods.append(float(processes.total(total) / n_tokens))
+        converged = len(likelihoods) > 1 and abs(likelihoods[-1] - likelihoods[-2]) < problem.tol
+    return Solution(
+        problem.topics(word_counts), problem.proportions(row_counts), likelihoods, converged
+    )
+
+
+def fold_in(
+    problem: Problem, topics: np.ndarray, max_steps: int = FOLD_IN_STEPS
+) -> tuple[np.ndarray, float]:
+    """Topics of the rows' tokens by CVB0, with the topics' words (K, W) given.
+
+    Returns
+    -------
+    row_counts : np.ndarray, shape (N, K)
+        Expected number of tokens of each topic.
+    log_likelihood : float
+        Sum over tokens, in nats, each predicted from its row's others.
+    """
+    row_counts = np.zeros((problem.counts.shape[0], problem.n_components))
+    log_likelihood = 0.0
+    for block in blocks_of(problem):
+        likelihood = topics.T[block.word]  # (n, K)
+        gamma = _first_gamma(problem, block, row_counts, topics)
+        row_counts[block.rows] = block.by_row @ gamma
+        for _ in range(max_steps):
+            left_out = block.one_token * gamma
+            gamma, log_p = reassign(problem, block, row_counts, left_out, likelihood)
+            before = row_counts[block.rows].copy()
+            row_counts[block.rows] = block.by_row @ gamma
+            if _largest_change(before, row_counts[block.rows]) < FOLD_IN_TOL:
+                break
+        log_likelihood += block.counts @ log_p
+    return row_counts, float(log_likelihood)
+
+
+def reassign(
+    problem: Problem,
+    block: Block,
+    row_counts: np.ndarray,
+    left_out: np.ndarray,
+    likelihood: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """New topic probabilities of a block's tokens, from those of their rows' other tokens.
+
+    Parameters
+    ----------
+    problem, block
+    row_counts : np.ndarray, shape (N, K)
+    left_out : np.ndarray, shape (n, K)
+        What a token itself adds to those.
+    likelihood : np.ndarray, shape (n, K)
+        P(word | topic).
+
+    Returns
+    -------
+    gamma : np.ndarray, shape (n, K)
+    log_likelihood : np.ndarray, shape (n,)
+        Log p(word | the row's other tokens), of one token of each entry.
+    """
+    prior = (row_counts[block.rows] + problem.alpha).take(block.row, axis=0) - left_out
+    prior *= problem.from_children[block.rows].take(block.row, axis=0)
+    joint = prior * likelihood
+    ones = np.ones(problem.n_components)  # a product is several times faster than sum(axis=1)
+    total = joint @ ones
+    joint /= total[:, None]
+    return joint, np.log(total / (prior @ ones))
+
+
+def _word_probabilities(
+    problem: Problem, block: Block, word_counts: np.ndarray, left_out: np.ndarray
+) -> np.ndarray:
+    """P(word | topic) of a block's tokens by all other tokens, (n, K)."""
+    smoothed = word_counts + problem.beta  # (W, K)
+    likelihood = smoothed.take(block.word, axis=0) - left_out
+    likelihood /= problem.per_word(smoothed).take(block.word, axis=0) - left_out
+    return likelihood
+
+
+def _first_gamma(
+    problem: Problem, block: Block, row_counts: np.ndarray, topics: np.ndarray
+) -> np.ndarray:
+    """Topic probabilities of a block's tokens, (n, K), where none are left out."""
+    prior = problem.from_children[block.rows] * (row_counts[block.rows] + problem.alpha)
+    return normalised(prior[block.row] * topics.T[block.word])
+
+
+def _largest_change(before: np.ndarray, after: np.ndarray) -> float:
+    """The largest change of any topic's part in any row."""
+    tokens = np.maximum(after.sum(axis=1, keepdims=True), 1.0)
+    return float((np.abs(after - before) / tokens).max(initial=0.0))
+
+
+# -- Gibbs sampling --------------------------------------------------------------------------------
+
+
+def gibbs_sampling(problem: Problem, topics: np.ndarray, rng: np.random.Generator) -> Solution:
+    """`max_iter` sweeps: theta and phi given all tokens' topics, then all topics given those.
+
+    A blocked sampler of the same posterior, vectorised over tokens; counts are rounded to
+    integers. The solution holds the posterior means over the second half of the sweeps, from
+    expected counts.
+    """
+    counts = problem.counts.copy()
+    counts.data = np.rint(counts.data)
+    counts.eliminate_zeros()
+    problem = replace(problem, counts=counts)
+    blocks, burn_in = list(blocks_of(problem)), problem.max_iter // 2
+    own_rng = processes.generator(rng)
+    theta = problem.proportions(fold_in(problem, topics, START_STEPS)[0])
+    row_sum, word_sum = np.zeros_like(theta), np.zeros_like(topics.T)
+    likelihoods = []
+    for sweep in range(problem.max_iter):
+        row_counts, word_counts, likelihood = gibbs_step(problem, blocks, theta, topics, own_rng)
+        likelihoods.append(likelihood)
+        if sweep >= burn_in:
+            row_sum, word_sum = row_sum + row_counts, word_sum + word_counts
+        theta = normalised(problem.from_children * _gamma(row_counts + problem.alpha, own_rng))
+        weights = _gamma(word_counts + problem.beta, rng)
+        topics = (weights / problem.per_word(weights)).T
+    n_kept = problem.max_iter - burn_in
+    return Solution(
+        problem.topics(word_sum / n_kept), problem.proportions(row_sum / n_kept), likelihoods, True
+    )
+
+
+def gibbs_step(
+    problem: Problem,
+    blocks: Sequence[Block],
+    theta: np.ndarray,
+    topics: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Draw every token's topic: counts by row (N, K) and word (W, K), log-likelihood per token."""
+    row_counts, word_counts, total = np.empty_like(theta), np.zeros_like(topics.T), 0.0
+    for block in blocks:
+        joint = theta[block.rows][block.row] * topics.T[block.word]  # (n, K)
+        likelihood = joint.sum(axis=1)
+        drawn = rng.multinomial(block.counts.astype(np.int64), joint / likelihood[:, None])
+        gamma = drawn / block.counts[:, None]
+        row_counts[block.rows] = block.by_row @ gamma
+        word_counts += block.by_word @ gamma
+        total += block.counts @ np.log(likelihood)
+    mean = processes.total(total) / processes.total(problem.n_tokens)
+    return row_counts, processes.total(word_counts), float(mean)
+
+
+def _gamma(shape: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draws which normalise to Dirichlet ones; small shapes would underflow to all 0."""
+    return np.maximum(rng.standard_gamma(shape), np.finfo(np.float64).tiny)
+
+
+# -- blocks of rows --------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
-class Batch:
+class Block:
     """Consecutive rows' n entries other than 0.
 
     Attributes
     ----------
     rows : slice
     row, word : (n,) of int
-        Row of each entry, counted from the batch's first, and column.
+        Row of each entry, counted from the block's first, and column.
     counts : (n,)
     by_row, by_word : sparse matrices (rows, n) and (W, n)
         They sum each entry's topic probabilities, times its count, over rows or words.
@@ -196,221 +437,19 @@ class Batch:
         return np.minimum(self.counts, 1.0)[:, None]
 
 
-def normalised(values: np.ndarray) -> np.ndarray:
-    """Rows divided by their sums."""
-    return values / values.sum(axis=1, keepdims=True)
-
-
-def batches(problem: Problem) -> Iterator[Batch]:
-    """The problem's rows in parts of about equal work."""
+def blocks_of(problem: Problem) -> Iterator[Block]:
+    """The problem's rows in blocks of about equal work."""
     n_rows, n_words = problem.counts.shape
     per_row = problem.counts.nnz / n_rows * problem.n_components
-    step = max(int(_BATCH / max(per_row, 1)), 1)
+    step = max(int(BLOCK_NUMBERS / max(per_row, 1)), 1)
     for start in range(0, n_rows, step):
-        part = problem.counts[start : start + step]
-        entries = np.arange(part.nnz)
-        yield Batch(
-            slice(start, start + part.shape[0]),
-            np.repeat(np.arange(part.shape[0]), np.diff(part.indptr)),
-            part.indices,
-            part.data,
-            sparse.csr_array((part.data, entries, part.indptr), shape=(part.shape[0], part.nnz)),
-            sparse.csr_array((part.data, (part.indices, entries)), shape=(n_words, part.nnz)),
+        counts = problem.counts[start : start + step]
+        shape, entries = counts.shape, np.arange(counts.nnz)
+        yield Block(
+            slice(start, start + shape[0]),
+            np.repeat(np.arange(shape[0]), np.diff(counts.indptr)),
+            counts.indices,
+            counts.data,
+            sparse.csr_array((counts.data, entries, counts.indptr), shape=(shape[0], counts.nnz)),
+            sparse.csr_array((counts.data, (counts.indices, entries)), shape=(n_words, counts.nnz)),
         )
-
-
-def cvb0(problem: Problem, topics: np.ndarray) -> Solution:
-    """Collapsed variational inference of order zero, from the given topics (K, W).
-
-    The topic probabilities of a token are updated from expected counts that leave it out,
-    ``gamma_nwk ~ m_nk (N_nk + alpha) (N_wk + beta) / (N_k + W_m beta)``, for all tokens of a batch
-    of rows at once (Asuncion, Welling, Smyth and Teh, 2009, "On smoothing and inference for topic
-    models"); the tokens of an entry share their probabilities. Stops when the log-likelihood of
-    tokens, each predicted from all the others, changes by less than `tol` a token. Memory: K
-    numbers for each entry of `counts` that is not 0.
-
-    Of several processes each goes over its own rows and hears of the others' once an iteration
-    (Newman, Asuncion, Smyth and Welling, 2009, "Distributed algorithms for topic models").
-    """
-    parts = list(batches(problem))
-    row_counts, _ = fold_in(problem, topics, START_STEPS)
-    word_counts, gammas = np.zeros_like(topics.T), []
-    for part in parts:
-        gammas.append(_start(problem, part, row_counts, topics))
-        row_counts[part.rows] = part.by_row @ gammas[-1]
-        word_counts += part.by_word @ gammas[-1]
-    word_counts, n_tokens = processes.total(word_counts), processes.total(problem.n_tokens)
-    likelihoods, converged = [], False
-    while len(likelihoods) < problem.max_iter and not converged:
-        total, before = 0.0, word_counts.copy()
-        for i, part in enumerate(parts):
-            new, log_p = _reassign_both(problem, part, gammas[i], row_counts, word_counts)
-            row_counts[part.rows] = part.by_row @ new
-            word_counts += part.by_word @ (new - gammas[i])
-            gammas[i] = new
-            total += part.counts @ log_p
-        word_counts = processes.merged(before, word_counts)
-        likelihoods.append(float(processes.total(total) / n_tokens))
-        converged = len(likelihoods) > 1 and abs(likelihoods[-1] - likelihoods[-2]) < problem.tol
-    return Solution(
-        problem.topics(word_counts), problem.proportions(row_counts), likelihoods, converged
-    )
-
-
-def _start(problem: Problem, part: Batch, row_counts: np.ndarray, topics: np.ndarray) -> np.ndarray:
-    prior = problem.row_prior[part.rows] * (row_counts[part.rows] + problem.alpha)
-    return normalised(prior[part.row] * topics.T[part.word])
-
-
-def _reassign_both(
-    problem: Problem,
-    part: Batch,
-    gamma: np.ndarray,
-    row_counts: np.ndarray,
-    word_counts: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """`_reassign` by topics that leave the token out too."""
-    smoothed = word_counts + problem.beta
-    left_out = part.one_token * gamma  # (n, K)
-    likelihood = smoothed.take(part.word, axis=0) - left_out
-    likelihood /= problem.per_word(smoothed).take(part.word, axis=0) - left_out
-    return _reassign(problem, part, left_out, row_counts, likelihood)
-
-
-def _reassign(
-    problem: Problem,
-    part: Batch,
-    left_out: np.ndarray,
-    row_counts: np.ndarray,
-    likelihood: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """New topic probabilities (n, K), and each entry's log-likelihood (n,) a token."""
-    prior = (row_counts[part.rows] + problem.alpha).take(part.row, axis=0) - left_out
-    prior *= problem.row_prior[part.rows].take(part.row, axis=0)
-    joint = prior * likelihood
-    ones = np.ones(problem.n_components)  # a product is several times faster than sum(axis=1)
-    total = joint @ ones
-    joint /= total[:, None]
-    return joint, np.log(total / (prior @ ones))
-
-
-def fold_in(
-    problem: Problem, topics: np.ndarray, max_steps: int = _FOLD_IN_STEPS
-) -> tuple[np.ndarray, float]:
-    """Topics of the rows' tokens by CVB0, with the topics' words (K, W) given.
-
-    Returns
-    -------
-    row_counts : np.ndarray, shape (N, K)
-        Expected number of tokens of each topic.
-    log_likelihood : float
-        Sum over tokens, in nats, each predicted from its row's others.
-    """
-    row_counts = np.zeros((problem.counts.shape[0], problem.n_components))
-    log_likelihood = 0.0
-    for part in batches(problem):
-        likelihood = topics.T[part.word]  # (n, K)
-        gamma = _start(problem, part, row_counts, topics)
-        row_counts[part.rows] = part.by_row @ gamma
-        for _ in range(max_steps):
-            left_out = part.one_token * gamma
-            gamma, log_p = _reassign(problem, part, left_out, row_counts, likelihood)
-            before = row_counts[part.rows].copy()
-            row_counts[part.rows] = part.by_row @ gamma
-            if _largest_change(before, row_counts[part.rows]) < _FOLD_IN_TOL:
-                break
-        log_likelihood += part.counts @ log_p
-    return row_counts, float(log_likelihood)
-
-
-def _largest_change(before: np.ndarray, after: np.ndarray) -> float:
-    """Of any topic's share in any row."""
-    tokens = np.maximum(after.sum(axis=1, keepdims=True), 1.0)
-    return float((np.abs(after - before) / tokens).max(initial=0.0))
-
-
-def plus_plus_starts(
-    problem: Problem, n_init: int, rng: np.random.Generator
-) -> Iterator[np.ndarray]:
-    """Topics (K, W) of rows grouped around k-means++ centres.
-
-    Distances are Hellinger's, between the rows' relative frequencies. Centres are rows of all
-    modalities where there are enough, so that rows are not grouped by what they miss.
-    """
-    tokens = row_tokens(problem)  # (N, M)
-    complete, filled = (tokens > 0).all(axis=1), (tokens > 0).any(axis=1)
-    enough = processes.total(complete.sum()) >= problem.n_components
-    chosen = complete if enough else filled
-    roots = problem.counts.multiply(1 / np.maximum(tokens.sum(axis=1), 1e-300)[:, None]).tocsr()
-    roots.data = np.sqrt(roots.data)
-    for _ in range(n_init):
-        seed = int(rng.integers(2**31))
-        centres = plus_plus_centres(
-            roots[chosen], np.ones(chosen.sum()), problem.n_components, seed
-        )
-        nearest = (roots @ centres.T).argmax(axis=1)
-        word_counts = problem.counts.T @ np.eye(problem.n_components)[nearest]
-        yield problem.topics(processes.total(word_counts))
-
-
-def row_tokens(problem: Problem) -> np.ndarray:
-    """Number of tokens of each row in each modality, (N, M)."""
-    words = np.arange(problem.counts.shape[1])
-    owner = np.repeat(np.arange(len(problem.sizes)), problem.sizes)
-    columns = sparse.csr_array((np.ones(len(words)), (words, owner)))
-    return (problem.counts @ columns).toarray()
-
-
-def gibbs_sampling(problem: Problem, topics: np.ndarray, rng: np.random.Generator) -> Solution:
-    """`max_iter` sweeps: theta and phi given all tokens' topics, then all topics given those.
-
-    A blocked sampler of the same posterior, vectorised over tokens; counts are rounded to
-    integers. The solution holds the posterior means over the second half of the sweeps, from
-    expected counts.
-    """
-    counts = problem.counts.copy()
-    counts.data = np.rint(counts.data)
-    counts.eliminate_zeros()
-    problem = replace(problem, counts=counts)
-    parts, burn_in = list(batches(problem)), problem.max_iter // 2
-    own_rng = processes.generator(rng)
-    theta = problem.proportions(fold_in(problem, topics, START_STEPS)[0])
-    likelihoods, row_sum, word_sum = [], 0.0, 0.0
-    for sweep in range(problem.max_iter):
-        row_counts, word_counts, likelihood = _draw_topics(problem, parts, theta, topics, own_rng)
-        likelihoods.append(likelihood)
-        if sweep >= burn_in:
-            row_sum, word_sum = row_sum + row_counts, word_sum + word_counts
-        theta = normalised(problem.row_prior * _gamma(row_counts + problem.alpha, own_rng))
-        weights = _gamma(word_counts + problem.beta, rng)
-        topics = (weights / problem.per_word(weights)).T
-    n_kept = problem.max_iter - burn_in
-    return Solution(
-        problem.topics(word_sum / n_kept), problem.proportions(row_sum / n_kept), likelihoods, True
-    )
-
-
-def _draw_topics(
-    problem: Problem,
-    parts: Sequence[Batch],
-    theta: np.ndarray,
-    topics: np.ndarray,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Draw every token's topic: counts by row (N, K) and by word (W, K), log-likelihood a token."""
-    row_counts, word_counts, total = np.empty_like(theta), np.zeros_like(topics.T), 0.0
-    for part in parts:
-        joint = theta[part.rows][part.row] * topics.T[part.word]
-        likelihood = joint.sum(axis=1)
-        drawn = rng.multinomial(part.counts.astype(np.int64), joint / likelihood[:, None])
-        shares = drawn / part.counts[:, None]
-        row_counts[part.rows] = part.by_row @ shares
-        word_counts += part.by_word @ shares
-        total += part.counts @ np.log(likelihood)
-    mean = processes.total(total) / processes.total(problem.n_tokens)
-    return row_counts, processes.total(word_counts), float(mean)
-
-
-def _gamma(shape: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draws which normalise to Dirichlet ones; small shapes would underflow to all 0."""
-    return np.maximum(rng.standard_gamma(shape), np.finfo(np.float64).tiny)

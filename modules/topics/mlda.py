@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from numbers import Real
-from typing import Any
+from dataclasses import KW_ONLY, dataclass
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
+from scipy.special import log_softmax
 
 from ... import processes
 from ...errors import InputError, NotFittedError
-from ...messages import Categorical, Data, Message
+from ...messages import Categorical, Data, Deferred, Message
 from ...metrics import scores_of
-from ...module import Module
-from ...options import (
-    check_component,
-    check_count,
-    check_n_samples,
-    check_number,
-    check_option,
-    check_random_state,
-)
-from ..common.inputs import any_observed, check_labels
+from ...module import Module, Node, Posterior
+from ...options import Choice, Flag, Number, PositiveInt
+from ..common.inputs import any_observed, check_component, check_labels
 from .lda import (
     Counts,
     Problem,
@@ -36,73 +30,11 @@ from .lda import (
     mean_tokens,
     normalised,
     plus_plus_starts,
-    row_tokens,
     with_tokens,
 )
 
 
-def check_options(module: Any, n_parents: int, n_rows: int) -> None:
-    """Raise InputError for arguments that cannot work with so many parents and rows."""
-    check_count(module, "n_components", "n_init", "max_iter")
-    check_random_state(module, module.random_state)
-    check_option(module, "inference", ("cvb0", "gibbs"))
-    check_number(module, "tol", at_least=0)
-    for name in ("doc_topic_prior", "topic_word_prior"):
-        if getattr(module, name) is not None:
-            check_number(module, name, above=0)
-    if module.n_components > n_rows:
-        raise InputError(
-            f"{module.label}: n_components={module.n_components} is more than the {n_rows} rows"
-        )
-    check_labels(module.label, module.labels, n_rows)
-    if module.weights is not None and not _are_weights(module.weights, n_parents):
-        raise InputError(
-            f"{module.label}: weights must be a list of {n_parents} numbers > 0 or None, one a "
-            f"modality, got {module.weights!r:.60}"
-        )
-
-
-def _are_weights(weights: Any, n_parents: int) -> bool:
-    listed = isinstance(weights, Sequence) and len(weights) == n_parents
-    return listed and all(w is None or (isinstance(w, Real) and 0 < w < np.inf) for w in weights)
-
-
-def doc_topic_prior(module: Any) -> float:
-    """The argument, or its default."""
-    return 1 / module.n_components if module.doc_topic_prior is None else module.doc_topic_prior
-
-
-def make_problem(module: Any, parts: Sequence[sparse.csr_array], prior: Message | None) -> Problem:
-    """What MLDA with these arguments has to solve on the modalities' counts.
-
-    Raises
-    ------
-    InputError
-        For a message of another number of classes.
-    """
-    k = module.n_components
-    row_prior = np.ones((parts[0].shape[0], k))
-    if prior is not None:
-        if prior.shape != (k,):
-            raise InputError(
-                f"{module.label}: its children sent probabilities of {prior.shape[0]} classes for "
-                f"n_components={k}"
-            )
-        top = prior.log_prob.max(axis=1, keepdims=True)
-        row_prior = np.exp(prior.log_prob - top)  # exactly 1 where it is uniform
-    weights = module.weights or [None] * len(parts)
-    weighted = [with_tokens(part, weight) for part, weight in zip(parts, weights, strict=True)]
-    return Problem(
-        sparse.hstack(weighted, format="csr"),
-        tuple(part.shape[1] for part in parts),
-        row_prior,
-        doc_topic_prior(module),
-        1 / k if module.topic_word_prior is None else module.topic_word_prior,
-        module.max_iter,
-        module.tol,
-    )
-
-
+@dataclass(eq=False, repr=False)
 class MLDA(Module):
     """Multimodal latent Dirichlet allocation.
 
@@ -123,8 +55,8 @@ class MLDA(Module):
     n_components : int
         Number of topics K.
     weights : sequence of (float or None), optional
-        One a parent: how many tokens each of its rows counts as. None leaves counts as they are;
-        class probabilities then count as 50 tokens.
+        One for each parent: how many tokens each of its rows counts as. None leaves counts as they
+        are; class probabilities then count as 50 tokens.
     doc_topic_prior, topic_word_prior : float, optional
         Concentrations of the Dirichlet priors on theta and phi; 1 / K unless given.
     inference : {"cvb0", "gibbs"}
@@ -136,7 +68,7 @@ class MLDA(Module):
     n_init : int
         Number of k-means++ starts; the solution with the highest log-likelihood is kept.
     max_iter, tol : int, float
-        CVB0 stops when the log-likelihood, in nats a token, changes by less than `tol`.
+        CVB0 stops when the log-likelihood, in nats per token, changes by less than `tol`.
     warm_start : bool
         Later updates go on from the last topics, so that they keep their numbers.
     name, random_state
@@ -147,14 +79,36 @@ class MLDA(Module):
     components_ : list of np.ndarray
         P(word | topic) of each modality, (K, W_m); rows add up to 1.
     topic_proportions_ : np.ndarray of shape (N, K)
-        Posterior mean of theta, the children's prior included; of this process's rows.
+        Posterior mean of theta, what the children said included; of this process's rows.
     mean_tokens_ : np.ndarray of shape (M,)
-        Mean number of tokens of the rows in which the modality was seen, `weights` aside.
+        Mean number of tokens of the rows that have the modality, `weights` aside.
     log_likelihood_ : np.ndarray
         Mean over tokens, in nats, by iteration. CVB0: each token predicted from all the others.
     converged_ : bool
         Whether CVB0 stopped by `tol`; always true of Gibbs sampling.
+
+    Examples
+    --------
+    >>> from serkit.modules import MLDA
+    >>> counts = [[9, 8, 0, 1], [0, 1, 8, 9], [7, 9, 1, 0], [1, 0, 9, 7]]
+    >>> mlda = MLDA(2, random_state=0).fit(counts)
+    >>> mlda.predict(counts)
+    array([0, 1, 0, 1])
+    >>> mlda.components_[0].argmax(axis=1)
+    array([0, 2])
     """
+
+    n_components: PositiveInt
+    _: KW_ONLY
+    weights: Sequence[float | None] | None = None
+    doc_topic_prior: Annotated[float | None, Number(above=0, or_none=True)] = None
+    topic_word_prior: Annotated[float | None, Number(above=0, or_none=True)] = None
+    inference: Annotated[str, Choice("cvb0", "gibbs")] = "cvb0"
+    labels: ArrayLike | None = None
+    n_init: PositiveInt = 5
+    max_iter: PositiveInt = 200
+    tol: Annotated[float, Number(at_least=0)] = 3e-4
+    warm_start: Flag = True
 
     takes_from_parents = (Data, Categorical)
     takes_from_children = (Categorical,)
@@ -163,160 +117,157 @@ class MLDA(Module):
     learns_from_shares = True
     row_attributes = ("topic_proportions_",)
 
-    def __init__(
-        self,
-        n_components: int,
-        *,
-        weights: Sequence[float | None] | None = None,
-        doc_topic_prior: float | None = None,
-        topic_word_prior: float | None = None,
-        inference: str = "cvb0",
-        labels: ArrayLike | None = None,
-        n_init: int = 5,
-        max_iter: int = 200,
-        tol: float = 3e-4,
-        warm_start: bool = True,
-        name: str | None = None,
-        random_state: int | None = None,
-    ) -> None:
-        super().__init__(name=name, random_state=random_state)
-        self.n_components = n_components
-        self.weights = weights
-        self.doc_topic_prior = doc_topic_prior
-        self.topic_word_prior = topic_word_prior
-        self.inference = inference
-        self.labels = labels
-        self.n_init = n_init
-        self.max_iter = max_iter
-        self.tol = tol
-        self.warm_start = warm_start
-
     # -- module contract -----------------------------------------------------------------------
 
     @property
-    def size(self) -> int:
+    def n_outputs(self) -> int:
         """Number of topics K."""
-        return self.n_components
+        return int(self.n_components)
 
-    def sends_down_to(self, parent: Module) -> type[Message]:
+    def sends_down_to(self, parent: Node) -> type[Message]:
         """`Categorical` to parents that send class probabilities, `Data` to others."""
         return Categorical if parent.sends_up is Categorical else Data
 
-    def check(self, inputs: list[Message | None], n_rows: int) -> None:
-        """Raise InputError for options, labels or weights that cannot work with `n_rows` rows."""
-        check_options(self, len(inputs), n_rows)
+    def check(self, inputs: Sequence[Any], n_rows: int) -> None:
+        """Raise InputError for options that cannot work with `n_rows` rows of these modalities."""
+        if self.n_components > n_rows:
+            raise InputError(
+                f"{self.label}: n_components={self.n_components} is more than the {n_rows} rows"
+            )
+        check_labels(self.label, self.labels, n_rows)
+        self._weights(len(inputs))
 
-    def learn(self, inputs: list[Message], prior: Message | None) -> dict[str, Any]:
-        """Fit to the parents' counts, with the children's message as prior of the rows' topics."""
-        return self._learn(counts_of(self, inputs), prior)
+    def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
+        """Fit to the parents' counts; what the children say weights the rows' topics."""
+        return self._learn(counts_of(self.label, inputs), from_children)
 
-    def forward(self, inputs: list[Message]) -> Categorical:
-        """Posterior mean of theta from the row alone: what the children said is left out."""
-        theta = self._theta(counts_of(self, inputs))
-        return Categorical(np.log(theta), observed=any_observed(inputs))
+    def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
+        """Topics of the rows, and what they let expect of each parent's rows.
 
-    def backward(self, inputs: list[Message], prior: Message | None) -> list[Message]:
-        """What is expected of each parent's rows: P(class), or counts.
-
-        P(class) = sum_k theta_k phi_k, with theta from the children's message and the other
-        parents' rows. Counts are theta phi times the row's number of tokens; times the mean of
-        the training rows where the modality was not seen.
+        Up goes the posterior mean of theta from the row alone. Down goes to mixtures
+        ``P(class) = sum_k theta_k phi_k``, with theta from the children's message and the other
+        parents' rows; to others counts, see `predicted_counts`.
         """
-        parts = counts_of(self, inputs)
-        theta = self._theta(parts, prior)
-        sent = []
-        for m, message in enumerate(inputs):
-            if isinstance(message, Categorical):
-                others = [*parts[:m], sparse.csr_array(parts[m].shape), *parts[m + 1 :]]
-                cavity = self._theta(others, prior)
-                log_prob = np.log(normalised(cavity @ self.components_[m]))
-                if prior is None and message.log_prior is not None:
-                    silent = sum(part.sum(axis=1) for part in others) == 0
-                    log_prob[silent] = message.log_prior  # nothing to add: the parent's own P(k)
-                sent.append(Categorical(log_prob, is_prior=True))
-            else:
-                total = np.where(message.is_observed, parts[m].sum(axis=1), self.mean_tokens_[m])
-                rows = total[:, None] * (theta @ self.components_[m])
-                sent.append(Data(rows.reshape(len(rows), *message.shape)))
-        return sent
+        counts = counts_of(self.label, inputs)
+        theta = theta_by_all = self._theta(counts)
+        up = classes = Categorical(np.log(theta), observed=any_observed(inputs), checked=False)
+        if isinstance(from_children, Categorical):
+            theta_by_all = self._theta(counts, from_children)
+            joint = log_softmax(up.log_prob + from_children.log_prob, axis=1)
+            classes = Categorical(joint, checked=False)
+        modalities = zip(inputs, counts, self.mean_tokens_, strict=True)
+        tokens = [np.where(m.is_observed, c.sum(axis=1), mean) for m, c, mean in modalities]
+        predicted = Deferred(np.column_stack([theta_by_all, *tokens]), "predicted_counts")
+        down = tuple(
+            self._expected_classes(message, number, counts, from_children)
+            if isinstance(message, Categorical)
+            else predicted
+            for number, message in enumerate(inputs)
+        )
+        return Posterior(up=up, down=down, classes=classes)
+
+    def _expected_classes(
+        self,
+        message: Categorical,
+        number: int,
+        counts: list[sparse.csr_array],
+        from_children: Message | None,
+    ) -> Categorical:
+        """P(class) for the parent of that number, in place of its own."""
+        others = [*counts]
+        others[number] = sparse.csr_array(counts[number].shape)
+        cavity = self._theta(others, from_children)
+        log_prob = np.log(normalised(cavity @ self.components_[number]))
+        if from_children is None and message.log_prior is not None:
+            silent = sum(modality.sum(axis=1) for modality in others) == 0
+            log_prob[silent] = message.log_prior  # nothing to add: the parent's own P(k)
+        return Categorical(log_prob, is_prior=True, checked=False)
+
+    def predicted_counts(self, values: np.ndarray) -> list[Data]:
+        """Counts theta phi, times the row's number of tokens, for each parent.
+
+        Parameters
+        ----------
+        values : np.ndarray, shape (N, K + M)
+            Theta, and the tokens of each modality: in rows where it is missing the mean of the
+            training rows.
+        """
+        theta, tokens = np.split(values, [self.n_components], axis=1)
+        messages = []
+        for number, phi in enumerate(self.components_):
+            rows = tokens[:, number, None] * (theta @ phi)  # (N, W)
+            shape = self._row_shape(number)
+            messages.append(Data(rows.reshape(len(rows), *shape), checked=False))
+        return messages
+
+    def _row_shape(self, number: int) -> tuple[int, ...]:
+        """Shape of one row of the parent of that number; flat if it has sent none."""
+        message = self.parents[number].message_up if self.parents else None
+        return message.shape if isinstance(message, Data) else (-1,)
 
     def generate(
-        self, n_samples: int, component: int | None, random_state: int | None
+        self,
+        n_samples: int,
+        rng: np.random.Generator,
+        values: np.ndarray | None = None,
+        component: int | None = None,
     ) -> list[np.ndarray]:
-        """What is expected of each parent for a theta drawn from its prior, or of one topic."""
-        self._check_fitted()
-        check_n_samples(self, n_samples)
-        check_random_state(self, random_state)
-        rng = np.random.default_rng(self.seed_ if random_state is None else random_state)
-        theta = rng.dirichlet(np.full(self.n_components, doc_topic_prior(self)), n_samples)
-        if component is not None:
-            check_component(self, component, self.n_components)
-            theta = np.eye(self.n_components)[np.full(n_samples, component)]
-        return self.top_down(theta, rng)
+        """Class probabilities or mean counts, for each parent, of a theta or of one topic.
 
-    def top_down(self, values: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-        """Class probabilities or expected counts, for each parent, of topic probabilities."""
+        Theta is drawn from its prior unless given as `values`.
+        """
         self._check_fitted()
+        if component is not None:
+            check_component(self.label, component, self.n_components)
+            values = np.eye(self.n_components)[np.full(n_samples, component)]
+        if values is None:
+            values = rng.dirichlet(np.full(self.n_components, self._concentrations[0]), n_samples)
         kinds = [self.sends_down_to(parent) for parent in self.parents]
         tokens = np.where([kind is Categorical for kind in kinds], 1.0, self.mean_tokens_)
         return [n * (values @ phi) for n, phi in zip(tokens, self.components_, strict=True)]
 
-    def clusters(self) -> np.ndarray | None:
-        """Most probable topic of each row, (N,), by the messages last exchanged."""
-        if self.message_up is None:
-            return None
-        told = self.received_from_children()
-        message = self.message_up if told is None else self.message_up * told
-        return message.log_prob.argmax(axis=1)
-
-    def scores(self) -> dict[str, float]:
-        """Accuracy, NMI and ARI of `clusters` against `labels`, if there are any."""
-        return scores_of(self.labels, self.clusters())
-
-    def artefacts(self) -> dict[str, np.ndarray]:
-        """Classes, topic probabilities of rows, and word probabilities of each modality."""
-        words = {f"phi_{m}.txt": phi for m, phi in enumerate(self.components_)}
-        files = {"class_learn.txt": self.clusters(), "Pdz_learn.txt": self.topic_proportions_}
-        return {**files, **words, "log_likelihood.txt": self.log_likelihood_}
-
     # -- fitting -------------------------------------------------------------------------------
 
-    def fit(self, x: Counts | Sequence[Counts], y: None = None) -> MLDA:
+    def fit(self, x: Counts | Sequence[Counts], y: None = None) -> Self:
         """Fit without a graph; returns self. `y` is ignored.
 
         Parameters
         ----------
         x : array-like or scipy.sparse of shape (N, W), or list of them
-            Counts >= 0, not necessarily integers; a list holds one array a modality. A modality
-            is taken to be missing in rows where it has only zeros.
+            Counts >= 0, not necessarily integers; a list holds one array for each modality. A
+            modality is taken to be missing in rows where it has only zeros.
 
         Raises
         ------
         InputError
             For negative counts, NaN, no tokens, or options that do not fit; nothing is changed.
         """
-        parts = counts_in(self, x)
-        n_rows = parts[0].shape[0]
-        self.check(parts, n_rows)
-        own = processes.share(n_rows)
-        self.record(self._learn([part[own] for part in parts], None))
+        counts = counts_in(self.label, x)
+        n_rows = counts[0].shape[0]
+        self.check_options()
+        self.check(counts, n_rows)
+        share = processes.share(n_rows)
+        self.record(self._learn([modality[share] for modality in counts], None))
         return self
 
-    def _learn(self, parts: list[sparse.csr_array], prior: Message | None) -> dict[str, Any]:
-        problem = make_problem(self, parts, prior)
+    def _learn(
+        self, counts: list[sparse.csr_array], from_children: Message | None
+    ) -> dict[str, Any]:
+        problem = self._problem(counts, from_children)
         if not processes.total(problem.n_tokens):
-            n_rows = int(processes.total(parts[0].shape[0]))
+            n_rows = int(processes.total(counts[0].shape[0]))
             raise InputError(f"{self.label}: all counts are 0 in all {n_rows} rows")
         rng = self.rng()
         best = max(
             (self._solve(problem, start, rng) for start in self._starts(problem, rng)),
             key=lambda solution: solution.log_likelihood[-1],
         )
-        self.components_ = np.split(best.topics, np.cumsum(problem.sizes)[:-1], axis=1)
+        splits = np.cumsum(problem.sizes)[:-1]
+        self.components_: list[np.ndarray] = np.split(best.topics, splits, axis=1)
         self.topic_proportions_ = best.proportions
         self.log_likelihood_ = np.array(best.log_likelihood)
         self.converged_ = best.converged
-        self.mean_tokens_ = np.array([mean_tokens(part) for part in parts])
+        self.mean_tokens_ = np.array([mean_tokens(modality) for modality in counts])
         report = {
             "log_likelihood": best.log_likelihood[-1],
             "perplexity": float(np.exp(-best.log_likelihood[-1])),
@@ -335,7 +286,7 @@ class MLDA(Module):
             last = [phi.shape for phi in self.components_]
             if last == [(self.n_components, size) for size in problem.sizes]:
                 return [np.concatenate(self.components_, axis=1)]
-        n_filled = int(processes.total((row_tokens(problem) > 0).any(axis=1).sum()))
+        n_filled = int(processes.total((problem.row_tokens > 0).any(axis=1).sum()))
         if n_filled < self.n_components:
             raise InputError(
                 f"{self.label}: n_components={self.n_components}, but only {n_filled} rows have "
@@ -343,29 +294,61 @@ class MLDA(Module):
             )
         return plus_plus_starts(problem, self.n_init, rng)
 
+    def _problem(
+        self, counts: Sequence[sparse.csr_array], from_children: Message | None
+    ) -> Problem:
+        """What there is to solve on the modalities' counts.
+
+        Raises
+        ------
+        InputError
+            For weights or a message of another number of modalities or classes.
+        """
+        k = self.n_components
+        factors = np.ones((counts[0].shape[0], k))
+        if isinstance(from_children, Categorical):
+            if from_children.shape != (k,):
+                raise InputError(
+                    f"{self.label}: its children sent probabilities of {from_children.shape[0]} "
+                    f"classes for n_components={k}"
+                )
+            top = from_children.log_prob.max(axis=1, keepdims=True)
+            factors = np.exp(from_children.log_prob - top)  # exactly 1 where it is uniform
+        weights = self._weights(len(counts))
+        weighted = [with_tokens(c, weight) for c, weight in zip(counts, weights, strict=True)]
+        return Problem(
+            sparse.hstack(weighted, format="csr"),
+            tuple(modality.shape[1] for modality in counts),
+            factors,
+            *self._concentrations,
+            self.max_iter,
+            self.tol,
+        )
+
+    def _weights(self, n_modalities: int) -> Sequence[float | None]:
+        """Tokens per row of each modality, None for as many as there are."""
+        if self.weights is None:
+            return [None] * n_modalities
+        listed = isinstance(self.weights, Sequence) and len(self.weights) == n_modalities
+        if not (listed and all(map(Number(above=0, or_none=True).accepts, self.weights))):
+            raise InputError(
+                f"{self.label}: weights must be a list of {n_modalities} numbers > 0 or None, one "
+                f"for each modality, got {self.weights!r:.60}"
+            )
+        return self.weights
+
+    @property
+    def _concentrations(self) -> tuple[float, float]:
+        """Those of the priors on theta and phi: the arguments, or their defaults."""
+        default = 1 / self.n_components
+        theta, phi = self.doc_topic_prior, self.topic_word_prior
+        return default if theta is None else theta, default if phi is None else phi
+
     # -- what the topics tell ------------------------------------------------------------------
-
-    def _theta(self, parts: list[sparse.csr_array], prior: Message | None = None) -> np.ndarray:
-        problem, row_counts, _ = self._folded_in(parts, prior)
-        return problem.proportions(row_counts)
-
-    def _folded_in(
-        self, parts: list[sparse.csr_array], prior: Message | None
-    ) -> tuple[Problem, np.ndarray, float]:
-        self._check_fitted()
-        learnt, given = [phi.shape[1] for phi in self.components_], [p.shape[1] for p in parts]
-        if learnt != given:
-            raise InputError(f"{self.label}: fitted on modalities of {learnt} columns, got {given}")
-        problem = make_problem(self, parts, prior)
-        return problem, *fold_in(problem, np.concatenate(self.components_, axis=1))
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "components_"):
-            raise NotFittedError(f"{self.label} is not fitted yet: call update() or fit(x) first")
 
     def transform(self, x: Counts | Sequence[Counts]) -> np.ndarray:
         """Posterior mean of theta, (N, K): counts as in `fit`."""
-        return self._theta(counts_in(self, x))
+        return self._theta(counts_in(self.label, x))
 
     def predict(self, x: Counts | Sequence[Counts]) -> np.ndarray:
         """Most probable topic of each row, (N,) of int: counts as in `fit`."""
@@ -375,9 +358,37 @@ class MLDA(Module):
         """Exp of minus the mean log-likelihood of tokens, each predicted from its row's others.
 
         (scikit-learn's is the exponential of a bound instead, which is larger.) Counts as in
-        `fit`, of rows seen in training or not.
+        `fit`, of rows of training or not.
         """
-        problem, _, log_likelihood = self._folded_in(counts_in(self, x), None)
+        problem, _, log_likelihood = self._folded_in(counts_in(self.label, x), None)
         if not problem.n_tokens:
             raise InputError(f"{self.label}.perplexity: all counts are 0")
         return float(np.exp(-log_likelihood / problem.n_tokens))
+
+    def _theta(
+        self, counts: list[sparse.csr_array], from_children: Message | None = None
+    ) -> np.ndarray:
+        problem, row_counts, _ = self._folded_in(counts, from_children)
+        return problem.proportions(row_counts)
+
+    def _folded_in(
+        self, counts: list[sparse.csr_array], from_children: Message | None
+    ) -> tuple[Problem, np.ndarray, float]:
+        self._check_fitted()
+        learnt, wanted = ([a.shape[1] for a in arrays] for arrays in (self.components_, counts))
+        if learnt != wanted:
+            raise InputError(
+                f"{self.label}: fitted on modalities of {learnt} columns, got {wanted}"
+            )
+        problem = self._problem(counts, from_children)
+        return problem, *fold_in(problem, np.concatenate(self.components_, axis=1))
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "components_"):
+            raise NotFittedError(f"{self.label} is not fitted yet: call update() or fit(x) first")
+        n_learnt = len(self.components_[0])
+        if n_learnt != self.n_components:
+            raise InputError(
+                f"{self.label}: fitted with n_components={n_learnt}, which now is "
+                f"{self.n_components}; call update() or fit(x) again"
+            )

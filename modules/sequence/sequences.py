@@ -1,0 +1,113 @@
+"""Which rows follow which: sequences, given by their lengths or by a group for each row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ... import processes
+from ...errors import InputError
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """The rows, sequence by sequence.
+
+    Attributes
+    ----------
+    order : (N,) of int
+        Number of each row, in the order of the sequences.
+    starts : (N,) of bool
+        Which of that order are the first of a sequence.
+    """
+
+    order: np.ndarray
+    starts: np.ndarray
+
+    @property
+    def last(self) -> np.ndarray:
+        """Number of each sequence's last row."""
+        return self.order[np.append(self.starts[1:], True)]
+
+    def as_rows(self, values: np.ndarray) -> np.ndarray:
+        """Values (N, ...) that stand in the order of the sequences, in that of the rows."""
+        return values[np.argsort(self.order)]
+
+
+def sequences_of(
+    label: str, lengths: ArrayLike | None, groups: ArrayLike | None, n_rows: int
+) -> Sequences:
+    """Sequences by lengths or groups; all rows are one without either.
+
+    Parameters
+    ----------
+    label : str
+        How the error text calls the module.
+    lengths : array-like of int, optional
+        Of the sequences of all processes; `n_rows` may be those of one.
+    groups : array-like, shape (n_rows,), optional
+    n_rows : int
+
+    Raises
+    ------
+    InputError
+        If `lengths` or `groups` are not of so many rows, or both are given.
+    """
+    if lengths is not None and groups is not None:
+        raise InputError(f"{label}: give lengths or groups, not both; set one to None")
+    if groups is not None:
+        codes = _group_codes(label, groups, n_rows)
+        order = np.argsort(codes, kind="stable")
+        return Sequences(order, np.diff(codes[order], prepend=-1) > 0)
+    starts = np.zeros(n_rows, dtype=bool)
+    each = [n_rows] if lengths is None else _own_lengths(label, lengths, n_rows)
+    starts[np.cumsum([0, *each])[:-1]] = True
+    return Sequences(np.arange(n_rows), starts)
+
+
+def as_list(lengths: ArrayLike | None) -> list[int] | None:
+    """Lengths as a list."""
+    return None if lengths is None else np.asarray(lengths).tolist()
+
+
+def _own_lengths(label: str, lengths: ArrayLike, n_rows: int) -> np.ndarray:
+    """Lengths of the sequences of all rows or of those that this process has, whichever fits."""
+    numbers = _as_array(lengths)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or not len(numbers) or min(numbers) < 1:
+        raise InputError(f"{label}: lengths must be a list of integers >= 1, got {lengths!r:.60}")
+    total = int(numbers.sum())
+    if total == n_rows:
+        return numbers
+    share, ends = processes.share(total, numbers.tolist()), np.cumsum([0, *numbers])
+    if share.stop - share.start != n_rows:
+        raise InputError(
+            f"{label}: lengths add up to {total}, but there are {n_rows} rows; for other rows than "
+            "in training call set_params(lengths=...) with theirs first"
+        )
+    return numbers[(ends[:-1] >= share.start) & (ends[1:] <= share.stop)]
+
+
+def _group_codes(label: str, groups: ArrayLike, n_rows: int) -> np.ndarray:
+    """Number of each row's group among the sorted groups, (N,)."""
+    names = _as_array(groups)
+    if names.shape != (n_rows,):
+        raise InputError(
+            f"{label}: groups must hold one entry per row, got shape {names.shape} for {n_rows} "
+            "rows; for other rows than in training call set_params(groups=...) with theirs first"
+        )
+    try:
+        return np.unique(names, return_inverse=True)[1]
+    except TypeError:
+        raise InputError(
+            f"{label}: groups must be all numbers or all strings, got {groups!r:.60}"
+        ) from None
+
+
+def _as_array(values: ArrayLike) -> np.ndarray:
+    """Values as an array; one without axes where they make none."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        return np.array(None)
