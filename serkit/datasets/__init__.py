@@ -1,3 +1,35 @@
-"""Data sets: embedded, found on this machine, downloaded, or made up."""
+"""Data sets with labels: embedded, found on this machine, downloaded, or made up."""
 
-from .loaders import *  # noqa: F403
+from .files import Recordings
+from .loaders import (
+    CLASS_NAMES,
+    Counts,
+    Dataset,
+    in_cycles,
+    load_animals,
+    load_digits,
+    load_fashion_mnist,
+    load_mnist,
+    load_spoken_digits,
+    load_tutorial_digits,
+    load_tutorial_speech,
+    make_counts,
+    train_test_split,
+)
+
+__all__ = [
+    "CLASS_NAMES",
+    "Counts",
+    "Dataset",
+    "Recordings",
+    "in_cycles",
+    "load_animals",
+    "load_digits",
+    "load_fashion_mnist",
+    "load_mnist",
+    "load_spoken_digits",
+    "load_tutorial_digits",
+    "load_tutorial_speech",
+    "make_counts",
+    "train_test_split",
+]

@@ -10,8 +10,7 @@ the others have no download.
 
 from __future__ import annotations
 
-from numbers import Integral, Real
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,60 +18,9 @@ from sklearn import datasets as sklearn_datasets
 from sklearn import model_selection
 
 from ..errors import InputError
+from ..options import Choice, Count, Number, check_argument
 from .files import Recordings, read_photographs, read_recordings
 from .sources import fetch, read, require
-
-
-def make_counts(
-    labels: ArrayLike,
-    n_words: int = 50,
-    n_tokens: int = 100,
-    *,
-    concentration: float = 10.0,
-    random_state: int = 0,
-) -> np.ndarray:
-    """Make up a second modality for labelled rows: counts of words that depend on the class.
-
-    Each class has its own distribution over the words, drawn from a symmetric Dirichlet, and each
-    row draws its words from that of its class. By default the classes are alike enough that who
-    knows their distributions still mistakes about one row in ten among ten classes.
-
-    Parameters
-    ----------
-    labels : array-like, shape (N,)
-    n_words : int
-        Number of different words V, at least 2.
-    n_tokens : int
-        Number of words a row, which its counts add up to.
-    concentration : float
-        Of the Dirichlet, above 0; the higher, the more alike the classes.
-    random_state : int
-
-    Returns
-    -------
-    np.ndarray, shape (N, n_words)
-        float32.
-
-    Raises
-    ------
-    InputError
-        For labels that are not one a row, or a number out of range.
-    """
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or not len(labels):
-        raise InputError(f"expected one label a row, shape (N,), got {labels.shape}")
-    for name, value, least in (("n_words", n_words, 2), ("n_tokens", n_tokens, 1)):
-        if not isinstance(value, Integral) or value < least:
-            raise InputError(f"{name} must be an integer >= {least}, got {value!r}")
-    if not isinstance(concentration, Real) or not 0 < concentration < np.inf:
-        raise InputError(f"concentration must be a number > 0, got {concentration!r}")
-    if not isinstance(random_state, Integral) or random_state < 0:
-        raise InputError(f"random_state must be an integer >= 0, got {random_state!r}")
-    classes, index = np.unique(labels, return_inverse=True)
-    rng = np.random.default_rng(random_state)
-    words = rng.dirichlet(np.full(n_words, float(concentration)), len(classes))  # (C, V)
-    return rng.multinomial(n_tokens, words[index]).astype(np.float32)
-
 
 _DIGITS = tuple("0123456789")
 CLASS_NAMES: dict[str, tuple[str, ...]] = {
@@ -103,17 +51,39 @@ _TUTORIAL_SPEECH = {"speech": (3000, 2400), "label": (3000,)}
 
 
 class Dataset(NamedTuple):
-    """Images (N, H, W) or (N, 3, H, W), float32 in [0, 1], and their labels (N,), int64."""
+    """Images (N, H, W) or (N, 3, H, W), float32 in [0, 1], and their labels (N,), int64.
+
+    Examples
+    --------
+    >>> from serkit import datasets
+    >>> images, labels = datasets.load_digits()
+    >>> images.shape, labels.shape
+    ((1797, 8, 8), (1797,))
+    """
 
     images: np.ndarray
     labels: np.ndarray
 
 
 class Counts(NamedTuple):
-    """Histograms (N, V), float32 counts of V words a row, and their labels (N,), int64."""
+    """Histograms (N, V), float32 counts of V words per row, and their labels (N,), int64.
+
+    Examples
+    --------
+    >>> from serkit import datasets
+    >>> words = datasets.Counts(datasets.make_counts([1, 0, 1, 0], n_words=20), [1, 0, 1, 0])
+    >>> words.counts.shape, datasets.in_cycles(words).labels
+    ((4, 20), array([0, 1, 0, 1]))
+    """
 
     counts: np.ndarray
     labels: np.ndarray
+
+
+Labelled = TypeVar("Labelled", Dataset, Counts)
+
+
+# -- what is on this machine, or downloaded ----------------------------------------------------
 
 
 def load_digits() -> Dataset:
@@ -137,19 +107,52 @@ def load_mnist(split: str = "train", *, progress: bool = True) -> Dataset:
     DatasetError
         If the data is neither at hand nor to be downloaded; the error names the ways.
     """
-    return _split(fetch("mnist", progress), split)
+    return _load_split("mnist", split, progress)
 
 
 def load_fashion_mnist(split: str = "train", *, progress: bool = True) -> Dataset:
-    """Images of clothes of 28 x 28 pixels (Xiao et al., 2017); see `load_mnist`."""
-    return _split(fetch("fashion_mnist", progress), split)
+    """Images of clothes of 28 x 28 pixels (Xiao et al., 2017).
+
+    Parameters
+    ----------
+    split : {"train", "test", "all"}
+        60,000, 10,000 or 70,000 images.
+    progress : bool
+        Whether to show a bar while downloading.
+
+    Raises
+    ------
+    DatasetError
+        If the data is neither at hand nor to be downloaded; the error names the ways.
+    """
+    return _load_split("fashion_mnist", split, progress)
+
+
+def _load_split(name: str, split: str, progress: bool) -> Dataset:
+    """MNIST or Fashion-MNIST, or one of its two parts."""
+    check_argument(f"datasets.load_{name}", "split", split, Choice("train", "test", "all"))
+    arrays = fetch(name, progress)
+    parts = ("train", "test") if split == "all" else (split,)
+    images = np.concatenate([arrays[f"x_{part}"] for part in parts])
+    labels = np.concatenate([arrays[f"y_{part}"] for part in parts])
+    return Dataset(images.astype(np.float32) / 255, labels.astype(np.int64))
 
 
 def load_tutorial_digits(*, progress: bool = True) -> Dataset:
     """The 3,000 digits of the Serket tutorial: 300 of each class, labels cycling 0 to 9.
 
     They are, of MNIST's training images from index 5,000 on, the first 300 of each class,
-    interleaved, so anyone with MNIST has them. Parameters and errors as for `load_mnist`.
+    interleaved, so anyone with MNIST has them.
+
+    Parameters
+    ----------
+    progress : bool
+        Whether to show a bar while downloading.
+
+    Raises
+    ------
+    DatasetError
+        If MNIST is neither at hand nor to be downloaded; the error names the ways.
     """
     images, labels = load_mnist("train", progress=progress)
     images, labels = images[5000:], labels[5000:]
@@ -181,8 +184,7 @@ def load_animals(*, size: int = 128, grey: bool = False) -> Dataset:
     DatasetError
         If the zip is not at hand, which says where it belongs, or is damaged.
     """
-    if not isinstance(size, Integral) or size < 1:
-        raise InputError(f"size must be an integer >= 1, got {size!r}")
+    check_argument("datasets.load_animals", "size", size, Count())
     path = require(
         "animals128.zip",
         f"a zip with the folders {'/, '.join(_ANIMAL_FOLDERS)}/ of {_ANIMALS_EACH} JPEG "
@@ -239,26 +241,46 @@ def load_spoken_digits() -> Recordings:
     return read_recordings(path)
 
 
-def in_cycles(dataset: Dataset | Counts) -> Dataset | Counts:
-    """The rows in such an order that labels cycle through the classes, as counting does.
+# -- rows in another order, and made-up ones ---------------------------------------------------
+
+
+def in_cycles(dataset: Labelled) -> Labelled:
+    """Reorder rows so that their labels cycle through the classes, as counting does.
 
     The order within a class is kept; rows left over once the rarest class is used up are dropped.
     A sequence for a Markov model out of any labelled rows.
+
+    Parameters
+    ----------
+    dataset : Dataset or Counts
+
+    Examples
+    --------
+    >>> from serkit import datasets
+    >>> datasets.in_cycles(datasets.load_digits()).labels[:12]
+    array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1])
     """
     rows = _cycling(np.asarray(dataset.labels))
-    return type(dataset)(*(values[rows] for values in dataset))
+    return type(dataset)(*(np.asarray(values)[rows] for values in dataset))
+
+
+def _cycling(labels: np.ndarray) -> np.ndarray:
+    """Numbers of rows whose labels run through the sorted classes again and again."""
+    by_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    n_cycles = min(map(len, by_class))
+    return np.stack([rows[:n_cycles] for rows in by_class], axis=1).ravel()
 
 
 def train_test_split(
     dataset: Dataset, test_fraction: float = 0.2, random_state: int = 0
 ) -> tuple[Dataset, Dataset]:
-    """Rows to train on and rows to test on, each class in the same shares in both.
+    """Part rows to train on from rows to test on, classes in the same proportions in both.
 
     Parameters
     ----------
     dataset : Dataset
     test_fraction : float
-        Share of the rows to test on, between 0 and 1.
+        Fraction of the rows to test on, between 0 and 1.
     random_state : int
         Seed of the shuffle.
 
@@ -266,6 +288,13 @@ def train_test_split(
     ------
     InputError
         If a class cannot be on both sides, or for a fraction or seed out of range.
+
+    Examples
+    --------
+    >>> from serkit import datasets
+    >>> train, test = datasets.train_test_split(datasets.load_digits())
+    >>> len(train.images), len(test.images)
+    (1437, 360)
     """
     try:
         x_train, x_test, y_train, y_test = model_selection.train_test_split(
@@ -282,17 +311,56 @@ def train_test_split(
     return Dataset(x_train, y_train), Dataset(x_test, y_test)
 
 
-def _split(arrays: dict[str, np.ndarray], split: str) -> Dataset:
-    if split not in ("train", "test", "all"):
-        raise InputError(f"unknown split={split!r}; expected 'train', 'test' or 'all'")
-    parts = ("train", "test") if split == "all" else (split,)
-    images = np.concatenate([arrays[f"x_{part}"] for part in parts])
-    labels = np.concatenate([arrays[f"y_{part}"] for part in parts])
-    return Dataset(images.astype(np.float32) / 255, labels.astype(np.int64))
+def make_counts(
+    labels: ArrayLike,
+    n_words: int = 50,
+    n_tokens: int = 100,
+    *,
+    concentration: float = 10.0,
+    random_state: int = 0,
+) -> np.ndarray:
+    """Make up a second modality for labelled rows: counts of words that depend on the class.
 
+    Each class has its own distribution over the words, drawn from a symmetric Dirichlet, and each
+    row draws its words from that of its class. By default the classes are alike enough that who
+    knows their distributions still mistakes about one row in ten among ten classes.
 
-def _cycling(labels: np.ndarray) -> np.ndarray:
-    """Rows whose labels run through the sorted classes again and again."""
-    each = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    n_cycles = min(map(len, each))
-    return np.stack([rows[:n_cycles] for rows in each], axis=1).ravel()
+    Parameters
+    ----------
+    labels : array-like, shape (N,)
+    n_words : int
+        Number of different words V, at least 2.
+    n_tokens : int
+        Number of words per row, which its counts add up to.
+    concentration : float
+        Of the Dirichlet, above 0; the higher, the more alike the classes.
+    random_state : int
+
+    Returns
+    -------
+    np.ndarray, shape (N, n_words)
+        float32.
+
+    Raises
+    ------
+    InputError
+        For labels that are not one per row, or a number out of range.
+
+    Examples
+    --------
+    >>> from serkit import datasets
+    >>> counts = datasets.make_counts([0, 1, 0], n_words=20, n_tokens=100)
+    >>> counts.shape, counts.sum(axis=1)
+    ((3, 20), array([100., 100., 100.], dtype=float32))
+    """
+    label, labels = "datasets.make_counts", np.asarray(labels)
+    if labels.ndim != 1 or not len(labels):
+        raise InputError(f"{label}: expected one label per row, shape (N,), got {labels.shape}")
+    check_argument(label, "n_words", n_words, Count(at_least=2))
+    check_argument(label, "n_tokens", n_tokens, Count())
+    check_argument(label, "concentration", concentration, Number(above=0))
+    check_argument(label, "random_state", random_state, Count(at_least=0))
+    classes, index = np.unique(labels, return_inverse=True)
+    rng = np.random.default_rng(random_state)
+    words = rng.dirichlet(np.full(n_words, float(concentration)), len(classes))  # (C, V)
+    return rng.multinomial(n_tokens, words[index]).astype(np.float32)

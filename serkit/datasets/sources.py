@@ -26,6 +26,8 @@ _ARRAYS = {
 
 
 class _Source(NamedTuple):
+    """A data set of OpenML."""
+
     title: str
     openml_name: str
     sha256: str  # of `_checksum`
@@ -57,29 +59,40 @@ def fetch(name: str, progress: bool) -> dict[str, np.ndarray]:
     DatasetError
         If no place has them; the error names the ways.
     """
-    found = find(f"{name}.npz")
-    if found is not None:
-        return read(found, _ARRAYS)
+    path = find(f"{name}.npz")
+    if path is not None:
+        return read(path, _ARRAYS)
     cached = cache_folder() / f"{name}.npz"
     arrays = _download(name, cached, progress)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     try:
         write_atomically(cached, buffer.getvalue())
     except OutputError as error:
-        warnings.warn(f"{error}; name another folder in SERKIT_CACHE", stacklevel=3)
+        warnings.warn(f"{error}; name another folder in SERKIT_CACHE", stacklevel=4)
     return arrays
 
 
 def find(name: str) -> Path | None:
-    """A file or folder in the first place that has it: the folder SERKIT_DATA names, the cache."""
+    """Where a file or folder is: in the folder that SERKIT_DATA names, or the cache, or None."""
     local = os.environ.get("SERKIT_DATA")
     folders = [*([Path(local)] if local else []), cache_folder()]
     return next((f / name for f in folders if (f / name).exists()), None)
 
 
 def require(name: str, content: str, origin: str) -> Path:
-    """Where a file or folder without a download is; DatasetError says what it should be if not."""
+    """Where a file or folder is that has no download.
+
+    Parameters
+    ----------
+    name, content, origin : str
+        The last two for the error: what it should hold, and what its data are.
+
+    Raises
+    ------
+    DatasetError
+        If it is not at hand.
+    """
     path = find(name)
     if path is None:
         raise DatasetError(
@@ -96,7 +109,19 @@ def cache_folder() -> Path:
 
 
 def read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """The arrays of these names out of an npz file; DatasetError unless of these shapes."""
+    """The arrays of an npz file.
+
+    Parameters
+    ----------
+    path : Path
+    shapes : dict of str to tuple of int
+        Names of the arrays wanted, and the shapes they must have.
+
+    Raises
+    ------
+    DatasetError
+        If the file is damaged or holds anything else.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in shapes}
@@ -115,7 +140,7 @@ def _download(name: str, cached: Path, progress: bool) -> dict[str, np.ndarray]:
     source = _SOURCES[name]
     with tqdm(total=2, desc=f"downloading {source.title}", disable=not progress) as bar:
         try:
-            found = sklearn_datasets.fetch_openml(
+            bunch = sklearn_datasets.fetch_openml(
                 source.openml_name, version=1, as_frame=False, parser="auto", cache=False
             )
         except Exception as error:
@@ -126,7 +151,7 @@ def _download(name: str, cached: Path, progress: bool) -> dict[str, np.ndarray]:
                 "fetched from OpenML"
             ) from error
         bar.update()
-        arrays = _from_openml(found.data, found.target)
+        arrays = _from_openml(bunch.data, bunch.target)
         if _checksum(arrays) != source.sha256:
             raise DatasetError(
                 f"the {source.title} downloaded from OpenML does not match its checksum; try again "

@@ -90,7 +90,7 @@ def test_cache_lies_in_the_home_folder_unless_named(places, tmp_path):
 @pytest.mark.parametrize("split", ["training", "", None, 0])
 def test_unknown_split_is_refused(places, split):
     put(places.local, "mnist", small(1))
-    with pytest.raises(InputError, match=f"unknown split={split!r}; expected 'train', 'test' or"):
+    with pytest.raises(InputError, match=f"unknown split={split!r}; expected one of 'train'"):
         datasets.load_mnist(split)
 
 
@@ -157,9 +157,9 @@ def test_download_that_does_not_match_its_checksum_is_refused(places):
     assert not places.cache.exists()
 
 
-@pytest.mark.parametrize("progress", [True, False])
 @pytest.mark.parametrize(
-    ("name", "asked_for"), [("mnist", "mnist_784"), ("fashion_mnist", "Fashion-MNIST")]
+    ("name", "asked_for", "progress"),
+    [("mnist", "mnist_784", True), ("fashion_mnist", "Fashion-MNIST", False)],
 )
 @needs("mnist.npz", "fashion_mnist.npz")
 def test_download_is_checked_and_cached(tmp_path, monkeypatch, capfd, name, asked_for, progress):

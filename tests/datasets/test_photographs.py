@@ -84,7 +84,7 @@ def test_smaller_animals_are_antialiased(folders):
     stripes[:, ::2] = 255
     put(folders["local"], dict.fromkeys(ANIMALS, jpeg(stripes)) | {"cats/": b""})
     images, _ = datasets.load_animals(size=32, grey=True)
-    np.testing.assert_allclose(images[:, 4:-4, 4:-4], 0.5, atol=0.05)
+    np.testing.assert_allclose(images[:, 4:-4, 4:-4], 0.5, atol=0.05)  # as JPEG keeps stripes
 
 
 @pytest.mark.parametrize(

@@ -59,8 +59,8 @@ def test_made_up_counts_take_any_labels_and_repeat_with_their_seed():
 @pytest.mark.parametrize(
     ("labels", "arguments", "text"),
     [
-        ([], {}, r"expected one label a row, shape \(N,\), got \(0,\)"),
-        (np.zeros((3, 2)), {}, r"expected one label a row, shape \(N,\), got \(3, 2\)"),
+        ([], {}, r"expected one label per row, shape \(N,\), got \(0,\)"),
+        (np.zeros((3, 2)), {}, r"expected one label per row, shape \(N,\), got \(3, 2\)"),
         ([0, 1], {"n_words": 1}, "n_words must be an integer >= 2, got 1"),
         ([0, 1], {"n_tokens": 0.5}, "n_tokens must be an integer >= 1, got 0.5"),
         ([0, 1], {"concentration": 0}, "concentration must be a number > 0, got 0"),
