@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from serkit.datasets.loaders import load_digits
+from serkit.datasets import load_digits
 
 
 class Labelled(NamedTuple):

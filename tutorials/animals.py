@@ -23,7 +23,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import serkit as srk
 from serkit import metrics, paths, plots
-from serkit.datasets.loaders import Dataset
+from serkit.datasets import Dataset
 from serkit.modules import AE, GMM, VAE, NetClassifier, RandomAffine
 
 PRESETS = {

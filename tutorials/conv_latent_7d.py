@@ -18,7 +18,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 import serkit as srk
 from serkit import plots
-from serkit.datasets.loaders import Dataset
+from serkit.datasets import Dataset
 from serkit.modules import AE, GMMClassifier
 
 PRESETS = {

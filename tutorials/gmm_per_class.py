@@ -21,7 +21,7 @@ import numpy as np
 
 import serkit as srk
 from serkit import measures, paths, plots
-from serkit.datasets.loaders import Dataset
+from serkit.datasets import Dataset
 from serkit.modules import AE, GMM, GMMClassifier, RandomAffine
 
 PRESETS = {

@@ -18,7 +18,7 @@ from scipy import signal
 
 import serkit as srk
 from serkit import metrics, plots
-from serkit.datasets.loaders import Recordings
+from serkit.datasets import Recordings
 from serkit.modules import HAC, MLDA
 
 RATE = 8000  # samples a second

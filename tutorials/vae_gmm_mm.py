@@ -18,7 +18,7 @@ import numpy as np
 
 import serkit as srk
 from serkit import metrics, plots
-from serkit.datasets.loaders import Dataset
+from serkit.datasets import Dataset
 from serkit.modules import GMM, VAE, MarkovModel
 
 PRESETS = {

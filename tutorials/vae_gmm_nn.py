@@ -26,7 +26,7 @@ from sklearn.semi_supervised import LabelSpreading
 
 import serkit as srk
 from serkit import metrics, plots
-from serkit.datasets.loaders import Dataset
+from serkit.datasets import Dataset
 from serkit.modules import GMM, VAE, Supervised
 
 PRESETS = {
