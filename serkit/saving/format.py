@@ -5,10 +5,8 @@ the rest is JSON that refers to them, in the header. Records, which are dicts in
 entries of a history, are lines of JSON in one more tensor, and each is encoded once, however often
 the file is written anew. A SHA-256 over all tells a damaged file.
 
-Classes go by their public names (``serkit.modules.GMM``), wherever their source is. scikit-learn's
-estimators, fitted or not, are stored in the format of `skops`, a zip of JSON and arrays, as an
-array of its bytes. Only types that it, or `_TRUSTED` here, knows to be harmless are written and
-read: a file cannot name anything else to be imported or called.
+Classes go by their public names (``serkit.modules.GMM``), wherever their source is, and a file
+cannot name any other to be imported or called.
 """
 
 from __future__ import annotations
@@ -31,16 +29,13 @@ from sklearn.base import BaseEstimator
 from ..errors import InputError, SavedFileError
 from ..messages import Categorical, Data, Deferred, Gaussian, Mixture
 from ..module import Posterior
+from . import estimators
 from .atomic import write_atomically
+from .estimators import Unsupported, is_foreign
 
 FORMAT = 3
 EARLY = "0.1.0 before its release"  # which wrote formats 1 and 2, without saying so
 PUBLIC = ("serkit.modules", "serkit")  # packages whose classes go by the names they have there
-# Plain holders of numbers inside fitted neural nets, which skops has not listed yet.
-_TRUSTED = [
-    f"sklearn.neural_network._stochastic_optimizers.{name}"
-    for name in ("AdamOptimizer", "SGDOptimizer")
-]
 _STATEMENTS: dict[str, type] = {
     kind.__name__: kind for kind in (Data, Gaussian, Categorical, Mixture, Deferred, Posterior)
 }
@@ -49,10 +44,6 @@ _RECORDS = "records"  # the tensor of their lines
 Arrays = dict[str, np.ndarray]
 # Records encoded before, by identity: a record, held so that it stays alive, and its line.
 Encoded = dict[int, tuple[dict, str]]
-
-
-class Unsupported(InputError):
-    """A value that `encode` has no form for."""
 
 
 class Custom:
@@ -168,8 +159,8 @@ def encode(value: Any, contents: Contents, *, is_record: bool = False) -> Any:
     if type(value) in _STATEMENTS.values():
         stated = {f.name: inner(getattr(value, f.name)) for f in fields(value)}
         return {"__statement__": [type(value).__name__, stated]}
-    if _is_foreign(value):
-        return {"__estimator__": contents.add(_dump_estimator(value))}
+    if is_foreign(value):
+        return {"__estimator__": contents.add(estimators.dump(value))}
     if isinstance(value, BaseEstimator) and public_class(class_name(type(value))):
         arguments, learnt = value.get_params(deep=False), _learnt_by(value)
         return {"__object__": [class_name(type(value)), inner(arguments), inner(learnt)]}
@@ -200,7 +191,7 @@ def decode(value: Any, contents: Contents) -> Any:
         case {"__statement__": [kind, stated]}:
             return _STATEMENTS[kind](**decode(stated, contents))
         case {"__estimator__": name}:
-            return _load_estimator(contents.arrays[name])
+            return estimators.load(contents.arrays[name])
         case {"__object__": [name, arguments, learnt]}:
             return _object(name, decode(arguments, contents), decode(learnt, contents))
         case {"__custom__": description}:
@@ -222,7 +213,7 @@ def described(value: Any) -> Any:
 def same(left: Any, right: Any) -> bool:
     """Whether two values are equal: arrays and estimators by value, code by its name."""
     left, right = (list(v) if isinstance(v, tuple) else described(v) for v in (left, right))
-    if _is_foreign(left) and _is_foreign(right):
+    if is_foreign(left) and is_foreign(right):
         return joblib.hash(left) == joblib.hash(right)  # skops' bytes hold memory addresses
     one, other = Contents(), Contents()
     if encode(left, one) != encode(right, other) or one.lines != other.lines:
@@ -270,55 +261,6 @@ def _object(name: str, arguments: dict[str, Any], learnt: dict[str, Any] | None)
     if learnt is not None:
         made.set_state(learnt)
     return made
-
-
-# -- scikit-learn's estimators ---------------------------------------------------------------------
-
-
-def _is_foreign(value: Any) -> bool:
-    """Whether a value is an estimator, and not one of serkit's."""
-    return isinstance(value, BaseEstimator) and not type(value).__module__.startswith("serkit.")
-
-
-def _dump_estimator(estimator: BaseEstimator) -> np.ndarray:
-    """A scikit-learn estimator as bytes (n,) in skops' format."""
-    kind = type(estimator).__name__
-    try:
-        from skops import io
-    except ImportError:
-        raise Unsupported(
-            f"a {kind}, which only skops can save: pip install 'serkit[estimators]'"
-        ) from None
-    try:
-        dumped = io.dumps(estimator)
-        unknown = sorted({*io.get_untrusted_types(data=dumped)} - {*_TRUSTED})
-    except Exception as error:  # what a foreign object raises when it is taken apart varies
-        raise Unsupported(f"a {kind}, of which skops can make no safe file ({error})") from None
-    if unknown:
-        raise Unsupported(
-            f"a {kind}, of which skops can make no safe file (it holds {', '.join(unknown)})"
-        )
-    return np.frombuffer(dumped, dtype=np.uint8)
-
-
-def _load_estimator(dumped: np.ndarray) -> BaseEstimator:
-    try:
-        from skops import io
-    except ImportError:
-        raise SavedFileError(
-            "it holds scikit-learn estimators, which are read by skops: "
-            "pip install 'serkit[estimators]'"
-        ) from None
-    try:
-        estimator = io.loads(dumped.tobytes(), trusted=_TRUSTED)
-        if not isinstance(estimator, BaseEstimator):
-            raise TypeError(f"it is a {type(estimator).__name__}")
-        return estimator
-    except Exception as error:  # a file made by others can be wrong in any way
-        raise SavedFileError(
-            f"it holds a scikit-learn estimator that cannot be read safely ({error}); save it "
-            "again, with the versions of scikit-learn and skops that are installed here"
-        ) from None
 
 
 # -- files -----------------------------------------------------------------------------------------

@@ -160,8 +160,8 @@ def resume(path: Path, run: Run) -> Run:
     states = dict(zip(run.names, (entry.state for entry in entries.values()), strict=True))
     restored = {m: _restored(path, m, states[name]) for name, m in run.modules.items()}
     for module, fresh in restored.items():
-        vars(module).clear()
-        vars(module).update(vars(fresh))
+        module.__dict__.clear()
+        module.__dict__.update(vars(fresh))
     return replace(saved, names=run.names)
 
 
@@ -170,7 +170,7 @@ def _restored(path: Path, module: Module, state: State) -> Module:
     check_shares(module)
     fresh = type(module).__new__(type(module))
     learnt = {"posterior", *(name for name in vars(module) if name.endswith("_"))}
-    vars(fresh).update({name: v for name, v in vars(module).items() if name not in learnt})
+    fresh.__dict__.update({name: v for name, v in vars(module).items() if name not in learnt})
     with _told(
         f"{path}: what was learnt does not fit {module.label}",
         "; use the same nets, or another file name",
@@ -342,7 +342,7 @@ def _class_called(path: Path, name: str) -> type[Module]:
     if public is not None and issubclass(public, Module):
         return public
     known: dict[str, type[Module]] = {}
-    waiting: list[type[Module]] = [Module]
+    waiting: list[type[Module]] = [Module]  # type: ignore[type-abstract]
     while waiting:
         kind = waiting.pop()
         known[format.class_name(kind)] = kind

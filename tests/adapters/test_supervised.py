@@ -13,7 +13,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
-from serkit import Graph, Module, Observation
+from serkit import Graph, Module, Observation, Posterior
 from serkit.errors import GraphError, InputError
 from serkit.messages import Categorical, Data, Gaussian
 from serkit.modules import AE, GMM, NetClassifier, NetRegressor, Supervised
@@ -37,14 +37,11 @@ class Fixed(Module):
     def sends_up(self):
         return type(self.message)
 
-    def learn(self, inputs, prior):
+    def learn(self, inputs, from_children):
         return {}
 
-    def forward(self, inputs):
-        return self.message
-
-    def backward(self, inputs, prior):
-        return [None]
+    def infer(self, inputs, from_children):
+        return Posterior(up=self.message, down=(None,))
 
 
 def source(message):
@@ -151,8 +148,8 @@ def test_a_target_alone_tells_the_class():
     message, classes = certain()
     y = targets_of(classes, flipped=0)
     module = taught(message, y)
-    unseen = Categorical(message.log_prob, observed=np.zeros(N, dtype=bool))
-    down, _ = module.backward([unseen, Data(y[:, None])], None)
+    missing = Categorical(message.log_prob, observed=np.zeros(N, dtype=bool))
+    down, _ = module.infer([missing, Data(y[:, None])], None).down
     np.testing.assert_array_equal(down.log_prob.argmax(axis=1), classes)
 
 
@@ -215,8 +212,8 @@ def test_a_torch_net_is_trained_saved_and_loaded(task, tmp_path):
     inputs = module.received_from_parents()
     again = clone(module)
     format.write(tmp_path / "state", module.get_state())
-    again.set_state(format.read(tmp_path / "state", dict))
-    for one, other in zip(again.backward(inputs, None), module.messages_down, strict=True):
+    again.set_state(format.read(tmp_path / "state"))
+    for one, other in zip(again.infer(inputs, None).down, module.messages_down, strict=True):
         assert_same(one, other)
 
 

@@ -9,7 +9,7 @@ from matplotlib.image import imread
 from safetensors import safe_open
 
 from serkit import Graph, Module, Observation, Posterior
-from serkit.datasets.loaders import load_digits
+from serkit.datasets import load_digits
 from serkit.errors import OutputError, SerkitError
 from serkit.graph import results
 from serkit.messages import Data
@@ -71,7 +71,7 @@ def test_parameters_can_be_read_with_and_without_serkit(written):
     graph, folder = written
     for number, name in ((1, "vae"), (2, "gmm")):
         file = folder / f"module{number:03d}_{name}" / "parameters.safetensors"
-        assert_same(graph[name].get_state(), graph[name].get_state() | format.read(file, dict))
+        assert_same(graph[name].get_state(), graph[name].get_state() | format.read(file))
         with safe_open(file, framework="numpy") as tensors:
             arrays = [tensors.get_tensor(key) for key in tensors.keys()]  # noqa: SIM118
         learnt = (

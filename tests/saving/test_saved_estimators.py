@@ -23,8 +23,8 @@ from sklearn.tree import DecisionTreeClassifier
 from serkit import Graph, Observation
 from serkit.errors import InputError, SavedFileError
 from serkit.modules import Sklearn
-from serkit.saving import format
-from tests.helpers.saved import assert_same, no_classes, read
+from serkit.saving import estimators, format
+from tests.helpers.saved import assert_same
 
 ESTIMATORS = [
     PCA(2, random_state=0),
@@ -50,7 +50,7 @@ class Foreign(BaseEstimator):
 
 def written(path, estimator):
     format.write(path, {"estimator": estimator})
-    return read(path)["estimator"]
+    return format.read(path)["estimator"]
 
 
 def kind(value):
@@ -94,7 +94,7 @@ def test_equal_estimators_are_the_same_and_others_are_not(estimator, blobs, tmp_
 )
 def test_what_cannot_be_loaded_safely_is_not_saved(value, text):
     with pytest.raises(format.Unsupported, match=text):
-        format.encode(value, {})
+        format.encode(value, format.Contents())
     assert isinstance(format.described(value), format.Custom)
 
 
@@ -136,7 +136,7 @@ def altered(estimator, **changes):
 def crafted(path, dumped, monkeypatch):
     """A file whose checksum is right, holding these bytes for an estimator."""
     with monkeypatch.context() as patched:
-        patched.setattr(format, "_dump_estimator", lambda estimator: dumped)
+        patched.setattr(estimators, "dump", lambda estimator: dumped)
         format.write(path, {"estimator": PCA()})
 
 
@@ -152,7 +152,7 @@ def test_a_file_cannot_name_what_is_to_be_loaded(name, tmp_path, monkeypatch):
 
     monkeypatch.setattr(importlib, "import_module", watched)
     with pytest.raises(SavedFileError, match=rf"file: .*cannot be read safely .*{name}"):
-        read(tmp_path / "file")
+        format.read(tmp_path / "file")
     assert module not in imported
 
 
@@ -160,7 +160,7 @@ def test_a_file_cannot_name_what_is_to_be_loaded(name, tmp_path, monkeypatch):
 def test_bytes_that_are_no_estimator_are_refused(content, tmp_path, monkeypatch):
     crafted(tmp_path / "file", np.frombuffer(content, np.uint8), monkeypatch)
     with pytest.raises(SavedFileError, match=r"file: .*estimator that cannot be read safely"):
-        read(tmp_path / "file")
+        format.read(tmp_path / "file")
 
 
 def test_nothing_is_unpickled(blobs, tmp_path, monkeypatch):
@@ -172,7 +172,7 @@ def test_nothing_is_unpickled(blobs, tmp_path, monkeypatch):
 
     for name in ("load", "loads", "Unpickler"):
         monkeypatch.setattr(pickle, name, forbidden)
-    found = format.read(tmp_path / "file", no_classes)
+    found = format.read(tmp_path / "file")
     monkeypatch.undo()
     assert_same(fitted, found)
 
@@ -182,6 +182,6 @@ def test_without_skops_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "skops", None)
     monkeypatch.setitem(sys.modules, "skops.io", None)
     with pytest.raises(SavedFileError, match=r"file: .*pip install 'serkit\[estimators\]'"):
-        read(tmp_path / "file")
+        format.read(tmp_path / "file")
     with pytest.raises(format.Unsupported, match=r"a PCA, .*'serkit\[estimators\]'"):
-        format.encode(PCA(2), {})
+        format.encode(PCA(2), format.Contents())

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from serkit import Graph, Observation
-from serkit.datasets.loaders import load_digits
+from serkit.datasets import load_digits
 from serkit.errors import InputError, NotReadyError, SavedFileError
 from serkit.modules import GMM, VAE, RandomAffine
 from serkit.training import Callback
