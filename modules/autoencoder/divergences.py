@@ -1,39 +1,102 @@
-"""Kullback-Leibler divergences in closed form on tensors, in nats a row, (B,).
+"""What an encoder says of the latents, and the Kullback-Leibler divergence from there to a target.
 
-From the encoder's q of a batch: N(mean, exp(log_var)), (B, D) each, or class probabilities (B, K).
+A target is made of the children's message and holds a row per data row; ``target.rows(index)`` are
+those of a batch, and ``target.kl(q)`` their divergences (B,), in closed form and in nats.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributions
 
-from ...messages import Mixture
+from ...messages import Gaussian, Mixture
+from ..nets.device import as_tensor
 
 _LEAST_LOG_PROB = math.log(1e-8)
 
 
-def kl_to_gaussian(mean: Tensor, log_var: Tensor, to_mean: Tensor, to_var: Tensor) -> Tensor:
-    """KL(q || N(to_mean, to_var)), diagonal; `to_mean` and `to_var` broadcast to (B, D).
+# -- q(z | x) of a batch ---------------------------------------------------------------------------
 
-    ``1/2 sum(var / to_var + (mean - to_mean)^2 / to_var - 1 - log(var / to_var))``
-    (Kingma and Welling, 2014, appendix B, for any diagonal target).
-    """
-    ratio = log_var.exp() / to_var  # (B, D)
-    distance = (mean - to_mean) ** 2 / to_var  # (B, D)
-    return 0.5 * (ratio + distance - 1 - log_var + to_var.log()).sum(dim=1)
+
+class DiagonalNormal(distributions.Normal):
+    """N(mean, exp(log_var)) of each row, (B, D) each; keeps the logarithm as it came."""
+
+    def __init__(self, mean: Tensor, log_var: Tensor) -> None:
+        super().__init__(mean, (0.5 * log_var).exp(), validate_args=False)
+        self.log_var = log_var
+
+
+@dataclass(frozen=True)
+class Point:
+    """A latent vector that is known for certain: an AE's q(z | x); mean (B, D)."""
+
+    mean: Tensor
+
+    def rsample(self) -> Tensor:
+        """The point itself."""
+        return self.mean
+
+
+# -- targets ---------------------------------------------------------------------------------------
+
+
+class Target(Protocol):
+    """What latents are pulled to."""
+
+    def rows(self, index: Tensor) -> Self:
+        """The target of some rows."""
+
+    def kl(self, q: Any) -> Tensor:
+        """Divergence from q to the target, of each row of a batch: (B,)."""
+
+
+@dataclass(frozen=True)
+class GaussianTarget:
+    """A diagonal Gaussian per row: mean (N, D), var (N, D)."""
+
+    mean: Tensor
+    var: Tensor
+
+    @classmethod
+    def of(cls, message: Gaussian, device: torch.device) -> Self:
+        """A message as float32 tensors on a device."""
+        assert message.var is not None  # checked where the message came in
+        return cls(as_tensor(message.mean, device), as_tensor(message.var, device))
+
+    def rows(self, index: Tensor) -> Self:
+        """The target of some rows."""
+        return replace(self, mean=self.mean[index], var=self.var[index])
+
+    def kl(self, q: DiagonalNormal) -> Tensor:
+        """``1/2 sum(s^2 / var + (m - mean)^2 / var - 1 - log(s^2 / var))`` of q = N(m, s^2).
+
+        Kingma and Welling, 2014, appendix B, for any diagonal target.
+        """
+        ratio = q.log_var.exp() / self.var  # (B, D)
+        distance = (q.mean - self.mean) ** 2 / self.var  # (B, D)
+        return 0.5 * (ratio + distance - 1 - q.log_var + self.var.log()).sum(dim=1)
+
+
+@dataclass(frozen=True)
+class PointTarget(GaussianTarget):
+    """A diagonal Gaussian per row, to which a point is pulled."""
+
+    def kl(self, q: Point) -> Tensor:  # type: ignore[override]
+        """``1/2 sum((z - mean)^2 / var)``: what of the divergence depends on where z is."""
+        return 0.5 * ((q.mean - self.mean) ** 2 / self.var).sum(dim=1)
 
 
 @dataclass(frozen=True)
 class MixtureTarget:
-    """A Gaussian mixture prepared for `kl_to_mixture`.
+    """A Gaussian mixture, and which of its components each row belongs to.
 
     Attributes
     ----------
-    log_prob : (N, K) or (B, K)
+    log_prob : (N, K)
         Log responsibilities of the rows.
     means : (K, D)
     whitening : (K, D, D)
@@ -50,7 +113,7 @@ class MixtureTarget:
     log_weights: Tensor
 
     @classmethod
-    def of(cls, message: Mixture, device: torch.device) -> MixtureTarget:
+    def of(cls, message: Mixture, device: torch.device) -> Self:
         """Factor a message's covariances in float64, then go to `device` in float32."""
         lower = torch.linalg.cholesky(torch.tensor(message.covariances, dtype=torch.float64))
         log_det = 2 * lower.diagonal(dim1=1, dim2=2).log().sum(dim=1)
@@ -59,36 +122,44 @@ class MixtureTarget:
         values = (message.log_prob, message.means, *factors, message.log_weights)
         return cls(*(torch.tensor(v, dtype=torch.float32, device=device) for v in values))
 
-    def rows(self, index: Tensor) -> MixtureTarget:
-        """The same mixture with the responsibilities of some rows only."""
-        return MixtureTarget(
-            self.log_prob[index], self.means, self.whitening, self.log_det, self.log_weights
-        )
+    def rows(self, index: Tensor) -> Self:
+        """The mixture with the responsibilities of some rows."""
+        return replace(self, log_prob=self.log_prob[index])
+
+    def kl(self, q: DiagonalNormal) -> Tensor:
+        """``sum_k r_k KL(q || N(mu_k, Sigma_k)) + KL(r || pi)``: VaDE's term.
+
+        Jiang et al., 2017, "Variational Deep Embedding", equation 9, with full covariances and the
+        responsibilities r of the message held fixed.
+        """
+        with torch.autocast(q.mean.device.type, enabled=False):  # else products are in bfloat16
+            offsets = q.mean[:, None] - self.means  # (B, K, D)
+            white = torch.einsum("bkd,kde->bke", offsets, self.whitening)  # (B, K, D)
+            precisions = (self.whitening**2).sum(dim=2)  # (K, D), the diagonals
+            trace = q.log_var.exp() @ precisions.T  # (B, K)
+            constant = self.log_det - q.mean.shape[1]  # (K,)
+            entropy = q.log_var.sum(dim=1, keepdim=True)  # (B, 1), twice and up to a constant
+            kl = 0.5 * ((white**2).sum(dim=2) + trace + constant - entropy)  # (B, K)
+            r = self.log_prob.exp()  # (B, K)
+            log_ratio = torch.where(r > 0, self.log_prob - self.log_weights, 0.0)  # (B, K)
+            return (r * (kl + log_ratio)).sum(dim=1)
 
 
-def kl_to_mixture(mean: Tensor, log_var: Tensor, target: MixtureTarget) -> Tensor:
-    """``sum_k r_k KL(q || N(mu_k, Sigma_k)) + KL(r || pi)``: VaDE's term.
+@dataclass(frozen=True)
+class CategoricalTarget:
+    """Class probabilities per row, as logarithms (N, K)."""
 
-    Jiang et al., 2017, "Variational Deep Embedding", equation 9, with full covariances and the
-    responsibilities r of the message held fixed.
-    """
-    with torch.autocast(mean.device.type, enabled=False):  # else the products are in bfloat16
-        offsets = mean[:, None] - target.means  # (B, K, D)
-        white = torch.einsum("bkd,kde->bke", offsets, target.whitening)  # (B, K, D)
-        precisions = (target.whitening**2).sum(dim=2)  # (K, D), the diagonals
-        trace = log_var.exp() @ precisions.T  # (B, K)
-        constant = target.log_det - mean.shape[1]  # (K,)
-        kl = 0.5 * ((white**2).sum(dim=2) + trace + constant - log_var.sum(dim=1, keepdim=True))
-        r = target.log_prob.exp()  # (B, K)
-        log_ratio = torch.where(r > 0, target.log_prob - target.log_weights, 0.0)  # (B, K)
-        return (r * (kl + log_ratio)).sum(dim=1)
+    log_prob: Tensor
 
+    def rows(self, index: Tensor) -> Self:
+        """The target of some rows."""
+        return replace(self, log_prob=self.log_prob[index])
 
-def kl_to_categorical(log_prob: Tensor, to_log_prob: Tensor) -> Tensor:
-    """``sum_k q_k (log q_k - log p_k)`` of q = exp(log_prob) from p: (B, K), (B, K) -> (B,).
+    def kl(self, q: distributions.OneHotCategorical) -> Tensor:
+        """``sum_k q_k (log q_k - log p_k)``.
 
-    No p_k counts as less than 1e-8, so that a class which p rules out costs up to 18 nats, and
-    not infinitely many.
-    """
-    floored = to_log_prob.clamp(min=_LEAST_LOG_PROB)
-    return (log_prob.exp() * (log_prob - floored)).sum(dim=1)
+        No p_k counts as less than 1e-8, so that a class which p rules out costs up to 18 nats, and
+        not infinitely many.
+        """
+        floored = self.log_prob.clamp(min=_LEAST_LOG_PROB)
+        return (q.probs * (q.logits - floored)).sum(dim=1)

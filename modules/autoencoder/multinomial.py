@@ -1,30 +1,52 @@
-"""Variational autoencoder with a categorical latent: a class a row."""
+"""Variational autoencoder with a categorical latent: a class per row."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import KW_ONLY, dataclass, replace
+from numbers import Real
+from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor, nn
+from torch import Tensor
+from torch.distributions import OneHotCategorical
 from torch.nn import functional as F
 
+from ... import processes
 from ...errors import InputError
 from ...messages import Categorical, Data, Message
 from ...metrics import scores_of
-from ...options import check_component, check_count
-from ..common.inputs import all_observed, check_labels, draw_classes, join
+from ...module import Node, Posterior
+from ...options import Constraint, PositiveInt
+from ..common.inputs import check_component, check_labels, draw_classes
 from ..nets.device import to_tensor
-from .base import Autoencoder, Pull, check_temperature, temperature_of
-from .divergences import kl_to_categorical
+from .base import Arrays, Autoencoder
+from .divergences import CategoricalTarget
 
 
+class Temperature(Constraint):
+    """A number above 0, two of them, or a function of update and epoch."""
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is."""
+        several = value if isinstance(value, Sequence) and len(value) == 2 else [value]
+        return callable(value) or all(
+            isinstance(number, Real) and 0 < number < float("inf") for number in several
+        )
+
+    @property
+    def wanted(self) -> str:
+        """The values accepted, in words."""
+        return "a number > 0, a pair of them, or a function of update and epoch"
+
+
+@dataclass(eq=False, repr=False)
 class MultinomialVAE(Autoencoder):
     """Variational autoencoder whose latent is one of K classes.
 
-    Minimises, a row, ``-E_q[log p(x | k)] + alpha KL(q(k | x) || P(k))``. P(k) is what the
+    Minimises, per row, ``-E_q[log p(x | k)] + alpha KL(q(k | x) || P(k))``. P(k) is what the
     children's message says of the row, be it a prior or evidence beside the module's own, which
     is uniform; and uniform until a message has come. A class the message rules out counts as one
     of probability 1e-8.
@@ -37,7 +59,7 @@ class MultinomialVAE(Autoencoder):
 
     Takes `Data`, sends `Categorical` class probabilities up and the expected rows down. Latents
     are class probabilities: `encode` gives P(k | x), `decode` gives ``sum_k P(k) E[x | k]``. Rows
-    that not all parents saw do not train, and are decoded from the children's P(k).
+    that are missing in some parent do not train, and are decoded from the children's P(k).
 
     Parameters
     ----------
@@ -59,133 +81,162 @@ class MultinomialVAE(Autoencoder):
     ----------
     nets_, loss_curve_, history_
         As in `VAE`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from serkit.modules import MultinomialVAE
+    >>> rows = np.random.default_rng(0).random((20, 6))
+    >>> vae = MultinomialVAE(3, hidden_sizes=(8,), epochs=2, random_state=0).fit(rows)
+    >>> vae.predict(rows).shape, vae.sample(4, component=2).shape
+    ((20,), (4, 6))
     """
+
+    n_components: PositiveInt
+    _: KW_ONLY
+    temperature: Annotated[float | Sequence[float] | Callable[[int, int], float], Temperature()] = (
+        1.0,
+        0.5,
+    )
+    labels: ArrayLike | None = None
 
     takes_from_children = (Categorical,)
     sends_up = Categorical
-    codes_per_latent = 1
-    default_alpha = 1.0
-    divergence = "kl"
-
-    def __init__(
-        self,
-        n_components: int,
-        *,
-        net: str = "mlp",
-        hidden_sizes: Sequence[int] = (128,),
-        filters: Sequence[int] = (16, 32),
-        batch_norm: bool = False,
-        encoder: nn.Module | None = None,
-        decoder: nn.Module | None = None,
-        likelihood: str = "bernoulli",
-        noise_variance: float | str = 1.0,
-        alpha: float | Callable[[int, int], float] | None = None,
-        temperature: float | Sequence[float] | Callable[[int, int], float] = (1.0, 0.5),
-        labels: ArrayLike | None = None,
-        augment: Callable[[Tensor], Tensor] | None = None,
-        epochs: int | Sequence[int] = 200,
-        batch_size: int = 500,
-        lr: float = 1e-3,
-        weight_decay: float = 0.0,
-        scheduler: str | Callable | None = None,
-        max_grad_norm: float | None = None,
-        validation_fraction: float = 0.0,
-        patience: int = 10,
-        warm_start: bool = True,
-        device: str = "auto",
-        precision: str = "auto",
-        compile: bool = False,
-        name: str | None = None,
-        random_state: int | None = None,
-    ) -> None:
-        super().__init__(
-            net=net,
-            hidden_sizes=hidden_sizes,
-            filters=filters,
-            batch_norm=batch_norm,
-            encoder=encoder,
-            decoder=decoder,
-            likelihood=likelihood,
-            noise_variance=noise_variance,
-            alpha=alpha,
-            augment=augment,
-            epochs=epochs,
-            batch_size=batch_size,
-            lr=lr,
-            weight_decay=weight_decay,
-            scheduler=scheduler,
-            max_grad_norm=max_grad_norm,
-            validation_fraction=validation_fraction,
-            patience=patience,
-            warm_start=warm_start,
-            device=device,
-            precision=precision,
-            compile=compile,
-            name=name,
-            random_state=random_state,
-        )
-        self.n_components = n_components
-        self.temperature = temperature
-        self.labels = labels
-
-    # -- module contract -----------------------------------------------------------------------
 
     @property
-    def size(self) -> int:
+    def n_outputs(self) -> int:
         """Number of classes K."""
         return self.n_components
 
+    # -- the model -----------------------------------------------------------------------------
+
+    def q_of(self, x: Tensor) -> OneHotCategorical:
+        """q(k | x), whose mean is the class probabilities (B, K)."""
+        return OneHotCategorical(logits=self._net("encoder")(x).float(), validate_args=False)
+
+    def expected_log_likelihood(self, x: Tensor, q: OneHotCategorical, epoch: int) -> Tensor:
+        """By one draw of the relaxed class in training; exact on rows held out."""
+        if not self.nets_.training:
+            return (q.probs * self._class_log_likelihoods(x)).sum(dim=1)
+        relaxed = F.gumbel_softmax(q.logits, self._temperature(epoch))  # (B, K)
+        return self.log_likelihood(x, relaxed)
+
+    def _class_log_likelihoods(self, x: Tensor) -> Tensor:
+        """Log p(x | k) of each row and class: (B, ...) -> (B, K)."""
+        classes = torch.eye(self.n_components, dtype=torch.float32, device=x.device)
+        rows, outputs = x.flatten(1), self.nets_["decoder"](classes).float().flatten(1)
+        log_prob = self.nets_["likelihood"].log_prob
+        return torch.stack([log_prob(rows, output.expand_as(rows)) for output in outputs], dim=1)
+
+    def _temperature(self, epoch: int) -> float:
+        """Temperature of the relaxation in an epoch of the coming update.
+
+        Raises
+        ------
+        InputError
+            If the user's function returns no number above 0.
+        """
+        if isinstance(self.temperature, Sequence):
+            first, last = self.temperature
+            afresh = not self.history_ or not self.warm_start
+            progress = epoch / max(self.n_epochs - 1, 1) if afresh else 1.0
+            return first * (last / first) ** progress
+        temperature = self._scheduled("temperature", self.temperature, epoch)
+        if not temperature > 0:
+            raise InputError(f"{self.label}: temperature must be above 0, got {temperature}")
+        return temperature
+
+    def target_of(
+        self, from_children: Message | None, n_rows: int, device: torch.device
+    ) -> CategoricalTarget:
+        """The children's probabilities; equal ones where there is no message."""
+        return CategoricalTarget(to_tensor(self._class_prior(from_children, n_rows), device))
+
+    def latents_by(self, from_children: Message | None, n_rows: int) -> np.ndarray:
+        """P(k) of each row, (N, K), by the children's message; uniform if None."""
+        return np.exp(self._class_prior(from_children, n_rows))
+
+    def _class_prior(self, from_children: Message | None, n_rows: int) -> np.ndarray:
+        """Log P(k) of each row, (N, K), by the children's message; uniform if None."""
+        k = self.n_components
+        if from_children is None:
+            return np.full((n_rows, k), -np.log(k))
+        assert isinstance(from_children, Categorical)  # the kind it takes
+        if (from_children.n_rows, from_children.shape) != (n_rows, (k,)):
+            raise InputError(
+                f"{self.label}: its children sent probabilities of {from_children.shape[0]} "
+                f"classes for {from_children.n_rows} rows; expected n_components={k} for "
+                f"{n_rows} rows"
+            )
+        return from_children.log_prob
+
+    # -- training and messages -----------------------------------------------------------------
+
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
         """Raise InputError for options or labels that cannot work, or data out of range."""
-        check_count(self, "n_components")
         check_labels(self.label, self.labels, n_rows)
-        check_temperature(self)
         super().check(inputs, n_rows)
 
-    def learn(self, inputs: list[Message], prior: Message | None) -> dict[str, Any]:
-        """Train on the rows seen, their classes pulled to the children's probabilities."""
-        report = super().learn(inputs, prior)
-        return report | scores_of(self.labels, self._latents(inputs, prior).argmax(axis=1))
+    def update(self, children: Sequence[Node] | None = None) -> Self:
+        """As `Module.update`; reports accuracy, NMI and ARI if there are labels."""
+        super().update(children)
+        if not self.frozen:
+            self.history_[-1].update(self.scores())
+        return self
 
-    def forward(self, inputs: list[Message]) -> Categorical:
-        """P(k | x) by the encoder."""
-        return Categorical(self._encode(inputs)[1], observed=all_observed(inputs))
-
-    def generate(
-        self, n_samples: int, component: int | None, random_state: int | None
-    ) -> list[np.ndarray]:
-        """Decoded classes, all alike or each equally probable, for each parent."""
-        return self._parts(self.sample(n_samples, component, random_state))
-
-    def top_down(self, values: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-        """Decoded draws of the classes that probabilities (n, K) pick, for each parent."""
-        return self._parts(self._decode_classes(draw_classes(values, rng)))
-
-    def clusters(self) -> np.ndarray | None:
-        """Most probable class of each row, (N,), by the message last sent.
-
-        Where a row was not seen, by the children's.
-        """
-        sent = self.message_up
-        if sent is None:
-            return None
-        told = self._told(self.received_from_children(), sent.n_rows)
-        return np.where(sent.is_observed[:, None], sent.log_prob, told).argmax(axis=1)
-
-    def scores(self) -> dict[str, float]:
-        """Accuracy, NMI and ARI of `clusters` against `labels`, if there are any."""
-        return scores_of(self.labels, self.clusters())
-
-    def artefacts(self) -> dict[str, np.ndarray]:
-        """class_learn.txt, Pdz_learn.txt and acc_learn.txt as GMM's; x_hat_learn.txt, loss.txt."""
-        files = {
-            "class_learn.txt": self.clusters(),
-            "Pdz_learn.txt": np.exp(self.message_up.log_prob),
-            **super().artefacts(),
-        }
+    def fit(self, x: ArrayLike, y: None = None) -> Self:
+        """Train on an array x (N, ...) without a graph; returns self. `y` is ignored."""
+        super().fit(x)
         if self.labels is not None:
-            files["acc_learn.txt"] = np.array([entry["accuracy"] for entry in self.history_])
-        return files
+            clusters = self.predict(x)
+            share = processes.share(len(clusters))
+            self.history_[-1].update(scores_of(self.labels, clusters[share]))
+        return self
+
+    def infer(self, inputs: list[Data], from_children: Message | None) -> Posterior:
+        """q(k | x) of the parents' rows; classes of missing rows are the children's."""
+        posterior = super().infer(inputs, from_children)
+        up = posterior.up
+        assert isinstance(up, Categorical)
+        if up.observed is None:
+            return posterior
+        prior = self._class_prior(from_children, up.n_rows)
+        log_prob = np.where(up.observed[:, None], up.log_prob, prior)
+        return replace(posterior, classes=Categorical(log_prob, checked=False))
+
+    def _parameters(self, q: OneHotCategorical) -> tuple[Tensor, ...]:
+        return q.probs, q.logits
+
+    def _message_up(self, parameters: Arrays, observed: np.ndarray | None) -> Categorical:
+        return Categorical(parameters[1], observed=observed, checked=False)
+
+    def _row_bounds(
+        self, rows: np.ndarray, parameters: Arrays, from_children: Message | None
+    ) -> np.ndarray:
+        """E_q[log p(x | k)] - KL(q || P) of each row, (N,), by a sum over classes."""
+        probabilities, log_prob = parameters
+        log_likelihoods = self._in_blocks(self._class_log_likelihoods, rows)  # (N, K)
+        target = CategoricalTarget(torch.tensor(self._class_prior(from_children, len(rows))))
+        kl = target.kl(OneHotCategorical(logits=torch.tensor(log_prob), validate_args=False))
+        return (probabilities * log_likelihoods).sum(axis=1) - kl.numpy()
+
+    def _draw(
+        self,
+        n_samples: int,
+        rng: np.random.Generator,
+        values: np.ndarray | None = None,
+        component: int | None = None,
+    ) -> np.ndarray:
+        """One-hot classes: by the probabilities given, all of one component, or any."""
+        k = self.n_components
+        if values is not None:
+            classes = draw_classes(values, rng)
+        elif component is None:
+            classes = rng.integers(k, size=n_samples)
+        else:
+            check_component(self.label, component, k)
+            classes = np.full(n_samples, component)
+        return np.eye(k)[classes]
 
     # -- use on new rows -----------------------------------------------------------------------
 
@@ -198,81 +249,7 @@ class MultinomialVAE(Autoencoder):
         if z.min() < 0 or not np.allclose(z.sum(axis=1), 1, atol=1e-3):
             raise InputError(
                 f"{self.label}: expected latents that are class probabilities, >= 0 and adding up "
-                f"to 1 a row; the least is {z.min():g}, the sums {z.sum(axis=1).min():g} to "
+                f"to 1 per row; the least is {z.min():g}, the sums {z.sum(axis=1).min():g} to "
                 f"{z.sum(axis=1).max():g}"
             )
         return np.tensordot(z, super()._decode(np.eye(self.n_components)), axes=1)
-
-    def sample(
-        self, n_samples: int = 1, component: int | None = None, random_state: int | None = None
-    ) -> np.ndarray:
-        """Decoded classes, (n_samples, ...); the same call repeats its draw.
-
-        Parameters
-        ----------
-        n_samples : int
-        component : int, optional
-            In 0..K-1; each equally probable unless given.
-        random_state : int, optional
-            Seed of the draw; the module's own unless given.
-        """
-        rng = self._sampler(n_samples, random_state)
-        if component is None:
-            return self._decode_classes(rng.integers(self.n_components, size=n_samples))
-        check_component(self, component, self.n_components)
-        return self._decode_classes(np.full(n_samples, component))
-
-    def _decode_classes(self, classes: np.ndarray) -> np.ndarray:
-        return self.decode(np.eye(self.n_components)[classes])
-
-    # -- what the latents are ------------------------------------------------------------------
-
-    def _split(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """P(k | x) and its logarithm, (B, K) each."""
-        log_prob = codes.float().log_softmax(dim=1)
-        return log_prob.exp(), log_prob
-
-    def _expected_log_likelihood(
-        self, x: Tensor, probabilities: Tensor, log_prob: Tensor, update: int, epoch: int
-    ) -> Tensor:
-        """By one draw of the relaxed class in training; exact on rows held out."""
-        if not self.nets_.training:
-            return (probabilities * self._class_log_likelihoods(x)).sum(dim=1)
-        relaxed = F.gumbel_softmax(log_prob, temperature_of(self, update, epoch))  # (B, K)
-        return self._log_likelihood(x, relaxed)
-
-    def _class_log_likelihoods(self, x: Tensor) -> Tensor:
-        """Log p(x | k) of each row and class: (B, ...) -> (B, K)."""
-        rows, classes = x.flatten(1), torch.eye(self.n_components, device=x.device)
-        outputs = self.nets_["decoder"](classes).float().flatten(1)  # (K, n_features)
-        log_prob = self.nets_["likelihood"].log_prob
-        return torch.stack([log_prob(rows, one.expand_as(rows)) for one in outputs], dim=1)
-
-    def _pull(self, prior: Message | None, n_rows: int, device: torch.device) -> Pull:
-        """KL(q || P), P being the children's probabilities."""
-        target = to_tensor(self._class_prior(prior, n_rows), device)  # (N, K)
-        return lambda index, _, log_prob: kl_to_categorical(log_prob, target[index])
-
-    def _told(self, prior: Message | None, n_rows: int) -> np.ndarray:
-        return np.exp(self._class_prior(prior, n_rows))
-
-    def _class_prior(self, prior: Message | None, n_rows: int) -> np.ndarray:
-        """Log P(k) of each row, (N, K), by the children's message; uniform if None."""
-        k = self.n_components
-        if prior is None:
-            return Categorical.uniform(n_rows, k).log_prob
-        if (prior.n_rows, prior.shape) != (n_rows, (k,)):
-            raise InputError(
-                f"{self.label}: its children sent probabilities of {prior.shape[0]} classes for "
-                f"{prior.n_rows} rows; expected n_components={k} for {n_rows} rows"
-            )
-        return prior.log_prob
-
-    def _bound(self, inputs: list[Data], prior: Message | None) -> np.ndarray:
-        """E_q[log p(x | k)] - KL(q || P) of each row, (N,), by a sum over classes."""
-        probabilities, log_prob = self._encode(inputs)
-        log_likelihoods = self._in_chunks(self._class_log_likelihoods, join(inputs))  # (N, K)
-        kl = kl_to_categorical(
-            torch.tensor(log_prob), torch.tensor(self._class_prior(prior, len(log_prob)))
-        )
-        return (probabilities * log_likelihoods).sum(axis=1) - kl.numpy()

@@ -25,13 +25,13 @@ def mlp_pair(
 
 def _mlp(sizes: Sequence[int], batch_norm: bool) -> list[nn.Module]:
     """Hidden layers, then a linear one."""
-    return [*_hidden_layers(sizes[:-1], batch_norm), nn.Linear(*sizes[-2:])]
+    return [*_hidden_layers(sizes[:-1], batch_norm), nn.Linear(*map(int, sizes[-2:]))]
 
 
 def _hidden_layers(sizes: Sequence[int], batch_norm: bool) -> list[nn.Module]:
     """Linear layers, each with its activation."""
     layers: list[nn.Module] = []
-    for n_in, n_out in pairwise(sizes):
+    for n_in, n_out in pairwise(map(int, sizes)):
         linear = nn.Linear(n_in, n_out, bias=not batch_norm)
         layers += [linear, *_activation(nn.BatchNorm1d, n_out, batch_norm)]
     return layers
@@ -50,6 +50,7 @@ class ImageView(nn.Module):
         self.image_shape = image_shape
 
     def forward(self, rows: Tensor) -> Tensor:
+        """(B, ...) -> (B, C, H, W)."""
         return rows.reshape(len(rows), *self.image_shape)
 
 
@@ -61,6 +62,7 @@ class Crop(nn.Module):
         self.height, self.width = height, width
 
     def forward(self, images: Tensor) -> Tensor:
+        """(B, C, ...) -> (B, C, H, W)."""
         return images[..., : self.height, : self.width]
 
 
@@ -77,7 +79,7 @@ def conv_pair(
     Each of the `filters` halves height and width; any image size works.
     """
     channels, height, width = image_shape
-    stages = 2 ** len(filters)
+    filters, stages = [*map(int, filters)], 2 ** len(filters)
     grid = (math.ceil(height / stages), math.ceil(width / stages))
     n_flat = filters[-1] * grid[0] * grid[1]
 
@@ -113,7 +115,7 @@ def conv_classifier(
     Each of the `filters` halves height and width; any image size works.
     """
     channels, height, width = image_shape
-    stages = 2 ** len(filters)
+    filters, stages = [*map(int, filters)], 2 ** len(filters)
     n_flat = filters[-1] * math.ceil(height / stages) * math.ceil(width / stages)
     layers: list[nn.Module] = [ImageView(image_shape)]
     for n_in, n_out in pairwise([channels, *filters]):
@@ -134,14 +136,14 @@ def image_shape_of(row_shape: tuple[int, ...]) -> tuple[int, int, int] | None:
 
 
 def needed_image_shape(row_shape: tuple[int, ...], what: str) -> tuple[int, int, int]:
-    """(C, H, W) as `image_shape_of` finds it; raise InputError if rows are no images."""
-    found = image_shape_of(row_shape)
-    if found is None:
+    """(C, H, W) of rows as `image_shape_of` reads it; raise InputError if they are no images."""
+    image_shape = image_shape_of(row_shape)
+    if image_shape is None:
         raise InputError(
             f"{what} needs images (N, H, W), (N, C, H, W) or flat and square, got rows of shape "
             f"{row_shape}"
         )
-    return found
+    return image_shape
 
 
 def copy_supervised(
@@ -156,11 +158,11 @@ def copy_supervised(
     """
     if not isinstance(net, nn.Module):
         raise InputError(f"{label}: net must be a torch.nn.Module, got {net!r}")
-    found = _tried("net", net, row_shape, label)
-    if found.shape != (2, n_outputs):
+    result = _tried("net", net, row_shape, label)
+    if result.shape != (2, n_outputs):
         raise InputError(
             f"{label}: net must return (N, {n_outputs}) for {n_outputs} {outputs}, got "
-            f"{tuple(found.shape)} for two rows"
+            f"{tuple(result.shape)} for two rows"
         )
     return deepcopy(net)
 
@@ -190,7 +192,7 @@ def copy_pair(
     output = _tried("decoder", decoder, (latent_dim,), label, f" for latent_dim={latent_dim}")
     if len(output) != 2 or output[0].numel() != n_features:
         raise InputError(
-            f"{label}: decoder must return {n_features} values a row, as in {row_shape}, got "
+            f"{label}: decoder must return {n_features} values per row, as in {row_shape}, got "
             f"{tuple(output.shape)} for two rows"
         )
     return deepcopy(encoder), deepcopy(decoder)
@@ -214,7 +216,7 @@ class Bernoulli(nn.Module):
     """p(x | z) for values in [0, 1], the decoder's output being logits."""
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
-        """sum_d x_d log p_d + (1 - x_d) log(1 - p_d) for each row: (B, D), (B, D) -> (B,)."""
+        """Sum over d of x_d log p_d + (1 - x_d) log(1 - p_d): (B, D), (B, D) -> (B,)."""
         return -F.binary_cross_entropy_with_logits(output, x, reduction="none").sum(dim=1)
 
     def mean(self, output: Tensor) -> Tensor:

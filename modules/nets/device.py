@@ -1,12 +1,14 @@
-"""Nets at work, not in training: on chunks of rows that are arrays outside."""
+"""Nets at work: their device, precision and seed, compiling, and runs over blocks of rows."""
 
 from __future__ import annotations
 
 import math
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
+from typing import overload
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -16,9 +18,11 @@ from torch import Tensor, nn
 from ... import arrays, processes
 from ...errors import InputError
 
+# -- device and precision --------------------------------------------------------------------------
+
 
 def resolve_device(device: str, label: str) -> torch.device:
-    """The torch device; "auto" is a GPU where there is one.
+    """The torch device of that name; "auto" is a GPU where there is one.
 
     Raises
     ------
@@ -28,22 +32,23 @@ def resolve_device(device: str, label: str) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        found = torch.device(device)
+        resolved = torch.device(device)
     except (RuntimeError, TypeError):
         raise InputError(
-            f"{label}: unknown device={device!r}; expected 'auto', 'cpu' or 'cuda'"
+            f"{label}: unknown device={device!r:.60}; expected 'auto', 'cpu' or 'cuda'"
         ) from None
     try:
-        torch.empty(1, device=found)
+        torch.empty(1, device=resolved)
     except (RuntimeError, AssertionError, NotImplementedError):  # what torch raises varies
-        seen = f"sees {torch.cuda.device_count()} GPUs" if found.type == "cuda" else "cannot use it"
+        gpus = f"sees {torch.cuda.device_count()} GPUs"
+        reason = gpus if resolved.type == "cuda" else "cannot use it"
         raise InputError(
-            f"{label}: device={device!r} asked for, but torch {seen} here; use device='cpu' or "
+            f"{label}: device={device!r} asked for, but torch {reason} here; use device='cpu' or "
             "'auto'"
         ) from None
-    if found.type == "cuda" and found.index is None:  # threads would each have their own
+    if resolved.type == "cuda" and resolved.index is None:  # threads would each have their own
         return torch.device("cuda", torch.cuda.current_device())
-    return found
+    return resolved
 
 
 def uses_bfloat16(precision: str, device: torch.device) -> bool:
@@ -58,16 +63,39 @@ def uses_bfloat16(precision: str, device: torch.device) -> bool:
     return bool(features.get("amx_bf16") or features.get("avx512_bf16"))
 
 
+# -- seeds -----------------------------------------------------------------------------------------
+
+_turns = threading.RLock()
+
+
 @contextmanager
 def private_random_state(seed: int, device: torch.device) -> Iterator[None]:
     """Run torch's global generators from `seed`, and put their state back afterwards.
 
-    So initialisation, dropout and a user's augmentation repeat, and nobody else notices.
+    So initialisation, dropout and a user's augmentation repeat, and nobody else notices. Threads
+    take turns, as there is one global generator for all of them. The caller's ``torch.no_grad()``,
+    ``torch.inference_mode()`` and default dtype do not count within.
     """
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with (
+        _turns,
+        torch.random.fork_rng(devices=devices),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        _default_float32(),
+    ):
         _seed(seed, device)
         yield
+
+
+@contextmanager
+def _default_float32() -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def draw_apart(seed: int, device: torch.device) -> None:
@@ -83,18 +111,7 @@ def _seed(seed: int, device: torch.device) -> None:
             torch.cuda.manual_seed(seed)
 
 
-def to_tensor(array: np.ndarray, device: torch.device) -> Tensor:
-    """A float32 copy on a device, of arrays of any memory layout (torch knows no mirrored ones)."""
-    return torch.tensor(np.ascontiguousarray(array), dtype=torch.float32, device=device)
-
-
-def as_tensor(array: np.ndarray, device: torch.device) -> Tensor:
-    """Rows in float32 on a device; those that already are, are not copied: only read them."""
-    contiguous = np.ascontiguousarray(array)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.as_tensor(contiguous).to(device, torch.float32)
-
+# -- compiling -------------------------------------------------------------------------------------
 
 _runs: WeakKeyDictionary[nn.Module, Callable[[nn.Module, Tensor], Tensor]] = WeakKeyDictionary()
 
@@ -134,7 +151,22 @@ def _problem(device_type: str) -> str | None:
     return None
 
 
-_CHUNK_ROWS, _CHUNK_VALUES = 4096, 2**22
+# -- arrays through nets ---------------------------------------------------------------------------
+
+_BLOCK_ROWS, _BLOCK_VALUES = 4096, 2**22
+
+
+def to_tensor(array: np.ndarray, device: torch.device) -> Tensor:
+    """A float32 copy on a device, of arrays of any memory layout (torch knows no mirrored ones)."""
+    return torch.tensor(np.ascontiguousarray(array), dtype=torch.float32, device=device)
+
+
+def as_tensor(array: np.ndarray, device: torch.device) -> Tensor:
+    """Rows in float32 on a device; those that already are, are not copied: only read them."""
+    contiguous = np.ascontiguousarray(array)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.as_tensor(contiguous).to(device, torch.float32)
 
 
 @contextmanager
@@ -149,38 +181,60 @@ def evaluating(nets: nn.Module) -> Iterator[None]:
         nets.train(training)
 
 
-def in_chunks(
-    nets: nn.Module, function: Callable, *arrays: np.ndarray, row_shape: tuple[int, ...]
-) -> np.ndarray | tuple:
-    """Evaluate a function of `nets` on float32 chunks of rows, on their device.
+@overload
+def in_blocks(
+    nets: nn.Module,
+    function: Callable[..., Tensor],
+    *tables: np.ndarray,
+    row_shape: tuple[int, ...],
+) -> np.ndarray: ...
+@overload
+def in_blocks(
+    nets: nn.Module,
+    function: Callable[..., tuple[Tensor, ...]],
+    *tables: np.ndarray,
+    row_shape: tuple[int, ...],
+) -> tuple[np.ndarray, ...]: ...
+def in_blocks(nets, function, *tables, row_shape):
+    """Evaluate a function of `nets` on float32 blocks of rows, on their device.
 
     Parameters
     ----------
+    nets : torch.nn.Module
+        Put into evaluation mode meanwhile.
     function : callable
-        From a tensor (B, ...) an array to a tensor, or a tuple of tensors and None.
-    arrays : np.ndarray, shape (N, ...)
+        From a tensor (B, ...) per table to a tensor (B, ...), or a tuple of them.
+    *tables : np.ndarray, shape (N, ...)
     row_shape : tuple of int
         Of a row of data; of large rows fewer are taken at once.
 
     Returns
     -------
-    np.ndarray, or tuple of them and None
-        The results of all rows, in a memory-mapped file if the first of `arrays` is.
+    np.ndarray, or tuple of them
+        The results of all rows, in a memory-mapped file if the first table is.
+
+    Raises
+    ------
+    ValueError
+        If the function returns another number of rows.
     """
     device = next((p.device for p in nets.parameters()), torch.device("cpu"))
-    step = min(_CHUNK_ROWS, max(_CHUNK_VALUES // math.prod(row_shape), 1))
-    results: list[np.ndarray | None] = []
+    step = min(_BLOCK_ROWS, max(_BLOCK_VALUES // math.prod(row_shape), 1))
+    results: list[np.ndarray] = []
     with evaluating(nets):
-        for start in range(0, len(arrays[0]), step):
-            chunk = slice(start, start + step)
-            found = function(*(to_tensor(array[chunk], device) for array in arrays))
-            several = isinstance(found, tuple)
-            parts = [p if p is None else p.float().cpu() for p in (found if several else (found,))]
-            results = results or [_results(part, arrays[0]) for part in parts]
+        for start in range(0, len(tables[0]), step):
+            block = slice(start, start + step)
+            values = function(*(to_tensor(table[block], device) for table in tables))
+            parts = values if isinstance(values, tuple) else (values,)
+            results = results or [_room_for(part, tables[0]) for part in parts]
             for result, part in zip(results, parts, strict=True):
-                if part is not None:
-                    _put(part, result[chunk])
-    return tuple(results) if several else results[0]
+                _put(part, result[block])
+    return tuple(results) if isinstance(values, tuple) else results[0]
+
+
+def _room_for(part: Tensor, table: np.ndarray) -> np.ndarray:
+    """Where the results of all rows of a table go, of which `part` are some."""
+    return arrays.empty((len(table), *part.shape[1:]), np.float32, table)
 
 
 def _put(part: Tensor, rows: np.ndarray) -> None:
@@ -188,9 +242,4 @@ def _put(part: Tensor, rows: np.ndarray) -> None:
         raise ValueError(
             f"must return as many rows as it gets, but made {len(part)} of {len(rows)}"
         )
-    rows[:] = part.numpy()
-
-
-def _results(part: Tensor | None, rows: np.ndarray) -> np.ndarray | None:
-    """Where the results of all rows go, of which `part` are some."""
-    return None if part is None else arrays.empty((len(rows), *part.shape[1:]), np.float32, rows)
+    rows[:] = part.float().cpu().numpy()

@@ -1,87 +1,94 @@
-"""A supervised net on rows with numbers as targets."""
+"""Nets as scikit-learn estimators: NetClassifier and NetRegressor, from rows to known targets."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import ClassifierMixin, RegressorMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import processes
 from ...arrays import as_rows
 from ...errors import InputError, NotFittedError, TrainingError
-from ...options import check_count
+from ...options import Flag, Options, PositiveInt, Seed
 from ..common.inputs import checked_targets
 from .architectures import conv_classifier, copy_supervised, needed_image_shape
-from .device import compiled, in_chunks, private_random_state, resolve_device, uses_bfloat16
-from .trainer import DivergedError, check_batches, check_training_options, run_epochs
+from .device import compiled, in_blocks, private_random_state, resolve_device, uses_bfloat16
+from .trainer import (
+    Augment,
+    Decay,
+    DivergedError,
+    Filters,
+    Precision,
+    Rate,
+    SchedulerOption,
+    Terms,
+    Trainer,
+    Widths,
+    check_batches,
+)
 
 
 class Targets(NamedTuple):
-    """What to learn: targets (N, ...) as the loss takes them, and what a subclass keeps of them."""
+    """What to learn.
+
+    Attributes
+    ----------
+    values : np.ndarray, shape (N, ...)
+        As the loss takes them.
+    n_outputs : int
+        How many numbers the net gives for a row.
+    learnt : dict
+        What a subclass keeps of them, by attribute.
+    """
 
     values: np.ndarray
     n_outputs: int
     learnt: dict[str, Any]
 
 
-class SupervisedNet(BaseEstimator, ABC):
-    """A net from rows to targets; a subclass says what the targets are, and the loss.
+@dataclass(eq=False, repr=False)
+class SupervisedNet(Options, ABC):
+    """Abstract base of NetClassifier and NetRegressor, which say what targets are, and the loss.
 
-    Parameters are those of `NetClassifier`.
+    Parameters
+    ----------
+    net, filters, hidden_sizes, epochs, batch_size, lr, weight_decay, scheduler, augment
+    device, precision, compile, random_state
+        See `NetClassifier`.
     """
 
-    outputs: str  # what error texts call the net's outputs
+    net: nn.Module | None = None
+    _: KW_ONLY
+    filters: Filters = (32, 64)
+    hidden_sizes: Widths = (128,)
+    epochs: PositiveInt = 10
+    batch_size: PositiveInt = 128
+    lr: Rate = 1e-3
+    weight_decay: Decay = 0.0
+    scheduler: SchedulerOption = "onecycle"
+    augment: Augment = None
+    device: str = "auto"
+    precision: Precision = "auto"
+    compile: Flag = False
+    random_state: Seed = None
 
-    def __init__(
-        self,
-        net: nn.Module | None = None,
-        *,
-        filters: Sequence[int] = (32, 64),
-        hidden_sizes: Sequence[int] = (128,),
-        epochs: int = 10,
-        batch_size: int = 128,
-        lr: float = 1e-3,
-        weight_decay: float = 0.0,
-        scheduler: str | Callable | None = "onecycle",
-        augment: Callable[[Tensor], Tensor] | None = None,
-        device: str = "auto",
-        precision: str = "auto",
-        compile: bool = False,
-        random_state: int | None = None,
-    ) -> None:
-        self.net = net
-        self.filters = filters
-        self.hidden_sizes = hidden_sizes
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.scheduler = scheduler
-        self.augment = augment
-        self.device = device
-        self.precision = precision
-        self.compile = compile
-        self.random_state = random_state
-
-    @property
-    def label(self) -> str:
-        """The class's name, for error texts."""
-        return type(self).__name__
+    outputs = ""  # what error texts call the net's outputs
 
     @abstractmethod
     def _targets(self, y: ArrayLike, n_rows: int) -> Targets:
         """Check and encode y."""
 
     @abstractmethod
-    def _terms(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def _loss(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """The loss and what else to report of a batch: outputs (B, n_outputs), targets (B, ...)."""
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
@@ -91,7 +98,7 @@ class SupervisedNet(BaseEstimator, ABC):
         ----------
         X : array-like, shape (N, ...)
         y : array-like, shape (N,)
-            Classes of any type, or numbers, which may be several a row: (N, T).
+            Classes of any type, or numbers, which may be several per row: (N, T).
 
         Raises
         ------
@@ -101,14 +108,13 @@ class SupervisedNet(BaseEstimator, ABC):
         TrainingError
             If the loss becomes NaN or infinite. What was learnt before is kept in any case.
         """
-        check_training_options(self)
-        check_count(self, "epochs")
+        self.check_options()
+        device = resolve_device(self.device, self.label)
         rows = as_rows(X, f"{self.label}.fit")
         targets = self._targets(y, len(rows))
-        device = resolve_device(self.device, self.label)
         seed = processes.of_first(int(np.random.default_rng(self.random_state).integers(2**62)))
         with processes.alone(), private_random_state(seed, device):
-            check_batches(self, len(rows), batch_norm=self.net is None)
+            check_batches(self.label, len(rows), self.batch_size, batch_norm=self.net is None)
             net = self._make_net(rows.shape[1:], targets.n_outputs).to(device)
             values = torch.tensor(targets.values, device=device)
             loss_curve = self._train(net, rows, values)
@@ -117,6 +123,60 @@ class SupervisedNet(BaseEstimator, ABC):
         self.n_outputs_, self.row_shape_ = targets.n_outputs, rows.shape[1:]
         self.net_, self.loss_curve_ = net.eval(), loss_curve
         return self
+
+    def _make_net(self, row_shape: tuple[int, ...], n_outputs: int) -> nn.Module:
+        if self.net is not None:
+            return copy_supervised(self.net, row_shape, n_outputs, self.outputs, self.label)
+        image_shape = needed_image_shape(row_shape, f"{self.label}: the default net")
+        return conv_classifier(image_shape, self.filters, self.hidden_sizes, n_outputs)
+
+    def _train(self, net: nn.Module, rows: np.ndarray, targets: Tensor) -> list[Terms]:
+        """Train on all rows; returns the terms of every epoch."""
+        outputs_of: Callable[[Tensor], Tensor] = net
+        if self.compile:
+            outputs_of = compiled(net, targets.device, self.label)
+
+        def loss(x: Tensor, index: Tensor, epoch: int) -> dict[str, Tensor]:
+            return self._loss(outputs_of(x).float(), targets[index])
+
+        trainer = Trainer(
+            nets=net,
+            loss=loss,
+            optimizer=torch.optim.AdamW(
+                net.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
+            ),
+            device=targets.device,
+            lr=self.lr,
+            batch_size=self.batch_size,
+            scheduler=self.scheduler,
+            augment=self.augment,
+            bfloat16=uses_bfloat16(self.precision, targets.device),
+            label=self.label,
+        )
+        every = torch.arange(len(rows), device=targets.device)
+        curve: list[Terms] = []
+        try:
+            trainer.fit(
+                rows,
+                int(self.epochs),
+                learnt=every,
+                held_out=every[:0],
+                on_epoch=lambda terms: curve.append({"epoch": len(curve) + 1, **terms}),
+            )
+        except DivergedError as diverged:
+            raise TrainingError(f"{self.label}: {diverged}; lower lr={self.lr}") from None
+        return curve
+
+    def _outputs(self, X: ArrayLike) -> np.ndarray:
+        """The trained net's outputs: (N, ...) -> (N, n_outputs)."""
+        if not hasattr(self, "net_"):
+            raise NotFittedError(f"{self.label} has learnt nothing yet: call fit(X, y)")
+        rows = as_rows(X, f"{self.label}.predict")
+        if rows.shape[1:] != self.row_shape_:
+            raise InputError(
+                f"{self.label}: trained on rows of shape {self.row_shape_}, got {rows.shape[1:]}"
+            )
+        return in_blocks(self.net_, self.net_, rows, row_shape=self.row_shape_)
 
     def get_state(self) -> dict[str, Any]:
         """Everything learnt, the net as its state dict."""
@@ -130,48 +190,6 @@ class SupervisedNet(BaseEstimator, ABC):
             net = self._make_net(row_shape, state["n_outputs_"])
         net.load_state_dict(state["net_"])
         vars(self).update({**state, "row_shape_": row_shape, "net_": net.to(device).eval()})
-
-    def _outputs(self, X: ArrayLike) -> np.ndarray:
-        """The trained net's outputs: (N, ...) -> (N, n_outputs)."""
-        if not hasattr(self, "net_"):
-            raise NotFittedError(f"{self.label} has learnt nothing yet: call fit(X, y)")
-        rows = as_rows(X, f"{self.label}.predict")
-        if rows.shape[1:] != self.row_shape_:
-            raise InputError(
-                f"{self.label}: trained on rows of shape {self.row_shape_}, got {rows.shape[1:]}"
-            )
-        return in_chunks(self.net_, self.net_, rows, row_shape=self.row_shape_)
-
-    def _make_net(self, row_shape: tuple[int, ...], n_outputs: int) -> nn.Module:
-        if self.net is not None:
-            return copy_supervised(self.net, row_shape, n_outputs, self.outputs, self.label)
-        image_shape = needed_image_shape(row_shape, f"{self.label}: the default net")
-        return conv_classifier(image_shape, self.filters, self.hidden_sizes, n_outputs)
-
-    def _train(self, net: nn.Module, rows: np.ndarray, targets: Tensor) -> list[dict[str, float]]:
-        """Train on all rows; returns the terms of every epoch."""
-        device, loss_curve = targets.device, []
-        every = torch.arange(len(rows), device=device)
-        rates = {"lr": self.lr, "weight_decay": self.weight_decay}
-        optimizer = torch.optim.AdamW(net.parameters(), **rates, fused=True)
-        outputs_of = compiled(net, device, self.label) if self.compile else net
-        try:
-            run_epochs(
-                self,
-                net,
-                lambda x, index, epoch: self._terms(outputs_of(x).float(), targets[index]),
-                rows,
-                optimizer,
-                device=device,
-                bfloat16=uses_bfloat16(self.precision, device),
-                learnt=every,
-                held_out=every[:0],
-                epochs=self.epochs,
-                on_epoch=lambda terms: loss_curve.append({"epoch": len(loss_curve) + 1, **terms}),
-            )
-        except DivergedError as diverged:
-            raise TrainingError(f"{self.label}: {diverged}; lower lr={self.lr}") from None
-        return loss_curve
 
 
 class NetClassifier(ClassifierMixin, SupervisedNet):
@@ -200,6 +218,16 @@ class NetClassifier(ClassifierMixin, SupervisedNet):
     loss_curve_ : list of dict
         Cross-entropy in nats and accuracy on the batches, as they were trained on, an entry an
         epoch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from serkit.modules import NetClassifier
+    >>> images = np.random.default_rng(0).random((20, 4, 4))
+    >>> names = np.where(np.arange(20) < 10, "left", "right")
+    >>> net = NetClassifier(filters=(2,), epochs=2, random_state=0).fit(images, names)
+    >>> net.classes_.tolist(), net.predict_proba(images).shape
+    (['left', 'right'], (20, 2))
     """
 
     outputs = "classes"
@@ -226,7 +254,7 @@ class NetClassifier(ClassifierMixin, SupervisedNet):
             raise InputError(f"{self.label}: y must hold two classes or more, got {classes}")
         return Targets(codes, len(classes), {"classes_": classes})
 
-    def _terms(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def _loss(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         accuracy = (outputs.argmax(dim=1) == targets).float().mean()
         return {"loss": F.cross_entropy(outputs, targets), "accuracy": accuracy}
 
@@ -248,12 +276,22 @@ class NetRegressor(RegressorMixin, SupervisedNet):
     net_ : torch.nn.Module
     loss_curve_ : list of dict
         Mean squared error on the batches, as they were trained on, an entry an epoch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from torch import nn
+    >>> from serkit.modules import NetRegressor
+    >>> rows = np.random.default_rng(0).normal(size=(20, 4))
+    >>> net = NetRegressor(nn.Linear(4, 1), epochs=2, random_state=0).fit(rows, rows.sum(axis=1))
+    >>> net.predict(rows).shape
+    (20,)
     """
 
     outputs = "targets"
 
     def predict(self, X: ArrayLike) -> np.ndarray:
-        """Predicted targets: (N, ...) -> (N,), or (N, T) if trained on several a row.
+        """Predicted targets: (N, ...) -> (N,), or (N, T) if trained on several per row.
 
         Raises
         ------
@@ -267,11 +305,11 @@ class NetRegressor(RegressorMixin, SupervisedNet):
         shape = np.shape(y)
         if shape[:1] != (n_rows,) or len(shape) > 2:
             raise InputError(
-                f"{self.label}: y must be numbers of shape ({n_rows},) or ({n_rows}, T), one row "
-                f"of targets a row, got shape {shape}"
+                f"{self.label}: y must be numbers of shape ({n_rows},) or ({n_rows}, T), targets "
+                f"for each row, got shape {shape}"
             )
         values = as_rows(np.reshape(y, (n_rows, -1)), f"{self.label}: y").astype(np.float32)
         return Targets(values, values.shape[1], {"target_shape_": shape[1:]})
 
-    def _terms(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def _loss(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         return {"loss": F.mse_loss(outputs, targets)}

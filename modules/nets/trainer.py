@@ -1,4 +1,7 @@
-"""What all trained nets share: the check of their settings, and a run of the loop by them."""
+"""One training loop for every net: minibatches, early stopping, and the way back from divergence.
+
+It knows nothing of the model: nets, a loss of batches and rows are what it is given.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -15,323 +19,280 @@ from torch import Tensor, nn
 
 from ... import arrays, processes
 from ...errors import InputError
-from ...options import check_count, check_counts, check_number, check_option, check_random_state
-from .device import as_tensor, evaluating, resolve_device
+from ...options import Choice, Constraint, Counts, Number
+from .device import as_tensor, evaluating
 
-Scheduler = torch.optim.lr_scheduler.LRScheduler
-
-
-def make_scheduler(
-    scheduler: str | Callable | None, optimizer: torch.optim.Optimizer, lr: float, n_steps: int
-) -> Scheduler | None:
-    """A learning-rate schedule over the `n_steps` steps of one update, starting afresh from lr."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-        group.pop("initial_lr", None)
-    if scheduler is None:
-        return None
-    if scheduler == "cosine":
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(n_steps, 1))
-    if scheduler == "onecycle":
-        return torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, lr, total_steps=max(n_steps, 2), cycle_momentum=False
-        )
-    return scheduler(optimizer, n_steps)
+Terms = dict[str, float]
+Schedule = Callable[[torch.optim.Optimizer, int], Any]
 
 
-def n_batches(n_rows: int, batch_size: int) -> int:
-    """Number of batches in an epoch, of `n_rows` rows in each process."""
-    return -(-int(processes.total(n_rows)) // batch_size)
+class Function(Constraint):
+    """Something that can be called."""
+
+    def fits(self, value: Any) -> bool:
+        """Whether it can."""
+        return callable(value)
+
+    @property
+    def wanted(self) -> str:
+        """The values accepted, in words."""
+        return "callable"
 
 
-@dataclass(frozen=True)
-class Loss:
-    """A loss over batches of rows.
-
-    Attributes
-    ----------
-    fetch : callable
-        From row numbers (B,) to a batch of rows, on the training device.
-    terms : callable
-        From a batch, its row numbers and the epoch to scalar terms, means over the batch; the one
-        named ``"loss"`` is minimised.
-    ahead : bool
-        Whether the next batch is fetched while one is trained on, by a thread of its own: where
-        rows are read from files.
-    """
-
-    fetch: Callable[[Tensor], Tensor]
-    terms: Callable[[Tensor, Tensor, int], dict[str, Tensor]]
-    ahead: bool = False
-
-    def batches(self, parts: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Row numbers and rows of each part in turn."""
-        if not self.ahead:
-            yield from ((index, self.fetch(index)) for index in parts)
-            return
-        with ThreadPoolExecutor(1) as pool:
-            coming = pool.submit(self.fetch, parts[0])
-            for index, following in itertools.zip_longest(parts, parts[1:]):
-                x = coming.result()
-                if following is not None:
-                    coming = pool.submit(self.fetch, following)
-                yield index, x
-
-
-def train_epochs(
-    loss: Loss,
-    rows: Tensor,
-    optimizer: torch.optim.Optimizer,
-    scheduler: Scheduler | None,
-    *,
-    epochs: int,
-    batch_size: int,
-    max_grad_norm: float | None,
-) -> Iterator[dict[str, float]]:
-    """Minimise a loss over minibatches; yields the mean of its terms after every epoch.
-
-    Parameters
-    ----------
-    loss : Loss
-    rows : Tensor, shape (n,)
-        The numbers of the rows to train on, on the training device. They are shuffled into
-        batches of nearly equal size, none larger than `batch_size`. Of several processes each
-        brings an equal share of its rows to every batch, whose size is then that but for rounding,
-        and all learn from the mean gradient.
-    """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    batches_an_epoch = n_batches(len(rows), batch_size)
-    sizes = np.array([len(part) for part in rows.tensor_split(batches_an_epoch)])
-    shares = (sizes / processes.total(sizes)).tolist()  # of each batch, this process's
-    for epoch in range(epochs):
-        order = rows[torch.randperm(len(rows), device=rows.device)]
-        batches = loss.batches(order.tensor_split(batches_an_epoch))
-        totals: dict[str, Tensor] = {}
-        for (index, x), share in zip(batches, shares, strict=True):
-            terms = loss.terms(x, index, epoch)
-            optimizer.zero_grad()
-            (terms["loss"] * share).backward()
-            processes.add_gradients(parameters)
-            if max_grad_norm is not None:
-                nn.utils.clip_grad_norm_(parameters, max_grad_norm)
-            optimizer.step()
-            if scheduler is not None:
-                scheduler.step()
-            for name, value in terms.items():
-                totals[name] = totals.get(name, 0.0) + value.detach() * len(index)
-        yield _means(totals, len(rows))
-
-
-def _means(sums: dict[str, Tensor], n_rows: int) -> dict[str, float]:
-    """Sums over this process's rows as means over those of all."""
-    every = processes.total(np.array([*map(float, sums.values()), n_rows]))
-    return dict(zip(sums, (every[:-1] / every[-1]).tolist(), strict=True))
+# Constructor arguments of whatever has nets, with their ranges; each class has its own defaults.
+Widths = Annotated[Sequence[int], Counts(or_empty=True)]
+Filters = Annotated[Sequence[int], Counts()]
+Rate = Annotated[float, Number(above=0)]
+Decay = Annotated[float, Number(at_least=0)]
+SchedulerOption = Annotated[
+    str | Schedule | None, Choice(None, "cosine", "onecycle", or_callable=True)
+]
+Augment = Annotated[Callable[[Tensor], Tensor] | None, Function(or_none=True)]
+Precision = Annotated[str, Choice("auto", "bfloat16", "float32")]
 
 
 class DivergedError(Exception):
     """The loss became NaN or infinite; the nets are back at weights that gave a finite one."""
 
-    def __init__(self, epoch: int, terms: dict[str, float]) -> None:
+    def __init__(self, epoch: int, terms: Terms) -> None:
         name, value = next(term for term in terms.items() if not math.isfinite(term[1]))
         super().__init__(f"{name} became {value} in epoch {epoch}")
 
 
-def fit_nets(
-    nets: nn.Module,
-    loss: Loss,
-    learnt: Tensor,
-    held_out: Tensor,
-    loop: Iterator[dict[str, float]],
-    *,
-    batch_size: int,
-    patience: int,
-    on_epoch: Callable[[dict[str, float]], bool | None],
-) -> dict[str, float]:
-    """Run a loop of epochs with early stopping and a way back from divergence.
+@dataclass(frozen=True, kw_only=True)
+class Trainer:
+    """Fits nets to rows by minimising a loss over minibatches.
 
     Parameters
     ----------
-    learnt, held_out : Tensor
-        Row numbers; with none held out, nothing stops early and the last weights are kept.
-    loop : iterator of dict
-        From `train_epochs`.
-    on_epoch : callable
-        Told the terms of each epoch; a true answer ends the loop.
-
-    Returns
-    -------
-    dict
-        The terms of the epoch whose weights are kept, which is the last or the best on the rows
-        held out; and the number of ``epochs`` run.
-
-    Raises
-    ------
-    DivergedError
-        With the last weights put back that are known to give a finite loss.
+    nets : torch.nn.Module
+    loss : callable
+        From a batch of rows (B, ...), their numbers (B,) and the epoch, from 0, to scalar terms,
+        means over the batch; the one named ``"loss"`` is minimised.
+    optimizer : torch.optim.Optimizer
+    device : torch.device
+        Where the nets are.
+    lr : float
+        Learning rate, from which `scheduler` starts: None, "cosine", "onecycle" or a function of
+        the optimiser and the number of steps.
+    batch_size : int
+        Largest number of rows of a batch; in several processes of theirs together.
+    max_grad_norm : float, optional
+        Gradients are clipped to this norm.
+    patience : int
+        Epochs without a lower loss on the rows held out after which training stops.
+    augment : callable, optional
+        From a batch to one of the same shape, in training only.
+    bfloat16 : bool
+        Whether the nets' matrix products are in bfloat16.
+    label : str
+        How error texts call what is trained.
     """
-    best, best_epoch, n_epochs, kept = math.inf, 0, 0, {}
-    safe = latest = _weights(nets)
 
-    def finite() -> bool:
-        return math.isfinite(_mean_loss(nets, loss, learnt[:batch_size], 0, batch_size))
+    nets: nn.Module
+    loss: Callable[[Tensor, Tensor, int], dict[str, Tensor]]
+    optimizer: torch.optim.Optimizer
+    device: torch.device
+    lr: float
+    batch_size: int
+    scheduler: str | Schedule | None = None
+    max_grad_norm: float | None = None
+    patience: int = 1
+    augment: Callable[[Tensor], Tensor] | None = None
+    bfloat16: bool = False
+    label: str = "Trainer"
 
-    def diverged(terms: dict[str, float]) -> DivergedError:
-        """Back to the latest weights, or if those already are beyond use, to the ones before."""
-        for weights in (latest, safe):
-            nets.load_state_dict(weights)
-            if finite():
+    def fit(
+        self,
+        rows: np.ndarray,
+        epochs: int,
+        learnt: Tensor,
+        held_out: Tensor,
+        on_epoch: Callable[[Terms], bool | None],
+    ) -> Terms:
+        """Train for some epochs, with early stopping if rows are held out.
+
+        In every epoch the rows are shuffled into batches of nearly equal size. Of several
+        processes each brings an equal share of its rows to every batch, and all learn from the
+        mean gradient.
+
+        Parameters
+        ----------
+        rows : np.ndarray, shape (N, ...)
+            Copied to the device as a whole, unless they lie in a memory-mapped file: then batches
+            are read while the one before is trained on.
+        epochs : int
+        learnt, held_out : Tensor of int
+            Numbers of the rows to learn from and to hold out, on the device; with none held out
+            nothing stops early and the last weights are kept.
+        on_epoch : callable
+            Told the mean terms of each epoch; a true answer ends the training.
+
+        Returns
+        -------
+        dict
+            The terms of the epoch whose weights are kept, which is the last or the best on the
+            rows held out; and the number of ``epochs`` run.
+
+        Raises
+        ------
+        DivergedError
+            With the last weights put back that are known to give a finite loss.
+        """
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        source = rows if arrays.is_mapped(rows) else as_tensor(rows, self.device)
+        n_batches = batches_of(len(learnt), self.batch_size)
+        shares = _shares(learnt, n_batches)
+        scheduler = make_scheduler(self.scheduler, self.optimizer, self.lr, epochs * n_batches)
+        best, best_epoch, report = math.inf, 0, Terms()
+        before = latest = _weights(self.nets)
+        self.nets.train()
+        for epoch in range(epochs):
+            order = learnt[torch.randperm(len(learnt), device=self.device)]
+            sums: dict[str, Any] = {}
+            batches = self._batches(source, order.tensor_split(n_batches))
+            for (index, x), share in zip(batches, shares, strict=True):
+                with self._autocast:
+                    terms = self.loss(self._augmented(x), index, epoch)
+                self.optimizer.zero_grad()
+                (terms["loss"] * share).backward()
+                processes.add_gradients(parameters)
+                if self.max_grad_norm is not None:
+                    nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+                self.optimizer.step()
+                if scheduler is not None:
+                    scheduler.step()
+                for name, value in terms.items():
+                    sums[name] = sums.get(name, 0.0) + value.detach() * len(index)
+            means = _means(sums, len(learnt))
+            if len(held_out):
+                means["held_out_loss"] = self._mean_loss(source, held_out, epoch)
+            if not all(map(math.isfinite, means.values())):
+                self._go_back(source, learnt, latest, before)
+                raise DivergedError(epoch + 1, means)
+            if not len(held_out) or means["held_out_loss"] < best:
+                best, best_epoch, report = means.get("held_out_loss", best), epoch, means
+                before, latest = latest, _weights(self.nets)
+            if on_epoch(means) or epoch - best_epoch >= self.patience:
                 break
-        return DivergedError(n_epochs, terms)
+        self.nets.load_state_dict(latest)
+        if not (len(held_out) or self._is_finite(source, learnt)):  # the last step has exploded
+            self._go_back(source, learnt, latest, before)
+            raise DivergedError(epoch + 1, {"loss": math.nan})
+        return {**report, "epochs": epoch + 1}
 
-    nets.train()
-    for terms in loop:
-        n_epochs += 1
-        if len(held_out):
-            terms["held_out_loss"] = _mean_loss(nets, loss, held_out, n_epochs - 1, batch_size)
-        if not all(map(math.isfinite, terms.values())):
-            raise diverged(terms)
-        if not len(held_out):
-            safe, latest, kept = latest, _weights(nets), terms
-        elif terms["held_out_loss"] < best:
-            best, best_epoch, kept = terms["held_out_loss"], n_epochs, terms
-            safe, latest = latest, _weights(nets)
-        if on_epoch(terms) or (len(held_out) and n_epochs - best_epoch >= patience):
-            break
-    if len(held_out):
-        nets.load_state_dict(latest)
-    elif not finite():
-        raise diverged({"loss": math.nan})
-    return {**kept, "epochs": n_epochs}
+    def _batches(
+        self, source: np.ndarray | Tensor, parts: Sequence[Tensor]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Row numbers and rows of each part; from an array a thread reads one part ahead."""
+        if isinstance(source, Tensor):
+            yield from ((index, source[index]) for index in parts)
+            return
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(_read, source, parts[0], self.device)
+            for index, following in itertools.zip_longest(parts, parts[1:]):
+                x = coming.result()
+                if following is not None:
+                    coming = pool.submit(_read, source, following, self.device)
+                yield index, x
+
+    def _augmented(self, x: Tensor) -> Tensor:
+        if self.augment is None:
+            return x
+        result = self.augment(x)
+        if not isinstance(result, Tensor) or result.shape != x.shape:
+            got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+            raise InputError(
+                f"{self.label}: augment must return a tensor of shape {tuple(x.shape)}, got {got}"
+            )
+        return result
+
+    @cached_property
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
+
+    def _mean_loss(self, source: np.ndarray | Tensor, index: Tensor, epoch: int) -> float:
+        """Mean loss over some rows, in evaluation mode."""
+        total: Any = 0.0
+        with evaluating(self.nets):
+            for part, x in self._batches(source, index.split(int(self.batch_size))):
+                with self._autocast:
+                    total = total + self.loss(x, part, epoch)["loss"] * len(x)
+        return _means({"loss": total}, len(index))["loss"]
+
+    def _is_finite(self, source: np.ndarray | Tensor, learnt: Tensor) -> bool:
+        return math.isfinite(self._mean_loss(source, learnt[: self.batch_size], 0))
+
+    def _go_back(
+        self, source: np.ndarray | Tensor, learnt: Tensor, *weights: dict[str, Tensor]
+    ) -> None:
+        """To the first of some weights that give a finite loss."""
+        for state in weights:
+            self.nets.load_state_dict(state)
+            if self._is_finite(source, learnt):
+                break
+
+
+def batches_of(n_rows: int, batch_size: int) -> int:
+    """Number of batches in an epoch, of `n_rows` rows in this process."""
+    return -(-int(processes.total(n_rows)) // int(batch_size))
+
+
+def check_batches(label: str, n_rows: int, batch_size: int, *, batch_norm: bool) -> None:
+    """Raise InputError if this process's `n_rows` rows do not go round.
+
+    Each batch needs one of them; two for batch normalisation, which learns nothing of a single one.
+    """
+    needed = batches_of(n_rows, batch_size)
+    if n_rows < needed:
+        raise InputError(
+            f"{label}: batch_size={batch_size} makes {needed} batches of the rows of "
+            f"{processes.count()} processes, of which each must bring some, but one has {n_rows} "
+            "rows that are observed; raise batch_size, or shuffle the rows"
+        )
+    if batch_norm and n_rows // needed < 2:
+        raise InputError(
+            f"{label}: batch normalisation needs two rows or more in every batch, but "
+            f"batch_size={batch_size} leaves one of {n_rows} training rows alone; raise "
+            "batch_size, or give more rows"
+        )
+
+
+def make_scheduler(
+    scheduler: str | Schedule | None, optimizer: torch.optim.Optimizer, lr: float, n_steps: int
+) -> Any:
+    """A learning-rate schedule over the `n_steps` steps of one update, starting afresh from lr."""
+    for group in optimizer.param_groups:
+        group["lr"] = float(lr)
+        group.pop("initial_lr", None)
+    if scheduler == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(n_steps, 1))
+    if scheduler == "onecycle":
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, float(lr), total_steps=max(n_steps, 2), cycle_momentum=False
+        )
+    return scheduler(optimizer, n_steps) if callable(scheduler) else None
+
+
+def _shares(learnt: Tensor, n_batches: int) -> list[float]:
+    """The share of each batch that is this process's."""
+    sizes = np.array([len(part) for part in learnt.tensor_split(n_batches)])
+    return (sizes / processes.total(sizes)).tolist()
+
+
+def _means(sums: dict[str, Any], n_rows: int) -> Terms:
+    """Sums over this process's rows as means over those of all."""
+    every = processes.total(np.array([*map(float, sums.values()), n_rows]))
+    return dict(zip(sums, (every[:-1] / every[-1]).tolist(), strict=True))
 
 
 def _weights(nets: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in nets.state_dict().items()}
 
 
-def _mean_loss(nets: nn.Module, loss: Loss, rows: Tensor, epoch: int, batch_size: int) -> float:
-    with evaluating(nets):
-        batches = loss.batches(rows.split(batch_size))
-        parts = [loss.terms(x, index, epoch)["loss"] * len(x) for index, x in batches]
-        return _means({"loss": sum(parts)}, len(rows))["loss"]
-
-
-def check_training_options(module: Any) -> None:
-    """Raise InputError for sizes of default nets, or settings of their training, that cannot be."""
-    check_random_state(module, module.random_state)
-    check_counts(module, "hidden_sizes", empty=True)
-    check_counts(module, "filters", empty=False)
-    check_count(module, "batch_size")
-    check_number(module, "lr", above=0)
-    check_number(module, "weight_decay", at_least=0)
-    check_option(module, "precision", ("auto", "bfloat16", "float32"))
-    check_option(module, "compile", (False, True))
-    if not callable(module.scheduler):
-        check_option(module, "scheduler", (None, "cosine", "onecycle"))
-    if module.augment is not None and not callable(module.augment):
-        raise InputError(f"{module.label}: augment must be callable, got {module.augment!r}")
-    resolve_device(module.device, module.label)
-
-
-def check_batches(module: Any, n_rows: int, *, batch_norm: bool) -> None:
-    """Raise InputError if this process's `n_rows` rows do not go round.
-
-    Each batch needs one of them; two for batch normalisation, which learns nothing of a single one.
-    """
-    needed = n_batches(n_rows, module.batch_size)
-    if n_rows < needed:
-        raise InputError(
-            f"{module.label}: batch_size={module.batch_size} makes {needed} batches of the rows "
-            f"of {processes.count()} processes, of which each must bring some, but one has "
-            f"{n_rows} rows that were seen; raise batch_size, or shuffle the rows"
-        )
-    if batch_norm and n_rows // needed < 2:
-        raise InputError(
-            f"{module.label}: batch normalisation needs two rows or more in every batch, but "
-            f"batch_size={module.batch_size} leaves one of {n_rows} training rows alone; raise "
-            "batch_size, or give more rows"
-        )
-
-
-def run_epochs(
-    module: Any,
-    nets: nn.Module,
-    terms: Callable[[Tensor, Tensor, int], dict[str, Tensor]],
-    rows: np.ndarray,
-    optimizer: torch.optim.Optimizer,
-    *,
-    device: torch.device,
-    bfloat16: bool,
-    learnt: Tensor,
-    held_out: Tensor,
-    epochs: int,
-    on_epoch: Callable[[dict[str, float]], bool | None],
-    patience: int = 1,
-    max_grad_norm: float | None = None,
-) -> dict[str, float]:
-    """Train `nets` with the augmentation, precision, schedule and batch size of `module`.
-
-    Parameters
-    ----------
-    terms : callable
-        From a batch (B, ...), its row numbers (B,) and the epoch to scalar loss terms.
-    rows : np.ndarray, shape (N, ...)
-        Copied to the device as a whole, unless they lie in a memory-mapped file: then batches are
-        read while the one before is trained on.
-    bfloat16 : bool
-        Whether the nets' matrix products are in bfloat16.
-
-    Returns
-    -------
-    dict
-        As `fit_nets`, whose parameters the others are; `DivergedError` is raised as there.
-    """
-
-    def fetch(index: Tensor) -> Tensor:
-        return on_device[index]
-
-    def read(index: Tensor) -> Tensor:
-        batch = as_tensor(rows[index.cpu().numpy()], torch.device("cpu"))
-        if device.type == "cuda":
-            return batch.pin_memory().to(device, non_blocking=True)
-        return batch
-
-    def batch_terms(x: Tensor, index: Tensor, epoch: int) -> dict[str, Tensor]:
-        if module.augment is not None and nets.training:
-            x = _augmented(module, x)
-        with autocast:
-            return terms(x, index, epoch)
-
-    mapped = arrays.is_mapped(rows)
-    on_device = None if mapped else as_tensor(rows, device)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
-    loss = Loss(read if mapped else fetch, batch_terms, ahead=mapped)
-    steps = epochs * n_batches(len(learnt), module.batch_size)
-    loop = train_epochs(
-        loss,
-        learnt,
-        optimizer,
-        make_scheduler(module.scheduler, optimizer, module.lr, steps),
-        epochs=epochs,
-        batch_size=module.batch_size,
-        max_grad_norm=max_grad_norm,
-    )
-    return fit_nets(
-        nets,
-        loss,
-        learnt,
-        held_out,
-        loop,
-        batch_size=module.batch_size,
-        patience=patience,
-        on_epoch=on_epoch,
-    )
-
-
-def _augmented(module: Any, x: Tensor) -> Tensor:
-    result = module.augment(x)
-    if not isinstance(result, Tensor) or result.shape != x.shape:
-        got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
-        raise InputError(
-            f"{module.label}: augment must return a tensor of shape {tuple(x.shape)}, got {got}"
-        )
-    return result
+def _read(rows: np.ndarray, index: Tensor, device: torch.device) -> Tensor:
+    """Some rows of a file as float32 on a device."""
+    batch = as_tensor(rows[index.cpu().numpy()], torch.device("cpu"))
+    if device.type == "cuda":
+        return batch.pin_memory().to(device, non_blocking=True)
+    return batch
