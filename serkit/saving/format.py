@@ -84,8 +84,7 @@ class Contents:
         """Store an array, unless it is there already; returns its name, like ``"12"``."""
         if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
             raise Unsupported(f"an array of dtype {array.dtype} cannot be saved")
-        memory = array.__array_interface__
-        place = (*(memory[key] for key in ("data", "shape", "strides", "typestr")),)
+        place = (array.ctypes.data, array.shape, array.strides, array.dtype.str)
         if place not in self._names:
             self._names[place] = name = str(len(self.arrays))
             self.arrays[name] = np.ascontiguousarray(array).reshape(array.shape)

@@ -353,8 +353,8 @@ def _class_called(path: Path, name: str) -> type[Module]:
     if len(alike) == 1 and not alike[0].__module__.startswith("serkit."):
         return alike[0]
     raise SavedFileError(
-        f"{path}: saved with a module of class {_own_name(name)}, which is not known here; import "
-        "its class before Graph.load"
+        f"{path}: saved with a module of class {name.rpartition(':')[2]}, which is not known here; "
+        "import its class before Graph.load"
     )
 
 
