@@ -1,3 +1,29 @@
-"""Pictures: functions that take arrays, or a graph, and return a figure."""
+"""Pictures: functions that take arrays, or a graph's names and history, and return a figure."""
 
-from .arrays import *  # noqa: F403
+from . import graph
+from .arrays import (
+    confusion,
+    heat_map,
+    image_grid,
+    latents,
+    latents_3d,
+    log_likelihood,
+    losses,
+    reconstructions,
+    samples,
+)
+from .images import save_gif
+
+__all__ = [
+    "confusion",
+    "graph",
+    "heat_map",
+    "image_grid",
+    "latents",
+    "latents_3d",
+    "log_likelihood",
+    "losses",
+    "reconstructions",
+    "samples",
+    "save_gif",
+]

@@ -1,9 +1,9 @@
-"""Pictures: functions that take arrays and return a figure."""
+"""Pictures from arrays: latents, images, losses, confusions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike
 from .. import metrics
 from ..arrays import as_rows
 from ..errors import InputError
+from ..options import Count, check_argument
 from .images import picture, tiled
-from .images import save_gif as save_gif
-from .projection import one_a_row, project
+from .projection import one_per_row, project
 
 if TYPE_CHECKING:
     from plotly import graph_objects
@@ -31,7 +31,7 @@ def latents(
     projection: str = "pca",
     title: str = "",
 ) -> Figure:
-    """Latents in two dimensions.
+    """Draw latents in two dimensions, coloured by label and by cluster.
 
     Parameters
     ----------
@@ -39,12 +39,26 @@ def latents(
     labels, clusters : array-like, shape (N,), optional
         A panel coloured by each that is given; matched labels and clusters share a colour.
     projection : {"pca", "lda"}
-        See `project`; "lda" needs labels.
+        Principal components, or linear discriminants of the labels, which "lda" needs.
     title : str
+
+    Raises
+    ------
+    InputError
+        For labels or clusters that are not one per row, or cannot be told apart by "lda".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from serkit import plots
+    >>> z = np.random.default_rng(0).normal(size=(30, 5))
+    >>> figure = plots.latents(z, labels=np.arange(30) % 3, clusters=np.arange(30) % 2)
+    >>> [axis.get_title() for axis in figure.axes]
+    ['by true label', 'by cluster']
     """
-    panels = [("true label", labels), ("cluster", clusters)]
-    panels = [(what, groups) for what, groups in panels if groups is not None] or [("", None)]
-    matched = {} if len(panels) < 2 else _matched_colours(labels, clusters)
+    panels: list[tuple[str, ArrayLike | None]] = [("true label", labels), ("cluster", clusters)]
+    panels = [panel for panel in panels if panel[1] is not None] or [("", None)]
+    matched = {} if labels is None or clusters is None else _matched_colours(labels, clusters)
     plane = project(z, labels, projection, 2)
     name = projection.upper()
     figure = Figure(figsize=(5.5 * len(panels), 5), layout="constrained")
@@ -62,7 +76,7 @@ def latents(
 def latents_3d(
     z: ArrayLike, labels: ArrayLike | None = None, *, projection: str = "pca", title: str = ""
 ) -> graph_objects.Figure:
-    """Latents in three dimensions, to turn with the mouse: a plotly figure.
+    """Draw latents in three dimensions, to turn with the mouse: a plotly figure.
 
     ``figure.write_html("latents.html")`` makes a page that opens with no network.
 
@@ -72,13 +86,24 @@ def latents_3d(
     labels : array-like, shape (N,), optional
         The colours, with a legend; a click on a class hides it.
     projection : {"pca", "lda"}
-        See `project`; "lda" needs labels.
+        Principal components, or linear discriminants of the labels, which "lda" needs.
     title : str
 
     Raises
     ------
     ImportError
         If plotly is not installed.
+    InputError
+        For labels that are not one per row, or cannot be told apart by "lda".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from serkit import plots
+    >>> z = np.random.default_rng(0).normal(size=(30, 5))
+    >>> figure = plots.latents_3d(z, labels=np.arange(30) % 3)
+    >>> [trace.name for trace in figure.data]
+    ['0', '1', '2']
     """
     try:
         from plotly import graph_objects
@@ -92,25 +117,25 @@ def latents_3d(
         layout={"title": title, "scene": axes, "legend": {"itemsizing": "constant"}}
     )
     for value, colour, points in _classes(space, labels, {}):
-        x, y, z = points.T
+        places = dict(zip("xyz", points.T, strict=True))
         marker = {"size": 2, "color": to_hex(colour)}
         figure.add_scatter3d(
-            x=x, y=y, z=z, mode="markers", marker=marker, name=value, showlegend=labels is not None
+            **places, mode="markers", marker=marker, name=value, showlegend=labels is not None
         )
     return figure
 
 
-def _matched_colours(labels: ArrayLike, clusters: ArrayLike) -> dict:
+def _matched_colours(labels: ArrayLike, clusters: ArrayLike) -> dict[Any, str]:
     """For each cluster that is matched to a label, that label's colour."""
     colours = {label: f"C{i % 10}" for i, label in enumerate(np.unique(labels).tolist())}
     return {c: colours[label] for c, label in metrics.matching(labels, clusters).items()}
 
 
 def _classes(
-    points: np.ndarray, groups: ArrayLike | None, colours: dict
+    points: np.ndarray, groups: ArrayLike | None, colours: dict[Any, str]
 ) -> Iterator[tuple[str, str, np.ndarray]]:
     """Name, colour and points of each class; all points at once if there are none."""
-    groups = np.full(len(points), "") if groups is None else one_a_row(groups, len(points))
+    groups = np.full(len(points), "") if groups is None else one_per_row(groups, len(points))
     for i, value in enumerate(np.unique(groups)):
         yield str(value), colours.get(value, f"C{i % 10}"), points[groups == value]
 
@@ -122,20 +147,28 @@ def image_grid(
     column_titles: Sequence | None = None,
     title: str = "",
 ) -> Figure:
-    """A grid of pictures.
+    """Draw a grid of images.
 
     Parameters
     ----------
     images : array-like, shape (rows, columns, H, W), (rows, columns, C, H, W) or flat and square
         Grey (one channel) or RGB, in [0, 1]; values beyond are clipped.
     row_titles, column_titles : sequence, optional
-        One a row, one a column.
+        One for each row, one for each column.
     title : str
 
     Raises
     ------
     InputError
         For rows that cannot be shown as images, or another number of titles.
+
+    Examples
+    --------
+    >>> from serkit import datasets, plots
+    >>> images = datasets.load_digits().images[:12].reshape(2, 6, 8, 8)
+    >>> figure = plots.image_grid(images, row_titles=["first", "second"])
+    >>> figure.axes[0].images[0].get_array().shape  # with a white pixel between two
+    (17, 53)
     """
     images = np.asarray(images)
     if images.ndim < 3 or not images.size:
@@ -162,7 +195,7 @@ def image_grid(
 
 
 def _names(names: Sequence | None, n: int, what: str) -> list[str]:
-    """`n` names as text, empty ones unless given."""
+    """Names as text, `n` of them; empty ones unless given."""
     names = [""] * n if names is None else [str(name) for name in names]
     if len(names) != n:
         raise InputError(f"expected {n} {what}, got {len(names)}: {', '.join(names)}")
@@ -170,31 +203,59 @@ def _names(names: Sequence | None, n: int, what: str) -> list[str]:
 
 
 def _rotation(names: list[str]) -> int:
-    """Upright where names are too long to stand side by side."""
+    """The angle of names below or above columns: upright where they are too long."""
     return 90 if max(map(len, names)) > 6 else 0
 
 
 def reconstructions(rows: ArrayLike, reconstructed: ArrayLike, *, n_shown: int = 10) -> Figure:
-    """The first rows above their reconstructions, both (N, ...) images."""
+    """Draw the first rows above their reconstructions.
+
+    Parameters
+    ----------
+    rows, reconstructed : array-like, shape (N, ...)
+        Images, as `image_grid` takes them.
+    n_shown : int
+    """
+    check_argument("plots.reconstructions", "n_shown", n_shown, Count())
     pairs = np.stack([np.asarray(rows)[:n_shown], np.asarray(reconstructed)[:n_shown]])
     return image_grid(pairs, row_titles=["data", "reconstruction"], title="reconstructions")
 
 
 def samples(images: ArrayLike, *, names: Sequence | None = None) -> Figure:
-    """Samples of each cluster, (K, n, ...): a row of images a cluster, or a class by its name."""
+    """Draw samples of each cluster, or class, a row of images for each.
+
+    Parameters
+    ----------
+    images : array-like, shape (K, n, ...)
+        As `image_grid` takes them.
+    names : sequence, optional
+        Of the clusters; "cluster 0" and so on unless given.
+    """
     images = np.asarray(images)
     titles = [f"cluster {k}" for k in range(len(images))] if names is None else names
     return image_grid(images, row_titles=titles, title="samples")
 
 
 def losses(curve: Sequence[Mapping[str, float]], *, title: str = "losses") -> Figure:
-    """Loss terms by epoch, a panel a term; dotted lines part the updates.
+    """Draw loss terms by epoch, a panel for each; dotted lines part the updates.
 
     Parameters
     ----------
     curve : sequence of dict
         A ``loss_curve_``; ``held_out_loss``, where present, shares the panel of the loss.
     title : str
+
+    Raises
+    ------
+    InputError
+        If there are no epochs.
+
+    Examples
+    --------
+    >>> from serkit import plots
+    >>> curve = [{"update": 1, "epoch": e, "loss": 100 / e, "kl": 2.0 * e} for e in (1, 2, 3)]
+    >>> [axis.get_ylabel() for axis in plots.losses(curve).axes]
+    ['loss (nats per row)', 'kl (nats per row)']
     """
     if not curve:
         raise InputError("there are no epochs to draw: train first")
@@ -212,19 +273,26 @@ def losses(curve: Sequence[Mapping[str, float]], *, title: str = "losses") -> Fi
         for start in starts:
             axis.axvline(start, color="0.7", linestyle=":", linewidth=1)
         axis.locator_params("x", integer=True)
-        axis.set(xlabel="epoch", ylabel=term if term == "accuracy" else f"{term} (nats a row)")
+        axis.set(xlabel="epoch", ylabel=term if term == "accuracy" else f"{term} (nats per row)")
     figure.suptitle(title)
     return figure
 
 
 def log_likelihood(curves: ArrayLike | Mapping[str, ArrayLike], *, title: str = "") -> Figure:
-    """Log-likelihood by iteration of EM, of one mixture or of several by name.
+    """Draw the log-likelihood by iteration of EM, of one mixture or of several by name.
 
     Parameters
     ----------
     curves : array-like, shape (n_iter,), or dict of such
         A mixture's ``log_likelihood_``.
     title : str
+
+    Examples
+    --------
+    >>> from serkit import plots
+    >>> figure = plots.log_likelihood({"cats": [-3.0, -2.0, -1.9], "dogs": [-4.0, -2.5]})
+    >>> [line.get_label() for line in figure.axes[0].lines]
+    ['cats', 'dogs']
     """
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     axis = figure.subplots()
@@ -234,12 +302,23 @@ def log_likelihood(curves: ArrayLike | Mapping[str, ArrayLike], *, title: str = 
     if any(curves):
         axis.legend(fontsize="small")
     axis.locator_params("x", integer=True)
-    axis.set(xlabel="iteration", ylabel="log-likelihood (nats a row)", title=title)
+    axis.set(xlabel="iteration", ylabel="log-likelihood (nats per row)", title=title)
     return figure
 
 
 def confusion(labels: ArrayLike, clusters: ArrayLike) -> Figure:
-    """Confusion matrix of labels and clusters, matched ones on the diagonal."""
+    """Draw the confusion matrix of labels and clusters, matched ones on the diagonal.
+
+    Parameters
+    ----------
+    labels, clusters : array-like, shape (N,)
+
+    Examples
+    --------
+    >>> from serkit import plots
+    >>> plots.confusion(["cat", "cat", "dog"], [1, 1, 0]).axes[0].get_title()
+    'accuracy 1.000'
+    """
     counts, classes, columns = metrics.confusion(labels, clusters)
     size = 1.8 + 0.45 * max(counts.shape)
     figure = Figure(figsize=(size + 0.8, size), layout="compressed")
@@ -247,22 +326,22 @@ def confusion(labels: ArrayLike, clusters: ArrayLike) -> Figure:
     _cells(axis, counts, lambda count: str(count) if count else "")
     axis.set_xticks(range(len(columns)), columns)
     axis.set_yticks(range(len(classes)), classes)
-    share = metrics.accuracy(labels, clusters)
-    axis.set(xlabel="cluster", ylabel="true label", title=f"accuracy {share:.3f}")
+    accuracy = metrics.accuracy(labels, clusters)
+    axis.set(xlabel="cluster", ylabel="true label", title=f"accuracy {accuracy:.3f}")
     return figure
 
 
 def heat_map(
     matrix: ArrayLike, names: Sequence | None = None, *, title: str = "", label: str = ""
 ) -> Figure:
-    """A number for each pair of classes, such as their Kullback-Leibler divergence.
+    """Draw a number for each pair of classes, such as their Kullback-Leibler divergence.
 
     Parameters
     ----------
     matrix : array-like, shape (C, C)
         Written in the cells to three digits.
     names : sequence, optional
-        One a class; 0 to C - 1 unless given.
+        One for each class; 0 to C - 1 unless given.
     title : str
     label : str
         What the numbers are, beside the colour bar.
@@ -271,16 +350,23 @@ def heat_map(
     ------
     InputError
         For a matrix that is not square, or another number of names.
+
+    Examples
+    --------
+    >>> from serkit import plots
+    >>> figure = plots.heat_map([[0, 1.5], [2.25, 0]], ["cat", "dog"], label="KL (nats)")
+    >>> [text.get_text() for text in figure.axes[0].texts]
+    ['0', '1.5', '2.25', '0']
     """
-    matrix = as_rows(matrix, "heat_map")
-    n_classes = len(matrix)
-    if matrix.shape != (n_classes, n_classes):
-        raise InputError(f"expected a matrix (C, C) over C classes, got shape {matrix.shape}")
+    values = as_rows(matrix, "heat_map")
+    n_classes = len(values)
+    if values.shape != (n_classes, n_classes):
+        raise InputError(f"expected a matrix (C, C) over C classes, got shape {values.shape}")
     names = _names(range(n_classes) if names is None else names, n_classes, "names")
     size = 1.5 + 0.5 * n_classes + 0.08 * max(map(len, names))
     figure = Figure(figsize=(max(size + 1, 0.12 * len(title)), size), layout="compressed")
     axis = figure.subplots()
-    image = _cells(axis, matrix, "{:.3g}".format)
+    image = _cells(axis, values, "{:.3g}".format)
     axis.set_xticks(range(n_classes), names, rotation=_rotation(names))
     axis.set_yticks(range(n_classes), names)
     figure.colorbar(image, label=label)
@@ -288,8 +374,8 @@ def heat_map(
     return figure
 
 
-def _cells(axis: Axes, matrix: np.ndarray, text: Callable) -> AxesImage:
-    """A matrix as shades of blue, with a text in each cell."""
+def _cells(axis: Axes, matrix: np.ndarray, text: Callable[[Any], str]) -> AxesImage:
+    """Draw a matrix as shades of blue, with a text in each cell."""
     image = axis.imshow(matrix, cmap="Blues")
     middle = sum(image.get_clim()) / 2
     for (i, j), value in np.ndenumerate(matrix):

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
-from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
 
 from ..errors import InputError, OutputError
+from ..options import Count, check_argument
 
 
 def picture(row: np.ndarray) -> np.ndarray:
-    """One row as (H, W) or (H, W, 3), in [0, 1]."""
+    """One row as an image (H, W) or (H, W, 3) in [0, 1], values beyond clipped.
+
+    Raises
+    ------
+    InputError
+        Unless it is (H, W), (1, H, W), (3, H, W), or flat and square.
+    """
     row = np.clip(row, 0.0, 1.0)
     if row.ndim == 1:
         side = int(np.sqrt(row.size))
@@ -47,9 +53,9 @@ def save_gif(
         Grey (one channel) or RGB, in [0, 1]; values beyond are clipped.
     path : path
     duration : int
-        Milliseconds a frame, which GIF keeps in hundredths of a second.
+        Milliseconds per frame, which GIF keeps in hundredths of a second.
     scale : int
-        Each pixel becomes a square of so many a side.
+        Side of the square that each pixel becomes, in pixels.
 
     Raises
     ------
@@ -57,10 +63,16 @@ def save_gif(
         For no frames, frames that cannot be shown as images, or no positive duration or scale.
     OutputError
         If the file cannot be written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from serkit import plots
+    >>> frames = np.linspace(0, 1, 10)[:, None, None] * np.ones((8, 8))  # from black to white
+    >>> plots.save_gif(frames, "fading.gif")  # doctest: +SKIP
     """
-    for name, value in {"duration": duration, "scale": scale}.items():
-        if not isinstance(value, Integral) or value < 1:
-            raise InputError(f"{name} must be an integer >= 1, got {value!r}")
+    check_argument("plots.save_gif", "duration", duration, Count())
+    check_argument("plots.save_gif", "scale", scale, Count())
     pictures = np.array([picture(frame) for frame in np.asarray(frames)])
     if not pictures.size:
         raise InputError("there are no frames to write")

@@ -137,7 +137,10 @@ def test_losses_have_a_panel_a_term_and_a_line_between_updates():
         for e in range(1, n + 1)
     ]
     figure = drawn(plots.losses(curve, title="vae"))
-    assert [axis.get_ylabel() for axis in figure.axes] == ["loss (nats a row)", "kl (nats a row)"]
+    assert [axis.get_ylabel() for axis in figure.axes] == [
+        "loss (nats per row)",
+        "kl (nats per row)",
+    ]
     for axis, term in zip(figure.axes, ("loss", "kl"), strict=True):
         line, *between = axis.lines
         np.testing.assert_array_equal(line.get_ydata(), [entry[term] for entry in curve])
@@ -230,4 +233,4 @@ def test_heat_map_needs_a_finite_square_matrix_and_its_names(matrix, names, text
 def test_losses_of_a_classifier_show_its_accuracy(digits):
     net = NetClassifier(filters=(2,), hidden_sizes=(), epochs=2, random_state=0)
     figure = plots.losses(net.fit(digits.x, digits.labels).loss_curve_)
-    assert [axis.get_ylabel() for axis in figure.axes] == ["loss (nats a row)", "accuracy"]
+    assert [axis.get_ylabel() for axis in figure.axes] == ["loss (nats per row)", "accuracy"]

@@ -72,7 +72,7 @@ def test_rows_are_kept_and_labels_only_part_the_classes():
         (latents(), np.zeros(60), "lda", "projection='lda' needs labels of two classes or more"),
         (latents(), np.arange(60), "lda", "projection='lda' cannot part these labels.*samples"),
         (latents(), LABELS[1:], "lda", r"a label for each of 60 rows, got shape \(59,\)"),
-        (latents(), None, "tsne", "projection must be 'pca' or 'lda', got 'tsne'"),
+        (latents(), None, "tsne", "unknown projection='tsne'; expected one of 'pca', 'lda'"),
         (np.zeros((3, 2, 2)), None, "pca", re.escape("shape (N, D), got (3, 2, 2)")),
         (np.full((3, 2), np.nan), None, "pca", "latents: NaN or infinity in 3 of 3 rows"),
     ],
