@@ -52,7 +52,9 @@ def test_missing_discriminants_are_principal_components_of_the_rest():
     np.testing.assert_allclose(found[:, :1], lda.transform(z))
     np.testing.assert_allclose(found[:, 1:].var(axis=0, ddof=1), variances[:2])
     directions = np.linalg.lstsq(z - z.mean(axis=0), found, rcond=None)[0]  # (D, 3)
-    np.testing.assert_allclose(direction @ directions[:, 1:], 0, atol=1e-10)
+    np.testing.assert_allclose(
+        direction @ directions[:, 1:], 0, atol=1e-10
+    )  # sums of 60 terms about 1
 
 
 def test_rows_are_kept_and_labels_only_part_the_classes():

@@ -205,7 +205,7 @@ def test_heat_map_writes_every_number_in_its_cell(names):
     written = {text.get_position()[::-1]: float(text.get_text()) for text in axis.texts}
     assert written.keys() == {(i, j) for i in range(3) for j in range(3)}
     for cell, value in written.items():
-        assert value == pytest.approx(matrix[cell], rel=5e-3)
+        assert value == pytest.approx(matrix[cell], rel=5e-3)  # to three digits
     expected = names or ["0", "1", "2"]
     assert titles(axis.xaxis) == titles(axis.yaxis) == expected
     assert (bar.get_ylabel(), figure.get_suptitle()) == ("KL (nats)", "alike")
