@@ -2,6 +2,13 @@
 
 Each derives from the built-in exception a caller would expect, so that `except ValueError` works
 for bad input and `except RuntimeError` for things that went wrong while running.
+
+>>> import serkit as srk
+>>> try:
+...     srk.Observation([[1.0, float("nan")], [3.0, 4.0]])
+... except ValueError as error:
+...     print(type(error).__name__, "-", error)
+InputError - Observation: NaN or infinity in 1 of 2 rows (rows 0); remove or fill them
 """
 
 import sklearn.exceptions

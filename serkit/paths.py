@@ -190,7 +190,15 @@ class Walk(NamedTuple):
     rows : np.ndarray, shape (n_steps, D)
         Where it was, the start first; a rejected proposal repeats the row before.
     acceptance : float
-        Share of proposals accepted, in [0, 1].
+        Fraction of proposals accepted, in [0, 1].
+
+    Examples
+    --------
+    >>> from serkit import MixtureDensity, paths
+    >>> normal = MixtureDensity([1.0], [[0.0, 0.0]], [1.0], "spherical")
+    >>> rows, acceptance = paths.langevin(normal, 50, start=[0, 0], random_state=0)
+    >>> rows.shape, 0.5 < acceptance <= 1
+    ((50, 2), True)
     """
 
     rows: np.ndarray
@@ -247,11 +255,13 @@ def langevin(
 
     Examples
     --------
+    A walk that starts far from the mixture finds it:
+
     >>> from serkit import MixtureDensity, paths
     >>> normal = MixtureDensity([1.0], [[0.0, 0.0]], [1.0], "spherical")
-    >>> walk = paths.langevin(normal, 50, start=[0, 0], random_state=0)
-    >>> walk.rows.shape, 0.5 < walk.acceptance <= 1
-    ((50, 2), True)
+    >>> walk = paths.langevin(normal, 200, start=[20, 20], random_state=0)
+    >>> bool(abs(walk.rows[100:].mean(axis=0)).max() < 1)
+    True
     """
     label = "paths.langevin"
     check_argument(label, "n_steps", n_steps, Count(at_least=2))
