@@ -72,7 +72,7 @@ def entropy(
     >>> normal = MixtureDensity([1.0], [[0.0]], [1.0], "spherical")
     >>> value, standard_error = measures.entropy(normal)
     >>> print(f"{value:.2f} +- {standard_error:.2f}")
-    1.42 +- 0.01
+    1.41 +- 0.01
     """
     check_argument("measures.entropy", "n_samples", n_samples, _SAMPLES)
     rows, _ = density.sample(n_samples, random_state)
