@@ -31,15 +31,15 @@ def write_once(run: Run, write: Callable[[Run], None]) -> None:
     before = {module: dict(vars(module)) for module in run.modules.values()}
     try:
         for module in before:
-            vars(module).update(_applied(module, processes.gather_first))
+            module.__dict__.update(_applied(module, processes.gather_first))
         latents = {name: processes.gather_first(z) for name, z in run.first_latents.items()}
         if processes.is_first():
             with processes.alone():
                 write(replace(run, first_latents=latents))
     finally:
         for module, attributes in before.items():
-            vars(module).clear()
-            vars(module).update(attributes)
+            module.__dict__.clear()
+            module.__dict__.update(attributes)
     processes.total(0.0)  # nobody goes on before it is written
 
 
@@ -48,7 +48,7 @@ def keep_share(run: Run) -> Run:
     if processes.count() == 1:
         return run
     for module in run.modules.values():
-        vars(module).update(_applied(module, _share_of(module)))
+        module.__dict__.update(_applied(module, _share_of(module)))
     latents = {name: _share_of(run.names[name])(z) for name, z in run.first_latents.items()}
     return replace(run, first_latents=latents)
 

@@ -175,7 +175,8 @@ def _restored(path: Path, module: Module, state: State) -> Module:
         f"{path}: what was learnt does not fit {module.label}",
         "; use the same nets, or another file name",
     ):
-        _set_state(fresh, {**state, "frozen": module.frozen})
+        _set_state(fresh, state)
+    fresh.frozen = module.frozen
     return fresh
 
 
