@@ -71,14 +71,15 @@ class Constraint:
         raise NotImplementedError(f"{type(self).__name__} does not say what it wants")
 
 
+@dataclass(frozen=True, init=False)
 class Choice(Constraint):
     """One of several strings, booleans or None."""
+
+    allowed: tuple[Any, ...]  # a field, as typing gives back the first of hints that are equal
 
     def __init__(self, *allowed: Any, or_callable: bool = False) -> None:
         super().__init__(or_none=None in allowed, or_callable=or_callable)
         object.__setattr__(self, "allowed", allowed)
-
-    allowed: tuple[Any, ...]
 
     def fits(self, value: Any) -> bool:
         """Whether it is among them."""
