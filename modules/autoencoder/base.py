@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
-from types import MappingProxyType
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, cast
 
 import numpy as np
 import torch
@@ -66,6 +65,8 @@ from ..nets.trainer import (
 from .divergences import Target
 
 Arrays = tuple[np.ndarray, ...]
+Net = Callable[[Tensor], Tensor]
+_NONE: Mapping[str, Net] = {}
 _BUILT = ("nets_", "optimizer_", "row_shape_", "bfloat16_", "_blueprint")
 
 
@@ -124,9 +125,14 @@ class Autoencoder(Module):
     codes_per_latent = 1
     default_alpha = 1.0
     divergence = "kl"
-    _compiled = MappingProxyType({})
+    _compiled = _NONE
 
     # -- what the latents are: to be filled in by a subclass ------------------------------------
+
+    @property
+    @abstractmethod
+    def n_outputs(self) -> int:
+        """Number of latents."""
 
     @abstractmethod
     def q_of(self, x: Tensor) -> Any:
@@ -184,9 +190,13 @@ class Autoencoder(Module):
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """Log p(x | z) of each row: (B, ...), (B, n_outputs) -> (B,)."""
         output = self._net("decoder")(z).float().flatten(1)  # (B, n_features)
-        return self.nets_["likelihood"].log_prob(x.flatten(1), output)
+        return self._likelihood.log_prob(x.flatten(1), output)
 
-    def _net(self, name: str) -> Callable[[Tensor], Tensor]:
+    @property
+    def _likelihood(self) -> Bernoulli | GaussianNoise:
+        return cast(Bernoulli | GaussianNoise, self.nets_["likelihood"])
+
+    def _net(self, name: str) -> Net:
         """The encoder or decoder, compiled if it is in training and wanted so."""
         return self._compiled.get(name, self.nets_[name])
 
@@ -265,7 +275,7 @@ class Autoencoder(Module):
                 "likelihood='gaussian'"
             )
 
-    def learn(self, inputs: list[Data], from_children: Message | None) -> dict[str, Any]:
+    def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
         """Train on the rows observed in all parents; the children's message pulls the latents.
 
         Returns
@@ -324,7 +334,8 @@ class Autoencoder(Module):
         order = np.random.default_rng(self.seed_).permutation(len(observed))
         n_held_out = int(self.validation_fraction * len(observed))
         learnt, held_out = observed[order[n_held_out:]], observed[order[:n_held_out]]
-        return tuple(torch.tensor(np.sort(part), device=device) for part in (learnt, held_out))
+        learnt, held_out = np.sort(learnt), np.sort(held_out)
+        return torch.tensor(learnt, device=device), torch.tensor(held_out, device=device)
 
     def _trainer(
         self, loss: Callable[[Tensor, Tensor, int], dict[str, Tensor]], device: torch.device
@@ -359,7 +370,7 @@ class Autoencoder(Module):
             if isinstance(error, DivergedError):
                 self.optimizer_ = make_optimizer(self)  # the old one's moments are spoilt
             if earlier and self.nets_ is not earlier["nets_"]:
-                vars(self).update(earlier)
+                self.__dict__.update(earlier)
             if isinstance(error, DivergedError):
                 raise TrainingError(
                     f"{self.label}: {error} of update {len(self.history_) + 1}; the last weights "
@@ -367,13 +378,13 @@ class Autoencoder(Module):
                 ) from None
             raise
         finally:
-            vars(self).pop("_compiled", None)
+            self.__dict__.pop("_compiled", None)
             if hasattr(self, "nets_"):
                 self.nets_.eval()
 
     # -- messages ------------------------------------------------------------------------------
 
-    def infer(self, inputs: list[Data], from_children: Message | None) -> Posterior:
+    def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
         """q(z | x) of the parents' rows; a reconstruction that is made once it is read.
 
         A row counts as observed if it is so in all parents. Of others the latents are what the
@@ -392,7 +403,7 @@ class Autoencoder(Module):
         )
 
     def _bound(
-        self, inputs: list[Data], parameters: Arrays, from_children: Message | None
+        self, inputs: list[Message], parameters: Arrays, from_children: Message | None
     ) -> float:
         bounds = self._row_bounds(join(inputs), parameters, from_children)
         observed = all_observed(inputs)
@@ -437,7 +448,7 @@ class Autoencoder(Module):
         """Latent means of rows: (N, ...) -> (N, n_outputs)."""
         return self._encode([Data(as_rows(x, f"{self.label}.encode"), checked=False)])[0]
 
-    def _encode(self, inputs: Sequence[Data]) -> Arrays:
+    def _encode(self, inputs: Sequence[Message]) -> Arrays:
         """The parameters of q(z | x) for the parents' rows; those of missing rows mean nothing."""
         self._check_fitted()
         rows = join(inputs)
@@ -458,8 +469,8 @@ class Autoencoder(Module):
         return self._decode(latents)
 
     def _decode(self, z: np.ndarray) -> np.ndarray:
-        decoder, likelihood = self.nets_["decoder"], self.nets_["likelihood"]
-        rows = self._in_blocks(lambda block: likelihood.mean(decoder(block)), z)
+        decoder, mean = self.nets_["decoder"], self._likelihood.mean
+        rows = self._in_blocks(lambda block: mean(decoder(block)), z)
         return rows.reshape(len(z), *self.row_shape_)
 
     def reconstruct(self, x: ArrayLike) -> np.ndarray:
@@ -548,19 +559,19 @@ def build_nets(module: Autoencoder, row_shape: tuple[int, ...]) -> nn.ModuleDict
     n_latents = int(module.n_outputs)
     n_codes = module.codes_per_latent * n_latents
     sizes = (module.hidden_sizes, n_codes, n_latents, module.batch_norm)
-    if module.encoder is not None:
-        own = (module.encoder, module.decoder)
-        encoder, decoder = copy_pair(*own, row_shape, n_codes, n_latents, module.label)
+    encoder, decoder = module.encoder, module.decoder
+    if encoder is not None and decoder is not None:
+        pair = copy_pair(encoder, decoder, row_shape, n_codes, n_latents, module.label)
     elif module.net == "conv":
         image_shape = needed_image_shape(row_shape, f"{module.label}: net='conv'")
-        encoder, decoder = conv_pair(image_shape, module.filters, *sizes)
+        pair = conv_pair(image_shape, module.filters, *sizes)
     else:
-        encoder, decoder = mlp_pair(math.prod(row_shape), *sizes)
+        pair = mlp_pair(math.prod(row_shape), *sizes)
     likelihood: nn.Module = Bernoulli()
     if module.likelihood == "gaussian":
         is_learnt = module.noise_variance == "learnt"
-        likelihood = GaussianNoise(1.0 if is_learnt else module.noise_variance, is_learnt)
-    return nn.ModuleDict({"encoder": encoder, "decoder": decoder, "likelihood": likelihood})
+        likelihood = GaussianNoise(1.0 if is_learnt else float(module.noise_variance), is_learnt)
+    return nn.ModuleDict({"encoder": pair[0], "decoder": pair[1], "likelihood": likelihood})
 
 
 def make_optimizer(module: Autoencoder) -> torch.optim.Optimizer:
@@ -596,4 +607,4 @@ def _shape_from(parent: Node) -> tuple[int, ...]:
     if isinstance(parent, Observation):
         return parent.row_shape
     message = parent.message_up
-    return (parent.n_outputs,) if message is None else message.shape
+    return (cast(int, parent.n_outputs),) if message is None else message.shape

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
+import numpy as np
 import torch
 from torch import Tensor, distributions
 
@@ -64,8 +65,9 @@ class GaussianTarget:
     @classmethod
     def of(cls, message: Gaussian, device: torch.device) -> Self:
         """A message as float32 tensors on a device."""
-        assert message.var is not None  # checked where the message came in
-        return cls(as_tensor(message.mean, device), as_tensor(message.var, device))
+        return cls(
+            as_tensor(message.mean, device), as_tensor(cast(np.ndarray, message.var), device)
+        )
 
     def rows(self, index: Tensor) -> Self:
         """The target of some rows."""

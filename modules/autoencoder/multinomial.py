@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from numbers import Real
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, cast
 
 import numpy as np
 import torch
@@ -16,10 +15,10 @@ from torch.nn import functional as F
 
 from ... import processes
 from ...errors import InputError
-from ...messages import Categorical, Data, Message
+from ...messages import Categorical, Message
 from ...metrics import scores_of
 from ...module import Node, Posterior
-from ...options import Constraint, PositiveInt
+from ...options import Constraint, Number, PositiveInt
 from ..common.inputs import check_component, check_labels, draw_classes
 from ..nets.device import to_tensor
 from .base import Arrays, Autoencoder
@@ -32,9 +31,7 @@ class Temperature(Constraint):
     def fits(self, value: Any) -> bool:
         """Whether it is."""
         several = value if isinstance(value, Sequence) and len(value) == 2 else [value]
-        return callable(value) or all(
-            isinstance(number, Real) and 0 < number < float("inf") for number in several
-        )
+        return callable(value) or all(map(Number(above=0).fits, several))
 
     @property
     def wanted(self) -> str:
@@ -125,7 +122,7 @@ class MultinomialVAE(Autoencoder):
         """Log p(x | k) of each row and class: (B, ...) -> (B, K)."""
         classes = torch.eye(self.n_components, dtype=torch.float32, device=x.device)
         rows, outputs = x.flatten(1), self.nets_["decoder"](classes).float().flatten(1)
-        log_prob = self.nets_["likelihood"].log_prob
+        log_prob = self._likelihood.log_prob
         return torch.stack([log_prob(rows, output.expand_as(rows)) for output in outputs], dim=1)
 
     def _temperature(self, epoch: int) -> float:
@@ -161,14 +158,13 @@ class MultinomialVAE(Autoencoder):
         k = self.n_components
         if from_children is None:
             return np.full((n_rows, k), -np.log(k))
-        assert isinstance(from_children, Categorical)  # the kind it takes
         if (from_children.n_rows, from_children.shape) != (n_rows, (k,)):
             raise InputError(
                 f"{self.label}: its children sent probabilities of {from_children.shape[0]} "
                 f"classes for {from_children.n_rows} rows; expected n_components={k} for "
                 f"{n_rows} rows"
             )
-        return from_children.log_prob
+        return cast(Categorical, from_children).log_prob
 
     # -- training and messages -----------------------------------------------------------------
 
@@ -193,11 +189,10 @@ class MultinomialVAE(Autoencoder):
             self.history_[-1].update(scores_of(self.labels, clusters[share]))
         return self
 
-    def infer(self, inputs: list[Data], from_children: Message | None) -> Posterior:
+    def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
         """q(k | x) of the parents' rows; classes of missing rows are the children's."""
         posterior = super().infer(inputs, from_children)
-        up = posterior.up
-        assert isinstance(up, Categorical)
+        up = cast(Categorical, posterior.up)
         if up.observed is None:
             return posterior
         prior = self._class_prior(from_children, up.n_rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass
-from typing import Annotated
+from typing import Annotated, cast
 
 import numpy as np
 import torch
@@ -54,18 +54,18 @@ class GaussianAutoencoder(Autoencoder):
 
     def _checked(self, from_children: Message | None, n_rows: int) -> Gaussian | Mixture | None:
         """The children's message; raise if it does not fit the rows or the latents."""
-        if from_children is None:
+        message = cast(Gaussian | Mixture | None, from_children)
+        if message is None:
             return None
-        assert isinstance(from_children, Gaussian | Mixture)  # the kinds it takes
-        if isinstance(from_children, Gaussian) and from_children.var is None:
+        if isinstance(message, Gaussian) and message.var is None:
             raise MessageError(f"{self.label}: its children sent a Gaussian without a variance")
-        means = from_children.mean if isinstance(from_children, Gaussian) else from_children.means
-        if (from_children.n_rows, means.shape[1]) != (n_rows, self.latent_dim):
+        means = message.mean if isinstance(message, Gaussian) else message.means
+        if (message.n_rows, means.shape[1]) != (n_rows, self.latent_dim):
             raise InputError(
-                f"{self.label}: its children sent a message for {from_children.n_rows} rows of "
+                f"{self.label}: its children sent a message for {message.n_rows} rows of "
                 f"{means.shape[1]} dimensions; expected {n_rows} rows of {self.latent_dim}"
             )
-        return from_children
+        return message
 
     def _draw(
         self,

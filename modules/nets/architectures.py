@@ -25,7 +25,8 @@ def mlp_pair(
 
 def _mlp(sizes: Sequence[int], batch_norm: bool) -> list[nn.Module]:
     """Hidden layers, then a linear one."""
-    return [*_hidden_layers(sizes[:-1], batch_norm), nn.Linear(*map(int, sizes[-2:]))]
+    n_in, n_out = map(int, sizes[-2:])
+    return [*_hidden_layers(sizes[:-1], batch_norm), nn.Linear(n_in, n_out)]
 
 
 def _hidden_layers(sizes: Sequence[int], batch_norm: bool) -> list[nn.Module]:
@@ -101,7 +102,7 @@ def conv_pair(
 
 def _fast(net: nn.Module) -> nn.Module:
     """Weights in the memory layout in which convolutions are fastest."""
-    return net.to(memory_format=torch.channels_last)
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def conv_classifier(

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import overload
+from typing import Any, overload
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -195,7 +195,9 @@ def in_blocks(
     *tables: np.ndarray,
     row_shape: tuple[int, ...],
 ) -> tuple[np.ndarray, ...]: ...
-def in_blocks(nets, function, *tables, row_shape):
+def in_blocks(
+    nets: nn.Module, function: Callable, *tables: np.ndarray, row_shape: tuple[int, ...]
+) -> Any:
     """Evaluate a function of `nets` on float32 blocks of rows, on their device.
 
     Parameters

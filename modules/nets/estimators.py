@@ -119,7 +119,7 @@ class SupervisedNet(Options, ABC):
             values = torch.tensor(targets.values, device=device)
             loss_curve = self._train(net, rows, values)
         processes.spread(net)  # processors of different kinds round differently
-        vars(self).update(targets.learnt)
+        self.__dict__.update(targets.learnt)
         self.n_outputs_, self.row_shape_ = targets.n_outputs, rows.shape[1:]
         self.net_, self.loss_curve_ = net.eval(), loss_curve
         return self
@@ -189,7 +189,7 @@ class SupervisedNet(Options, ABC):
         with private_random_state(0, device):
             net = self._make_net(row_shape, state["n_outputs_"])
         net.load_state_dict(state["net_"])
-        vars(self).update({**state, "row_shape_": row_shape, "net_": net.to(device).eval()})
+        self.__dict__.update({**state, "row_shape_": row_shape, "net_": net.to(device).eval()})
 
 
 class NetClassifier(ClassifierMixin, SupervisedNet):
