@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import FunctionTransformer
@@ -50,11 +51,11 @@ def test_nets_run_in_evaluation_mode_and_stay_as_they_were(digits):
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
-def test_many_rows_pass_a_net_in_parts(digits, monkeypatch):
+def test_many_rows_pass_a_net_in_blocks(digits, monkeypatch):
     net, sizes = a_net(), []
     whole = on(digits.x, net).message_up.array
     net.register_forward_pre_hook(lambda net, given: sizes.append(len(given[0])))
-    monkeypatch.setattr("serkit.modules.nets.device._CHUNK_VALUES", 64 * 90)
+    monkeypatch.setattr("serkit.modules.nets.device._BLOCK_VALUES", 64 * 90)
     np.testing.assert_allclose(on(digits.x, net).message_up.array, whole, atol=1e-6)
     assert sizes == [90, 90, 20]
 
@@ -75,19 +76,20 @@ def test_several_parents_are_set_side_by_side(digits):
     np.testing.assert_array_equal(module.update().message_up.array, expected)
 
 
-def test_size_is_known_once_there_are_features(digits):
+def test_length_is_known_once_there_are_features(digits):
     module = Features(a_net())
-    assert module.size is None
-    assert module.connect(Observation(digits.x)).update().size == 5
+    assert module.n_outputs is None
+    assert module.connect(Observation(digits.x)).update().n_outputs == 5
 
 
-def test_features_of_rows_not_seen_say_nothing(digits):
-    seen = np.arange(200) % 2 == 0
-    observation = Observation(np.where(seen[:, None, None], digits.x, np.nan), observed=seen)
+def test_features_of_missing_rows_say_nothing(digits):
+    observed = np.arange(200) % 2 == 0
+    rows = np.where(observed[:, None, None], digits.x, np.nan)
+    observation = Observation(rows, observed=observed)
     up = on(observation, lambda images: images + 1).message_up
-    np.testing.assert_array_equal(up.observed, seen)
-    np.testing.assert_array_equal(up.array[~seen], 0)
-    np.testing.assert_array_equal(up.array[seen], digits.x[seen] + 1)
+    np.testing.assert_array_equal(up.observed, observed)
+    np.testing.assert_array_equal(up.array[~observed], 0)
+    np.testing.assert_array_equal(up.array[observed], digits.x[observed] + 1)
 
 
 # -- what goes down ------------------------------------------------------------------------------
@@ -115,9 +117,9 @@ def test_with_an_inverse_own_features_or_the_childrens_are_turned_back(digits):
     told = np.random.default_rng(0).normal(size=(200, 3))
     for message in (Data(told), Gaussian(told)):
         inputs = [Data(digits.x, observed=np.arange(200) >= 100)]
-        (down,) = module.backward(inputs, message)
+        down = module.read(*module.infer(inputs, message).down, 0)
         expected = pca.inverse_transform(told).reshape(200, 8, 8)
-        if isinstance(message, Gaussian):  # of rows that were seen, their own
+        if isinstance(message, Gaussian):  # of observed rows, their own
             expected[100:] = own[100:]
         np.testing.assert_allclose(down.array, expected, atol=1e-6)
 
@@ -128,8 +130,25 @@ def test_samples_go_down_through_an_inverse_or_not_at_all(blobs):
     drawn = Graph(gmm).fit(1, verbose=False).sample(4000, component=1, random_state=0)
     np.testing.assert_allclose(drawn.mean(axis=0), 2 * gmm.means_[1], atol=0.1)
     gmm = GMM(3, random_state=0).connect(on(blobs.x, np.tanh))
-    with pytest.raises(GraphError, match="Features 'own' cannot turn its messages back"):
+    with pytest.raises(GraphError, match="Features 'own' cannot generate samples"):
         Graph(gmm).fit(1, verbose=False).sample(3)
+
+
+def test_it_extracts_once_and_turns_back_when_it_is_read(digits, monkeypatch):
+    pca, calls = PCA(3).fit(digits.x.reshape(200, -1)), []
+    for name in ("transform", "inverse_transform"):
+        method = getattr(pca, name)
+        monkeypatch.setattr(pca, name, lambda x, m=method, n=name: calls.append(n) or m(x))
+    module = on(digits.x, pca)
+    assert calls == ["transform"]
+    assert module.messages_down[0] is module.messages_down[0]
+    assert calls == ["transform", "inverse_transform"]
+
+
+def test_a_clone_is_as_trained_as_the_original(digits):
+    module = on(digits.x, PCA(3).fit(digits.x.reshape(200, -1)))
+    again = clone(module).connect(Observation(digits.x)).update()
+    assert_same(again.message_up, module.message_up)
 
 
 # -- saved ---------------------------------------------------------------------------------------
@@ -178,7 +197,7 @@ def test_what_extracts_no_features_is_told_and_nothing_changes(extractor, text, 
     before = module.get_state()
     with pytest.raises(InputError, match=rf"Features 'own': .*({text})"):
         module.set_params(extractor=extractor).update()
-    assert_same(before["message_up"], module.get_state()["message_up"])
+    assert_same(before["posterior"], module.get_state()["posterior"])
 
 
 def test_rows_given_to_a_function_cannot_be_altered_by_it(digits):

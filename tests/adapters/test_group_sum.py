@@ -12,7 +12,7 @@ from tests.helpers.modules import Teller
 
 GROUPS = ["b", "a", "b", "c", "a", "b"]
 ROWS_OF = [[0, 2, 5], [1, 4], [3]]  # in the order of first appearance: b, a, c
-SEEN = np.array([True, False, False, False, True, True])
+OBSERVED = np.array([True, False, False, False, True, True])
 N, K, G = 6, 3, 3
 
 
@@ -29,19 +29,19 @@ def categorical(n=N, seed=0, **options):
 
 
 class Speaker(Observation):
-    """A module without parents that sends class probabilities."""
+    """A node without parents that sends class probabilities."""
 
     sends_up = Categorical
 
     def __init__(self, message):
         super().__init__(message.log_prob)
-        self.message_up = message
+        self._message = message
 
 
 @pytest.mark.parametrize("shape", [(N, 2), (N, 4, 3)])
 def test_rows_of_data_are_summed_in_the_order_of_first_appearance(shape):
     rows = random_rows(shape)
-    sent = GroupSum(GROUPS).forward([Data(rows)])
+    sent = GroupSum(GROUPS).infer([Data(rows)], None).up
     np.testing.assert_allclose(sent.array, [rows[own].sum(axis=0) for own in ROWS_OF])
     assert sent.observed is None
 
@@ -49,7 +49,7 @@ def test_rows_of_data_are_summed_in_the_order_of_first_appearance(shape):
 def test_class_probabilities_become_expected_counts():
     """The mean of bags of classes drawn row by row."""
     p = probabilities()
-    sent = GroupSum(GROUPS).forward([categorical()]).array
+    sent = GroupSum(GROUPS).infer([categorical()], None).up.array
     rng = np.random.default_rng(1)
     draws = np.stack([rng.multinomial(1, row, 20_000) for row in p])  # (N, S, K)
     bags = np.stack([draws[own].sum(axis=0) for own in ROWS_OF])  # (G, S, K)
@@ -59,11 +59,11 @@ def test_class_probabilities_become_expected_counts():
 
 
 @pytest.mark.parametrize("kind", [Data, Categorical])
-def test_unseen_rows_add_nothing_and_groups_without_a_row_are_unseen(kind):
+def test_missing_rows_add_nothing_and_groups_without_a_row_are_missing(kind):
     values = np.log(probabilities())
     full = values if kind is Data else np.exp(values)
-    values = np.where(SEEN[:, None], values, np.nan)
-    sent = GroupSum(GROUPS).forward([kind(values, observed=SEEN)])
+    values = np.where(OBSERVED[:, None], values, np.nan)
+    sent = GroupSum(GROUPS).infer([kind(values, observed=OBSERVED)], None).up
     np.testing.assert_array_equal(sent.observed, [True, True, False])
     np.testing.assert_allclose(sent.array[:2], [full[0] + full[5], full[4]])
 
@@ -71,7 +71,7 @@ def test_unseen_rows_add_nothing_and_groups_without_a_row_are_unseen(kind):
 @pytest.mark.parametrize("is_prior", [True, False])
 def test_probabilities_of_a_group_are_copied_to_its_rows(is_prior):
     told = categorical(G, seed=1, is_prior=is_prior)
-    (down,) = GroupSum(GROUPS).backward([categorical()], told)
+    (down,) = GroupSum(GROUPS).infer([categorical()], told).down
     for number, own in enumerate(ROWS_OF):
         for row in own:
             np.testing.assert_array_equal(down.log_prob[row], told.log_prob[number])
@@ -80,7 +80,7 @@ def test_probabilities_of_a_group_are_copied_to_its_rows(is_prior):
 
 def test_predicted_counts_become_probabilities_in_place_of_the_parents_own():
     counts = np.array([[1.0, 2, 1], [0, 0, 5], [0, 0, 0]])
-    (down,) = GroupSum(GROUPS).backward([categorical()], Data(counts))
+    (down,) = GroupSum(GROUPS).infer([categorical()], Data(counts)).down
     expected = np.array([[0.25, 0.5, 0.25], [0, 0, 1], [1 / 3, 1 / 3, 1 / 3]])
     for number, own in enumerate(ROWS_OF):
         for row in own:
@@ -89,27 +89,26 @@ def test_predicted_counts_become_probabilities_in_place_of_the_parents_own():
 
 
 @pytest.mark.parametrize("shape", [(2,), (4, 3)])
-@pytest.mark.parametrize("observed", [None, SEEN])
-def test_predicted_sums_are_shared_out_so_that_seen_rows_add_up_to_them(shape, observed):
+@pytest.mark.parametrize("observed", [None, OBSERVED])
+def test_predicted_sums_are_shared_out_so_that_observed_rows_add_up_to_them(shape, observed):
     sums = random_rows((G, *shape), seed=2)
     inputs = [Data(random_rows((N, *shape)), observed=observed)]
-    (down,) = GroupSum(GROUPS).backward(inputs, Data(sums))
+    (down,) = GroupSum(GROUPS).infer(inputs, Data(sums)).down
     assert down.shape == shape
-    seen = inputs[0].is_observed
     for number, own in enumerate(ROWS_OF):
         assert (down.array[own] == down.array[own[0]]).all()
-        counted = [row for row in own if seen[row]] or own
+        counted = [row for row in own if inputs[0].is_observed[row]] or own
         np.testing.assert_allclose(down.array[counted].sum(axis=0), sums[number])
 
 
 def test_without_children_nothing_is_sent_down():
-    assert GroupSum(GROUPS).backward([categorical()], None) == [None]
+    assert GroupSum(GROUPS).infer([categorical()], None).down == (None,)
 
 
 def test_own_group_a_row_changes_nothing():
     alone = GroupSum(np.arange(N))
-    np.testing.assert_array_equal(alone.forward([Data(random_rows())]).array, random_rows())
-    (down,) = alone.backward([categorical()], Data(probabilities(seed=3)))
+    np.testing.assert_array_equal(alone.infer([Data(random_rows())], None).up.array, random_rows())
+    (down,) = alone.infer([categorical()], Data(probabilities(seed=3))).down
     np.testing.assert_allclose(np.exp(down.log_prob), probabilities(seed=3))
 
 
@@ -158,10 +157,10 @@ def test_saved_and_loaded_it_predicts_the_same_and_takes_other_groups(tmp_path):
 
 def test_sample_goes_on_to_one_row_of_each_group():
     sums = GroupSum(["a", "a", "b", "b"]).connect(Observation(np.ones((4, 2))))
-    (rows,) = sums.top_down(np.array([[4.0, 8.0]]), np.random.default_rng(0))
+    (rows,) = sums.generate(1, np.random.default_rng(0), np.array([[4.0, 8.0]]))
     np.testing.assert_allclose(rows, [[2, 4]])
     sums.connect(Speaker(categorical(4)))
-    (p,) = sums.top_down(np.array([[4.0, 8.0, 4.0]]), np.random.default_rng(0))
+    (p,) = sums.generate(1, np.random.default_rng(0), np.array([[4.0, 8.0, 4.0]]))
     np.testing.assert_allclose(p, [[0.25, 0.5, 0.25]])
 
 
@@ -184,6 +183,11 @@ def test_missing_group_is_named(groups):
         GroupSum(groups).connect(Observation(random_rows())).update()
 
 
+def test_groups_of_different_lengths_are_refused():
+    with pytest.raises(InputError, match="GroupSum: groups must be one name per row: "):
+        GroupSum([["a"], ["b", "c"]]).connect(Observation(random_rows())).update()
+
+
 @pytest.mark.parametrize("groups", ["abcdef", 3, np.zeros((N, 1))])
 def test_groups_that_are_not_one_a_row_are_refused(groups):
     with pytest.raises(InputError, match=f"the group of each of {N} rows, got groups of shape"):
@@ -198,4 +202,4 @@ def test_two_parents_are_refused():
 
 def test_negative_counts_are_refused():
     with pytest.raises(MessageError, match=r"GroupSum: its children predict negative.*-0\.5"):
-        GroupSum(GROUPS).backward([categorical()], Data(np.array([[1, 2, -0.5]] * G)))
+        GroupSum(GROUPS).infer([categorical()], Data(np.array([[1, 2, -0.5]] * G)))

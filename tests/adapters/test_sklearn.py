@@ -55,7 +55,7 @@ def test_the_estimator_given_is_never_changed(blobs):
 )
 def test_declared_sizes(estimator, size):
     assert declared_size(estimator) == size
-    assert Sklearn(estimator).size == size
+    assert Sklearn(estimator).n_outputs == size
 
 
 def test_kinds_of_estimators():
@@ -92,25 +92,25 @@ def test_what_cannot_be_a_module_is_told_at_once(estimator):
 )
 def test_arguments_that_cannot_work_lose_nothing(estimator, options, text, blobs):
     module = on(blobs.x, estimator)
-    before = module.get_state()
+    learnt = {k: v for k, v in module.get_state().items() if k != "posterior"}
     with pytest.raises(InputError, match=rf"'own': .*{text}"):
         module.set_params(**options).update()
-    assert_same(before, module.get_state())
+    assert_same(learnt, {k: v for k, v in module.get_state().items() if k != "posterior"})
 
 
 @pytest.mark.parametrize("estimator", [PCA(2), KMeans(2)])
 def test_nothing_can_be_asked_before_learning(estimator, blobs):
     with pytest.raises(NotReadyError, match="has learnt nothing yet: call update"):
-        Sklearn(estimator).forward([Data(blobs.x)])
+        Sklearn(estimator).infer([Data(blobs.x)], None)
 
 
 @pytest.mark.parametrize("estimator", [PCA(2), KMeans(2)])
-def test_rows_of_another_length_or_none_seen_are_errors(estimator, blobs):
+def test_rows_of_another_length_or_none_observed_are_errors(estimator, blobs):
     module = on(blobs.x, estimator)
     with pytest.raises(InputError, match=r"'own': \w+\.\w+ failed: X has 3 features, but"):
-        module.forward([Data(blobs.x[:, :3])])
+        module.infer([Data(blobs.x[:, :3])], None)
     nothing = [Data(blobs.x, observed=np.zeros(120, dtype=bool))]
-    with pytest.raises(InputError, match="'own': no row was seen by all of its parents"):
+    with pytest.raises(InputError, match="'own': no row was observed by all of its parents"):
         module.learn(nothing, None)
 
 
@@ -137,7 +137,7 @@ def test_latents_are_the_estimators_own(estimator, digits):
     if not hasattr(estimator, "steps"):
         np.testing.assert_allclose(alone(module, x).transform(x), expected, atol=1e-9)
     assert module.message_up.var is None
-    assert module.size == expected.shape[1]
+    assert module.n_outputs == expected.shape[1]
 
 
 def test_rows_of_several_parents_are_set_side_by_side_and_turned_back(digits):
@@ -153,20 +153,21 @@ def test_rows_of_several_parents_are_set_side_by_side_and_turned_back(digits):
     np.testing.assert_allclose(second.array, back[:, 24:].reshape(bottom.shape), atol=1e-6)
 
 
-def test_only_seen_rows_train_and_unseen_ones_are_decoded_from_the_childrens_means(blobs):
-    seen = np.arange(120) >= 30
-    rows = np.where(seen[:, None], blobs.x, np.nan)
-    module = Sklearn(PCA(2), random_state=0).connect(Observation(rows, observed=seen)).update()
-    pca = PCA(2).fit(blobs.x[seen])
+def test_only_observed_rows_train_and_others_are_decoded_from_the_childrens_means(blobs):
+    observed = np.arange(120) >= 30
+    rows = np.where(observed[:, None], blobs.x, np.nan)
+    module = Sklearn(PCA(2), random_state=0).connect(Observation(rows, observed=observed)).update()
+    pca = PCA(2).fit(blobs.x[observed])
     np.testing.assert_allclose(module.estimator_.mean_, pca.mean_)
-    np.testing.assert_array_equal(module.message_up.observed, seen)
+    np.testing.assert_array_equal(module.message_up.observed, observed)
     means = np.array([[1.0, 2.0], [3.0, -1.0]])
     told = Mixture(np.log(np.full((120, 2), 0.5)), means, np.stack([np.eye(2)] * 2))
-    (down,) = module.backward(module.received_from_parents(), told)
+    (down,) = module.infer(module.received_from_parents(), told).down
+    down = module.read(down, 0)
     expected = module.estimator_.inverse_transform(np.tile(means.mean(axis=0), (30, 1)))
-    np.testing.assert_allclose(down.array[~seen], expected)
-    own = module.estimator_.inverse_transform(module.estimator_.transform(blobs.x[seen]))
-    np.testing.assert_allclose(down.array[seen], own)
+    np.testing.assert_allclose(down.array[~observed], expected)
+    own = module.estimator_.inverse_transform(module.estimator_.transform(blobs.x[observed]))
+    np.testing.assert_allclose(down.array[observed], own)
 
 
 def test_samples_go_down_through_the_inverse(digits):
@@ -177,6 +178,47 @@ def test_samples_go_down_through_the_inverse(digits):
     flat = drawn.reshape(6, -1)
     inside = pca.estimator_.inverse_transform(pca.estimator_.transform(flat))
     np.testing.assert_allclose(flat, inside, atol=1e-6)  # in the plane that PCA decodes to
+
+
+def test_one_pass_goes_up_and_down_and_back_only_when_it_is_read(digits, monkeypatch):
+    calls = []
+    for name in ("transform", "inverse_transform"):
+        method = getattr(PCA, name)
+
+        def count(self, x, method=method, name=name):
+            calls.append((name, len(x)))
+            return method(self, x)
+
+        monkeypatch.setattr(PCA, name, count)
+    module = Sklearn(PCA(3), random_state=0).connect(Observation(digits.x))
+    module.update()
+    fitting = [("transform", 1), ("inverse_transform", 1)]  # whether a row can be turned back
+    assert calls == [*fitting, ("transform", 200)]
+    first, second = module.messages_down, module.messages_down
+    assert first[0] is second[0]
+    assert calls[3:] == [("inverse_transform", 200)]
+
+
+def test_a_clusterer_is_asked_once_for_up_and_down(blobs, monkeypatch):
+    module, sizes = on(blobs.x, GaussianMixture(3)), []
+    method = GaussianMixture.predict_proba
+
+    def count(self, x):
+        sizes.append(len(x))
+        return method(self, x)
+
+    monkeypatch.setattr(GaussianMixture, "predict_proba", count)
+    module.freeze().update()
+    assert sizes == [120]
+
+
+def test_another_estimator_takes_effect_at_the_next_update(blobs):
+    module = on(blobs.x, KMeans(3))
+    assert module.set_params(estimator=KMeans(4)).n_outputs == 4
+    assert module.message_up is None  # it had three classes
+    assert module.update().message_up.shape == (4,)
+    assert module.set_params(estimator__n_clusters=2).n_outputs == 2
+    assert module.update().message_up.shape == (2,)
 
 
 def test_latents_turned_back_go_only_where_data_is_taken(digits):
@@ -192,8 +234,9 @@ def test_an_inverse_that_cannot_work_or_is_not_wanted(blobs):
         on(blobs.x, KernelPCA(2))
     module = on(blobs.x, KernelPCA(2), invert=False)
     assert module.messages_down == (None,)
-    assert module.sends_down is None
-    assert on(blobs.x, KernelPCA(2, fit_inverse_transform=True)).sends_down is Data
+    assert module.sends_down_to(*module.parents) is None
+    module = on(blobs.x, KernelPCA(2, fit_inverse_transform=True))
+    assert module.sends_down_to(*module.parents) is Data
 
 
 # -- clusterers: what they send is the estimator's own; clusters keep their numbers ----------------
@@ -237,7 +280,7 @@ def test_other_clusterers_send_the_means_of_their_clusters_rows(estimator, blobs
     clusters = module.estimator_.predict(blobs.x)
     means = np.stack([blobs.x[clusters == k].mean(axis=0) for k in module.order_])
     np.testing.assert_allclose(module.messages_down[0].means, means)
-    assert module.size == len(means) == 3
+    assert module.n_outputs == len(means) == 3
     assert module.scores()["accuracy"] > 0.95
     np.testing.assert_allclose(module.weights_, np.bincount(clusters)[module.order_] / 120)
 
@@ -265,7 +308,7 @@ def test_the_childrens_message_counts_in_what_goes_down_and_not_in_what_goes_up(
 def test_a_childs_prior_stands_in_place_of_the_mixtures_weights(x):
     module = on(x, GaussianMixture(2))
     told = Categorical(np.log(np.tile([0.4, 0.6], (150, 1))), is_prior=True)
-    (down,) = module.backward(module.received_from_parents(), told)
+    (down,) = module.infer(module.received_from_parents(), told).down
     own = module.estimator_
     expected = own.predict_proba(x)[:, module.order_] / module.weights_ * [0.4, 0.6]
     expected /= expected.sum(axis=1, keepdims=True)
@@ -274,10 +317,10 @@ def test_a_childs_prior_stands_in_place_of_the_mixtures_weights(x):
 
 def test_clusters_keep_their_numbers_from_update_to_update(blobs):
     module = on(blobs.x, KMeans(3, n_init=1))
-    clusters, seeds, orders = module.clusters(), set(), []
+    clusters, seeds, orders = module.posterior.clusters, set(), []
     for _ in range(6):
         module.update()
-        np.testing.assert_array_equal(module.clusters(), clusters)
+        np.testing.assert_array_equal(module.posterior.clusters, clusters)
         seeds.add(module.estimator_.random_state)
         orders.append(tuple(module.order_))
     assert len(seeds) == 6
@@ -302,14 +345,14 @@ def test_a_mixture_under_a_vae_is_the_mixture_on_its_latents(digits):
     assert set(module.scores()) == {"accuracy", "nmi", "ari"}
 
 
-def test_only_seen_rows_are_clustered_and_scored(blobs):
-    seen = np.arange(120) % 4 > 0
-    rows = Observation(np.where(seen[:, None], blobs.x, 99.0), observed=seen)
-    labels = np.where(seen, blobs.labels, 7)
+def test_only_observed_rows_are_clustered_and_scored(blobs):
+    observed = np.arange(120) % 4 > 0
+    rows = Observation(np.where(observed[:, None], blobs.x, 99.0), observed=observed)
+    labels = np.where(observed, blobs.labels, 7)
     module = Sklearn(KMeans(3), labels=labels, random_state=0).connect(rows).update()
     assert module.responsibilities_.shape == (90, 3)
     assert module.history_[0]["accuracy"] > 0.95
-    np.testing.assert_allclose(module.message_up.log_prob[~seen], -np.log(3))
+    np.testing.assert_allclose(module.message_up.log_prob[~observed], -np.log(3))
 
 
 def test_samples_are_of_the_mixture_sent_down(blobs):
@@ -322,6 +365,6 @@ def test_samples_are_of_the_mixture_sent_down(blobs):
         graph.sample(4000, random_state=3).mean(axis=0), blobs.x.mean(axis=0), atol=0.3
     )
     picked = np.repeat(np.eye(3), [2000, 0, 2000], axis=0)
-    (rows,) = module.top_down(picked, np.random.default_rng(0))
+    (rows,) = module.generate(4000, np.random.default_rng(0), picked)
     np.testing.assert_allclose(rows[:2000].mean(axis=0), module.means_[0], atol=0.1)
     np.testing.assert_allclose(rows[2000:].mean(axis=0), module.means_[2], atol=0.1)
