@@ -107,13 +107,7 @@ def finite_rows(
 ) -> np.ndarray:
     """Consecutive rows of what `as_array` gave, as `as_rows` returns all of them.
 
-    Parameters
-    ----------
-    array : np.ndarray or an array of Zarr or HDF5, shape (N, ...)
-    block : slice
-        From which row to which, both given.
-    what, observed, neutral
-        As in `as_rows`; observed speaks of all N rows.
+    `block` names both its ends; `observed` speaks of all N rows.
     """
     if observed is not None and len(observed) != array.shape[0]:
         observed = None  # the caller's own check names both lengths

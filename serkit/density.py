@@ -137,12 +137,7 @@ class MixtureDensity:
         return self.log_prob_and_gradient(x)[1]
 
     def log_prob_and_gradient(self, x: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        """Log density (N,) and gradient ``sum_k P(k | x) Sigma_k^-1 (mu_k - x)`` (N, D) at once.
-
-        Parameters
-        ----------
-        x : array-like, shape (N, D)
-        """
+        """Log density (N,) and gradient ``sum_k P(k | x) Sigma_k^-1 (mu_k - x)`` (N, D) at once."""
         rows = self._rows(x)
         joint = self._log_joint(rows)
         r = np.exp(log_softmax(joint, axis=1))  # (N, K)
@@ -215,13 +210,7 @@ class MixtureDensity:
         return replace(self.permuted(np.array([k])), weights=np.ones(1))
 
     def marginal(self, columns: ArrayLike) -> MixtureDensity:
-        """The density of some dimensions alone.
-
-        Parameters
-        ----------
-        columns : array-like of int, shape (d,)
-            Their numbers, in the order wanted.
-        """
+        """The density of some dimensions alone, in the order given: columns (d,) of int."""
         kept = np.asarray(columns)
         covariances = self.covariances
         if self.covariance_type in ("full", "tied"):
@@ -257,13 +246,7 @@ class MixtureDensity:
         return np.broadcast_to(np.diagonal(self.covariances, axis1=-2, axis2=-1), (k, d))
 
     def permuted(self, order: np.ndarray) -> MixtureDensity:
-        """Some components or all, in another order, their weights normalised.
-
-        Parameters
-        ----------
-        order : np.ndarray of int
-            Their numbers, in the order wanted.
-        """
+        """The components numbered `order`, in that order, their weights normalised."""
         tied = self.covariance_type == "tied"
         weights = self.weights[order]
         whole = len(order) == self.n_components

@@ -63,16 +63,6 @@ def entropy(
     ------
     InputError
         If `n_samples` is not an integer of at least 2.
-
-    Examples
-    --------
-    N(0, 1), whose entropy is ``log(2 pi e) / 2``, 1.42 nats:
-
-    >>> from serkit import MixtureDensity, measures
-    >>> normal = MixtureDensity([1.0], [[0.0]], [1.0], "spherical")
-    >>> value, standard_error = measures.entropy(normal)
-    >>> print(f"{value:.2f} +- {standard_error:.2f}")
-    1.41 +- 0.01
     """
     check_argument("measures.entropy", "n_samples", n_samples, _SAMPLES)
     rows, _ = density.sample(n_samples, random_state)

@@ -252,16 +252,6 @@ def langevin(
     InputError
         For fewer than two steps, a start that is not one of the mixture's rows, or a step size that
         is not positive.
-
-    Examples
-    --------
-    A walk that starts far from the mixture finds it:
-
-    >>> from serkit import MixtureDensity, paths
-    >>> normal = MixtureDensity([1.0], [[0.0, 0.0]], [1.0], "spherical")
-    >>> walk = paths.langevin(normal, 200, start=[20, 20], random_state=0)
-    >>> bool(abs(walk.rows[100:].mean(axis=0)).max() < 1)
-    True
     """
     label = "paths.langevin"
     check_argument(label, "n_steps", n_steps, Count(at_least=2))

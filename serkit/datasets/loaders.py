@@ -111,20 +111,7 @@ def load_mnist(split: str = "train", *, progress: bool = True) -> Dataset:
 
 
 def load_fashion_mnist(split: str = "train", *, progress: bool = True) -> Dataset:
-    """Images of clothes of 28 x 28 pixels (Xiao et al., 2017).
-
-    Parameters
-    ----------
-    split : {"train", "test", "all"}
-        60,000, 10,000 or 70,000 images.
-    progress : bool
-        Whether to show a bar while downloading.
-
-    Raises
-    ------
-    DatasetError
-        If the data is neither at hand nor to be downloaded; the error names the ways.
-    """
+    """Images of clothes of 28 x 28 pixels (Xiao et al., 2017); arguments as for `load_mnist`."""
     return _load_split("fashion_mnist", split, progress)
 
 
@@ -142,17 +129,7 @@ def load_tutorial_digits(*, progress: bool = True) -> Dataset:
     """The 3,000 digits of the Serket tutorial: 300 of each class, labels cycling 0 to 9.
 
     They are, of MNIST's training images from index 5,000 on, the first 300 of each class,
-    interleaved, so anyone with MNIST has them.
-
-    Parameters
-    ----------
-    progress : bool
-        Whether to show a bar while downloading.
-
-    Raises
-    ------
-    DatasetError
-        If MNIST is neither at hand nor to be downloaded; the error names the ways.
+    interleaved, so anyone with MNIST has them. `progress` and errors are as for `load_mnist`.
     """
     images, labels = load_mnist("train", progress=progress)
     images, labels = images[5000:], labels[5000:]
@@ -249,16 +226,6 @@ def in_cycles(dataset: Labelled) -> Labelled:
 
     The order within a class is kept; rows left over once the rarest class is used up are dropped.
     A sequence for a Markov model out of any labelled rows.
-
-    Parameters
-    ----------
-    dataset : Dataset or Counts
-
-    Examples
-    --------
-    >>> from serkit import datasets
-    >>> datasets.in_cycles(datasets.load_digits()).labels[:12]
-    array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1])
     """
     rows = _cycling(np.asarray(dataset.labels))
     return type(dataset)(*(np.asarray(values)[rows] for values in dataset))

@@ -81,18 +81,7 @@ def find(name: str) -> Path | None:
 
 
 def require(name: str, content: str, origin: str) -> Path:
-    """Where a file or folder is that has no download.
-
-    Parameters
-    ----------
-    name, content, origin : str
-        The last two for the error: what it should hold, and what its data are.
-
-    Raises
-    ------
-    DatasetError
-        If it is not at hand.
-    """
+    """Where a file or folder without a download is; else DatasetError says what it should hold."""
     path = find(name)
     if path is None:
         raise DatasetError(
@@ -109,19 +98,7 @@ def cache_folder() -> Path:
 
 
 def read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """The arrays of an npz file.
-
-    Parameters
-    ----------
-    path : Path
-    shapes : dict of str to tuple of int
-        Names of the arrays wanted, and the shapes they must have.
-
-    Raises
-    ------
-    DatasetError
-        If the file is damaged or holds anything else.
-    """
+    """The arrays of these names out of an npz file; DatasetError unless of these shapes."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in shapes}
