@@ -15,7 +15,7 @@ from sklearn import datasets as sklearn_datasets
 from tqdm.auto import tqdm
 
 from ..errors import DatasetError, OutputError
-from ..saving.atomic import write_atomically
+from ..saving import write_atomically
 
 _ARRAYS = {
     "x_train": (60000, 28, 28),
