@@ -171,19 +171,18 @@ class MarkovModel(Module):
         log-likelihood of the hidden Markov model.
         """
         likelihoods = _likelihoods(inputs)
-        by_parents = by_all = self._smoothed(_evidence(likelihoods))
-        cavity = by_parents.log_cavity
+        smoothed = self._smoothed(_evidence(likelihoods))
+        up = classes = Categorical(smoothed.log_posterior, checked=False)
+        cavity = smoothed.log_cavity
         if isinstance(from_children, Categorical):
-            by_all = self._smoothed(_evidence(likelihoods, from_children))
-            cavity = by_all.log_cavity + from_children.log_prob
+            smoothed = self._smoothed(_evidence(likelihoods, from_children))
+            classes = Categorical(smoothed.log_posterior, checked=False)
+            cavity = smoothed.log_cavity + from_children.log_prob
         others = [likelihoods[:p] + likelihoods[p + 1 :] for p in range(len(likelihoods))]
         beliefs = [log_softmax(cavity + _total(other), axis=1) for other in others]
-        return Posterior(
-            up=Categorical(by_parents.log_posterior, checked=False),
-            down=tuple(Categorical(b, is_prior=True, checked=False) for b in beliefs),
-            bound=partial(_bound, by_all, likelihoods, self._priors_of_parents(inputs)),
-            classes=Categorical(by_all.log_posterior, checked=False),
-        )
+        down = tuple(Categorical(b, is_prior=True, checked=False) for b in beliefs)
+        bound = partial(_bound, smoothed, likelihoods, self._priors_of_parents(inputs))
+        return Posterior(up=up, down=down, bound=bound, classes=classes)
 
     def _priors_of_parents(self, inputs: list[Message]) -> list[np.ndarray]:
         """Log class probabilities that went into the parents' terms, (N, K) or (K,)."""

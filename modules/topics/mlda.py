@@ -122,7 +122,7 @@ class MLDA(Module):
     @property
     def n_outputs(self) -> int:
         """Number of topics K."""
-        return int(self.n_components)
+        return self.n_components
 
     def sends_down_to(self, parent: Node) -> type[Message]:
         """`Categorical` to parents that send class probabilities, `Data` to others."""
