@@ -2,7 +2,7 @@
 
 python -m tests.benchmarks gmm vae conv_vae compiled   # speed, five minutes
 python -m tests.benchmarks gmm_iteration gmm_growth   # speed and memory, ten minutes
-python -m tests.benchmarks shared   # two processes, seven minutes: needs SERKIT_DATA
+python -m tests.benchmarks processes   # threads or processes, seven minutes: needs SERKIT_DATA
 python -m tests.benchmarks serket best        # accuracy, 10 seeds each: needs SERKIT_DATA
 python -m tests.benchmarks mnist_joint fashion_joint --seeds 3     # 70,000 images, one hour
 python -m tests.benchmarks vade dec --seeds 1   # ClustPy's, where installed
@@ -10,6 +10,7 @@ python -m tests.benchmarks mnist fashion conv7 animals --seeds 5   # two hours
 python -m tests.benchmarks mlda forward_backward --seeds 5         # speed, five minutes
 python -m tests.benchmarks markov semi_supervised speech hidden    # accuracy, two hours
 python -m tests.benchmarks --all
+python -m tests.benchmarks --all --quick   # a minute: only to see that they run
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from . import (
     peers,
     scale,
     sequences,
-    shared,
+    several,
     speed,
     topics,
 )
@@ -41,7 +42,7 @@ BENCHMARKS = {
     "compiled": speed.compiled,
     "gmm_iteration": scale.gmm_iteration,
     "gmm_growth": scale.gmm_growth,
-    "shared": shared.shared,
+    "processes": several.processes,
     "serket": accuracy.serket,
     "best": accuracy.best,
     "mnist_joint": accuracy.mnist_joint,
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help=f"of {', '.join(BENCHMARKS)}")
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--seeds", type=int, default=10, help="runs of accuracy benchmarks")
+    parser.add_argument("--quick", action="store_true", help="tiny settings, numbers mean nothing")
     chosen = parser.parse_args()
     unknown = set(chosen.names) - set(BENCHMARKS)
     if unknown or not (chosen.names or chosen.all):
@@ -77,7 +79,8 @@ def main() -> None:
         f"scikit-learn {sklearn.__version__}\n"
     )
     for name in chosen.names or BENCHMARKS:
-        BENCHMARKS[name](chosen.seeds)
+        BENCHMARKS[name](chosen.seeds, chosen.quick)
 
 
-main()
+if __name__ == "__main__":
+    main()

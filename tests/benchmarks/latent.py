@@ -14,18 +14,20 @@ from tutorials import conv_latent_7d, gmm_per_class
 from . import table
 
 
-def mnist(n_seeds: int) -> None:
+def mnist(n_seeds: int, quick: bool = False) -> None:
     """Targets: test 0.985; of Fashion-MNIST 97 % refused where 95 % are kept; 10 minutes a run."""
-    _a_mixture_a_class("mnist", n_seeds)
+    _a_mixture_a_class("mnist", n_seeds, quick)
 
 
-def fashion(n_seeds: int) -> None:
+def fashion(n_seeds: int, quick: bool = False) -> None:
     """Target: test 0.88, 10 minutes a run."""
-    _a_mixture_a_class("fashion", n_seeds)
+    _a_mixture_a_class("fashion", n_seeds, quick)
 
 
-def _a_mixture_a_class(data: str, n_seeds: int) -> None:
-    task, preset = gmm_per_class.load(data, quick=False), gmm_per_class.PRESETS[data]
+def _a_mixture_a_class(data: str, n_seeds: int, quick: bool) -> None:
+    data = "digits" if quick else data
+    task, preset = gmm_per_class.load(data, quick), gmm_per_class.PRESETS[data]
+    preset = gmm_per_class.shortened(preset) if quick else preset
 
     def run(seed: int) -> dict[str, float]:
         start = time.perf_counter()
@@ -45,19 +47,19 @@ def _a_mixture_a_class(data: str, n_seeds: int) -> None:
     print("peer: scikit-learn's quadratic discriminant analysis on the same latents\n")
 
 
-def conv7(n_seeds: int) -> None:
+def conv7(n_seeds: int, quick: bool = False) -> None:
     """Target: test squared error 0.018 or less on MNIST; published: 0.02."""
-
-    scores = conv_latent_7d.main(["--data", "mnist", "--seeds", str(n_seeds)])
+    scores = conv_latent_7d.main(table.arguments("mnist", n_seeds, quick))
     _show("Convolutional AE with 7 latents, MNIST", scores)
 
 
-def animals(n_seeds: int) -> None:
+def animals(n_seeds: int, quick: bool = False) -> None:
     """Targets: `animals.PUBLISHED`."""
 
     def run(seed: int) -> dict[str, float]:
         start = time.perf_counter()
-        report = animals_tutorial.main(["--data", "animals", "--seed", str(seed)])
+        chosen = ["--quick"] if quick else ["--data", "animals"]
+        report = animals_tutorial.main([*chosen, "--seed", str(seed)])
         return {**report, "seconds": time.perf_counter() - start}
 
     _repeat("Cats, dogs and pandas", run, n_seeds)

@@ -19,18 +19,16 @@ from serkit.training import Callback
 
 from . import table
 
-_REPEATS = 5
 
-
-def gmm(_: int) -> None:
+def gmm(_: int, quick: bool = False) -> None:
     """One update on 3,000 x 18, K = 10, full covariances, n_init = 5; target: under 1 second."""
-    images, _labels = _tutorial_or_digits()
-    z = VAE(18, epochs=20, random_state=0).fit(images).encode(images)
-    blobs, _ = make_blobs(3000, 18, centers=10, cluster_std=3.0, random_state=0)
+    images, repeats = _images(quick), _repeats(quick)
+    z = VAE(18, epochs=2 if quick else 20, random_state=0).fit(images).encode(images)
+    blobs, _ = make_blobs(len(images), 18, centers=10, cluster_std=3.0, random_state=0)
     rows = []
     for name, x in ((f"latents {z.shape}", z), (f"overlapping blobs {blobs.shape}", blobs)):
         ours, theirs = [], []
-        for seed in range(_REPEATS):
+        for seed in range(repeats):
             ours.append(table.seconds(lambda x=x, seed=seed: _ours(x, seed)))
             theirs.append(table.seconds(lambda x=x, seed=seed: _sklearns(x, seed)))
         ratio = np.median(theirs) / np.median(ours)
@@ -51,45 +49,45 @@ def _sklearns(x: np.ndarray, seed: int) -> None:
         peer.fit(x.astype(np.float64))
 
 
-def vae(_: int) -> None:
+def vae(_: int, quick: bool = False) -> None:
     """Time to the loss of a plain eager float32 loop of 200 epochs; target: half of its time.
 
     Once with everything as in the plain loop (what the code itself gains), once with a learning
     rate of 3e-3 in place of 1e-3.
     """
-    images, _labels = _tutorial_or_digits()
+    images, n_epochs = _images(quick), 2 if quick else 200
     rows, ratios = [], []
-    for seed in range(_REPEATS):
+    for seed in range(_repeats(quick)):
         flat = images.reshape(len(images), -1)
         torch.manual_seed(seed)
-        goal, plain = _plain_loop(flat, seed, *_plain_mlp(flat.shape[1]), epochs=200)
-        same, _, _ = _time_to(-np.inf, images, seed, lr=1e-3)
-        reached, epochs, loss = _time_to(goal, images, seed, lr=3e-3)
+        goal, plain = _plain_loop(flat, seed, *_plain_mlp(flat.shape[1]), n_epochs)
+        same, _, _ = _time_to(-np.inf, images, seed, 1e-3, n_epochs)
+        reached, epochs, loss = _time_to(goal, images, seed, 3e-3, n_epochs)
         ratios.append((same / plain, reached / plain))
         rows.append(
             (seed, f"{goal:.2f}", f"{plain:.2f}", f"{same:.2f}", f"{reached:.2f}", epochs, loss)
         )
-    header = ["seed", "loss after 200 epochs", "plain, seconds", "serkit, the same 200 epochs"]
+    header = ["seed", f"loss after {n_epochs} epochs", "plain, seconds", "serkit, the same epochs"]
     header += ["serkit, lr 3e-3, to that loss", "epochs", "its loss"]
-    table.show("VAE 784-128-18, 3,000 rows, batch 500, lr 1e-3", header, rows)
+    table.show(f"VAE {flat.shape[1]}-128-18, {len(flat):,} rows, batch 500, lr 1e-3", header, rows)
     same, faster = np.median(ratios, axis=0)
     print(
         f"median ratios to the plain loop: {same:.2f} (same epochs), {faster:.2f} (to its loss)\n"
     )
 
 
-def conv_vae(_: int) -> None:
+def conv_vae(_: int, quick: bool = False) -> None:
     """Five epochs of a convolutional VAE on 28 x 28 images; target: half of a plain loop's time.
 
     Both train nets of the same layers, the plain loop in float32.
     """
-    images, _labels = _tutorial_or_digits()
+    images, n_epochs = _images(quick), 1 if quick else 5
     row_shape, options = images.shape[1:], {"filters": (32, 64), "hidden_sizes": (128,)}
     rows, ratios = [], []
-    for seed in range(_REPEATS):
+    for seed in range(_repeats(quick)):
         nets = conv_pair((1, *row_shape), (32, 64), (128,), 36, 18, batch_norm=False)
-        loss, plain = _plain_loop(images[:, None], seed, *nets, epochs=5)
-        module = VAE(18, net="conv", **options, epochs=5, batch_size=500, random_state=seed)
+        loss, plain = _plain_loop(images[:, None], seed, *nets, n_epochs)
+        module = VAE(18, net="conv", **options, epochs=n_epochs, batch_size=500, random_state=seed)
         taken = table.seconds(lambda module=module: module.fit(images))
         ratios.append(plain / taken)
         reached = f"{module.history_[-1]['loss']:.2f}"
@@ -99,9 +97,9 @@ def conv_vae(_: int) -> None:
     print(f"median ratio: {np.median(ratios):.2f} times faster\n")
 
 
-def compiled(_: int) -> None:
+def compiled(_: int, quick: bool = False) -> None:
     """Updates of five epochs eagerly, and with compile=True once torch has compiled; no target."""
-    images, _labels = _tutorial_or_digits()
+    images = _images(quick)
     mlp = {"hidden_sizes": (500, 500), "batch_size": 250}
     conv = {"net": "conv", "filters": (32, 64), "hidden_sizes": (128,), "batch_size": 500}
     rows = []
@@ -109,7 +107,10 @@ def compiled(_: int) -> None:
         modules = [VAE(18, **options, epochs=5, random_state=0, compile=c) for c in (False, True)]
         first = [table.seconds(lambda module=module: module.fit(images)) for module in modules]
         eager, faster = np.transpose(
-            [[table.seconds(lambda m=m: m.fit(images)) for m in modules] for _ in range(_REPEATS)]
+            [
+                [table.seconds(lambda m=m: m.fit(images)) for m in modules]
+                for _ in range(_repeats(quick))
+            ]
         )
         ratio = f"{np.median(eager) / np.median(faster):.2f}"
         rows.append((name, table.spread(eager), table.spread(faster), ratio, f"{first[1]:.0f}"))
@@ -155,17 +156,26 @@ class _StopAt(Callback):
         return terms["loss"] <= self.loss
 
 
-def _time_to(goal: float, images: np.ndarray, seed: int, lr: float) -> tuple[float, int, str]:
-    """Seconds of one update that ends at a loss or after 200 epochs; its epochs and its loss."""
-    module = VAE(18, hidden_sizes=(128,), epochs=200, batch_size=500, lr=lr, random_state=seed)
-    module.connect(srk.Observation(images))
+def _time_to(
+    goal: float, images: np.ndarray, seed: int, lr: float, n_epochs: int
+) -> tuple[float, int, str]:
+    """Seconds of one update that ends at a loss or after all epochs; its epochs and its loss."""
+    options = {"hidden_sizes": (128,), "batch_size": 500, "lr": lr, "random_state": seed}
+    module = VAE(18, epochs=n_epochs, **options).connect(srk.Observation(images))
     srk.Graph(module).fit(1, callbacks=[_StopAt(goal)], verbose=False)
     update = module.history_[-1]
     return update["seconds"], update["epochs"], f"{update['loss']:.2f}"
 
 
-def _tutorial_or_digits() -> srk.datasets.Dataset:
+def _repeats(quick: bool) -> int:
+    return 1 if quick else 5
+
+
+def _images(quick: bool) -> np.ndarray:
+    """The tutorial's 3,000 digits; the embedded ones where those are not at hand."""
+    if quick:
+        return srk.datasets.load_digits().images[:200]
     try:
-        return srk.datasets.load_tutorial_digits()
+        return srk.datasets.load_tutorial_digits().images
     except srk.errors.DatasetError:
-        return srk.datasets.load_digits()
+        return srk.datasets.load_digits().images

@@ -8,6 +8,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 
+def arguments(data: str, n_seeds: int, quick: bool) -> list[str]:
+    """What a tutorial's `main` takes for this data, or for a quick run on the embedded digits."""
+    return [*(["--quick"] if quick else ["--data", data]), "--seeds", str(n_seeds)]
+
+
 def seconds(function: Callable[[], object]) -> float:
     """Wall-clock seconds of one call."""
     start = time.perf_counter()

@@ -1,0 +1,113 @@
+"""README and guide: their code runs, what they link to is there, and so is what they name."""
+
+import ast
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import serkit.modules
+from serkit import Module
+from tests.test_architecture import CORE, IMPORTS, ROOT, folder_of
+
+GUIDE = ROOT / "tutorials" / "guide"
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text("utf-8")
+    for path in [*ROOT.glob("*.md"), *GUIDE.glob("*.md")]
+}
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+TUTORIALS = [path.name for path in (ROOT / "tutorials").glob("*.py")]
+
+
+def code_of(page):
+    """The Python blocks of a page, in the page's own lines, so that errors tell where they are."""
+    lines = []
+    for block in BLOCK.finditer(PAGES[page]):
+        lines += [""] * (PAGES[page].count("\n", 0, block.start(1)) - len(lines))
+        lines += block[1].splitlines()
+    return "\n".join(lines)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a page's code in a folder of its own; gives what it defines."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(page):
+        namespace = {"__name__": "page"}
+        exec(compile(code_of(page), page, "exec"), namespace)
+        return namespace
+
+    return run
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if code_of(p) and p != "README.md"])
+def test_code_of_the_guide_runs(page, run):
+    assert run(page)
+
+
+def test_code_of_the_readme_runs_and_leaves_files(run):
+    made = run("README.md")
+    accuracies = [update["accuracy"] for update in made["gmm1"].history_]
+    assert len(accuracies) == 6  # of four rounds in a loop and two of a graph
+    assert accuracies[3] > 0.6  # chance is 0.1
+    assert Path("runs", "digits", "module002_gmm", "class_learn.txt").exists()
+    assert made["graph"].predict(made["images"]).classes.shape == (1797,)
+
+
+def test_readme_shows_the_module_of_the_tutorial():
+    (shown,) = re.findall(r"^@dataclass.*", PAGES["README.md"].split("```\n\n## Where")[0], re.S | re.M)
+    assert shown in (ROOT / "tutorials" / "own_module.py").read_text("utf-8")
+
+
+def test_readme_is_short_and_names_every_tutorial():
+    assert len(PAGES["README.md"].splitlines()) <= 160
+    assert [name for name in TUTORIALS if f"`{name}`" not in PAGES["README.md"]] == []
+
+
+def anchors_of(path):
+    """What a link can name in a page: its headings, as GitHub writes them."""
+    headings = re.findall(r"^#+ (.*)", path.read_text("utf-8"), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
+        if not link.startswith("http"):
+            file, _, anchor = link.partition("#")
+            target = (ROOT / page).parent / file if file else ROOT / page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors_of(target), link
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
+def test_files_and_functions_that_are_named_exist(page):
+    """`serkit/module.py` is a file, `serkit/module.py::Module.update` is defined in it."""
+    for file, name in re.findall(r"`([\w/]+\.py)(?:::([\w.]+))?`", PAGES[page]):
+        assert (ROOT / file).exists() or file in TUTORIALS, file
+        scope = ast.parse((ROOT / file).read_text("utf-8")).body if name else []
+        for part in filter(None, name.split(".")):
+            scope = next((n.body for n in scope if getattr(n, "name", None) == part), None)
+            assert scope is not None, f"{file}::{name}"
+
+
+def test_table_of_modules_has_them_all():
+    public = {name: getattr(serkit.modules, name) for name in serkit.modules.__all__}
+    modules = {n for n, kind in public.items() if isinstance(kind, type) and issubclass(kind, Module)}
+    made_by_sklearn = {"SklearnClusterer", "SklearnTransformer"}
+    rows = re.findall(r"^\| `(\w+)", PAGES["tutorials/guide/modules.md"], re.MULTILINE)
+    assert modules - made_by_sklearn <= set(rows)
+
+
+def test_picture_of_the_architecture_has_the_arrows_of_the_code():
+    arrows = {
+        (folder_of(file).name, folder_of(other).name)
+        for file in IMPORTS
+        if file != "serkit"
+        for other, _ in IMPORTS[file]
+        if folder_of(file) != folder_of(other) and folder_of(other) != CORE
+    }
+    drawn = re.findall(r"^ *(\w+) --> (\w+)$", PAGES["tutorials/guide/architecture.md"], re.MULTILINE)
+    assert set(drawn) == {arrow for arrow in arrows if "modules" not in arrow}
