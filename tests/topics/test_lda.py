@@ -188,8 +188,7 @@ def test_a_constant_message_changes_nothing():
     x, topics = drawn(n=50)
     one = cvb0(problem(x, k=4, tol=1e-4), topics)
     other = cvb0(problem(x, k=4, tol=1e-4, from_children=np.full((50, 4), 0.25)), topics)
-    # the same numbers but for a factor 1/4, rounded in float64 at each of some 100 iterations
-    np.testing.assert_allclose(one.proportions, other.proportions, rtol=1e-9)
+    np.testing.assert_array_equal(one.proportions, other.proportions)
 
 
 def test_a_message_pulls_every_row():
@@ -218,8 +217,7 @@ def test_the_order_of_rows_and_words_does_not_matter(axis):
     start = topics[:, order] if axis else topics
     other = cvb0(problem(x.take(order, axis), k=4, max_iter=30), start)
     expected = one.topics[:, order] if axis else one.topics
-    # sums in another order, whose rounding of 1e-16 may grow in each of 30 iterations
-    np.testing.assert_allclose(other.topics, expected, rtol=1e-6)
+    np.testing.assert_allclose(other.topics, expected, rtol=1e-9)  # sums in another order
 
 
 def test_small_blocks_lead_to_the_same_topics(monkeypatch):
@@ -229,8 +227,8 @@ def test_small_blocks_lead_to_the_same_topics(monkeypatch):
     given = problem(x, k=4, max_iter=200)
     assert len(list(lda.blocks_of(given))) > 5
     other = cvb0(given, topics)
-    # other ways to the same optimum, which 200 iterations do not quite reach
-    np.testing.assert_allclose(other.topics, one.topics, atol=1e-3)
+    # other ways to the same optimum, which 200 iterations come closer to than this
+    np.testing.assert_allclose(other.topics, one.topics, atol=1e-6)
 
 
 def test_probabilities_add_up_to_one_in_each_modality():
