@@ -265,9 +265,10 @@ class Autoencoder(Module):
         batch_norm = self.batch_norm and self.encoder is None
         check_batches(self.label, n_observed - n_held_out, self.batch_size, batch_norm=batch_norm)
 
-    def _check_range(self, message: Data) -> None:
+    def _check_range(self, message: Message) -> None:
         """Raise InputError for observed rows outside the likelihood's range."""
-        rows = message.array if message.observed is None else message.array[message.observed]
+        rows = cast(Data, message).array
+        rows = rows if message.observed is None else rows[message.observed]
         if self.likelihood == "bernoulli" and len(rows) and (rows.min() < 0 or rows.max() > 1):
             raise InputError(
                 f"{self.label}: likelihood='bernoulli' needs values in [0, 1], got "

@@ -11,6 +11,7 @@ from torch import nn
 from serkit import Graph, Observation
 from serkit.errors import InputError, NotReadyError
 from serkit.messages import Categorical, Data, Gaussian, Mixture
+from serkit.module import bound_of
 from serkit.modules import AE, VAE
 
 both = pytest.mark.parametrize("kind", [AE, VAE])
@@ -78,7 +79,7 @@ def test_loss_is_its_definition(likelihood, alpha, message):
     assert terms["reconstruction"] == pytest.approx(reconstruction, rel=1e-5)
     assert terms["pull"] == pytest.approx(pull, rel=1e-5)
     assert terms["loss"] == pytest.approx(reconstruction + (alpha or 0) * pull, rel=1e-5)
-    assert ae.objective([Data(x)], message) == pytest.approx(-reconstruction, rel=1e-5)
+    assert bound_of(ae.infer([Data(x)], message)) == pytest.approx(-reconstruction, rel=1e-5)
 
 
 @pytest.mark.parametrize("kl_target", ["assigned", "expected", "standard_normal"])
@@ -98,8 +99,8 @@ def test_a_strong_pull_moves_the_latents_to_its_target(kl_target):
 
 def test_without_alpha_an_ae_is_not_pulled():
     x = rows(20, 5)
-    free, told = (pulled(x, message, epochs=20) for message in (None, mixture(20)))
-    np.testing.assert_array_equal(told.encode(x), free.encode(x))
+    alone, with_child = (pulled(x, message, epochs=20) for message in (None, mixture(20)))
+    np.testing.assert_array_equal(with_child.encode(x), alone.encode(x))
 
 
 # -- nets --------------------------------------------------------------------------------------
@@ -171,7 +172,11 @@ def test_own_nets_are_used_and_left_as_they_are(kind):
     ("encoder", "decoder", "match"),
     [
         ((12, 7), (2, 12), r"encoder must return \(N, {codes}\) for latent_dim=2, got \(2, 7\)"),
-        ((12, None), (2, 11), r"decoder must return 12 values a row, as in \(12,\), got \(2, 11\)"),
+        (
+            (12, None),
+            (2, 11),
+            r"decoder must return 12 values per row, as in \(12,\), got \(2, 11\)",
+        ),
         ((9, None), (2, 12), "encoder"),
         ((12, None), (5, 12), "decoder"),
         ((12, None), None, "give both encoder and decoder, or neither"),
@@ -255,7 +260,7 @@ def test_bad_rows_are_refused(kind):
         ({"lr": np.nan}, "lr must be a number > 0, got nan"),
         ({"weight_decay": -1}, "weight_decay must be a number >= 0, got -1"),
         ({"alpha": -1.0}, "alpha must be a number >= 0, got -1.0"),
-        ({"noise_variance": "big"}, "noise_variance must be a number > 0, got 'big'"),
+        ({"noise_variance": "big"}, "noise_variance must be a number > 0, or 'learnt', got 'big'"),
         ({"max_grad_norm": 0}, "max_grad_norm must be a number > 0, got 0"),
         ({"validation_fraction": 1.5}, "validation_fraction=1.5 of 20 rows"),
         ({"validation_fraction": 0.01}, "validation_fraction=0.01 of 20 rows"),

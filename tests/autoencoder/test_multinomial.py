@@ -9,6 +9,7 @@ from torch import nn
 from serkit import Graph, Observation
 from serkit.errors import InputError, NotReadyError
 from serkit.messages import Categorical, Data
+from serkit.module import bound_of
 from serkit.modules import MultinomialVAE
 from tests.helpers.modules import Teller
 from tests.helpers.saved import assert_same
@@ -66,7 +67,7 @@ def class_log_likelihoods(module, x):
 
 def posterior(module, x):
     """q(k | x) as torch.distributions, from the message up."""
-    return dist.Categorical(logits=torch.tensor(module.forward([Data(x)]).log_prob.copy()))
+    return dist.Categorical(logits=torch.tensor(module.infer([Data(x)], None).up.log_prob.copy()))
 
 
 def expected_kl(module, x, log_prob=None):
@@ -118,13 +119,13 @@ def test_at_temperature_0_the_relaxed_class_is_one_class(x):
     module = trained(x, temperature=1e-6, epochs=400, **STILL)
     drawn = np.array([epoch["reconstruction"] for epoch in module.loss_curve_])
     assert abs(drawn.mean() + exact(module, x)) < 5 * drawn.std() / np.sqrt(400)
-    probabilities = torch.tensor(module.encode(x))
-    seen = []
+    relaxed = []
     module.nets_.train()
-    module._log_likelihood = lambda rows, z: seen.append(z) or z
-    with torch.random.fork_rng():
-        module._expected_log_likelihood(torch.tensor(x), probabilities, probabilities.log(), 0, 0)
-    np.testing.assert_allclose(np.sort(seen[0], axis=1), np.eye(K)[[-1] * N], atol=1e-4)
+    module.log_likelihood = lambda rows, z: relaxed.append(z) or z
+    rows = torch.tensor(x, dtype=torch.float32)
+    with torch.random.fork_rng(), torch.no_grad():
+        module.expected_log_likelihood(rows, module.q_of(rows), 0)
+    np.testing.assert_allclose(np.sort(relaxed[0], axis=1), np.eye(K)[[-1] * N], atol=1e-4)
 
 
 def test_loss_on_rows_held_out_is_exact(x):
@@ -193,7 +194,7 @@ def test_kinds_of_rows_become_classes(x):
     assert module.history_[-1]["accuracy"] == 1
     assert module.encode(x).max(axis=1).min() > 0.95
     assert module.scores() == {name: module.history_[-1][name] for name in module.scores()}
-    np.testing.assert_array_equal(module.clusters(), module.predict(x))
+    np.testing.assert_array_equal(module.posterior.clusters, module.predict(x))
     np.testing.assert_allclose(module.messages_down[0].array, x, atol=0.1)
 
 
@@ -201,7 +202,7 @@ def test_digits_do_not_collapse_into_few_classes(digits):
     """By the defaults but for the learning rate: a tenth of the images is a batch's few steps."""
     module = MultinomialVAE(10, labels=digits.labels, random_state=0, lr=5e-3, batch_size=100)
     module.connect(Observation(digits.x)).update()
-    shares = np.bincount(module.clusters(), minlength=10) / len(digits.x)
+    shares = np.bincount(module.posterior.clusters, minlength=10) / len(digits.x)
     assert shares.min() > 0.02
     assert module.history_[-1]["accuracy"] > 0.5
 
@@ -231,12 +232,12 @@ def test_a_message_names_the_classes(x, certain):
     module = trained(x, Categorical(log_prob), epochs=150)
     np.testing.assert_array_equal(module.predict(x), wanted)
     assert all(np.isfinite(list(epoch.values())).all() for epoch in module.loss_curve_)
-    assert np.isfinite(module.objective([Data(x)], Categorical(log_prob)))
+    assert np.isfinite(bound_of(module.infer([Data(x)], Categorical(log_prob))))
 
 
 def test_message_up_is_of_the_rows_alone(x):
     module = trained(x, Categorical(uneven()), epochs=20)
-    message = module.forward([Data(x)])
+    message = module.infer([Data(x)], None).up
     assert message.log_prior is None
     np.testing.assert_allclose(np.exp(message.log_prob), module.encode(x), rtol=1e-5)
 
@@ -258,7 +259,7 @@ def test_objective_is_the_elbo(x, kind, told):
     message = Categorical(log_prob) if told else None
     module = trained(x, message, likelihood=kind, epochs=20)
     expected = exact(module, x) - expected_kl(module, x, log_prob)
-    assert module.objective([Data(x)], message) == pytest.approx(expected, rel=1e-5)
+    assert bound_of(module.infer([Data(x)], message)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_objective_lacks_the_encoders_error_of_the_log_likelihood(x):
@@ -269,7 +270,8 @@ def test_objective_lacks_the_encoders_error_of_the_log_likelihood(x):
     right = dist.Categorical(logits=torch.tensor(joint))
     error = dist.kl_divergence(posterior(module, x), right).mean().item()
     assert error > 0.1
-    assert module.objective([Data(x)], None) == pytest.approx(log_likelihood - error, rel=1e-4)
+    bound = bound_of(module.infer([Data(x)], None))
+    assert bound == pytest.approx(log_likelihood - error, rel=1e-4)
 
 
 # -- in use ----------------------------------------------------------------------------------------
@@ -314,7 +316,7 @@ def test_graphs_sample_classes(x):
 def test_going_down_draws_a_class_a_row(x):
     module = tiny(epochs=20).connect(Observation(x)).update()
     probabilities = np.tile([[0.0, 0.25, 0.75]], (4000, 1))
-    (rows,) = module.top_down(probabilities, np.random.default_rng(0))
+    (rows,) = module.generate(4000, np.random.default_rng(0), probabilities)
     shares = [(rows == one).all(axis=1).mean() for one in module.decode(np.eye(K))]
     np.testing.assert_allclose(shares, probabilities[0], atol=5 * np.sqrt(0.1875 / 4000))
 
@@ -329,15 +331,6 @@ def test_prediction_takes_the_childrens_message_into_account(x):
     np.testing.assert_allclose(
         np.exp(found.log_prob), expected / expected.sum(axis=1, keepdims=True), rtol=1e-5
     )
-
-
-def test_files_of_results(x):
-    module = tiny(labels=np.arange(N) % K, epochs=3).connect(Observation(x)).update()
-    files = module.artefacts()
-    names = {"class_learn.txt", "Pdz_learn.txt", "acc_learn.txt", "x_hat_learn.txt", "loss.txt"}
-    assert set(files) == names
-    np.testing.assert_allclose(files["Pdz_learn.txt"], module.encode(x), rtol=1e-5)
-    assert files["loss.txt"].shape[0] == 3
 
 
 def test_own_nets_are_used(x):
@@ -360,7 +353,7 @@ def test_nothing_can_be_asked_before_training():
     for use in (tiny().encode, tiny().predict, tiny().decode):
         with pytest.raises(NotReadyError, match="MultinomialVAE has learnt nothing yet"):
             use(np.ones((2, K)) / K)
-    assert tiny().clusters() is None
+    assert tiny().posterior is None
 
 
 @pytest.mark.parametrize(

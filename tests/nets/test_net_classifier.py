@@ -101,12 +101,12 @@ def test_rows_beside_a_row_do_not_matter_to_it():
     np.testing.assert_allclose(classifier.predict_proba(images)[:9], one_by_one, atol=1e-5)
 
 
-def test_many_large_rows_are_classified_in_parts(monkeypatch):
+def test_many_large_rows_are_classified_in_blocks(monkeypatch):
     images, labels = toy()
     classifier = tiny().fit(images, labels)
     whole, sizes = classifier.predict_proba(images), []
     classifier.net_.register_forward_pre_hook(lambda net, given: sizes.append(len(given[0])))
-    monkeypatch.setattr("serkit.modules.nets.device._CHUNK_VALUES", 42 * 40)
+    monkeypatch.setattr("serkit.modules.nets.device._BLOCK_VALUES", 42 * 40)
     np.testing.assert_allclose(classifier.predict_proba(images), whole, atol=1e-6)
     assert sizes == [40, 40, 10]
 

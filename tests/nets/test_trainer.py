@@ -11,8 +11,8 @@ from torch import nn
 from serkit import Observation
 from serkit.errors import InputError, TrainingError
 from serkit.modules import AE, VAE, RandomAffine
-from serkit.modules.nets import device
-from serkit.modules.nets import trainer as minibatch
+from serkit.modules.nets.device import private_random_state, resolve_device, uses_bfloat16
+from serkit.modules.nets.trainer import Trainer, batches_of, make_scheduler
 
 both = pytest.mark.parametrize("kind", [AE, VAE])
 
@@ -45,30 +45,41 @@ def same_weights(one, other):
 # -- the loop ----------------------------------------------------------------------------------
 
 
-def loop(terms, n, parameter, *, ahead=False, **options):
-    """Plain gradient descent with learning rate 1 on row numbers 0 to n - 1, which are the rows."""
-    optimizer = torch.optim.SGD([parameter], lr=1.0)
-    defaults = {"epochs": 1, "batch_size": n, "max_grad_norm": None}
-    loss = minibatch.Loss(lambda index: 1 * index, terms, ahead)
-    return minibatch.train_epochs(loss, torch.arange(n), optimizer, None, **defaults | options)
+def fit(loss, rows, parameter, *, epochs=1, **settings):
+    """Plain gradient descent with learning rate 1; the terms of every epoch."""
+    n = len(rows)
+    nets, curve = nn.ParameterList([parameter]), []
+    optimizer = torch.optim.SGD(nets.parameters(), lr=1.0)
+    settings = {"batch_size": n, "lr": 1.0, "device": torch.device("cpu")} | settings
+    trainer = Trainer(nets=nets, loss=loss, optimizer=optimizer, **settings)
+    every = torch.arange(n)
+    trainer.fit(rows, epochs, learnt=every, held_out=every[:0], on_epoch=curve.append)
+    return curve
 
 
-@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize("mapped", [False, True])
 @pytest.mark.parametrize(("n", "batch_size", "n_batches"), [(10, 10, 1), (10, 4, 3), (11, 20, 1)])
-def test_every_epoch_visits_every_row_once_in_even_batches(n, batch_size, n_batches, ahead):
-    parameter, seen = nn.Parameter(torch.zeros(1)), []
+def test_every_epoch_visits_every_row_once_in_even_batches(
+    tmp_path, n, batch_size, n_batches, mapped
+):
+    """Also where batches are read from a file ahead of time."""
+    parameter, visited = nn.Parameter(torch.zeros(1)), []
+    rows = np.arange(n, dtype=np.float32)[:, None]
+    rows.tofile(tmp_path / "rows")
+    rows = np.memmap(tmp_path / "rows", np.float32, "r", shape=rows.shape) if mapped else rows
 
-    def terms_of(x, index, epoch):
-        assert torch.equal(x, index)
-        seen.append((epoch, index.tolist()))
+    def loss(x, index, epoch):
+        assert torch.equal(x[:, 0], index.float())
+        if torch.is_grad_enabled():  # not in the check of the last weights
+            visited.append((epoch, index.tolist()))
         return {"loss": parameter.sum() * 0 + index.float().mean(), "one": torch.tensor(1.0)}
 
-    for terms in loop(terms_of, n, parameter, ahead=ahead, epochs=2, batch_size=batch_size):
+    for terms in fit(loss, rows, parameter, epochs=2, batch_size=batch_size):
         assert terms == pytest.approx({"loss": (n - 1) / 2, "one": 1.0})  # means over rows
     orders = []
     for epoch in range(2):
-        batches = [index for e, index in seen if e == epoch]
-        assert len(batches) == n_batches == minibatch.n_batches(n, batch_size)
+        batches = [index for e, index in visited if e == epoch]
+        assert len(batches) == n_batches == batches_of(n, batch_size)
         sizes = [len(index) for index in batches]
         assert max(sizes) <= min(batch_size, min(sizes) + 1)
         orders.append([row for index in batches for row in index])
@@ -80,7 +91,7 @@ def test_every_epoch_visits_every_row_once_in_even_batches(n, batch_size, n_batc
 def test_gradients_are_clipped_to_the_norm(max_grad_norm, step):
     parameter = nn.Parameter(torch.zeros(4))
     slope = lambda x, index, epoch: {"loss": (parameter * 100.0).sum()}  # noqa: E731
-    next(loop(slope, 4, parameter, max_grad_norm=max_grad_norm))
+    fit(slope, np.zeros((4, 1)), parameter, max_grad_norm=max_grad_norm)
     torch.testing.assert_close(parameter.detach().norm(), torch.tensor(step))
 
 
@@ -88,13 +99,13 @@ def rates(scheduler, n_steps, optimizer=None):
     """Learning rates of the steps of one update, from lr=0.1."""
     if optimizer is None:
         optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=99.0)
-    found = minibatch.make_scheduler(scheduler, optimizer, 0.1, n_steps)
+    schedule = make_scheduler(scheduler, optimizer, 0.1, n_steps)
     used = []
     for _ in range(n_steps):
         used.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        if found is not None:
-            found.step()
+        if schedule is not None:
+            schedule.step()
     return used
 
 
@@ -148,7 +159,7 @@ def test_same_seed_same_bits_and_global_state_untouched(x, kind, augment):
 
 def test_private_random_state_is_put_back_after_an_error_too():
     before, cpu = torch.get_rng_state(), torch.device("cpu")
-    with pytest.raises(ValueError, match="inside"), device.private_random_state(1, cpu):
+    with pytest.raises(ValueError, match="inside"), private_random_state(1, cpu):
         raise ValueError(f"inside, after {torch.rand(1)}")
     assert torch.equal(before, torch.get_rng_state())
 
@@ -169,7 +180,7 @@ def test_devices_that_are_not_there(x, monkeypatch, kind, device, match):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(InputError, match=f"{kind.__name__}: {match}"):
         tiny(kind, device=device).fit(x)
-    assert device.resolve_device("auto", "") == torch.device("cpu")
+    assert resolve_device("auto", "") == torch.device("cpu")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -187,9 +198,9 @@ def test_on_a_gpu(x, kind):
 def test_automatic_precision_asks_the_processor(monkeypatch, features):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
     cpu = torch.device("cpu")
-    assert device.uses_bfloat16("auto", cpu) == bool(features)
-    assert device.uses_bfloat16("bfloat16", cpu)
-    assert not device.uses_bfloat16("float32", cpu)
+    assert uses_bfloat16("auto", cpu) == bool(features)
+    assert uses_bfloat16("bfloat16", cpu)
+    assert not uses_bfloat16("float32", cpu)
 
 
 @both
