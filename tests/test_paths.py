@@ -192,7 +192,7 @@ def test_densest_in_one_gaussian_equals_its_linear_system():
 # -- walks -------------------------------------------------------------------------------------
 
 
-def stretches(values, n_stretches=40):
+def stretches(values, n_stretches=30):
     """Means of stretches long enough to be independent: what the walk's errors are told from."""
     return np.mean(np.array_split(values, n_stretches), axis=1)
 
@@ -200,7 +200,7 @@ def stretches(values, n_stretches=40):
 @pytest.mark.parametrize(("d", "step_size"), [(2, None), (2, 3.0), (1, 1.5)])
 def test_walks_have_the_moments_and_shares_of_the_mixture(d, step_size):
     density = overlapping(d)
-    rows, _ = paths.langevin(density, 5_000, step_size=step_size, random_state=0)
+    rows, _ = paths.langevin(density, 3_000, step_size=step_size, random_state=0)
     offsets = rows - density.mean()
     squares = offsets[:, :, None] * offsets[:, None]
     assert oracles.within(stretches(rows), density.mean()).all()
@@ -216,7 +216,7 @@ def test_walks_visit_each_place_as_often_as_its_density_says():
     grid = np.linspace(-4, 5, 9_001)
     mass = np.exp(oracles.log_density_on(grid, density))
     edges = np.linspace(-2.5, 3.5, 9)  # each between them is visited dozens of times
-    rows, _ = paths.langevin(density, 5_000, step_size=3.0, random_state=0)
+    rows, _ = paths.langevin(density, 3_000, step_size=3.0, random_state=0)
     for low, high in pairwise(edges):
         inside = (grid >= low) & (grid <= high)
         share = np.trapezoid(mass[inside], grid[inside])
