@@ -16,6 +16,7 @@ from ...errors import InputError, NotFittedError
 from ...messages import Categorical, Data, Deferred, Message
 from ...metrics import scores_of
 from ...module import Module, Node, Posterior
+from ...observation import Observation
 from ...options import Choice, Flag, Number, PositiveInt
 from ..common.inputs import any_observed, check_component, check_labels
 from .lda import (
@@ -90,12 +91,12 @@ class MLDA(Module):
     Examples
     --------
     >>> from serkit.modules import MLDA
-    >>> counts = [[9, 8, 0, 1], [0, 1, 8, 9], [7, 9, 1, 0], [1, 0, 9, 7]]
+    >>> counts = [[9, 3, 0, 0], [0, 0, 8, 4], [7, 4, 1, 0], [0, 1, 9, 2]]
     >>> mlda = MLDA(2, random_state=0).fit(counts)
     >>> mlda.predict(counts)
-    array([0, 1, 0, 1])
+    array([1, 0, 1, 0])
     >>> mlda.components_[0].argmax(axis=1)
-    array([0, 2])
+    array([2, 0])
     """
 
     n_components: PositiveInt
@@ -201,8 +202,11 @@ class MLDA(Module):
         return messages
 
     def _row_shape(self, number: int) -> tuple[int, ...]:
-        """Shape of one row of the parent of that number; flat if it has sent none."""
-        message = self.parents[number].message_up if self.parents else None
+        """Shape of one row of the parent of that number, flat if that is not known."""
+        parent = self.parents[number] if self.parents else None
+        if isinstance(parent, Observation):
+            return parent.row_shape
+        message = None if parent is None else parent.message_up
         return message.shape if isinstance(message, Data) else (-1,)
 
     def generate(
