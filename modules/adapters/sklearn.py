@@ -137,8 +137,8 @@ class SklearnClusterer(Module):
         check_labels(self.label, self.labels, n_rows)
         if not is_clusterer(self.estimator):
             raise InputError(
-                f"{self.label}: {described(self.estimator)} is no clusterer that puts new rows "
-                "into its clusters; make another module of it with Sklearn"
+                f"{self.label}: estimator {described(self.estimator)} is no clusterer that puts "
+                "new rows into its clusters; make another module of it with Sklearn"
             )
 
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
@@ -261,8 +261,8 @@ class SklearnTransformer(Module):
         """Raise InputError unless the estimator is a transformer."""
         if not is_transformer(self.estimator):
             raise InputError(
-                f"{self.label}: {described(self.estimator)} is no transformer that learns without "
-                "targets; make another module of it with Sklearn"
+                f"{self.label}: estimator {described(self.estimator)} is no transformer that "
+                "learns without targets; make another module of it with Sklearn"
             )
 
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:

@@ -211,7 +211,7 @@ class Supervised(Module):
             wanted = {"classification": "classifier", "regression": "regressor"}[self.task]
             raise InputError(
                 f"{self.label}: task={self.task!r} needs a scikit-learn {wanted} or a "
-                f"torch.nn.Module, got {described(template)}"
+                f"torch.nn.Module as estimator, got {described(template)}"
             )
         if self.task == "classification" and not hasattr(template, "predict_proba"):
             raise InputError(

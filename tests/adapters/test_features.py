@@ -161,7 +161,7 @@ def test_a_transformer_is_in_the_file_and_code_is_asked_for(digits, tmp_path):
         graph.save(tmp_path / "graph")
         if custom:
             with pytest.raises(InputError, match=r"extractor=Sequential.*custom=\{'own.extractor'"):
-                Graph.load(tmp_path / "graph")
+                Graph.load(tmp_path / "graph").predict(digits.x)
             custom = {"own.extractor": extractor}
         loaded = Graph.load(tmp_path / "graph", custom=custom)
         np.testing.assert_array_equal(loaded.predict(digits.x).probabilities, expected)
