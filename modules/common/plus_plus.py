@@ -35,19 +35,19 @@ def plus_plus_centres(x: Matrix, weight: np.ndarray, n_centres: int, seed: int) 
     """
     rng = np.random.RandomState(seed)
     n_trials = 2 + int(np.log(n_centres))
-    weights = processes.by_process(weight.sum())
+    totals = processes.by_process(weight.sum())  # (P,)
     has_rows = processes.by_process(x.shape[0] > 0).astype(bool)
-    centres = _rows_at(rng.random_sample(1), x, weight, weights, has_rows, "right")
+    centres = _rows_at(rng.random_sample(1), x, weight, totals, has_rows, "right")
     closest = _squared_distances(centres, x)[0]  # (n,)
-    weights = processes.by_process(closest @ weight)
+    totals = processes.by_process(closest @ weight)
     for _ in range(1, n_centres):
-        shares = rng.uniform(size=n_trials)
-        tried = _rows_at(shares, x, closest * weight, weights, has_rows, "left")
+        fractions = rng.uniform(size=n_trials)
+        tried = _rows_at(fractions, x, closest * weight, totals, has_rows, "left")
         distances = np.minimum(_squared_distances(tried, x), closest)  # (T, n)
-        left = processes.by_process(distances @ weight)  # (P, T)
-        best = left.sum(axis=0).argmin()
+        remaining = processes.by_process(distances @ weight)  # (P, T)
+        best = remaining.sum(axis=0).argmin()
         centres, closest = np.vstack([centres, tried[best]]), distances[best]
-        weights = left[:, best]
+        totals = remaining[:, best]
     return centres
 
 
@@ -58,25 +58,25 @@ def _squared_distances(centres: np.ndarray, x: Matrix) -> np.ndarray:
 
 
 def _rows_at(
-    shares: np.ndarray,
+    fractions: np.ndarray,
     x: Matrix,
     weight: np.ndarray,
-    weights: np.ndarray,
+    totals: np.ndarray,
     has_rows: np.ndarray,
     side: str,
 ) -> np.ndarray:
-    """The rows up to which given shares (T,) of all weight are reached, (T, D).
+    """The rows up to which given fractions (T,) of all weight are reached, (T, D).
 
-    `weight` (n,) is that of this process's rows, `weights` (P,) their sum in each process.
+    `weight` (n,) is that of this process's rows, `totals` (P,) their sum in each process.
     """
-    ends, holders = weights.cumsum(), np.flatnonzero(has_rows)
-    sought = shares * ends[-1]
+    ends, holders = totals.cumsum(), np.flatnonzero(has_rows)
+    sought = fractions * ends[-1]
     place = np.searchsorted(ends[holders], sought, side)
     mine = holders[np.minimum(place, len(holders) - 1)] == processes.rank()
-    rows = np.zeros((len(shares), x.shape[1]))
+    rows = np.zeros((len(fractions), x.shape[1]))
     if mine.any():
-        before = (ends - weights)[processes.rank()]
+        before = (ends - totals)[processes.rank()]
         index = np.searchsorted(np.cumsum(weight, dtype=np.float64), sought[mine] - before, side)
-        found = x[np.minimum(index, x.shape[0] - 1)]
-        rows[mine] = found.toarray() if sparse.issparse(found) else found
+        drawn = x[np.minimum(index, x.shape[0] - 1)]
+        rows[mine] = drawn.toarray() if sparse.issparse(drawn) else drawn
     return processes.total(rows)

@@ -1,16 +1,18 @@
-"""Work on parts of the rows, by several threads, whose number makes no difference to the result."""
+"""Work on blocks of rows by several threads, whose number makes no difference to the result."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TypeVar
 
 import torch
 from threadpoolctl import ThreadpoolController
 
-_PART_ROWS = 2**14
+Result = TypeVar("Result")
+
+_BLOCK_ROWS = 2**14
 
 
 class _SingleThreadedProducts:
@@ -37,18 +39,19 @@ class _SingleThreadedProducts:
 _single_threaded_products = _SingleThreadedProducts()
 
 
-def for_parts(
-    task: Callable[[slice], Any], n_rows: int, n_threads: int | None = None
-) -> Iterator[Any]:
-    """Yield the results, in order, of a task on consecutive parts of the rows.
+def for_blocks(
+    task: Callable[[slice], Result], n_rows: int, n_threads: int | None = None
+) -> Iterator[Result]:
+    """Yield the results of a task on consecutive blocks of the rows, in order.
 
-    As many threads work on them as torch uses; NumPy's products run on one each meanwhile.
+    As many threads work on them as torch uses, unless a number is given; NumPy's products run on
+    one thread each meanwhile.
     """
-    parts = [slice(i, min(i + _PART_ROWS, n_rows)) for i in range(0, n_rows, _PART_ROWS)]
-    n_threads = min(n_threads or torch.get_num_threads(), len(parts))
+    blocks = [slice(i, min(i + _BLOCK_ROWS, n_rows)) for i in range(0, n_rows, _BLOCK_ROWS)]
+    n_threads = min(n_threads or torch.get_num_threads(), len(blocks))
     with _single_threaded_products:
         if n_threads <= 1:
-            yield from map(task, parts)
+            yield from map(task, blocks)
         else:
             with ThreadPoolExecutor(n_threads) as pool:
-                yield from pool.map(task, parts)
+                yield from pool.map(task, blocks)

@@ -14,7 +14,8 @@ from sklearn.base import clone
 from ... import processes
 from ...density import MixtureDensity, combine
 from ...errors import InputError
-from .gmm import GMM, count_distinct
+from .gmm import GMM
+from .options import count_distinct
 from .rows import Rows
 
 
@@ -141,8 +142,8 @@ def fit_mixtures(
         )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*lost all their rows")
-            begin = _responsibilities(start, rows) if known else None
-            mixture.fit_rows(Rows(rows), weight, None, begin)
+            begin = _responsibilities(start, rows) if start is not None and known else None
+            mixture.fit_rows(Rows(rows, weight=weight), start=begin)
         mixtures.append(mixture)
     return mixtures
 

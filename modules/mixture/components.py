@@ -1,4 +1,4 @@
-"""Learning Gaussian components: MAP update, prior, draws from the posterior.
+"""Learning Gaussian components from statistics: the M-step, the prior, draws of the posterior.
 
 The components' prior is normal-inverse-Wishart, mu | Sigma ~ N(m0, Sigma / kappa), Sigma ~ IW(S0,
 nu) (Murphy, 2007, "Conjugate Bayesian analysis of the Gaussian distribution", section 9; the joint
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import invgamma, invwishart
 
-from ...density import DIAGONAL_TYPES, MixtureDensity
+from ...density import MixtureDensity
 from .statistics import Statistics
 
 TINY = 10 * np.finfo(np.float64).eps
@@ -30,23 +30,12 @@ class Prior:
     scale: np.ndarray
     concentration: float
 
-
-def _outer(rows: np.ndarray, diagonal: bool) -> np.ndarray:
-    return rows**2 if diagonal else rows[:, :, None] * rows[:, None]
-
-
-def _scatters(statistics: Statistics) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Counts (K,), weighted means (K, D), scatters about them, (K, D, D) or diagonals (K, D)."""
-    counts, second = statistics.counts + TINY, statistics.second
-    means = statistics.first / counts[:, None]
-    weight = counts.reshape(-1, *[1] * (second.ndim - 1))
-    scatters = second - weight * _outer(means, statistics.diagonal)
-    return counts, means + statistics.centre, scatters
+    def scale_of(self, statistics: Statistics) -> np.ndarray:
+        """S0, (D, D), or its diagonal where the statistics are of diagonals, (D,)."""
+        return np.diag(self.scale) if statistics.diagonal else self.scale
 
 
-def maximise(
-    statistics: Statistics, covariance_type: str, prior: Prior | None, reg_covar: float
-) -> MixtureDensity:
+def m_step(statistics: Statistics, prior: Prior | None, reg_covar: float) -> MixtureDensity:
     """The M-step: the parameters' mode under the prior, or maximum likelihood without one.
 
     With N_k, xbar_k, S_k the responsibilities' counts, weighted means and scatters,
@@ -54,74 +43,88 @@ def maximise(
     (kappa + N_k) (xbar_k - m0)(xbar_k - m0)^T) / (nu + N_k + D + 2)``, and
     ``pi_k = (N_k + a - 1) / (N + K (a - 1))``.
     """
-    diagonal = statistics.diagonal
     counts, means, scatters = _scatters(statistics)
+    kind = statistics.covariance_type
     if prior is None:
         weights = counts / counts.sum()
-        covariances = _pool(scatters, counts, 0.0, 0.0, covariance_type)
-        covariances = _add_to_diagonal(covariances, reg_covar, covariance_type)
-        return _revive(MixtureDensity(weights, means, covariances, covariance_type), statistics)
+        covariances = _pooled(scatters, counts, 0.0, 0.0, kind)
+        ridge = reg_covar if statistics.diagonal else reg_covar * np.eye(means.shape[1])
+        return _revived(MixtureDensity(weights, means, covariances + ridge, kind), statistics)
     weights = counts + prior.concentration - 1
     weights /= weights.sum()
-    means, scatters = _posterior(counts, means, scatters, prior, diagonal)
+    means, scatters = _drawn_to(prior, counts, means, scatters, statistics.diagonal)
     k, d = means.shape
-    extra = prior.nu + d + (1 + k if covariance_type == "tied" else 2)
-    covariances = _pool(scatters, counts, _scale(prior, diagonal), extra, covariance_type)
-    return MixtureDensity(weights, means, covariances, covariance_type)
+    extra = prior.nu + d + (1 + k if kind == "tied" else 2)
+    covariances = _pooled(scatters, counts, prior.scale_of(statistics), extra, kind)
+    return MixtureDensity(weights, means, covariances, kind)
 
 
-def _scale(prior: Prior, diagonal: bool) -> np.ndarray:
-    return np.diag(prior.scale) if diagonal else prior.scale
+def _scatters(statistics: Statistics) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts (K,), weighted means (K, D), scatters about them, (K, D, D) or diagonals (K, D)."""
+    counts, second = statistics.counts + TINY, statistics.second
+    means = statistics.first / counts[:, None]
+    scatters = second - _along(second, counts) * _outer(means, statistics.diagonal)
+    return counts, means + statistics.centre, scatters
 
 
-def _posterior(counts, means, scatters, prior, diagonal) -> tuple[np.ndarray, np.ndarray]:
+def _drawn_to(
+    prior: Prior, counts: np.ndarray, means: np.ndarray, scatters: np.ndarray, diagonal: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Posterior means m_k and scatters S_k + kappa N_k / (kappa + N_k) (xbar - m0)(xbar - m0)^T."""
     total = prior.kappa + counts
-    shrink = (prior.kappa * counts / total).reshape(-1, *[1] * (scatters.ndim - 1))
-    scatters = scatters + shrink * _outer(means - prior.mean, diagonal)
+    shrinkage = _along(scatters, prior.kappa * counts / total)
+    scatters = scatters + shrinkage * _outer(means - prior.mean, diagonal)
     return (prior.kappa * prior.mean + counts[:, None] * means) / total[:, None], scatters
 
 
-def _pool(scatters, counts, scale, extra, covariance_type) -> np.ndarray:
+def _pooled(
+    scatters: np.ndarray,
+    counts: np.ndarray,
+    scale: np.ndarray | float,
+    extra: float,
+    covariance_type: str,
+) -> np.ndarray:
     """(scale + scatter) / (count + extra) in the shape of the covariance type."""
     if covariance_type == "tied":
         return (scale + scatters.sum(axis=0)) / (counts.sum() + extra)
-    divisor = (counts + extra).reshape(-1, *[1] * (scatters.ndim - 1))
-    covariances = (scale + scatters) / divisor
+    covariances = (scale + scatters) / _along(scatters, counts + extra)
     return covariances.mean(axis=1) if covariance_type == "spherical" else covariances
 
 
-def _add_to_diagonal(covariances: np.ndarray, value: float, covariance_type: str) -> np.ndarray:
-    if covariance_type in DIAGONAL_TYPES:
-        return covariances + value
-    return covariances + value * np.eye(covariances.shape[-1])
+def _outer(rows: np.ndarray, diagonal: bool) -> np.ndarray:
+    return rows**2 if diagonal else rows[:, :, None] * rows[:, None]
 
 
-def _revive(parameters: MixtureDensity, statistics: Statistics) -> MixtureDensity:
+def _along(scatters: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """A value for each component, (K,), in a shape that multiplies its scatter."""
+    return values.reshape(-1, *[1] * (scatters.ndim - 1))
+
+
+def _revived(density: MixtureDensity, statistics: Statistics) -> MixtureDensity:
     """Without a prior, give components that lost all their rows the data's own Gaussian."""
     counts = statistics.counts
     empty = counts < 1e-8 * counts.sum()
-    if not empty.any() or parameters.covariance_type == "tied":
-        return parameters
+    if not empty.any() or density.covariance_type == "tied":
+        return density
     mean = statistics.first.sum(axis=0) / counts.sum()
     second = statistics.second.sum(axis=0) / counts.sum()
     squares = second if statistics.diagonal else np.diagonal(second)
-    variances = squares - mean**2 + parameters.covariances.min()
+    variances = squares - mean**2 + density.covariances.min()
     wide = {"full": np.diag(variances), "diag": variances, "spherical": variances.mean()}
-    means, covariances = parameters.means.copy(), parameters.covariances.copy()
+    means, covariances = density.means.copy(), density.covariances.copy()
     means[empty] = mean + statistics.centre
-    covariances[empty] = wide[parameters.covariance_type]
-    return replace(parameters, means=means, covariances=covariances)
+    covariances[empty] = wide[density.covariance_type]
+    return replace(density, means=means, covariances=covariances)
 
 
-def log_prior(parameters: MixtureDensity, prior: Prior | None) -> float:
+def log_prior(density: MixtureDensity, prior: Prior | None) -> float:
     """Log of the prior's density at the parameters, up to a constant; 0 without a prior."""
     if prior is None:
         return 0.0
-    white, log_det = parameters.whitening
-    k, d = parameters.means.shape
-    offsets = parameters.means - prior.mean
-    dirichlet = (prior.concentration - 1) * np.log(parameters.weights).sum()
+    white, log_det = density.whitening
+    k, d = density.means.shape
+    offsets = density.means - prior.mean
+    dirichlet = (prior.concentration - 1) * np.log(density.weights).sum()
     if white.ndim == 2:
         scaled = np.diag(prior.scale) * white**2
         distances = ((offsets * white) ** 2).sum(axis=1)
@@ -129,42 +132,39 @@ def log_prior(parameters: MixtureDensity, prior: Prior | None) -> float:
         scaled = prior.scale * (white @ np.swapaxes(white, 1, 2))
         distances = ((offsets[:, None] @ white) ** 2).sum(axis=(1, 2))
     traces = scaled.reshape(k, -1).sum(axis=1)
-    if parameters.covariance_type == "tied":  # one matrix, so one inverse-Wishart term
+    if density.covariance_type == "tied":  # one matrix, so one inverse-Wishart term
         matrix = -0.5 * ((prior.nu + d + 1) * log_det[0] + traces[0])
         return float(dirichlet + matrix - 0.5 * (log_det + prior.kappa * distances).sum())
     terms = (prior.nu + d + 2) * log_det + traces + prior.kappa * distances
     return float(dirichlet - 0.5 * terms.sum())
 
 
-def draw(
-    statistics: Statistics, covariance_type: str, prior: Prior, rng: np.random.Generator
-) -> MixtureDensity:
-    """Parameters drawn from their posterior given the statistics of assignments: a Gibbs step."""
-    diagonal = statistics.diagonal
+def drawn_density(statistics: Statistics, prior: Prior, rng: np.random.Generator) -> MixtureDensity:
+    """Parameters drawn from their posterior, given the statistics of assigned rows."""
+    kind = statistics.covariance_type
     counts, means, scatters = _scatters(statistics)
-    means, scatters = _posterior(counts, means, scatters, prior, diagonal)
-    scale, d = _scale(prior, diagonal), means.shape[1]
+    means, scatters = _drawn_to(prior, counts, means, scatters, statistics.diagonal)
+    scale, d = prior.scale_of(statistics), means.shape[1]
     nu = prior.nu + counts
-    if covariance_type == "tied":
+    if kind == "tied":
         pooled = scale + scatters.sum(axis=0)
-        covariances = _draw_wishart(prior.nu + counts.sum(), pooled, rng)
-    elif covariance_type == "full":
-        drawn = [_draw_wishart(n, scale + s, rng) for n, s in zip(nu, scatters, strict=True)]
-        covariances = np.stack(drawn)
-    elif covariance_type == "diag":
+        covariances = _drawn_matrix(prior.nu + counts.sum(), pooled, rng)
+    elif kind == "full":
+        pairs = zip(nu, scatters, strict=True)
+        covariances = np.stack([_drawn_matrix(n, scale + s, rng) for n, s in pairs])
+    elif kind == "diag":
         shape = np.broadcast_to((nu[:, None] + d - 1) / 2, scatters.shape)
         covariances = invgamma.rvs(shape, scale=(scale + scatters) / 2, random_state=rng)
     else:
-        shape = d * (nu + d + 1) / 2 - 1
-        covariances = invgamma.rvs(
-            shape, scale=(scale + scatters).sum(axis=1) / 2, random_state=rng
-        )
+        shape, sums = d * (nu + d + 1) / 2 - 1, (scale + scatters).sum(axis=1)
+        covariances = invgamma.rvs(shape, scale=sums / 2, random_state=rng)
     weights = rng.dirichlet(prior.concentration + counts) + TINY
-    drawn = MixtureDensity(weights / weights.sum(), means, covariances, covariance_type)
-    lower = np.linalg.cholesky(drawn.full_covariances())  # (K, D, D)
+    density = MixtureDensity(weights / weights.sum(), means, covariances, kind)
+    lower = np.linalg.cholesky(density.full_covariances())  # (K, D, D)
     noise = (lower @ rng.standard_normal((*means.shape, 1)))[..., 0]
-    return replace(drawn, means=means + noise / np.sqrt(prior.kappa + counts)[:, None])
+    return replace(density, means=means + noise / np.sqrt(prior.kappa + counts)[:, None])
 
 
-def _draw_wishart(nu: float, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _drawn_matrix(nu: float, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A covariance matrix of IW(scale, nu)."""
     return np.reshape(invwishart.rvs(nu, scale, random_state=rng), scale.shape)

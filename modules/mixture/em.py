@@ -1,37 +1,43 @@
-"""Stepwise EM: a Gaussian mixture learnt from batches that come one after the other.
-
-O. Cappé, E. Moulines (2009). On-line expectation-maximization algorithm for latent data models.
-*Journal of the Royal Statistical Society B* 71(3).
-"""
+"""Fitting a mixture: EM, Gibbs sampling, their starts, and EM on batches of a stream."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import pairwise_distances_argmin
 
-from ... import arrays, processes
+from ... import processes
 from ...density import DIAGONAL_TYPES, MixtureDensity
+from ...errors import TrainingError
 from ...messages import Categorical
 from ..common.plus_plus import plus_plus_centres
-from .components import Prior, draw, log_prior, maximise
+from .components import Prior, drawn_density, log_prior, m_step
 from .rows import Rows
 from .statistics import (
+    Responsibilities,
     Statistics,
-    assign,
-    expect,
-    log_joint,
+    e_step,
+    gibbs_step,
     packed,
-    summarise,
-    to_log_probabilities,
-    totals,
+    responsibilities_of,
+    statistics_of,
 )
 
 _ROWS_TO_START_FROM = 2**16
+_DECAY = 0.6  # between 0.5 and 1 the steps add up to infinity and their squares do not
+
+
+class Score(NamedTuple):
+    """Of a mixture: mean log-likelihood per row, and that plus the parameters' log prior."""
+
+    log_likelihood: float
+    bound: float
 
 
 @dataclass(frozen=True)
@@ -43,16 +49,15 @@ class Problem:
     Attributes
     ----------
     rows : Rows
-        x (N, D), with variances or without: this process's.
-    weight : (N,)
-        Sample weights.
-    told : Categorical or None
+        This process's.
+    from_children : Categorical or None
         What the children say about the rows' classes.
+    prior : Prior or None
+        None for maximum likelihood.
     """
 
     rows: Rows
-    weight: np.ndarray
-    told: Categorical | None
+    from_children: Categorical | None
     n_components: int
     covariance_type: str
     prior: Prior | None
@@ -60,145 +65,76 @@ class Problem:
     max_iter: int
     tol: float
 
-    def expect(self, parameters: MixtureDensity) -> Statistics:
-        """The E-step."""
-        return totals(expect(self.rows, self.weight, parameters, self.told))
-
-    def assign(self, parameters: MixtureDensity, rng: np.random.Generator) -> Statistics:
-        """The same with one class drawn for each row."""
-        return totals(assign(self.rows, self.weight, parameters, self.told, rng))
-
-    def maximise(self, statistics: Statistics) -> MixtureDensity:
-        """The M-step."""
-        return maximise(statistics, self.covariance_type, self.prior, self.reg_covar)
-
-    def start(self, responsibilities: Callable[[slice], np.ndarray]) -> MixtureDensity:
-        """The mixture of given responsibilities: from a slice of the rows to (n, K)."""
-        options = self.n_components, self.covariance_type
-        return self.maximise(totals(summarise(self.rows, self.weight, responsibilities, *options)))
-
-    def responsibilities(self, parameters: MixtureDensity) -> np.ndarray:
-        """P(k | row) with what the children say, (N, K)."""
-        log_prob = to_log_probabilities(log_joint(self.rows, parameters, self.told))
-        return np.exp(log_prob, out=log_prob)
-
-    def log_prior(self, parameters: MixtureDensity) -> float:
-        """The parameters' log prior, a row, so that it adds to the mean log-likelihood."""
-        return log_prior(parameters, self.prior) / self.total_weight
-
     @cached_property
     def total_weight(self) -> float:
         """Sum of the weights of all processes' rows."""
-        return processes.total(self.weight.sum())
+        return processes.total(self.rows.weights.sum())
+
+    def score(self, statistics: Statistics, density: MixtureDensity) -> Score:
+        """Of the mixture that the statistics' responsibilities are of."""
+        log_likelihood = statistics.log_likelihood / self.total_weight
+        return Score(log_likelihood, log_likelihood + self.log_prior(density))
+
+    def log_prior(self, density: MixtureDensity) -> float:
+        """The parameters' log prior per row, so that it adds to the mean log-likelihood."""
+        return log_prior(density, self.prior) / self.total_weight
 
 
 @dataclass(frozen=True)
 class Solution:
-    """One fitted mixture.
+    """One fitted mixture, and how it came about.
 
     Attributes
     ----------
-    log_likelihood, lower_bound : list of float
-        Mean log-likelihood a row, and the same plus the parameters' log prior, an iteration.
+    curve : list of Score
+        One an iteration, the start's first.
     """
 
-    parameters: MixtureDensity
-    log_likelihood: list[float] = field(default_factory=list)
-    lower_bound: list[float] = field(default_factory=list)
-    converged: bool = False
+    density: MixtureDensity
+    curve: list[Score]
+    converged: bool
+
+    @property
+    def log_likelihood(self) -> float:
+        """Mean log-likelihood per row of the fitted mixture."""
+        return self.curve[-1].log_likelihood
 
 
-def draw_classes(probabilities: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A class for each row of probabilities (N, K): (N,)."""
-    limits = probabilities.cumsum(axis=1)
-    return (limits < rng.random((len(limits), 1)) * limits[:, -1:]).sum(axis=1)
+# -- fitting ---------------------------------------------------------------------------------------
 
 
-def neutral_bound(rows: Rows) -> float:
-    """The same of the neutral message: mean over rows of E[log N(x; 0, I)] of what was seen."""
-    total = 0.0
-    for part in arrays.blocks(rows.x):
-        second_moment = rows.block(part) ** 2 + (
-            0 if rows.variances is None else rows.variances[part]
-        )
-        terms = -0.5 * (second_moment + np.log(2 * np.pi))
-        total += np.where(True if rows.seen is None else rows.seen[part], terms, 0).sum()
-    return float(total / len(rows))
-
-
-def expectation_maximisation(problem: Problem, parameters: MixtureDensity) -> Solution:
-    """Alternate E- and M-steps from `parameters` until the bound gains less than `tol`.
+def expectation_maximisation(problem: Problem, density: MixtureDensity) -> Solution:
+    """Alternate E- and M-steps from a mixture on until the bound gains less than `tol`.
 
     The bound, log-likelihood plus log prior, never falls (Dempster, Laird and Rubin, 1977).
     """
-    likelihoods, bounds = [], []
+    curve: list[Score] = []
     for iteration in range(problem.max_iter + 1):
-        statistics = problem.expect(parameters)
-        likelihoods.append(statistics.log_likelihood / statistics.weight)
-        bounds.append(likelihoods[-1] + problem.log_prior(parameters))
-        gains_little = iteration > 0 and abs(bounds[-1] - bounds[-2]) < problem.tol
+        statistics = e_step(problem.rows, density, problem.from_children)
+        curve.append(problem.score(statistics, density))
+        gains_little = iteration > 0 and abs(curve[-1].bound - curve[-2].bound) < problem.tol
         converged = processes.any_of(gains_little)  # processors may round differently
         if converged or iteration == problem.max_iter:
             break
-        parameters = problem.maximise(statistics)
-    return Solution(parameters, likelihoods, bounds, converged)
+        density = m_step(statistics, problem.prior, problem.reg_covar)
+    return Solution(density, curve, converged)
 
 
-def gibbs_sampling(
-    problem: Problem, parameters: MixtureDensity, rng: np.random.Generator
-) -> Solution:
-    """`max_iter` sweeps: all assignments given the parameters, then all parameters given those.
+def gibbs_sampling(problem: Problem, density: MixtureDensity, rng: np.random.Generator) -> Solution:
+    """`max_iter` sweeps: all classes given the parameters, then all parameters given those.
 
-    A blocked sampler, vectorised over rows. The solution holds the mode of the parameters given
-    the last sweep's assignments.
+    A blocked sampler, vectorised over rows. The solution is the mode of the parameters given the
+    last sweep's classes.
     """
-    likelihoods, bounds = [], []
-
-    def note(statistics: Statistics) -> None:
-        likelihoods.append(statistics.log_likelihood / statistics.weight)
-        bounds.append(likelihoods[-1] + problem.log_prior(parameters))
-
-    rng_of_rows = processes.generator(rng)
+    assert problem.prior is not None
+    curve, rng_of_rows = [], processes.generator(rng)
     for _ in range(problem.max_iter):
-        statistics = problem.assign(parameters, rng_of_rows)
-        note(statistics)
-        parameters = draw(statistics, problem.covariance_type, problem.prior, rng)
-    parameters = problem.maximise(statistics)
-    note(problem.expect(parameters))
-    return Solution(parameters, likelihoods, bounds, True)
-
-
-def plus_plus_starts(
-    problem: Problem, n_init: int, rng: np.random.Generator
-) -> Iterable[MixtureDensity]:
-    """Mixtures of `n_init` assignments to k-means++ centres.
-
-    Of many rows the centres are found among some, drawn at random.
-    """
-    x, weight = problem.rows.x, problem.weight
-    counting = np.flatnonzero(weight)
-    place = processes.place(len(counting))
-    n_counting = int(processes.total(len(counting)))
-    for _ in range(n_init):
-        seed, some = int(rng.integers(2**31)), counting
-        if n_counting > _ROWS_TO_START_FROM:
-            drawn = np.random.default_rng(seed).choice(
-                n_counting, _ROWS_TO_START_FROM, replace=False
-            )
-            own = np.sort(drawn[(drawn >= place.start) & (drawn < place.stop)])
-            some = counting[own - place.start]
-        centres = plus_plus_centres(x[some], weight[some], problem.n_components, seed)
-        yield start_from_means(problem, centres)
-
-
-def start_from_means(problem: Problem, means: np.ndarray) -> MixtureDensity:
-    """The mixture of the assignment of every row to its nearest mean."""
-    classes = np.eye(problem.n_components)
-
-    def nearest(part: slice) -> np.ndarray:
-        return classes[pairwise_distances_argmin(problem.rows.block(part), means)]
-
-    return problem.start(nearest)
+        statistics = gibbs_step(problem.rows, density, problem.from_children, rng_of_rows)
+        curve.append(problem.score(statistics, density))
+        density = drawn_density(statistics, problem.prior, rng)
+    density = m_step(statistics, problem.prior, problem.reg_covar)
+    statistics = e_step(problem.rows, density, problem.from_children)
+    return Solution(density, [*curve, problem.score(statistics, density)], True)
 
 
 def align(
@@ -213,15 +149,80 @@ def align(
     _, order = linear_sum_assignment(shared, maximize=True)
     if (np.diff(order) == 1).all():  # the numbers agree
         return solution, responsibilities
-    aligned = replace(solution, parameters=solution.parameters.permuted(order))
-    if problem.told is not None:
-        statistics = problem.expect(aligned.parameters)
-        if statistics.log_likelihood / statistics.weight < solution.log_likelihood[-1] - 1e-6:
+    density = solution.density.permuted(order)
+    if problem.from_children is not None:
+        statistics = e_step(problem.rows, density, problem.from_children)
+        if statistics.log_likelihood / problem.total_weight < solution.log_likelihood - 1e-6:
             return solution, responsibilities
-    return aligned, problem.responsibilities(aligned.parameters)
+    aligned = responsibilities_of(problem.rows, density, problem.from_children)
+    return replace(solution, density=density), aligned
 
 
-_DECAY = 0.6  # between 0.5 and 1 the steps add up to infinity and their squares do not
+def check_finite(label: str, score: Score) -> None:
+    """Raise TrainingError unless a likelihood is finite."""
+    if not np.isfinite(score.bound):
+        raise TrainingError(
+            f"{label}: the likelihood became {score.bound}; scale the data, or choose a prior "
+            "closer to it. What was learnt before is kept"
+        )
+
+
+@contextmanager
+def explained(label: str, reg_covar: float) -> Iterator[None]:
+    """Say what to do where a covariance matrix is not positive definite."""
+    try:
+        yield
+    except np.linalg.LinAlgError:
+        raise TrainingError(
+            f"{label}: a covariance matrix is not positive definite; raise "
+            f"reg_covar={reg_covar}, or use inference='map' or covariance_type='diag'"
+        ) from None
+
+
+# -- starts ----------------------------------------------------------------------------------------
+
+
+def start_from(problem: Problem, responsibilities: Responsibilities) -> MixtureDensity:
+    """The mixture of given responsibilities: from a slice of the rows to (n, K)."""
+    kinds = problem.n_components, problem.covariance_type
+    statistics = statistics_of(problem.rows, responsibilities, *kinds)
+    return m_step(statistics, problem.prior, problem.reg_covar)
+
+
+def start_from_means(problem: Problem, means: np.ndarray) -> MixtureDensity:
+    """The mixture of the assignment of every row to its nearest mean."""
+    classes = np.eye(problem.n_components)
+
+    def nearest(tile: slice) -> np.ndarray:
+        return classes[pairwise_distances_argmin(problem.rows.block(tile), means)]
+
+    return start_from(problem, nearest)
+
+
+def plus_plus_starts(
+    problem: Problem, n_init: int, rng: np.random.Generator
+) -> Iterator[MixtureDensity]:
+    """Mixtures of `n_init` assignments to k-means++ centres.
+
+    Of many rows the centres are found among some, drawn at random.
+    """
+    x, weight = problem.rows.x, problem.rows.weights
+    counting = np.flatnonzero(weight)
+    place = processes.place(len(counting))
+    n_counting = int(processes.total(len(counting)))
+    for _ in range(n_init):
+        seed, some = int(rng.integers(2**31)), counting
+        if n_counting > _ROWS_TO_START_FROM:
+            drawn = np.random.default_rng(seed).choice(
+                n_counting, _ROWS_TO_START_FROM, replace=False
+            )
+            here = np.sort(drawn[(drawn >= place.start) & (drawn < place.stop)])
+            some = counting[here - place.start]
+        centres = plus_plus_centres(x[some], weight[some], problem.n_components, seed)
+        yield start_from_means(problem, centres)
+
+
+# -- batches of a stream ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,7 @@ class Stream:
     Attributes
     ----------
     sums : (K, F)
-        Statistics a row.
+        Statistics per row.
     centre : (D,)
         Mean of the rows fitted first: what statistics are about, and where the prior stands.
     weight : float
@@ -245,7 +246,7 @@ class Stream:
     n_batches: int
 
 
-def stream_of(density: MixtureDensity, n_rows: int) -> Stream:
+def stream_of(density: MixtureDensity, n_rows: float) -> Stream:
     """What a mixture that was fitted to n_rows rows says of them, as the first batch."""
     centre = density.weights @ density.means
     x, diagonal = density.means - centre, density.covariance_type in DIAGONAL_TYPES
@@ -259,17 +260,21 @@ def stream_of(density: MixtureDensity, n_rows: int) -> Stream:
 
 def learn_batch(
     problem: Problem, density: MixtureDensity, stream: Stream, step_size: float | None
-) -> tuple[MixtureDensity, Stream, float]:
-    """One step: new mixture, new stream, and the batch's log-likelihood a row before it.
+) -> tuple[MixtureDensity, Stream, Score]:
+    """Take one step of stepwise EM: new mixture, new stream, and the old mixture's score.
 
     Statistics become ``(1 - s) old + s new`` with s = (t + 1)^-0.6 for batch t = 2, 3, ... unless
     `step_size` gives s. The M-step takes them as those of all rows so far, against which a prior
     weighs less and less.
+
+    O. Cappé, E. Moulines (2009). On-line expectation-maximization algorithm for latent data models.
+    *Journal of the Royal Statistical Society B* 71(3).
     """
-    found = problem.expect(density)
-    t = stream.n_batches + 1
-    share = (t + 1) ** -_DECAY if step_size is None else step_size
-    sums = (1 - share) * stream.sums + share * found.sums / found.weight
-    stream = Stream(sums, stream.centre, stream.weight + found.weight, t)
-    whole = replace(found, sums=stream.weight * sums)
-    return problem.maximise(whole), stream, found.log_likelihood / found.weight
+    statistics, t = e_step(problem.rows, density), stream.n_batches + 1
+    step = (t + 1) ** -_DECAY if step_size is None else step_size
+    sums = (1 - step) * stream.sums + step * statistics.sums / problem.total_weight
+    stream = Stream(sums, stream.centre, stream.weight + problem.total_weight, t)
+    whole = replace(statistics, sums=stream.weight * sums)
+    log_likelihood = statistics.log_likelihood / problem.total_weight
+    bound = log_likelihood + log_prior(density, problem.prior) / stream.weight
+    return m_step(whole, problem.prior, problem.reg_covar), stream, Score(log_likelihood, bound)

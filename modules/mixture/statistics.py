@@ -1,16 +1,16 @@
-"""Sufficient statistics of Gaussian mixtures: what EM needs of the rows, in one pass over them.
+"""What a mixture makes of rows: the E-step's sums, and each row's class probabilities.
 
-For a block of rows both steps of EM are one matrix product each: coefficients times features give
-the log densities, responsibilities times features the statistics. Nothing is kept of a block but
-its statistics, in float64, and these add up: over blocks, over threads, over batches. Sums are
+For a tile of rows the E-step is two matrix products: coefficients times features give the log
+densities, responsibilities times features the sufficient statistics. Nothing is kept of a tile but
+its statistics, in float64, and these add up: over tiles, blocks, processes and batches. Sums are
 taken in the same order for any number of threads.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from scipy.special import logsumexp
@@ -18,8 +18,209 @@ from scipy.special import logsumexp
 from ... import arrays, processes
 from ...density import DIAGONAL_TYPES, MixtureDensity
 from ...messages import Categorical
-from ..common.threads import for_parts
-from .rows import Rows, expected_moments, log_gaussians_of_seen
+from ..common.threads import for_blocks
+from .rows import Rows, expected_moments, log_gaussians_of_observed
+
+Responsibilities = Callable[[slice], np.ndarray]  # of some rows, (n, K)
+
+_CACHE_VALUES = 2**17  # a tile stays in the processor's cache, if it can: ...
+_TILE_ROWS, _TILE_VALUES = 64, 2**23  # ... of many columns some rows are taken at least
+_PRECISE = 1e-9  # nats by which rounding may change a log density before features are given up
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Sums over rows of their features, each times its responsibilities and weight.
+
+    Attributes
+    ----------
+    sums : (K, F)
+        F = 1 + D + D (D + 1) / 2 features, or 1 + 2 D with only the squares.
+    log_likelihood : float
+        Sum over rows of w_n log p(x_n), in nats.
+    centre : (D,)
+        Subtracted from the rows beforehand, which keeps differences of sums accurate.
+    covariance_type : str
+    """
+
+    sums: np.ndarray
+    log_likelihood: float
+    centre: np.ndarray
+    covariance_type: str
+
+    @classmethod
+    def zero(cls, rows: Rows, n_components: int, covariance_type: str) -> Statistics:
+        """Those of no rows, to add others to."""
+        width = n_features(rows.n_columns, covariance_type in DIAGONAL_TYPES)
+        return cls(np.zeros((n_components, width)), 0.0, rows.centre, covariance_type)
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether second moments are kept of the diagonal alone."""
+        return self.covariance_type in DIAGONAL_TYPES
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Sum of each component's responsibilities, (K,)."""
+        return self.sums[:, -1]
+
+    @property
+    def first(self) -> np.ndarray:
+        """Sums of r x, (K, D)."""
+        d = len(self.centre)
+        return self.sums[:, -1 - d : -1]
+
+    @property
+    def second(self) -> np.ndarray:
+        """Sums of r x x^T, (K, D, D), or of r x^2, (K, D)."""
+        d = len(self.centre)
+        return unpacked(self.sums[:, : -1 - d], d, self.diagonal)
+
+    def __add__(self, other: Statistics) -> Statistics:
+        """Those of other rows about the same centre, and these."""
+        log_likelihood = self.log_likelihood + other.log_likelihood
+        return replace(self, sums=self.sums + other.sums, log_likelihood=log_likelihood)
+
+
+# -- statistics of rows ----------------------------------------------------------------------------
+
+
+def softmax(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Responsibilities (K, n), written over log joint densities, and log evidence (n,)."""
+    top = joint.max(axis=0)
+    joint -= top
+    np.exp(joint, out=joint)
+    total = joint.sum(axis=0)
+    joint /= total
+    return joint, np.log(total) + top
+
+
+def drawn_classes(joint: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """One class a row, drawn by its responsibilities (Gumbel-max): 0 or 1, (K, n); evidence."""
+    noise = rng.gumbel(size=joint.shape[::-1])
+    classes = (joint + noise.T).argmax(axis=0)  # (n,)
+    _, log_evidence = softmax(joint)
+    return (np.arange(len(joint))[:, None] == classes).astype(np.float64), log_evidence
+
+
+def e_step(
+    rows: Rows,
+    density: MixtureDensity,
+    from_children: Categorical | None = None,
+    *,
+    respond: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]] = softmax,
+    n_threads: int | None = None,
+) -> Statistics:
+    """The E-step: statistics of all processes' rows under their responsibilities.
+
+    Parameters
+    ----------
+    rows : Rows
+    density : MixtureDensity
+        Whose P(k | row) the responsibilities are.
+    from_children : Categorical, optional
+        What the children say of the classes.
+    respond : function
+        From log joint densities (K, n) to responsibilities (K, n) and log evidence (n,).
+    n_threads : int, optional
+    """
+    if rows.observed is not None:
+        return _e_step_of_incomplete(rows, density, from_children)
+    zero = Statistics.zero(rows, density.n_components, density.covariance_type)
+    log_weights, weights = log_weights_of(density), rows.weights
+    shifted = replace(density, means=density.means - rows.centre)
+    coefficients = coefficients_of(shifted, zero.diagonal)  # (K, F)
+    precise = rounding(shifted, rows.reach) < _PRECISE
+
+    def statistics_of_block(block: slice) -> Statistics:
+        sums, log_likelihood = np.zeros(coefficients.shape), 0.0
+        for tile in tiles(block, sum(coefficients.shape)):
+            features = features_of(rows, tile, zero.diagonal)  # (F, n)
+            if precise:
+                joint = coefficients @ features  # (K, n)
+            else:
+                joint = rows.log_gaussians(density, tile).T.copy()  # (K, n)
+            joint += log_class_prior(log_weights, from_children, tile).T
+            r, log_evidence = respond(joint)
+            sums += (r * weights[tile]) @ features.T
+            log_likelihood += float(weights[tile] @ log_evidence)
+        return replace(zero, sums=sums, log_likelihood=log_likelihood)
+
+    return of_all_processes(sum(for_blocks(statistics_of_block, len(rows), n_threads), zero))
+
+
+def gibbs_step(
+    rows: Rows,
+    density: MixtureDensity,
+    from_children: Categorical | None,
+    rng: np.random.Generator,
+) -> Statistics:
+    """Statistics of all processes' rows under one class each, drawn from its responsibilities."""
+    respond = partial(drawn_classes, rng=rng)
+    return e_step(rows, density, from_children, respond=respond, n_threads=1)
+
+
+def statistics_of(
+    rows: Rows, responsibilities: Responsibilities, n_components: int, covariance_type: str
+) -> Statistics:
+    """Statistics of all processes' rows under given responsibilities.
+
+    Missing values are taken as they stand in x, as there is no density yet to fill them by.
+    """
+    zero, weights = Statistics.zero(rows, n_components, covariance_type), rows.weights
+
+    def statistics_of_block(block: slice) -> Statistics:
+        sums = np.zeros(zero.sums.shape)
+        for tile in tiles(block, sum(sums.shape)):
+            r = responsibilities(tile).T * weights[tile]  # (K, n)
+            sums += r @ features_of(rows, tile, zero.diagonal).T
+        return replace(zero, sums=sums)
+
+    return of_all_processes(sum(for_blocks(statistics_of_block, len(rows)), zero))
+
+
+def _e_step_of_incomplete(
+    rows: Rows, density: MixtureDensity, from_children: Categorical | None
+) -> Statistics:
+    """The E-step of rows that miss columns, whose moments are expected under each component."""
+    zero = Statistics.zero(rows, density.n_components, density.covariance_type)
+    log_weights, weights = log_weights_of(density), rows.weights
+    shifted = replace(density, means=density.means - rows.centre)
+
+    def statistics_of_block(block: slice) -> Statistics:
+        assert rows.observed is not None
+        x, observed = rows.block(block) - rows.centre, rows.observed[block]
+        variances = None if rows.variances is None else rows.variances[block]
+        joint = log_gaussians_of_observed(x, shifted, variances, observed).T.copy()  # (K, n)
+        joint += log_class_prior(log_weights, from_children, block).T
+        r, log_evidence = softmax(joint)
+        r = r * weights[block]
+        first, second = expected_moments(x, r.T, shifted, variances, observed)
+        moments = packed(second, zero.diagonal), first, r.sum(axis=1, keepdims=True)
+        log_likelihood = float(weights[block] @ log_evidence)
+        return replace(zero, sums=np.concatenate(moments, axis=1), log_likelihood=log_likelihood)
+
+    return of_all_processes(sum(for_blocks(statistics_of_block, len(rows)), zero))
+
+
+def tiles(block: slice, width: int) -> Iterator[slice]:
+    """Consecutive slices of a block, of so many rows that `width` numbers each stay in cache."""
+    n_rows = max(_CACHE_VALUES // width, min(_TILE_ROWS, _TILE_VALUES // width), 1)
+    for start in range(block.start, block.stop, n_rows):
+        yield slice(start, min(start + n_rows, block.stop))
+
+
+def of_all_processes(statistics: Statistics) -> Statistics:
+    """The sum of all processes' statistics, which must have one centre."""
+    if processes.count() == 1:
+        return statistics
+    message = np.array([*statistics.sums.ravel(), statistics.log_likelihood])
+    *sums, log_likelihood = processes.total(message)
+    shape = statistics.sums.shape
+    return replace(statistics, sums=np.reshape(sums, shape), log_likelihood=log_likelihood)
+
+
+# -- features --------------------------------------------------------------------------------------
 
 
 def n_features(d: int, diagonal: bool) -> int:
@@ -27,12 +228,16 @@ def n_features(d: int, diagonal: bool) -> int:
     return 1 + d + (d if diagonal else d * (d + 1) // 2)
 
 
-def features_of(rows: Rows, part: slice, diagonal: bool) -> np.ndarray:
-    """Features of the rows about their centre, (F, n); squares are expected under variances."""
-    x = rows.block(part).T - rows.centre[:, None]  # (D, n)
+def features_of(rows: Rows, tile: slice, diagonal: bool) -> np.ndarray:
+    """Products x_i x_j (or squares), x and 1 of rows about their centre, (F, n).
+
+    Squares are expected ones under the rows' variances.
+    """
+    x = rows.block(tile).T - rows.centre[:, None]  # (D, n)
     d, n = x.shape
     features = np.empty((n_features(d, diagonal), n))
     features[-1 - d : -1], features[-1] = x, 1
+    squares: slice | np.ndarray
     if diagonal:
         np.square(x, out=features[:d])
         squares = slice(0, d)
@@ -42,32 +247,8 @@ def features_of(rows: Rows, part: slice, diagonal: bool) -> np.ndarray:
             np.multiply(x[i], x[i:], out=features[offset : offset + d - i])
             offset += d - i
     if rows.variances is not None:
-        features[squares] += rows.variances[part].T
+        features[squares] += rows.variances[tile].T
     return features
-
-
-def _diagonal_places(d: int) -> np.ndarray:
-    """Where x_i^2 stands among x_i x_j, i <= j, in rows of ascending i."""
-    return np.cumsum([0, *range(d, 1, -1)])
-
-
-def packed(second: np.ndarray, diagonal: bool) -> np.ndarray:
-    """Symmetric matrices (K, D, D) as their upper triangles, or their diagonals: (K, .)."""
-    if diagonal:
-        return np.diagonal(second, axis1=1, axis2=2)
-    upper = np.triu_indices(second.shape[-1])
-    return second[:, upper[0], upper[1]]
-
-
-def unpacked(packed: np.ndarray, d: int, diagonal: bool) -> np.ndarray:
-    """The reverse, (K, D, D); diagonals stay what they are, (K, D)."""
-    if diagonal:
-        return packed
-    i, j = np.triu_indices(d)
-    second = np.empty((len(packed), d, d))
-    second[:, i, j] = packed
-    second[:, j, i] = packed
-    return second
 
 
 def coefficients_of(density: MixtureDensity, diagonal: bool) -> np.ndarray:
@@ -97,262 +278,123 @@ def rounding(density: MixtureDensity, reach: np.ndarray) -> float:
     return float(np.finfo(np.float64).eps * largest.max())
 
 
+def packed(second: np.ndarray, diagonal: bool) -> np.ndarray:
+    """Symmetric matrices (K, D, D) as their upper triangles, or their diagonals: (K, .)."""
+    if diagonal:
+        return np.diagonal(second, axis1=1, axis2=2)
+    upper = np.triu_indices(second.shape[-1])
+    return second[:, upper[0], upper[1]]
+
+
+def unpacked(values: np.ndarray, d: int, diagonal: bool) -> np.ndarray:
+    """Symmetric matrices (K, D, D) of what `packed` gave; diagonals stay what they are, (K, D)."""
+    if diagonal:
+        return values
+    i, j = np.triu_indices(d)
+    second = np.empty((len(values), d, d))
+    second[:, i, j] = values
+    second[:, j, i] = values
+    return second
+
+
+def _diagonal_places(d: int) -> np.ndarray:
+    """Where x_i^2 stands among x_i x_j, i <= j, in rows of ascending i."""
+    return np.cumsum([0, *range(d, 1, -1)])
+
+
+# -- class probabilities of rows -------------------------------------------------------------------
+
+
+def log_likelihoods(rows: Rows, density: MixtureDensity) -> np.ndarray:
+    """Log N(x_n; mu_k, Sigma_k) of what is observed, (N, K), in nats.
+
+    From whitened rows, not from features: slower, and exact however narrow a component is.
+    """
+    result = arrays.empty((len(rows), density.n_components), np.float64, rows.x)
+
+    def fill(block: slice) -> None:
+        result[block] = rows.log_gaussians(density, block)
+
+    list(for_blocks(fill, len(rows)))
+    return result
+
+
+def log_posterior(
+    log_likelihood: np.ndarray,
+    log_weights: np.ndarray,
+    from_children: Categorical | None = None,
+    out: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bayes' rule.
+
+    Parameters
+    ----------
+    log_likelihood : (N, K)
+        Log p(row | k).
+    log_weights : (K,)
+        Log pi_k.
+    from_children : Categorical, optional
+        What the children say of the classes.
+    out : (N, K), optional
+        Where log P(k | row) is written to; may be `log_likelihood` itself.
+
+    Returns
+    -------
+    log_prob : np.ndarray, shape (N, K)
+        Log P(k | row).
+    log_evidence : np.ndarray, shape (N,)
+        Log p(row), in nats.
+    """
+    shape, like = log_likelihood.shape, log_likelihood
+    log_prob = arrays.empty(shape, np.float64, like) if out is None else out
+    log_evidence = arrays.empty(shape[:1], np.float64, like)
+
+    def fill(block: slice) -> None:
+        joint = log_likelihood[block] + log_class_prior(log_weights, from_children, block)  # (n, K)
+        log_evidence[block] = logsumexp(joint, axis=1)
+        np.subtract(joint, log_evidence[block, None], out=log_prob[block])
+
+    list(for_blocks(fill, len(log_prob)))
+    return log_prob, log_evidence
+
+
 def log_class_prior(
-    log_weights: np.ndarray, told: Categorical | None, part: slice = slice(None)
+    log_weights: np.ndarray, from_children: Categorical | None, block: slice = slice(None)
 ) -> np.ndarray:
     """What is known of some rows' classes without the rows, (1, K) or (n, K).
 
     The own log pi_k, which a prior from the children replaces, and to which their evidence
     P(k | n) adds log P(k | n) K, so that a uniform message adds exactly nothing.
     """
-    if told is None:
+    if from_children is None:
         return log_weights[None]
-    if told.is_prior:
-        return told.log_prob[part]
-    return log_weights + (told.log_prob[part] + np.log(told.shape[0]))
+    if from_children.is_prior:
+        return from_children.log_prob[block]
+    return log_weights + (from_children.log_prob[block] + np.log(from_children.shape[0]))
 
 
-def log_joint(rows: Rows, density: MixtureDensity, told: Categorical | None = None) -> np.ndarray:
-    """Log N(x_n; mu_k, Sigma_k) of what was seen, and the log prior of k: (N, K).
-
-    From whitened rows, not from features: slower, and exact however narrow a component is.
-    """
-    with np.errstate(divide="ignore"):  # a weight may be 0
-        log_weights = np.log(density.weights)
-    joint = arrays.empty((len(rows), density.n_components), np.float64, rows.x)
-
-    def fill(part: slice) -> None:
-        joint[part] = rows.log_gaussians(density, part) + log_class_prior(log_weights, told, part)
-
-    list(for_parts(fill, len(rows)))
-    return joint
-
-
-def to_log_probabilities(joint: np.ndarray) -> np.ndarray:
-    """Normalise log joint densities (N, K) over K, in place; returns them."""
-
-    def normalise(part: slice) -> None:
-        joint[part] -= logsumexp(joint[part], axis=1, keepdims=True)
-
-    list(for_parts(normalise, len(joint)))
-    return joint
-
-
-def bound(joint: np.ndarray, log_responsibilities: np.ndarray) -> float:
-    """Mean over rows of sum_k r_nk (log p(x_n, k) - log r_nk), in nats: joint, log r (N, K)."""
-    r = np.exp(log_responsibilities)
-    gap = np.subtract(joint, log_responsibilities, where=r > 0, out=np.zeros_like(joint))
-    return float((r * gap).sum(axis=1).mean())
-
-
-def mean_bound(
-    rows: Rows, believed: Rows, density: MixtureDensity, told: Categorical | None
-) -> float:
-    """The same of `rows` under a mixture, with the responsibilities it gives `believed`."""
-
-    def task(part: slice) -> float:
-        prior = log_class_prior(np.log(density.weights), told, part)
-        joint = rows.log_gaussians(density, part) + prior  # (n, K)
-        known = joint if believed is rows else believed.log_gaussians(density, part) + prior
-        log_r = known - logsumexp(known, axis=1, keepdims=True)
-        return len(joint) * bound(joint, log_r)
-
-    return sum(for_parts(task, len(rows))) / len(rows)
-
-
-_CACHE_VALUES = 2**17  # a block stays in the processor's cache, if it can: ...
-_BLOCK_ROWS, _BLOCK_VALUES = 64, 2**23  # ... of many columns some rows are taken at least
-_PRECISE = 1e-9  # nats by which rounding may change a log density before features are given up
-
-Weigh = Callable[[np.ndarray, slice], tuple[np.ndarray, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Sums over rows of their features times their responsibilities.
-
-    Attributes
-    ----------
-    sums : (K, F)
-        F = 1 + D + D (D + 1) / 2 features, or 1 + 2 D with only the squares.
-    log_likelihood, weight : float
-        Sums over rows of w_n log p(x_n), in nats, and of w_n.
-    centre : (D,)
-        Subtracted from the rows beforehand, which keeps differences of sums accurate.
-    diagonal : bool
-    """
-
-    sums: np.ndarray
-    log_likelihood: float
-    weight: float
-    centre: np.ndarray
-    diagonal: bool
-
-    @property
-    def counts(self) -> np.ndarray:
-        """Sum of each component's responsibilities, (K,)."""
-        return self.sums[:, -1]
-
-    @property
-    def first(self) -> np.ndarray:
-        """Sums of r x, (K, D)."""
-        d = len(self.centre)
-        return self.sums[:, -1 - d : -1]
-
-    @property
-    def second(self) -> np.ndarray:
-        """Sums of r x x^T, (K, D, D), or of r x^2, (K, D)."""
-        d = len(self.centre)
-        return unpacked(self.sums[:, : -1 - d], d, self.diagonal)
-
-
-# -- what is done with the responsibilities --------------------------------------------------------
-
-
-def expect(
-    rows: Rows, weight: np.ndarray, density: MixtureDensity, told: Categorical | None
-) -> Statistics:
-    """The E-step: statistics under the responsibilities of `density` and what the children say."""
-
-    def weigh(joint: np.ndarray, part: slice) -> tuple[np.ndarray, np.ndarray]:
-        return _softmax(joint)
-
-    return _collect(rows, weight, density, told, weigh)
-
-
-def assign(
-    rows: Rows,
-    weight: np.ndarray,
-    density: MixtureDensity,
-    told: Categorical | None,
-    rng: np.random.Generator,
-) -> Statistics:
-    """The same under one class a row, drawn from its responsibilities (Gumbel-max)."""
-    k = density.n_components
-
-    def weigh(joint: np.ndarray, part: slice) -> tuple[np.ndarray, np.ndarray]:
-        noise = rng.gumbel(size=joint.shape[::-1])
-        drawn = (joint + noise.T).argmax(axis=0)  # (n,)
-        _, log_likelihood = _softmax(joint)
-        return (np.arange(k)[:, None] == drawn).astype(np.float64), log_likelihood
-
-    return _collect(rows, weight, density, told, weigh, n_threads=1)
-
-
-def summarise(
-    rows: Rows,
-    weight: np.ndarray,
-    responsibilities: Callable[[slice], np.ndarray],
-    n_components: int,
-    covariance_type: str,
-) -> Statistics:
-    """Statistics under given responsibilities: from a slice of rows to (n, K).
-
-    There is no density yet, so that values that were not seen are taken as they stand in x.
-    """
-    diagonal = covariance_type in DIAGONAL_TYPES
-
-    def block(part: slice) -> tuple[np.ndarray, float]:
-        r = responsibilities(part).T * weight[part]  # (K, n)
-        return r @ features_of(rows, part, diagonal).T, 0.0
-
-    return _summed(block, rows, weight, n_components, diagonal)
-
-
-def totals(own: Statistics) -> Statistics:
-    """The sum of all processes' statistics, which must have one centre."""
-    if processes.count() == 1:
-        return own
-    sent = np.array([*own.sums.ravel(), own.log_likelihood, own.weight])
-    *sums, log_likelihood, weight = processes.total(sent)
-    whole = np.reshape(sums, own.sums.shape)
-    return replace(own, sums=whole, log_likelihood=log_likelihood, weight=weight)
-
-
-# -- passes over blocks ----------------------------------------------------------------------------
-
-
-def _collect(
-    rows: Rows,
-    weight: np.ndarray,
-    density: MixtureDensity,
-    told: Categorical | None,
-    weigh: Weigh,
-    n_threads: int | None = None,
-) -> Statistics:
-    """Statistics under the weights (K, n) that `weigh` makes of log joint densities (K, n)."""
-    diagonal = density.covariance_type in DIAGONAL_TYPES
-    shifted = replace(density, means=density.means - rows.centre)
+def log_weights_of(density: MixtureDensity) -> np.ndarray:
+    """Log pi_k, (K,); -inf of a component that has no weight."""
     with np.errstate(divide="ignore"):
-        log_weights = np.log(density.weights)
-
-    def weighted(joint: np.ndarray, part: slice) -> tuple[np.ndarray, float]:
-        joint += log_class_prior(log_weights, told, part).T
-        r, log_likelihood = weigh(joint, part)
-        return r * weight[part], float(weight[part] @ log_likelihood)
-
-    def block(part: slice) -> tuple[np.ndarray, float]:
-        features = features_of(rows, part, diagonal)  # (F, n)
-        if precise:
-            joint = coefficients @ features  # (K, n)
-        else:
-            joint = np.ascontiguousarray(rows.log_gaussians(density, part).T)
-        r, log_likelihood = weighted(joint, part)
-        return r @ features.T, log_likelihood
-
-    def block_of_seen(part: slice) -> tuple[np.ndarray, float]:
-        x, variances, seen = rows.block(part) - rows.centre, rows.variances, rows.seen[part]
-        variances = None if variances is None else variances[part]
-        joint = log_gaussians_of_seen(x, shifted, variances, seen).T.copy()
-        r, log_likelihood = weighted(joint, part)
-        first, second = expected_moments(x, r.T, shifted, variances, seen)
-        sums = [packed(second, diagonal), first, r.sum(axis=1, keepdims=True)]
-        return np.concatenate(sums, axis=1), log_likelihood
-
-    k = density.n_components
-    if rows.seen is not None:
-        return _summed(block_of_seen, rows, weight, k, diagonal, n_threads, len(rows))
-    coefficients = coefficients_of(shifted, diagonal)
-    precise = rounding(shifted, rows.reach) < _PRECISE
-    return _summed(block, rows, weight, k, diagonal, n_threads)
+        return np.log(density.weights)
 
 
-def _block_rows(width: int) -> int:
-    return max(_CACHE_VALUES // width, min(_BLOCK_ROWS, _BLOCK_VALUES // width), 1)
+def responsibilities_of(
+    rows: Rows, density: MixtureDensity, from_children: Categorical | None
+) -> np.ndarray:
+    """P(k | row) by a mixture and what the children say, (N, K)."""
+    joint = log_likelihoods(rows, density)
+    log_prob, _ = log_posterior(joint, log_weights_of(density), from_children, out=joint)
+    return np.exp(log_prob, out=log_prob)
 
 
-def _summed(
-    block: Callable[[slice], tuple[np.ndarray, float]],
-    rows: Rows,
-    weight: np.ndarray,
-    n_components: int,
-    diagonal: bool,
-    n_threads: int | None = None,
-    block_rows: int | None = None,
-) -> Statistics:
-    """What `block` gives of `block_rows` rows at a time, or as many as go well, added up."""
-    centre = rows.centre  # found before threads would each find it
-    shape = (n_components, n_features(rows.n_columns, diagonal))
-    block_rows = block_rows or _block_rows(sum(shape))
+def mean_half_trace(rows: Rows, density: MixtureDensity, log_prob: np.ndarray) -> float:
+    """By how much the rows' variances lower their mean expected log density, in nats per row.
 
-    def task(part: slice) -> tuple[np.ndarray, float]:
-        starts = range(part.start, part.stop, block_rows)
-        return _added(block(slice(i, min(i + block_rows, part.stop))) for i in starts)
+    ``mean_n sum_k r_nk tr(Sigma_k^-1 diag(variances_n)) / 2`` with log r (N, K).
+    """
 
-    parts = for_parts(task, len(rows), n_threads) if len(rows) else [(np.zeros(shape), 0.0)]
-    return Statistics(*_added(parts), float(weight.sum()), centre, diagonal)
+    def total_of_block(block: slice) -> float:
+        return float((np.exp(log_prob[block]) * rows.half_traces(density, block)).sum())
 
-
-def _added(parts: Iterable[tuple[np.ndarray, float]]) -> tuple[np.ndarray, float]:
-    """Sums over the parts as they come, so that no more than one is kept."""
-    return functools.reduce(lambda total, part: (total[0] + part[0], total[1] + part[1]), parts)
-
-
-def _softmax(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Responsibilities (K, n), written over `joint`, and the log of what was divided by, (n,)."""
-    top = joint.max(axis=0)
-    joint -= top
-    np.exp(joint, out=joint)
-    total = joint.sum(axis=0)
-    joint /= total
-    return joint, np.log(total) + top
+    return sum(for_blocks(total_of_block, len(rows))) / len(rows)
