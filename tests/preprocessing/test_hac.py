@@ -15,7 +15,7 @@ from sklearn.metrics import pairwise_distances
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from serkit.datasets.loaders import load_spoken_digits
+from serkit.datasets import load_spoken_digits
 from serkit.errors import InputError, NotFittedError
 from serkit.modules.preprocessing.hac import HAC, codebook, cooccurrences, mfcc_streams
 from tests.helpers.files import LOCAL, needs
