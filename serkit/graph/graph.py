@@ -373,8 +373,8 @@ class Graph:
             Or a dict by observation, if several are reached.
         """
         check_argument("Graph.sample", "n_samples", n_samples, Count())
-        seed_range = Count(at_least=0, or_none=True)
-        check_argument("Graph.sample", "random_state", random_state, seed_range)
+        for name, value in {"component": component, "random_state": random_state}.items():
+            check_argument("Graph.sample", name, value, Count(at_least=0, or_none=True))
         senders = [m for m in self.modules if isinstance(m, Module) and m.sends_up is not None]
         tops = [m for m in senders if not any(child in senders for child in self.children_of(m))]
         if leaf is None and len(tops) > 1:

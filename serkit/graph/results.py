@@ -58,7 +58,7 @@ def write(run: Run, folder: Path) -> None:
     """Write module folders, history and pictures."""
     write_modules(run, folder)
     (folder / "history.json").write_text(
-        json.dumps(run.history, indent=1, default=np.ndarray.tolist), encoding="utf-8"
+        json.dumps(run.history, indent=1, default=lambda value: value.tolist()), encoding="utf-8"
     )
     for name, figure in pictures(run):
         figure.savefig(folder / f"{name}.png", dpi=120)

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 
 from ..errors import GraphError, InputError
-from ..messages import Message
+from ..messages import Deferred, Message
 from ..module import Module, Node
 from ..observation import Observation
 
@@ -108,10 +108,10 @@ def describe(names: dict[str, Node]) -> str:
 def _sends_down(node: Node) -> str:
     if not isinstance(node, Module):
         return "-"
-    kind = node.sends_down_to(node.parents[0])
     message = node.posterior.down[0] if node.posterior is not None else None
-    known = message if kind is not None and isinstance(message, kind) else None  # not a Deferred
-    return _shape_of(kind, known, node.parents[0].n_outputs if message is not None else None)
+    if isinstance(message, Deferred):  # like the parent's, and not to be made only for this
+        message = node.parents[0].message_up
+    return _shape_of(node.sends_down_to(node.parents[0]), message, None)
 
 
 def _shape_of(kind: type[Message] | None, message: Message | None, n_outputs: int | None) -> str:

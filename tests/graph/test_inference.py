@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from serkit import Graph, Observation
-from serkit.datasets.loaders import load_digits
+from serkit import Graph, Module, Observation
+from serkit.datasets import load_digits
 from serkit.errors import GraphError, InputError, NotReadyError
 from serkit.messages import Categorical, Data
 from serkit.modules import AE, GMM, VAE, Features
@@ -39,7 +39,7 @@ def two():
 
 
 def states(graph):
-    return copy.deepcopy([module.get_state() for module in graph.modules])
+    return copy.deepcopy([node.get_state() for node in graph.modules if isinstance(node, Module)])
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,8 @@ def test_leaf_chooses_among_several():
     ("options", "text"),
     [
         ({"component": 4}, "GMM: component=4 does not exist; they are 0 to 3"),
-        ({"component": -1}, "GMM: component=-1 does not exist"),
+        ({"component": -1}, "component must be an integer >= 0, got -1"),
+        ({"component": "a"}, "component must be an integer >= 0, got 'a'"),
         ({"leaf": "gnm"}, "no module is called 'gnm'"),
         ({"leaf": "images"}, "leaf=Observation 'images' is not a module that could be drawn from"),
         ({"leaf": "vae", "component": 1}, "VAE has no components; leave component=1 out"),
