@@ -215,10 +215,10 @@ def _empty_mapped(shape: Sequence[int], dtype: DTypeLike) -> np.memmap:
         ) from None
 
 
-def _copy_mapped(array: np.ndarray, block: slice, dtype: DTypeLike) -> np.memmap:
+def _copy_mapped(array: np.ndarray, rows: slice, dtype: DTypeLike) -> np.memmap:
     """Consecutive rows, read a megabyte at a time, as an array in a memory-mapped file."""
-    copied = _empty_mapped((block.stop - block.start, *array.shape[1:]), dtype)
-    for part in blocks(copied):
-        stop = min(part.stop, len(copied))
-        copied[part] = array[block.start + part.start : block.start + stop]
+    copied = _empty_mapped((rows.stop - rows.start, *array.shape[1:]), dtype)
+    for block in blocks(copied):
+        stop = min(block.stop, len(copied))
+        copied[block] = array[rows.start + block.start : rows.start + stop]
     return copied

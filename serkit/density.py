@@ -211,13 +211,13 @@ class MixtureDensity:
 
     def marginal(self, columns: ArrayLike) -> MixtureDensity:
         """The density of some dimensions alone, in the order given: columns (d,) of int."""
-        kept = np.asarray(columns)
+        numbers = np.asarray(columns)
         covariances = self.covariances
         if self.covariance_type in ("full", "tied"):
-            covariances = covariances[..., kept[:, None], kept]
+            covariances = covariances[..., numbers[:, None], numbers]
         elif self.covariance_type == "diag":
-            covariances = covariances[:, kept]
-        return replace(self, means=self.means[:, kept], covariances=covariances)
+            covariances = covariances[:, numbers]
+        return replace(self, means=self.means[:, numbers], covariances=covariances)
 
     def mean(self) -> np.ndarray:
         """The mean E[x], (D,)."""

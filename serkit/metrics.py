@@ -44,7 +44,7 @@ def matching(labels: ArrayLike, clusters: ArrayLike) -> dict[Any, Any]:
 
 
 def accuracy(labels: ArrayLike, clusters: ArrayLike) -> float:
-    """Share of rows, in [0, 1], whose cluster is matched to their label (see `matching`).
+    """Fraction of rows, in [0, 1], whose cluster is matched to their label (see `matching`).
 
     Works for any number of clusters: those left unmatched count as wrong.
 
@@ -71,7 +71,7 @@ def ari(labels: ArrayLike, clusters: ArrayLike) -> float:
 
 
 def purity(labels: ArrayLike, clusters: ArrayLike) -> float:
-    """Share of rows, in [0, 1], that carry the most frequent label of their cluster."""
+    """Fraction of rows, in [0, 1], that carry the most frequent label of their cluster."""
     table = _contingency(labels, clusters)
     return float(table.max(axis=0).sum() / table.sum())
 
