@@ -291,13 +291,13 @@ class Autoencoder(Module):
         """
         rows, update = join(inputs), len(self.history_)
         device = resolve_device(self.device, self.label)
-        target = self.target_of(from_children, len(rows), device)
         seed = int(self.rng().integers(2**62))
 
         def loss(x: Tensor, index: Tensor, epoch: int) -> dict[str, Tensor]:
             return self.loss(x, target.rows(index), epoch)
 
         with private_random_state(seed, device), self._training():
+            target = self.target_of(from_children, len(rows), device)
             self._make_ready(rows.shape[1:], device)
             draw_apart(seed, device)
             learnt, held_out = self._split_rows(observed_rows(inputs, len(rows)), device)

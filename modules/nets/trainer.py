@@ -149,7 +149,7 @@ class Trainer:
         self.nets.train()
         for epoch in range(epochs):
             order = learnt[torch.randperm(len(learnt), device=self.device)]
-            sums: dict[str, Any] = {}
+            sums = torch.zeros((), device=self.device)
             batches = self._batches(source, order.tensor_split(n_batches))
             for (index, x), share in zip(batches, shares, strict=True):
                 with self._autocast:
@@ -162,9 +162,9 @@ class Trainer:
                 self.optimizer.step()
                 if scheduler is not None:
                     scheduler.step()
-                for name, value in terms.items():
-                    sums[name] = sums.get(name, 0.0) + value.detach() * len(index)
-            means = _means(sums, len(learnt))
+                values = torch.stack([value.detach() for value in terms.values()])
+                sums = sums + values * len(index)  # (number of terms,)
+            means = dict(zip(terms, _means(sums, len(learnt)), strict=True))
             if len(held_out):
                 means["held_out_loss"] = self._mean_loss(source, held_out, epoch)
             if not all(map(math.isfinite, means.values())):
@@ -213,12 +213,12 @@ class Trainer:
 
     def _mean_loss(self, source: np.ndarray | Tensor, index: Tensor, epoch: int) -> float:
         """Mean loss over some rows, in evaluation mode."""
-        total: Any = 0.0
+        total = torch.zeros((), device=self.device)
         with evaluating(self.nets):
             for part, x in self._batches(source, index.split(int(self.batch_size))):
                 with self._autocast:
                     total = total + self.loss(x, part, epoch)["loss"] * len(x)
-        return _means({"loss": total}, len(index))["loss"]
+        return _means(total[None], len(index))[0]
 
     def _is_finite(self, source: np.ndarray | Tensor, learnt: Tensor) -> bool:
         return math.isfinite(self._mean_loss(source, learnt[: self.batch_size], 0))
@@ -280,10 +280,10 @@ def _shares(learnt: Tensor, n_batches: int) -> list[float]:
     return (sizes / processes.total(sizes)).tolist()
 
 
-def _means(sums: dict[str, Any], n_rows: int) -> Terms:
-    """Sums over this process's rows as means over those of all."""
-    every = processes.total(np.array([*map(float, sums.values()), n_rows]))
-    return dict(zip(sums, (every[:-1] / every[-1]).tolist(), strict=True))
+def _means(sums: Tensor, n_rows: int) -> list[float]:
+    """Sums over this process's rows, of one or more terms, as means over the rows of all."""
+    every = processes.total(np.array([*sums.tolist(), n_rows]))
+    return (every[:-1] / every[-1]).tolist()
 
 
 def _weights(nets: nn.Module) -> dict[str, Tensor]:

@@ -1,5 +1,7 @@
 """The training loop: batches, schedules, seeds, devices, early stops, and losses gone NaN."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
 
@@ -10,7 +12,7 @@ from torch import nn
 
 from serkit import Observation
 from serkit.errors import InputError, TrainingError
-from serkit.modules import AE, VAE, RandomAffine
+from serkit.modules import AE, VAE, MultinomialVAE, RandomAffine
 from serkit.modules.nets.device import private_random_state, resolve_device, uses_bfloat16
 from serkit.modules.nets.trainer import Trainer, batches_of, make_scheduler
 
@@ -24,10 +26,10 @@ def x():
     return np.where(rng.random((40, 1, 1)) < 0.5, 0.8, 0.2) + rng.uniform(-0.2, 0.2, (40, 3, 3))
 
 
-def tiny(kind, **options):
+def tiny(kind, n_outputs=2, **options):
     """A small net, one batch an epoch, on one device and in one precision everywhere."""
     defaults = {"hidden_sizes": (8,), "epochs": 3, "lr": 1e-2, "random_state": 0}
-    return kind(2, **defaults | {"device": "cpu", "precision": "float32"} | options)
+    return kind(n_outputs, **defaults | {"device": "cpu", "precision": "float32"} | options)
 
 
 def losses(module):
@@ -157,6 +159,43 @@ def test_same_seed_same_bits_and_global_state_untouched(x, kind, augment):
     np.testing.assert_array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
 
 
+@both
+def test_threads_learn_the_same_bits_and_leave_the_global_generator_alone(x, kind):
+    before = torch.get_rng_state()
+    alone = tiny(kind, batch_size=15).fit(x)
+    with ThreadPoolExecutor(3) as pool:
+        fits = list(pool.map(lambda _: tiny(kind, batch_size=15).fit(x), range(3)))
+    assert all(same_weights(weights(fit), weights(alone)) for fit in fits)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@contextmanager
+def default_float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, default_float64])
+@pytest.mark.parametrize("kind", [AE, VAE, MultinomialVAE])
+def test_the_callers_modes_do_not_matter(x, kind, mode):
+    plain = tiny(kind, validation_fraction=0.2).fit(x)
+    with mode():
+        dtype = torch.get_default_dtype()
+        module = tiny(kind, validation_fraction=0.2).connect(Observation(x)).update()
+        assert torch.get_default_dtype() == dtype
+        assert np.isfinite(module.posterior.bound)
+    assert same_weights(weights(module), weights(plain))
+
+
+def test_numpys_integers_are_integers(x):
+    sizes = {"batch_size": np.int64(15), "epochs": np.int32(2), "patience": np.int64(3)}
+    nets = {"net": "conv", "filters": (np.int64(3), np.int32(4)), "hidden_sizes": [np.int64(8)]}
+    module = tiny(VAE, np.int64(2), **sizes, **nets, validation_fraction=0.2).fit(x)
+    plain = tiny(VAE, batch_size=15, epochs=2, patience=3, **nets, validation_fraction=0.2).fit(x)
+    assert same_weights(weights(module), weights(plain))
+
+
 def test_private_random_state_is_put_back_after_an_error_too():
     before, cpu = torch.get_rng_state(), torch.device("cpu")
     with pytest.raises(ValueError, match="inside"), private_random_state(1, cpu):
@@ -271,6 +310,65 @@ def test_a_callback_may_end_an_update(x):
     module = tiny(VAE, epochs=50)
     module.on_epoch = lambda m, terms: len(m.loss_curve_) == 4
     assert module.fit(x).history_[-1]["epochs"] == 4
+
+
+# -- arguments that change ---------------------------------------------------------------------
+
+
+SHAPES = {
+    "latent_dim": 3,
+    "hidden_sizes": (5,),
+    "net": "conv",
+    "batch_norm": True,
+    "likelihood": "gaussian",
+}
+
+
+@both
+@pytest.mark.parametrize(("name", "value"), SHAPES.items(), ids=SHAPES)
+def test_nets_are_built_anew_where_their_shape_has_changed(x, kind, name, value):
+    module = tiny(kind, filters=(3,)).connect(Observation(x)).update()
+    old, curve = module.nets_, len(module.loss_curve_)
+    module.set_params(**{name: value}).update()
+    fresh = tiny(kind, filters=(3,)).set_params(**{name: value})
+    fresh.fit(x)
+    assert module.nets_ is not old
+    assert [w.shape for w in weights(module).values()] == [w.shape for w in weights(fresh).values()]
+    assert module.message_up.mean.shape == (40, module.latent_dim)
+    assert len(module.loss_curve_) == curve + 3  # the curve goes on
+
+
+@both
+def test_other_nets_of_a_users_take_the_place_of_the_old(x, kind):
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(9, 2 * kind.codes_per_latent))
+    module = tiny(kind).fit(x).set_params(encoder=linear, decoder=nn.Linear(2, 9)).fit(x)
+    assert isinstance(module.nets_["decoder"], nn.Linear)
+    nets = module.nets_
+    assert deepcopy(module).fit(x).nets_ is not nets
+    assert module.fit(x).nets_ is nets
+
+
+@both
+@pytest.mark.parametrize("options", [{"lr": 1e-30}, {"lr": 1e-30, "net": "conv"}])
+def test_a_failed_change_of_shape_loses_nothing(x, kind, options):
+    module = tiny(kind).fit(x)
+    before = weights(module)
+    module.set_params(**options, hidden_sizes=(5,), augment=lambda batch: batch[:1])
+    with pytest.raises(InputError, match="augment must return"):
+        module.fit(x)
+    assert same_weights(before, weights(module))
+    module.set_params(augment=None, hidden_sizes=(8,), net="mlp")
+    assert same_weights(before, weights(module.fit(x)))  # goes on from them, by steps of 1e-30
+
+
+@both
+def test_rates_take_effect_at_the_next_update(x, kind):
+    """With a huge decay and no gradient to speak of, Adam only shrinks the weights."""
+    module = tiny(kind, epochs=1, alpha=0.0).fit(x)
+    before = weights(module)
+    module.set_params(lr=1e-9, weight_decay=1e8).fit(x)
+    for name, value in weights(module).items():
+        torch.testing.assert_close(value, 0.9 * before[name], rtol=1e-4, atol=1e-6)
 
 
 # -- when it goes wrong ------------------------------------------------------------------------
