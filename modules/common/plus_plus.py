@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import numpy as np
 from scipy import sparse
 from sklearn.metrics.pairwise import euclidean_distances
 
 from ... import processes
 
-Matrix = np.ndarray | sparse.csr_array
+Matrix: TypeAlias = np.ndarray | sparse.csr_array
 
 
 def plus_plus_centres(x: Matrix, weight: np.ndarray, n_centres: int, seed: int) -> np.ndarray:
@@ -63,7 +65,7 @@ def _rows_at(
     weight: np.ndarray,
     totals: np.ndarray,
     has_rows: np.ndarray,
-    side: str,
+    side: Literal["left", "right"],
 ) -> np.ndarray:
     """The rows up to which given fractions (T,) of all weight are reached, (T, D).
 

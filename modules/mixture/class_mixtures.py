@@ -8,12 +8,15 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import log_softmax
 from sklearn.base import clone
 
 from ... import processes
 from ...density import MixtureDensity, combine
 from ...errors import InputError
+from ...options import as_numbers
+from ..common.inputs import checked_targets
 from .gmm import GMM
 from .options import count_distinct
 from .rows import Rows
@@ -83,6 +86,54 @@ def normalised(log_joint: np.ndarray, log_prior: np.ndarray) -> np.ndarray:
     """Log probabilities of each row, (N, K), and the prior's where all are 0."""
     lost = np.isneginf(log_joint).all(axis=1, keepdims=True)
     return log_softmax(np.where(lost, log_prior, log_joint), axis=1)
+
+
+# -- what there is to learn ------------------------------------------------------------------------
+
+
+class Targets(NamedTuple):
+    """What there is to learn: classes (C,), and of the rows kept codes (n,) and weights (n,).
+
+    `kept` (N,) leaves out rows of weight 0; `priors` (C,) are P(c).
+    """
+
+    kept: np.ndarray
+    classes: np.ndarray
+    codes: np.ndarray
+    weight: np.ndarray
+    priors: np.ndarray
+
+
+def targets_of(
+    label: str,
+    y: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    n_rows: int,
+    priors: ArrayLike | None,
+) -> Targets:
+    """Checked classes and weights of rows; P(c) are the classes' shares of the weight unless given.
+
+    Raises
+    ------
+    InputError
+        For what is no class or no weight, and `priors` that are not one probability a class.
+    """
+    y, weight = checked_targets(label, y, sample_weight, n_rows)
+    kept = weight > 0
+    try:
+        classes, codes = np.unique(y[kept], return_inverse=True)
+    except TypeError as error:
+        raise InputError(f"{label}: classes must be of one type: {error}") from None
+    shares = np.bincount(codes, weights=weight[kept]) / weight.sum()
+    if priors is None:
+        return Targets(kept, classes, codes, weight[kept], shares)
+    values = as_numbers(label, "priors", priors)
+    if values.shape != shares.shape or values.min() < 0 or abs(values.sum() - 1) > 1e-6:
+        raise InputError(
+            f"{label}: priors must be {len(shares)} probabilities, one a class, that add up to 1, "
+            f"got {priors!r:.60}"
+        )
+    return Targets(kept, classes, codes, weight[kept], values)
 
 
 class Group(NamedTuple):

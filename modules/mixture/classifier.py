@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, fields, replace
-from typing import Annotated, Any, NamedTuple, Self, cast
+from typing import Annotated, Any, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,7 +19,7 @@ from ...density import MixtureDensity
 from ...errors import InputError, NotFittedError, NotReadyError
 from ...messages import Categorical, Data, Gaussian, Message, Mixture
 from ...module import Module, Posterior
-from ...options import Count, Number, PositiveInt, as_numbers, check_argument
+from ...options import Count, Number, PositiveInt, check_argument
 from ..common.inputs import (
     any_observed,
     check_component,
@@ -37,6 +37,7 @@ from .class_mixtures import (
     normalised,
     occupied,
     pooled_covariance,
+    targets_of,
     thresholds,
 )
 from .gmm import GMM
@@ -45,19 +46,6 @@ from .rows import stack
 from .statistics import log_class_prior, mean_half_trace
 
 Fraction = Annotated[float, Number(at_least=0, below=1)]
-
-
-class Targets(NamedTuple):
-    """What there is to learn: classes (C,), and of the rows kept codes (n,) and weights (n,).
-
-    `kept` (N,) leaves out rows of weight 0; `priors` (C,) are P(c).
-    """
-
-    kept: np.ndarray
-    classes: np.ndarray
-    codes: np.ndarray
-    weight: np.ndarray
-    priors: np.ndarray
 
 
 @dataclass(eq=False, repr=False)
@@ -167,11 +155,11 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
         """Raise InputError for labels, weights or priors that cannot work with `n_rows` rows."""
         if self.frozen:
             return
-        checked_weight(self.label, self.sample_weight, n_rows)
+        checked_weight(self, n_rows)
         if self.labels is None:
             raise InputError(f"{self.label}: labels=... is needed, the classes to learn from")
         check_labels(self.label, self.labels, n_rows)
-        codes = self._targets(self.labels, self.sample_weight, n_rows).codes
+        codes = targets_of(self.label, self.labels, self.sample_weight, n_rows, self.priors).codes
         held_out_rows(codes, self.validation_fraction, np.random.default_rng(0), self.label)
 
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
@@ -182,7 +170,7 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
                 previous = {name: self.density(name) for name in self.classes_.tolist()}
             rows = stack(inputs)
             x = self._checked_rows(rows.block(), reset=True)
-            weight = checked_weight(self.label, self.sample_weight, int(processes.total(len(x))))
+            weight = checked_weight(self, int(processes.total(len(x))))
             if processes.any_of(rows.observed is not None):
                 complete = rows.observed is None or rows.observed.all(axis=1)  # those that teach
                 weight = weight * processes.gather(np.broadcast_to(complete, len(x)))
@@ -458,7 +446,7 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
         return rows, np.full(n_samples, self.classes_[code])
 
     def _code(self, label: Any) -> int:
-        codes = np.flatnonzero(self.classes_ == label) if np.ndim(label) == 0 else []
+        codes = np.flatnonzero(self.classes_ == label) if np.ndim(label) == 0 else np.array([])
         if len(codes) != 1:
             raise InputError(
                 f"{self.label}: there is no class {label!r}; they are {self.classes_.tolist()}"
@@ -485,7 +473,8 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
     ) -> dict[str, Any]:
         """Learn from this process's rows (n, D); targets and weights are those of all, (N,)."""
         place, rng = processes.place(len(x)), self.rng()
-        targets = self._targets(y, sample_weight, int(processes.total(len(x))))
+        n_rows = int(processes.total(len(x)))
+        targets = targets_of(self.label, y, sample_weight, n_rows, self.priors)
         names = targets.classes.tolist()
         held_out = held_out_rows(targets.codes, self.validation_fraction, rng, self.label)
         x, before = x[targets.kept[place]], targets.kept[: place.start].sum()
@@ -502,7 +491,7 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
         self.component_classes_ = mixtures.owners
         curves = [mixture.log_likelihood_ for mixture in fitted]
         self.log_likelihood_ = dict(zip(names, curves, strict=True))
-        vars(self).pop("thresholds_", None)  # they were of other mixtures
+        self.__dict__.pop("thresholds_", None)  # they were of other mixtures
         log_likelihood = mixtures.log_likelihood(x)  # (n, C)
         if self.validation_fraction:
             every = (processes.gather(v[held_out]) for v in (log_likelihood, codes, weight))
@@ -523,26 +512,6 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
             check_squares(self.label, rows)
         return rows
 
-    def _targets(
-        self, y: ArrayLike | None, sample_weight: ArrayLike | None, n_rows: int
-    ) -> Targets:
-        """Checked classes and weights of rows; P(c) are the classes' shares unless given."""
-        y, weight = checked_targets(self.label, y, sample_weight, n_rows)
-        kept = weight > 0
-        try:
-            classes, codes = np.unique(y[kept], return_inverse=True)
-        except TypeError as error:
-            raise InputError(f"{self.label}: classes must be of one type: {error}") from None
-        priors = np.bincount(codes, weights=weight[kept]) / weight.sum()
-        if self.priors is not None:
-            shape, priors = priors.shape, as_numbers(self.label, "priors", self.priors)
-            if priors.shape != shape or priors.min() < 0 or abs(priors.sum() - 1) > 1e-6:
-                raise InputError(
-                    f"{self.label}: priors must be {shape[0]} probabilities, one a class, that add "
-                    f"up to 1, got {self.priors!r:.60}"
-                )
-        return Targets(kept, classes, codes, weight[kept], priors)
-
     def _template(self, groups: Sequence[Group]) -> GMM:
         """The mixture to fit to each class's rows."""
         options = {field.name: getattr(self, field.name) for field in fields(MixtureOptions)}
@@ -556,10 +525,10 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
     @contextmanager
     def _kept_on_error(self) -> Iterator[None]:
         """Whatever goes wrong, the attributes are as before."""
-        before = dict(vars(self))
+        before = dict(self.__dict__)
         try:
             yield
         except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             raise

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -137,6 +137,15 @@ def gibbs_sampling(problem: Problem, density: MixtureDensity, rng: np.random.Gen
     return Solution(density, [*curve, problem.score(statistics, density)], True)
 
 
+def solver(
+    inference: str, problem: Problem, rng: np.random.Generator
+) -> Callable[[MixtureDensity], Solution]:
+    """The function that goes from a start to its solution: EM, or for "gibbs" sampling."""
+    if inference == "gibbs":
+        return partial(gibbs_sampling, problem, rng=rng)
+    return partial(expectation_maximisation, problem)
+
+
 def align(
     problem: Problem, solution: Solution, responsibilities: np.ndarray, reference: np.ndarray
 ) -> tuple[Solution, np.ndarray]:
@@ -197,6 +206,11 @@ def start_from_means(problem: Problem, means: np.ndarray) -> MixtureDensity:
         return classes[pairwise_distances_argmin(problem.rows.block(tile), means)]
 
     return start_from(problem, nearest)
+
+
+def start_from_children(problem: Problem, classes: Categorical) -> MixtureDensity:
+    """The mixture of the classes that the children's message makes probable."""
+    return start_from(problem, lambda tile: np.exp(classes.log_prob[tile]))
 
 
 def plus_plus_starts(

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from functools import partial
-from numbers import Real
 from operator import attrgetter
 from typing import Annotated, Any, Self, cast
 
@@ -30,24 +28,11 @@ from ..common.inputs import (
     draw_classes,
     split_columns,
 )
-from .em import (
-    Problem,
-    Solution,
-    Stream,
-    align,
-    check_finite,
-    expectation_maximisation,
-    explained,
-    gibbs_sampling,
-    learn_batch,
-    plus_plus_starts,
-    start_from,
-    start_from_means,
-    stream_of,
-)
+from . import em
 from .options import (
     MixtureOptions,
     Starts,
+    check_batches,
     check_squares,
     checked_means,
     checked_responsibilities,
@@ -189,7 +174,7 @@ class GMM(MixtureOptions, Module):
                 f"n_components={k} to take effect"
             )
         check_labels(self.label, self.labels, n_rows)
-        checked_weight(self.label, self.sample_weight, n_rows)
+        checked_weight(self, n_rows)
         if self.means_init is not None:
             checked_means(self.label, self.means_init, k)
         if self.responsibilities_init is not None:
@@ -198,9 +183,8 @@ class GMM(MixtureOptions, Module):
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
         """Fit to the parents' rows side by side, by what the children say of their classes."""
         rows = self._believed(stack(inputs))
+        weight = checked_weight(self, int(processes.total(len(rows))))
         if self.sample_weight is not None:
-            n_rows = int(processes.total(len(rows)))
-            weight = checked_weight(self.label, self.sample_weight, n_rows)
             rows = replace(rows, weight=processes.share_of(weight, len(rows)))
         self.fit_rows(rows, from_children)
         report = {
@@ -362,6 +346,118 @@ class GMM(MixtureOptions, Module):
         self.record(self.learn([Data(rows[processes.share(len(rows))])], None))
         return self
 
+    def fit_rows(
+        self,
+        rows: Rows,
+        from_children: Message | None = None,
+        start: np.ndarray | None = None,
+    ) -> None:
+        """Fit to the rows (n, D) of this process.
+
+        `start` (n, K) are responsibilities to start from, in place of any other start.
+        """
+        children, k = cast(Categorical | None, from_children), self.n_components
+        if children is not None and children.shape != (k,):
+            raise InputError(
+                f"{self.label}: its children sent probabilities of {children.shape[0]} classes "
+                f"for n_components={k}"
+            )
+        rows = checked_rows(self, rows, k)
+        if self.means_init is not None:
+            checked_means(self.label, self.means_init, k, rows.n_columns)
+        problem, rng = self._problem(rows, children, rows.mean(rows.weights)), self.rng()
+        previous = self._previous(rows)
+        with em.explained(self.label, self.reg_covar):
+            if children is not None and children.is_prior and previous is not None:
+                problem, starts = replace(problem, max_iter=1), [self.density()]
+            elif start is not None:
+                starts = [em.start_from(problem, start.__getitem__)]
+            else:
+                starts = self._starts(problem, previous, rng)
+            solve = em.solver(self.inference, problem, rng)
+            best = max(map(solve, starts), key=attrgetter("log_likelihood"))
+        em.check_finite(self.label, best.curve[-1])
+        responsibilities = responsibilities_of(rows, best.density, children)
+        if previous is not None:
+            best, responsibilities = em.align(problem, best, responsibilities, previous)
+        self._keep(best, responsibilities, problem)
+
+    def _goes_on(self) -> bool:
+        """Whether there is a mixture of the components and the covariance type asked for."""
+        if not hasattr(self, "means_"):
+            return False
+        kind = len(self.means_), self.covariance_type_
+        return kind == (self.n_components, self.covariance_type)
+
+    def _previous(self, rows: Rows) -> np.ndarray | None:
+        """The last responsibilities, if they are of as many rows, components and dimensions.
+
+        In every process: if in one they are not, all start afresh.
+        """
+        if not self.warm_start or not self._goes_on():
+            return None
+        same = len(self.responsibilities_) == len(rows) and self.means_.shape[1] == rows.n_columns
+        return None if processes.any_of(not same) else self.responsibilities_
+
+    def _starts(
+        self, problem: em.Problem, previous: np.ndarray | None, rng: np.random.Generator
+    ) -> list[MixtureDensity]:
+        if previous is None and self.responsibilities_init is not None:
+            values = as_numbers(self.label, "responsibilities_init", self.responsibilities_init)
+            share = processes.share_of(values, len(problem.rows))
+            return [em.start_from(problem, share.__getitem__)]
+        if previous is None and self.means_init is not None:
+            means = as_numbers(self.label, "means_init", self.means_init)
+            return [em.start_from_means(problem, means)]
+        per_update = self.n_init if isinstance(self.n_init, Sequence) else [self.n_init]
+        n_init = per_update[min(len(self.history_), len(per_update) - 1)]
+        if not n_init and previous is not None:
+            return [self.density()]
+        starts = list(em.plus_plus_starts(problem, max(n_init, 1), rng))
+        if problem.from_children is not None and self.inference != "gibbs":
+            # random starts number the components against what the children say
+            starts.append(em.start_from_children(problem, problem.from_children))
+        return starts if previous is None else [self.density(), *starts]
+
+    def _problem(
+        self, rows: Rows, from_children: Categorical | None, mean: np.ndarray
+    ) -> em.Problem:
+        """What is to be solved; the prior stands at `mean` (D,) unless the module has one."""
+        if self.mean_prior is not None:
+            mean = as_numbers(self.label, "mean_prior", self.mean_prior)
+        prior = None
+        if self.inference != "ml":
+            prior = prior_of(self, rows.n_columns, mean, self.weight_concentration_prior)
+        limits = self.reg_covar, self.max_iter, self.tol
+        return em.Problem(
+            rows, from_children, self.n_components, self.covariance_type, prior, *limits
+        )
+
+    def _keep(
+        self, solution: em.Solution, responsibilities: np.ndarray, problem: em.Problem
+    ) -> None:
+        self._keep_density(solution.density)
+        self.__dict__.pop("stream_", None)  # of batches before
+        self.responsibilities_ = responsibilities
+        curve = np.array(solution.curve)  # (iterations, 2)
+        self.log_likelihood_, self.lower_bound_ = curve[:, 0], curve[:, 1]
+        self.converged_ = solution.converged
+        counts = processes.total(problem.rows.weights @ responsibilities)
+        self.empty_components_ = np.flatnonzero(counts < 1)
+        enough = problem.total_weight > self.n_components
+        if len(self.empty_components_) and enough and processes.is_first():
+            warnings.warn(
+                f"{self.label}: components {self.empty_components_.tolist()} lost all their rows; "
+                "they stay where the prior puts them. Use fewer components or more n_init",
+                stacklevel=5,
+            )
+
+    def _keep_density(self, density: MixtureDensity) -> None:
+        self.weights_, self.means_ = density.weights, density.means
+        self.covariances_, self.covariance_type_ = density.covariances, density.covariance_type
+
+    # -- batches of a stream -------------------------------------------------------------------
+
     def partial_fit(self, x: ArrayLike, y: None = None, *, step_size: float | None = None) -> Self:
         """Learn from one batch of a stream, by a step of stepwise EM; returns self.
 
@@ -386,7 +482,8 @@ class GMM(MixtureOptions, Module):
         TrainingError
             If a covariance matrix is not positive definite (``inference="ml"``).
         """
-        self._check_batches(step_size)
+        self.check_options()
+        check_batches(self, step_size)
         x, goes_on = as_rows(x, f"{self.label}.partial_fit"), self._goes_on()
         if x.ndim != 2 or (goes_on and x.shape[1] != self.means_.shape[1]):
             wanted = f"(n, {self.means_.shape[1]})" if goes_on else "(n, D)"
@@ -398,160 +495,26 @@ class GMM(MixtureOptions, Module):
         else:
             self.check([Data(x)], len(x))
             self.fit_rows(rows)
-            self.stream_ = vars(stream_of(self.density(), processes.total(len(rows))))
+            self.stream_ = vars(em.stream_of(self.density(), processes.total(len(rows))))
         score, seconds = float(self.log_likelihood_[-1]), time.perf_counter() - start
         self.record({"log_likelihood": score, "seconds": seconds})
         return self
-
-    def _check_batches(self, step_size: float | None) -> None:
-        """Raise InputError for arguments that learning from batches has no use for."""
-        self.check_options()
-        if self.inference == "gibbs":
-            raise InputError(
-                f"{self.label}: partial_fit needs inference='map' or 'ml', not 'gibbs'"
-            )
-        for name in ("labels", "sample_weight"):
-            if getattr(self, name) is not None:
-                raise InputError(
-                    f"{self.label}: {name} belong to fixed rows, which batches are not; leave them "
-                    "out for partial_fit"
-                )
-        if step_size is not None and not (isinstance(step_size, Real) and 0 < step_size <= 1):
-            raise InputError(f"{self.label}: step_size must be in (0, 1], got {step_size!r:.60}")
 
     def _step(self, rows: Rows, step_size: float | None) -> None:
         """A step of stepwise EM; nothing is changed if it fails."""
         before = self.density()
         if hasattr(self, "stream_"):
-            stream = Stream(**self.stream_)
+            stream = em.Stream(**self.stream_)
         else:
-            stream = stream_of(before, processes.total(len(self.responsibilities_)))
+            stream = em.stream_of(before, processes.total(len(self.responsibilities_)))
         check_squares(self.label, rows.x)
         problem = self._problem(replace(rows, origin=stream.centre), None, stream.centre)
-        with explained(self.label, self.reg_covar):
-            density, stream, score = learn_batch(problem, before, stream, step_size)
+        with em.explained(self.label, self.reg_covar):
+            density, stream, score = em.learn_batch(problem, before, stream, step_size)
             responsibilities = responsibilities_of(rows, density, None)
-        check_finite(self.label, score)
+        em.check_finite(self.label, score)
         self._keep_density(density)
         self.responsibilities_ = responsibilities
         self.log_likelihood_ = np.append(self.log_likelihood_, score.log_likelihood)
         self.lower_bound_ = np.append(self.lower_bound_, score.bound)
         self.converged_, self.stream_ = False, vars(stream)
-
-    def fit_rows(
-        self,
-        rows: Rows,
-        from_children: Message | None = None,
-        start: np.ndarray | None = None,
-    ) -> None:
-        """Fit to the rows (n, D) of this process.
-
-        `start` (n, K) are responsibilities to start from, in place of any other start.
-        """
-        children = cast(Categorical | None, from_children)
-        problem, rng = self._checked_problem(rows, children), self.rng()
-        previous = self._previous(rows)
-        with explained(self.label, self.reg_covar):
-            if children is not None and children.is_prior and previous is not None:
-                problem, starts = replace(problem, max_iter=1), [self.density()]
-            elif start is not None:
-                starts = [start_from(problem, start.__getitem__)]
-            else:
-                starts = self._starts(problem, previous, rng)
-            solve: Callable[[MixtureDensity], Solution] = partial(expectation_maximisation, problem)
-            if self.inference == "gibbs":
-                solve = partial(gibbs_sampling, problem, rng=rng)
-            best = max(map(solve, starts), key=attrgetter("log_likelihood"))
-        check_finite(self.label, best.curve[-1])
-        responsibilities = responsibilities_of(problem.rows, best.density, children)
-        if previous is not None:
-            best, responsibilities = align(problem, best, responsibilities, previous)
-        self._keep(best, responsibilities, problem)
-
-    def _goes_on(self) -> bool:
-        """Whether there is a mixture of the components and the covariance type asked for."""
-        if not hasattr(self, "means_"):
-            return False
-        kind = len(self.means_), self.covariance_type_
-        return kind == (self.n_components, self.covariance_type)
-
-    def _previous(self, rows: Rows) -> np.ndarray | None:
-        """The last responsibilities, if they are of as many rows, components and dimensions.
-
-        In every process: if in one they are not, all start afresh.
-        """
-        if not self.warm_start or not self._goes_on():
-            return None
-        same = len(self.responsibilities_) == len(rows) and self.means_.shape[1] == rows.n_columns
-        return None if processes.any_of(not same) else self.responsibilities_
-
-    def _starts(
-        self, problem: Problem, previous: np.ndarray | None, rng: np.random.Generator
-    ) -> list[MixtureDensity]:
-        if previous is None and self.responsibilities_init is not None:
-            values = as_numbers(self.label, "responsibilities_init", self.responsibilities_init)
-            share = processes.share_of(values, len(problem.rows))
-            return [start_from(problem, share.__getitem__)]
-        if previous is None and self.means_init is not None:
-            means = as_numbers(self.label, "means_init", self.means_init)
-            return [start_from_means(problem, means)]
-        per_update = self.n_init if isinstance(self.n_init, Sequence) else [self.n_init]
-        n_init = per_update[min(len(self.history_), len(per_update) - 1)]
-        if not n_init and previous is not None:
-            return [self.density()]
-        starts = list(plus_plus_starts(problem, max(n_init, 1), rng))
-        children = problem.from_children
-        if children is not None and self.inference != "gibbs":
-            # random starts number the components against what the children say
-            starts.append(start_from(problem, lambda tile: np.exp(children.log_prob[tile])))
-        return starts if previous is None else [self.density(), *starts]
-
-    def _checked_problem(self, rows: Rows, from_children: Categorical | None) -> Problem:
-        """What is to be solved on rows, or an InputError if that cannot work."""
-        k = self.n_components
-        if from_children is not None and from_children.shape != (k,):
-            raise InputError(
-                f"{self.label}: its children sent probabilities of {from_children.shape[0]} "
-                f"classes for n_components={k}"
-            )
-        if rows.observed is not None and self.inference == "gibbs":
-            raise InputError(
-                f"{self.label}: some rows miss a parent's values, which inference='gibbs' cannot "
-                "fill in; use inference='map' or 'ml'"
-            )
-        rows = checked_rows(self.label, rows, k)
-        if self.means_init is not None:
-            checked_means(self.label, self.means_init, k, rows.n_columns)
-        return self._problem(rows, from_children, rows.mean(rows.weights))
-
-    def _problem(self, rows: Rows, from_children: Categorical | None, mean: np.ndarray) -> Problem:
-        """The same unchecked; the prior stands at `mean` (D,) unless the module has one."""
-        prior = None
-        if self.inference != "ml":
-            if self.mean_prior is not None:
-                mean = as_numbers(self.label, "mean_prior", self.mean_prior)
-            prior = prior_of(self, rows.n_columns, mean, self.weight_concentration_prior)
-        kinds = self.n_components, self.covariance_type
-        return Problem(rows, from_children, *kinds, prior, self.reg_covar, self.max_iter, self.tol)
-
-    def _keep(self, solution: Solution, responsibilities: np.ndarray, problem: Problem) -> None:
-        self._keep_density(solution.density)
-        vars(self).pop("stream_", None)  # of batches before
-        self.responsibilities_ = responsibilities
-        self.log_likelihood_, self.lower_bound_ = np.array(solution.curve).T
-        self.converged_ = solution.converged
-        counts = processes.total(problem.rows.weights @ responsibilities)
-        self.empty_components_ = np.flatnonzero(counts < 1)
-        enough = problem.total_weight > self.n_components
-        if len(self.empty_components_) and enough and processes.is_first():
-            warnings.warn(
-                f"{self.label}: components {self.empty_components_.tolist()} lost all their rows; "
-                "they stay where the prior puts them. Use fewer components or more n_init",
-                stacklevel=5,
-            )
-
-    def _keep_density(self, density: MixtureDensity) -> None:
-        self.weights_ = density.weights
-        self.means_ = density.means
-        self.covariances_ = density.covariances
-        self.covariance_type_ = density.covariance_type

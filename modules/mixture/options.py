@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Annotated, Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class Starts(Constraint):
         return "an integer >= 1, or several of which further ones may be 0"
 
 
-def checked_weight(label: str, sample_weight: ArrayLike | None, n_rows: int) -> np.ndarray:
+def checked_weight(options: MixtureOptions, n_rows: int) -> np.ndarray:
     """The argument `sample_weight` as an array (n_rows,), 1 unless given.
 
     Raises
@@ -58,13 +59,13 @@ def checked_weight(label: str, sample_weight: ArrayLike | None, n_rows: int) -> 
     InputError
         Unless it is one finite number >= 0 per row, and some are above 0.
     """
-    if sample_weight is None:
+    if options.sample_weight is None:
         return np.ones(n_rows)
-    wanted = f"{n_rows} finite numbers >= 0, one a row"
-    weight = as_numbers(label, "sample_weight", sample_weight, wanted)
+    label, wanted = options.label, f"{n_rows} finite numbers >= 0, one a row"
+    weight = as_numbers(label, "sample_weight", options.sample_weight, wanted)
+    minimum = weight.min(initial=np.inf)
     if weight.ndim == 1 and len(weight) != n_rows:
         raise InputError(f"{label}: sample_weight has {len(weight)} entries for {n_rows} rows")
-    minimum = weight.min(initial=np.inf)
     if weight.ndim != 1 or minimum < 0:
         raise InputError(
             f"{label}: sample_weight must be {wanted}, got shape {weight.shape} with minimum "
@@ -73,6 +74,21 @@ def checked_weight(label: str, sample_weight: ArrayLike | None, n_rows: int) -> 
     if not weight.any():
         raise InputError(f"{label}: every sample_weight is 0")
     return weight
+
+
+def check_batches(options: MixtureOptions, step_size: float | None) -> None:
+    """Raise InputError for arguments that learning from batches has no use for."""
+    label = options.label
+    if options.inference == "gibbs":
+        raise InputError(f"{label}: partial_fit needs inference='map' or 'ml', not 'gibbs'")
+    for name in ("labels", "sample_weight"):
+        if getattr(options, name) is not None:
+            raise InputError(
+                f"{label}: {name} belong to fixed rows, which batches are not; leave them out for "
+                "partial_fit"
+            )
+    if step_size is not None and not (isinstance(step_size, Real) and 0 < step_size <= 1):
+        raise InputError(f"{label}: step_size must be in (0, 1], got {step_size!r:.60}")
 
 
 def checked_means(label: str, means_init: ArrayLike, k: int, d: int | None = None) -> np.ndarray:
@@ -102,14 +118,21 @@ def checked_responsibilities(label: str, values: ArrayLike, n_rows: int, k: int)
     return responsibilities
 
 
-def checked_rows(label: str, rows: Rows, n_components: int) -> Rows:
+def checked_rows(options: MixtureOptions, rows: Rows, n_components: int) -> Rows:
     """Rows with what is missing filled in, those of which nothing is observed without weight.
 
     Raises
     ------
     InputError
-        For values beyond floating point, fewer distinct rows than components, or no weight at all.
+        For values beyond floating point, fewer distinct rows than components, no weight at all, or
+        missing values where they cannot be filled in.
     """
+    label = options.label
+    if rows.observed is not None and options.inference == "gibbs":
+        raise InputError(
+            f"{label}: some rows miss a parent's values, which inference='gibbs' cannot fill in; "
+            "use inference='map' or 'ml'"
+        )
     check_squares(label, rows.x)
     rows = filled(rows)
     n_distinct = count_distinct(rows.x, n_components)
@@ -120,7 +143,7 @@ def checked_rows(label: str, rows: Rows, n_components: int) -> Rows:
         )
     if rows.observed is not None:
         rows = replace(rows, weight=rows.weights * rows.observed.any(axis=1))
-    if not processes.any_of(rows.weights.any()):
+    if not processes.any_of(bool(rows.weights.any())):
         raise InputError(f"{label}: no row with a weight above 0 is observed in any parent")
     return rows
 

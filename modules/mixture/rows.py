@@ -107,14 +107,14 @@ def stack(inputs: Sequence[Message]) -> Rows:
     variances = [getattr(message, "var", None) for message in inputs]
     rows = Rows(side_by_side(means))
     if any(v is not None for v in variances):
-        pairs = zip(means, variances, strict=True)
-        every = side_by_side([np.zeros_like(m) if v is None else v for m, v in pairs])
-        rows = replace(rows, variances=every)
+        parts = zip(means, variances, strict=True)
+        every = [np.zeros_like(mean) if v is None else v for mean, v in parts]
+        rows = replace(rows, variances=side_by_side(every))
     if all(message.observed is None for message in inputs):
         return rows
-    pairs = zip(inputs, means, strict=True)
-    masks = [np.repeat(message.is_observed[:, None], m.shape[1], 1) for message, m in pairs]
-    return replace(rows, observed=np.concatenate(masks, axis=1))
+    widths = [mean.shape[1] for mean in means]
+    masks = np.stack([message.is_observed for message in inputs], axis=1)  # (N, parents)
+    return replace(rows, observed=np.repeat(masks, widths, axis=1))
 
 
 def filled(rows: Rows) -> Rows:
@@ -122,8 +122,9 @@ def filled(rows: Rows) -> Rows:
     if not processes.any_of(rows.observed is not None):
         return rows
     observed = np.ones(rows.x.shape, dtype=bool) if rows.observed is None else rows.observed
-    sums = np.sum(rows.x, axis=0, dtype=np.float64, where=observed)
-    means = processes.total(sums) / np.maximum(processes.total(observed.sum(axis=0)), 1)
+    sums = np.asarray(np.sum(rows.x, axis=0, dtype=np.float64, where=observed))
+    counts = observed.sum(axis=0, dtype=np.float64)
+    means = processes.total(sums) / np.maximum(processes.total(counts), 1)
     if rows.observed is None:
         return rows
     x = arrays.empty(rows.x.shape, rows.x.dtype, rows.x)
