@@ -90,7 +90,10 @@ def vae_pictures(vae: VAE, test: Dataset, seed: int) -> Named:
     """Reconstructions, a grid of draws, loss curves and interpolations."""
     shown = test.images[:N_SHOWN]
     yield "vae_reconstructions", plots.reconstructions(shown, vae.reconstruct(shown).clip(0, 1))
-    yield "vae_samples", plots.image_grid(grid(vae.sample(N_SHOWN**2, seed)), title="draws")
+    yield (
+        "vae_samples",
+        plots.image_grid(grid(vae.sample(N_SHOWN**2, random_state=seed)), title="draws"),
+    )
     yield "vae_losses", plots.losses(vae.loss_curve_)
     ends = vae.encode(test.images[: 2 * N_SHOWN]).reshape(N_SHOWN, 2, -1)
     steps = [vae.decode(paths.spherical(*pair, N_SHOWN)).clip(0, 1) for pair in ends]
@@ -138,7 +141,7 @@ def beta_vaes(train: Dataset, test: Dataset, preset: dict, seed: int, report: di
         error = ((vae.reconstruct(test.images) - test.images) ** 2).mean()
         report[f"beta-VAE {alpha}, test squared error"] = float(error)
         report[f"beta-VAE {alpha}, KL (nats)"] = vae.history_[-1]["kl"]
-        rows = [shown, vae.reconstruct(shown), vae.sample(N_SHOWN, seed)]
+        rows = [shown, vae.reconstruct(shown), vae.sample(N_SHOWN, random_state=seed)]
         titles = ["data", "reconstruction", "draws"]
         picture = plots.image_grid(np.stack(rows).clip(0, 1), row_titles=titles, title=f"{alpha}")
         yield f"beta_vae_{alpha}", picture

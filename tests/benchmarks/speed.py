@@ -103,7 +103,8 @@ def compiled(_: int, quick: bool = False) -> None:
     mlp = {"hidden_sizes": (500, 500), "batch_size": 250}
     conv = {"net": "conv", "filters": (32, 64), "hidden_sizes": (128,), "batch_size": 500}
     rows = []
-    for name, options in (("784-500-500-18", mlp), ("convolutional, 32 and 64 filters", conv)):
+    nets = {"784-500-500-18": mlp} | ({} if quick else {"convolutional, 32 and 64 filters": conv})
+    for name, options in nets.items():
         modules = [VAE(18, **options, epochs=5, random_state=0, compile=c) for c in (False, True)]
         first = [table.seconds(lambda module=module: module.fit(images)) for module in modules]
         eager, faster = np.transpose(

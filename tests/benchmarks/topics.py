@@ -21,7 +21,7 @@ def mlda(n_seeds: int, quick: bool = False) -> None:
     other half is predicted. Target: no worse than scikit-learn's, both with their defaults.
     """
     if quick:
-        labels = datasets.load_digits().labels[:200]
+        labels = datasets.load_digits().labels[:100]
         counts = datasets.make_counts(labels)
     else:
         counts, labels = datasets.load_tutorial_speech()

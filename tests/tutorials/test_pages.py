@@ -4,7 +4,6 @@ import ast
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import serkit.modules
@@ -57,7 +56,9 @@ def test_code_of_the_readme_runs_and_leaves_files(run):
 
 
 def test_readme_shows_the_module_of_the_tutorial():
-    (shown,) = re.findall(r"^@dataclass.*", PAGES["README.md"].split("```\n\n## Where")[0], re.S | re.M)
+    (shown,) = re.findall(
+        r"^@dataclass.*", PAGES["README.md"].split("```\n\n## Where")[0], re.S | re.M
+    )
     assert shown in (ROOT / "tutorials" / "own_module.py").read_text("utf-8")
 
 
@@ -95,7 +96,9 @@ def test_files_and_functions_that_are_named_exist(page):
 
 def test_table_of_modules_has_them_all():
     public = {name: getattr(serkit.modules, name) for name in serkit.modules.__all__}
-    modules = {n for n, kind in public.items() if isinstance(kind, type) and issubclass(kind, Module)}
+    modules = {
+        n for n, kind in public.items() if isinstance(kind, type) and issubclass(kind, Module)
+    }
     made_by_sklearn = {"SklearnClusterer", "SklearnTransformer"}
     rows = re.findall(r"^\| `(\w+)", PAGES["tutorials/guide/modules.md"], re.MULTILINE)
     assert modules - made_by_sklearn <= set(rows)
@@ -109,5 +112,7 @@ def test_picture_of_the_architecture_has_the_arrows_of_the_code():
         for other, _ in IMPORTS[file]
         if folder_of(file) != folder_of(other) and folder_of(other) != CORE
     }
-    drawn = re.findall(r"^ *(\w+) --> (\w+)$", PAGES["tutorials/guide/architecture.md"], re.MULTILINE)
+    drawn = re.findall(
+        r"^ *(\w+) --> (\w+)$", PAGES["tutorials/guide/architecture.md"], re.MULTILINE
+    )
     assert set(drawn) == {arrow for arrow in arrows if "modules" not in arrow}

@@ -1,0 +1,45 @@
+"""Every benchmark runs, in its quick setting, and prints a table."""
+
+import importlib.util
+import re
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from tests.benchmarks.__main__ import BENCHMARKS, main
+from tutorials import animals, cross_modal, vae_gmm_mlda, vae_gmm_mm, vae_gmm_nn
+
+PEERS = {"vade": "clustpy", "dec": "clustpy", "forward_backward": "hmmlearn"}
+# Tutorials that have tests of their own, which say that their scores have these names.
+TUTORIALS = {
+    "markov": (vae_gmm_mm, ["without", "with"]),
+    "semi_supervised": (vae_gmm_nn, ["none", "told", "started", "named"]),
+    "speech": (vae_gmm_mlda, ["images", "speech", "both"]),
+    "hidden": (cross_modal, ["images, hidden", "speech, hidden"]),
+    "animals": (animals, ["CNN on pixels, test accuracy"]),
+}
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_benchmark_prints_a_table(name, capsys, monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))  # in seconds
+    if name in TUTORIALS:
+        tutorial, names = TUTORIALS[name]
+        scores = dict.fromkeys(names, 0.5 if name == "animals" else np.array([0.5]))
+        monkeypatch.setattr(tutorial, "main", lambda arguments: scores)
+    BENCHMARKS[name](1, quick=True)
+    printed = capsys.readouterr().out
+    if importlib.util.find_spec(PEERS.get(name, "serkit")):
+        assert "\n| --- |" in printed
+        assert not re.search(r"^\|.*\bnan\b", printed, re.MULTILINE)
+    else:
+        assert "is not installed" in printed
+
+
+def test_a_wrong_name_is_told_with_those_there_are(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["benchmarks", "gmms"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "choose from gmm, vae" in capsys.readouterr().err
