@@ -260,7 +260,9 @@ class MarkovModel(Module):
     def _first_chain(self, n_classes: int) -> Chain:
         """The chain that learning starts from: the arguments, normalised, or uniform."""
         inits = (self.transition_init, (n_classes, n_classes)), (self.initial_init, (n_classes,))
-        weights = (np.asarray(np.ones(k) if init is None else init, float) for init, k in inits)
+        weights = (
+            np.ones(shape) if init is None else np.array(init, float) for init, shape in inits
+        )
         return Chain(*(w / w.sum(axis=-1, keepdims=True) for w in weights))
 
     def _prior(self, n_classes: int) -> ChainPrior:

@@ -298,22 +298,10 @@ def reassign(
     left_out: np.ndarray,
     likelihood: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """New topic probabilities of a block's tokens, from those of their rows' other tokens.
+    """New topic probabilities (n, K) of a block's tokens, from those of their rows' other tokens.
 
-    Parameters
-    ----------
-    problem, block
-    row_counts : np.ndarray, shape (N, K)
-    left_out : np.ndarray, shape (n, K)
-        What a token itself adds to those.
-    likelihood : np.ndarray, shape (n, K)
-        P(word | topic).
-
-    Returns
-    -------
-    gamma : np.ndarray, shape (n, K)
-    log_likelihood : np.ndarray, shape (n,)
-        Log p(word | the row's other tokens), of one token of each entry.
+    Of the rows' counts (N, K), `left_out` (n, K) is what a token itself adds; `likelihood` (n, K)
+    is P(word | topic). Also returns log p(word | the row's other tokens), (n,), of one token each.
     """
     prior = (row_counts[block.rows] + problem.alpha).take(block.row, axis=0) - left_out
     prior *= problem.from_children[block.rows].take(block.row, axis=0)
