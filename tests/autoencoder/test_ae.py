@@ -12,7 +12,7 @@ from serkit import Graph, Observation
 from serkit.errors import InputError, NotReadyError
 from serkit.messages import Categorical, Data, Gaussian, Mixture
 from serkit.module import bound_of
-from serkit.modules import AE, VAE
+from serkit.modules import AE, VAE, MultinomialVAE
 
 both = pytest.mark.parametrize("kind", [AE, VAE])
 
@@ -45,11 +45,12 @@ def mixture(n, soft=True):
 # -- losses --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("noise_variance", "epochs"), [(0.5, 20), ("learnt", 1500)])
+@pytest.mark.parametrize(("noise_variance", "epochs"), [(0.5, 1), ("learnt", 500)])
 def test_variance_is_learnt_or_fixed(noise_variance, epochs):
     """At the optimum the learnt one is the mean squared residual."""
     x = rows(60, 5)
-    ae = tiny(AE, likelihood="gaussian", noise_variance=noise_variance, epochs=epochs, lr=5e-3)
+    options = {"likelihood": "gaussian", "lr": 5e-2, "scheduler": "cosine"}
+    ae = tiny(AE, noise_variance=noise_variance, epochs=epochs, **options)
     variance = ae.fit(x).nets_["likelihood"].log_var.exp().item()
     expected = ((ae.reconstruct(x) - x) ** 2).mean() if noise_variance == "learnt" else 0.5
     assert variance == pytest.approx(expected, rel=0.05)
@@ -88,7 +89,7 @@ def test_a_strong_pull_moves_the_latents_to_its_target(kl_target):
     x = np.repeat([[0.1, 0.9, 0.5], [0.9, 0.2, 0.4]], 10, axis=0)
     probability = np.repeat([[0.9, 0.1], [0.3, 0.7]], 10, axis=0)
     message = Mixture(np.log(probability), [[3.0, -2.0], [-1.0, 4.0]], np.array([np.eye(2)] * 2))
-    ae = pulled(x, message, kl_target=kl_target, alpha=1e3, epochs=500, lr=2e-2, scheduler="cosine")
+    ae = pulled(x, message, kl_target=kl_target, alpha=1e3, epochs=150, lr=5e-2, scheduler="cosine")
     expected = {
         "assigned": message.means[probability.argmax(axis=1)],
         "expected": probability @ message.means,
@@ -123,7 +124,7 @@ def test_without_alpha_an_ae_is_not_pulled():
 )
 def test_any_layout_of_rows_is_learnt_and_given_back(kind, likelihood, net, shape):
     x = rows(30, *shape)
-    module = tiny(kind, net=net, likelihood=likelihood, epochs=60).connect(Observation(x)).update()
+    module = tiny(kind, net=net, likelihood=likelihood, epochs=40).connect(Observation(x)).update()
     first, last = (
         np.mean([e["loss"] for e in module.loss_curve_[s]]) for s in (slice(5), slice(-5, None))
     )
@@ -205,6 +206,24 @@ def test_several_parents_are_set_side_by_side(kind):
     for message, expected in zip(module.messages_down, (whole[:, :6], whole[:, 6:]), strict=True):
         np.testing.assert_allclose(message.array.reshape(20, -1), expected, atol=1e-6)
     assert [m.array.shape for m in module.messages_down] == [(20, 2, 3), (20, 4)]
+
+
+@pytest.mark.parametrize("kind", [AE, VAE, MultinomialVAE])
+def test_nothing_is_computed_that_nobody_asks_for(kind):
+    """The encoder runs over the rows once; the decoder for the bound, and for a reader below."""
+    x, n_passes = rows(20, 4), dict.fromkeys(("encoder", "decoder"), 0)
+    module = kind(2, epochs=1, hidden_sizes=(16,), random_state=0, device="cpu").fit(x)
+
+    def count(name):
+        n_passes[name] += 1
+
+    for name in n_passes:
+        module.nets_[name].register_forward_hook(lambda *_, name=name: count(name))
+    posterior = module.infer([Data(x)], None)
+    assert list(n_passes.values()) == [1, 0]
+    bound_of(posterior)
+    assert list(n_passes.values()) == [1, 1]
+    np.testing.assert_array_equal(module.read(posterior.down[0], 0).array, module.reconstruct(x))
 
 
 @both

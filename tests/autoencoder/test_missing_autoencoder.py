@@ -242,7 +242,7 @@ def test_a_missing_view_is_predicted_from_the_other(kind, pairs):
     """Also where parts of both were missing in training."""
     rng = np.random.default_rng(5)
     masks = [np.ones(120, bool), rng.random(120) < 0.8]
-    options = {"epochs": (150, 50), "likelihood": "gaussian", "noise_variance": 0.01}
+    options = {"epochs": (100, 30), "likelihood": "gaussian", "noise_variance": 0.01}
     options |= {"batch_size": 60, "hidden_sizes": (32,)}
     views = [Observation(rows, observed=mask) for rows, mask in zip(pairs, masks, strict=True)]
     gmm = GMM(K, random_state=0).connect(*(tiny(kind, **options).connect(view) for view in views))

@@ -185,7 +185,7 @@ def optimum(kl_target, message):
 def test_a_strong_alpha_moves_the_latents_to_the_target(x, kl_target, augment):
     """The target of an augmented row is its original's."""
     message = mixture()
-    options = {"alpha": 1e3, "epochs": 500, "lr": 2e-2, "scheduler": "cosine"}
+    options = {"alpha": 1e3, "epochs": 200, "lr": 5e-2, "scheduler": "cosine"}
     vae = trained(x, message, kl_target=kl_target, augment=augment, **options)
     seen = x if augment is None else augment(x)
     up, (mean, var) = vae.infer([Data(np.clip(seen, 0, 1))], None).up, optimum(kl_target, message)
@@ -195,7 +195,7 @@ def test_a_strong_alpha_moves_the_latents_to_the_target(x, kl_target, augment):
 
 def test_latents_follow_the_gmm_in_a_graph(x):
     """The first update knows no message, the second pulls to the means the GMM sent."""
-    vae = tiny(alpha=50.0, epochs=[1, 400], lr=2e-2).connect(Observation(x)).update()
+    vae = tiny(alpha=50.0, epochs=[1, 200], lr=5e-2).connect(Observation(x)).update()
     gmm = GMM(2, random_state=0).connect(vae).update()
     before, target = vae.message_up.mean, gmm.messages_down[0].assigned().mean
     after = vae.update().message_up.mean

@@ -145,7 +145,7 @@ def test_a_run_that_is_resumed_ends_with_the_same_bits(tmp_path, kind, net):
 @both
 @either
 def test_batch_norm_trains_under_bfloat16(kind, net):
-    options = {"net": net, "epochs": 40, "batch_size": 24}
+    options = {"net": net, "epochs": 20, "batch_size": 24}
     fits = [tiny(kind, precision=p, **options).fit(images()) for p in ("float32", "bfloat16")]
     exact, coarse = ([epoch["loss"] for epoch in fit.loss_curve_] for fit in fits)
     assert exact != coarse
@@ -159,7 +159,7 @@ def test_batch_norm_trains_under_bfloat16(kind, net):
 @pytest.mark.parametrize("net", ["mlp", "conv"])
 def test_training_and_evaluation_agree_in_the_end(kind, net):
     """Steps that move nothing, one batch: the running statistics become those of the batch."""
-    still = {"net": net, "lr": 1e-30, "epochs": 200, "batch_size": 24, "alpha": 0.0}
+    still = {"net": net, "lr": 1e-30, "epochs": 100, "batch_size": 24, "alpha": 0.0}
     module = tiny(kind, **still).fit(images())
     module.nets_.train()
     with torch.no_grad():
