@@ -143,9 +143,9 @@ class Node(Options, ABC):
 
     def set_params(self, **params: Any) -> Self:
         """Set constructor arguments; messages of another number of outputs are forgotten."""
-        before = self.n_outputs
+        before = repr(self.n_outputs)  # which may be odd until it is checked
         super().set_params(**params)
-        if self.n_outputs != before:
+        if repr(self.n_outputs) != before:
             self._forget_messages()
         return self
 

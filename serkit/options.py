@@ -171,7 +171,7 @@ class Options(BaseEstimator):
     def label(self) -> str:
         """How error texts call the object: its class, and its name if it has one."""
         kind, name = type(self).__name__, getattr(self, "name", None)
-        return f"{kind} '{name}'" if name else kind
+        return f"{kind} '{name}'" if isinstance(name, str) and name else kind
 
     def check_options(self) -> None:
         """Raise InputError for a constructor argument that is out of its range."""
