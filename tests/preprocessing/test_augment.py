@@ -116,6 +116,25 @@ def test_rows_that_are_no_images_are_refused(shape):
         RandomAffine()(torch.zeros(shape))
 
 
+@pytest.mark.parametrize(
+    ("amounts", "text"),
+    [
+        ({"degrees": -1.0}, "degrees must be a number >= 0, got -1.0"),
+        ({"shear": np.zeros(2)}, r"shear must be a number >= 0, got array\("),
+        ({"scale": 1.0}, "scale must be a number >= 0 and < 1, got 1.0"),
+        ({"shift": "far"}, "shift must be a number >= 0, got 'far'"),
+    ],
+)
+def test_amounts_out_of_range_are_refused(amounts, text):
+    with pytest.raises(InputError, match=f"RandomAffine: {text}"):
+        RandomAffine(**amounts)(torch.zeros(4, 3, 3))
+
+
+def test_a_misspelt_amount_is_told_with_the_one_meant():
+    with pytest.raises(InputError, match="has no argument 'sheer'; did you mean 'shear'"):
+        RandomAffine(sheer=0.1)
+
+
 # -- in training -------------------------------------------------------------------------------
 
 
@@ -155,6 +174,12 @@ def test_copies_repeat_with_the_seed_and_leave_the_global_state(digits):
 def test_copies_without_transformation_are_the_images(digits):
     still = RandomAffine(degrees=0, shear=0, scale=0, shift=0)
     np.testing.assert_allclose(still.copies(digits.x, 2), np.tile(digits.x, (2, 1, 1)), atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "value"), [("n_copies", 0), ("random_state", -1)])
+def test_numbers_of_copies_and_seeds_are_checked(name, value):
+    with pytest.raises(InputError, match=f"RandomAffine: {name} must be an integer >= [01], got"):
+        RandomAffine().copies(np.zeros((4, 3, 3)), **{name: value})
 
 
 def test_copies_of_nan_are_an_error():

@@ -267,6 +267,8 @@ def test_recordings_are_a_list(recordings, text):
         ({"n_codewords": 0}, "HAC: n_codewords must be an integer >= 1, got 0"),
         ({"lags": ()}, r"HAC: lags must be a sequence of integers >= 1, got \(\)"),
         ({"lags": (0, 2)}, r"HAC: lags must be a sequence of integers >= 1, got \(0, 2\)"),
+        ({"lags": np.array([5, 2])}, r"HAC: lags must be a sequence of integers >= 1, got array"),
+        ({"n_mfcc": "all"}, "HAC: n_mfcc must be an integer >= 1, got 'all'"),
         ({"n_mfcc": 27}, "HAC: n_mfcc must be at most 26, the number of mel bands, got 27"),
         ({"sample_rate": 2000}, "HAC: sample_rate must be at least 4000 Hz, got 2000"),
         ({"sample_rate": 8000.5}, "HAC: sample_rate must be an integer >= 1, got 8000.5"),
@@ -277,6 +279,14 @@ def test_recordings_are_a_list(recordings, text):
 def test_arguments_that_cannot_work_are_refused(arguments, text):
     with pytest.raises(InputError, match=text):
         HAC(**arguments).fit(words(2)[0])
+
+
+def test_numpy_integers_are_integers():
+    waves, _ = words(4)
+    options = {"n_codewords": 4, "n_mfcc": 13, "sample_rate": 8000, "random_state": 0}
+    numpys = {name: np.int64(value) for name, value in options.items()}
+    counts = HAC(**numpys, lags=(np.int64(5), np.int64(2))).fit_transform(waves)
+    np.testing.assert_array_equal(counts, HAC(**options).fit_transform(waves))
 
 
 def test_before_fitting_nothing_is_transformed():
