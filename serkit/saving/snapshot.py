@@ -265,6 +265,8 @@ def _read(path: Path) -> tuple[dict[str, _Entry], Run]:
             raise ValueError("its rounds are not numbered one by one")
         if not all(isinstance(latents, np.ndarray) for latents in saved.first_latents.values()):
             raise ValueError("first_latents are no arrays")
+        if not isinstance(saved.stopped_before, int | None):
+            raise ValueError(f"stopped_before is {saved.stopped_before!r}")
     return entries, saved
 
 

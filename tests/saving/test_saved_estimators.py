@@ -85,8 +85,14 @@ def test_equal_estimators_are_the_same_and_others_are_not(estimator, blobs, tmp_
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (Foreign(), r"a Foreign, of which skops can make no safe file \(it holds test_saved_est"),
-        (make_pipeline(Foreign()), r"a Pipeline, of which .* \(it holds test_saved_est.*Foreign"),
+        (
+            Foreign(),
+            r"a Foreign, of which skops can make no safe file \(it holds tests\.saving\.test",
+        ),
+        (
+            make_pipeline(Foreign()),
+            r"a Pipeline, of which .* \(it holds tests\.saving\.test.*Foreign",
+        ),
         (FunctionTransformer(print), r"a FunctionTransformer, .* \(it holds builtins\.print"),
         (DecisionTreeClassifier().fit([[0], [1]], [0, 1]), r"DecisionTree.* holds .*_tree\.Tree"),
     ],
