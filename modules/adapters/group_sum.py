@@ -17,7 +17,7 @@ from ...module import Module, Node, Posterior
 class GroupSum(Module):
     """Sum the rows of each group upward, and copy what is said of a group down to its rows.
 
-    For rows that belong together, such as the images of one episode: a module above has one row a
+    For rows that belong together, such as the images of one episode: a module above has one row per
     group, in the order in which the groups first appear, and labels of as many entries. Of data it
     gets the sums; of class probabilities the expected counts ``sum_n P(k | n)``, a bag of words for
     a topic model (Blei, Ng and Jordan, 2003, "Latent Dirichlet allocation").

@@ -52,8 +52,8 @@ class Supervised(Module):
         other settings. Never changed: every update fits a copy afresh. Unless given, logistic
         regression or ridge regression.
     task : {"classification", "regression"}
-        Classes are whole numbers, one a row. Of a regression's targets, any number a row, each is
-        Gaussian about its prediction, with the mean squared residual of training as variance.
+        Classes are whole numbers, one per row. Of a regression's targets, any number per row, each
+        is Gaussian about its prediction, with the mean squared residual of training as variance.
     name, random_state
         See `serkit.Module`. Seeds that the estimator leaves open are drawn from `random_state`.
 
@@ -220,12 +220,12 @@ class Supervised(Module):
             )
 
     def _check_targets(self, y: np.ndarray) -> None:
-        """Raise InputError unless a classification's targets (N, T) are one whole number a row."""
+        """Raise InputError unless a classification's targets (N, T) are a whole number per row."""
         if self.task == "classification" and (y.shape[1] != 1 or (y != np.round(y)).any()):
-            found = f"{y.shape[1]} columns" if y.shape[1] != 1 else f"{y[y != np.round(y)][0]}"
+            wrong = f"{y.shape[1]} columns" if y.shape[1] != 1 else f"{y[y != np.round(y)][0]}"
             raise InputError(
-                f"{self.label}: classes must be whole numbers, one a row, as in "
-                f"Observation(labels[:, None]), got {found}; number them, or use task='regression'"
+                f"{self.label}: classes must be whole numbers, one per row, as in "
+                f"Observation(labels[:, None]), got {wrong}; number them, or use task='regression'"
             )
 
 

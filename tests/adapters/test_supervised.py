@@ -338,8 +338,8 @@ def test_arguments_that_cannot_work_lose_nothing(options, text):
 @pytest.mark.parametrize(
     ("y", "text"),
     [
-        (np.arange(N) / 2, r"classes must be whole numbers, one a row.*got 0\.5; number them"),
-        (np.zeros((N, 2)), "classes must be whole numbers, one a row.*got 2 columns"),
+        (np.arange(N) / 2, r"classes must be whole numbers, one per row.*got 0\.5; number them"),
+        (np.zeros((N, 2)), "classes must be whole numbers, one per row.*got 2 columns"),
         (
             np.zeros(N),
             r"two different targets or more to learn from, got 90 known targets: \[0\.\]",
