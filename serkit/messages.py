@@ -28,8 +28,10 @@ import functools
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import InitVar, dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 from scipy.special import log_softmax
 
 from . import arrays
@@ -86,10 +88,9 @@ class Message:
             rows = as_rows(rows, f"{type(self).__name__}.{name}", self.observed, neutral)
         object.__setattr__(self, name, _frozen(rows))
 
-    def _set_log_prob(self, checked: bool) -> None:
+    def _set_log_prob(self, log_prob: np.ndarray, checked: bool) -> None:
         """Freeze log-probabilities (N, K), which alone may hold -inf, checked if asked for."""
-        log_prob = np.asarray(self.log_prob, dtype=np.float64)
-        kind = type(self).__name__
+        log_prob, kind = np.asarray(log_prob, dtype=np.float64), type(self).__name__
         if log_prob.ndim != 2 or log_prob.size == 0:
             raise MessageError(f"{kind}.log_prob: expected shape (N, K), got {log_prob.shape}")
         self._set_observed()
@@ -103,7 +104,7 @@ class Message:
     def map_rows(self, function: Callable[[np.ndarray], np.ndarray]) -> Message:
         """The message with a function of arrays (N, ...) applied to all that holds a row a row."""
         names = [name for name in _ALIGNED if getattr(self, name, None) is not None]
-        changed = {name: function(getattr(self, name)) for name in names}
+        changed: dict[str, Any] = {name: function(getattr(self, name)) for name in names}
         # by `is_observed`, never None, as processes must all make the same calls
         return replace(self, **changed, observed=function(self.is_observed))
 
@@ -125,7 +126,7 @@ class Message:
     def _factor_shape(self) -> tuple[int, ...]:
         return self.shape
 
-    def _times(self, other: Message) -> Message:
+    def _times(self, other: Any) -> Message:
         raise MessageError(f"{type(self).__name__} messages have no product")
 
 
@@ -196,7 +197,7 @@ class Categorical(Message):
     is_prior: bool = field(default=False, kw_only=True)
 
     def __post_init__(self, checked: bool) -> None:
-        self._set_log_prob(checked)
+        self._set_log_prob(self.log_prob, checked)
         if self.log_prior is None:
             return
         log_prior = np.array(self.log_prior, dtype=np.float64)
@@ -243,7 +244,7 @@ class Categorical(Message):
             )
         is_prior = self.is_prior or other.is_prior
         kept = [m.log_prior for m in (self, other) if m.log_prior is not None and not is_prior]
-        log_prior = sum(kept) if kept else None
+        log_prior = np.sum(kept, axis=0) if kept else None
         log_prob = log_softmax(joint, axis=1)
         return Categorical(log_prob, log_prior=log_prior, is_prior=is_prior, checked=False)
 
@@ -268,7 +269,7 @@ class Mixture(Message):
     log_weights: np.ndarray | None = None
 
     def __post_init__(self, checked: bool) -> None:
-        self._set_log_prob(checked)
+        self._set_log_prob(self.log_prob, checked)
         for name in ("means", "covariances"):
             rows = as_rows(getattr(self, name), f"Mixture.{name}")
             object.__setattr__(self, name, rows)
@@ -299,7 +300,7 @@ class Mixture(Message):
         var = np.broadcast_to(np.ones((), mean.dtype), mean.shape)
         return Gaussian(mean, var, checked=False)
 
-    def _rows_of(self, dtype: np.dtype) -> np.ndarray:
+    def _rows_of(self, dtype: DTypeLike) -> np.ndarray:
         return arrays.empty((self.n_rows, self.means.shape[1]), dtype, self.log_prob)
 
     def split(self, sizes: Sequence[int]) -> list[Mixture]:
@@ -328,7 +329,7 @@ class Mixture(Message):
             (self.log_prob[:, :, None] + other.log_prob[:, None]).reshape(-1, np.prod(pairs)),
             (covariances @ pull).reshape(-1, d),
             covariances.reshape(-1, d, d),
-            (self.log_weights[:, None] + other.log_weights).ravel(),
+            np.add.outer(np.asarray(self.log_weights), np.asarray(other.log_weights)).ravel(),
             checked=False,
         )
 

@@ -314,7 +314,7 @@ class Module(Arguments, Node):
                 f"parents for {n_rows}"
             )
         self.check_options()
-        self.check(inputs, int(processes.total(n_rows)))
+        self.check([*inputs], int(processes.total(n_rows)))
         check_frozen(self)
         check_shares(self)
         if not self.frozen:
@@ -431,7 +431,7 @@ class Module(Arguments, Node):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over what `get_state` gave."""
-        vars(self).update(state)
+        self.__dict__.update(state)
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: all but the callback of a training that is under way."""

@@ -60,6 +60,7 @@ class Observation(Node):
     """
 
     takes_from_children = (Data, Gaussian, Categorical, Mixture)
+    _message: Data | None
     sends_up = Data
     learns_from_shares = True
     data: np.ndarray | None
@@ -176,8 +177,8 @@ class Observation(Node):
 
         A sum, so that it is the same however the rows are shared among processes.
         """
-        if not hasattr(self, "_fingerprint"):
-            message = self._message
+        message = self._message
+        if not hasattr(self, "_fingerprint") and message is not None:
             numbered = enumerate(
                 zip(message.array, message.is_observed.tolist(), strict=True), self.share.start
             )

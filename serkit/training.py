@@ -99,7 +99,10 @@ class _OnRound(Callback):
     """A plain function (graph, record), called after each round."""
 
     def __init__(self, function: Callable[[TrainedGraph, Record], bool | None]) -> None:
-        self.on_round = function
+        self.function = function
+
+    def on_round(self, graph: TrainedGraph, record: Record) -> bool | None:
+        return self.function(graph, record)
 
 
 class Report(Callback):
@@ -142,7 +145,8 @@ class Progress(Callback):
         """Name the module; open its bar over epochs if it has some."""
         self._close_epochs()
         name = graph.name_of(module)
-        self._rounds.set_postfix_str(name)
+        if self._rounds is not None:
+            self._rounds.set_postfix_str(name)
         if module.n_epochs is not None and not module.frozen:
             self._epochs = tqdm(total=module.n_epochs, desc=name, unit="epoch", leave=False)
 
@@ -155,7 +159,8 @@ class Progress(Callback):
     def on_round(self, graph: TrainedGraph, record: Record) -> None:
         """Advance."""
         self._close_epochs()
-        self._rounds.update()
+        if self._rounds is not None:
+            self._rounds.update()
 
     def on_end(self, graph: TrainedGraph) -> None:
         """Close both bars."""
@@ -183,10 +188,11 @@ def clusters_of(module: Module) -> Mixture | Categorical | None:
     """What a module last said about clusters, with their means where it sends them down."""
     if module.posterior is None:
         return None
-    messages = (*module.posterior.down, module.posterior.up)
-    kinds = [m for m in messages if isinstance(m, Mixture)]
-    kinds += [m for m in messages[-1:] if isinstance(m, Categorical)]
-    return kinds[0] if kinds else None
+    for message in module.posterior.down:
+        if isinstance(message, Mixture):
+            return message
+    up = module.posterior.up
+    return up if isinstance(up, Mixture | Categorical) else None
 
 
 def exchange_diagnostics(
