@@ -7,12 +7,12 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from numbers import Real
 from typing import Annotated, Any, Self, cast
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
@@ -61,6 +61,7 @@ from ..nets.trainer import (
     Trainer,
     Widths,
     check_batches,
+    load_optimizer,
 )
 from .divergences import Target
 
@@ -73,14 +74,11 @@ _BUILT = ("nets_", "optimizer_", "row_shape_", "bfloat16_", "_blueprint")
 class Epochs(Constraint):
     """A number of epochs, or several."""
 
+    wanted = "an integer >= 1 or several"
+
     def fits(self, value: Any) -> bool:
         """Whether it is."""
         return Count().fits(value) or Counts().fits(value)
-
-    @property
-    def wanted(self) -> str:
-        """The values accepted, in words."""
-        return "an integer >= 1 or several"
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -162,11 +160,7 @@ class Autoencoder(Module):
 
     @abstractmethod
     def _draw(
-        self,
-        n_samples: int,
-        rng: np.random.Generator,
-        values: np.ndarray | None = None,
-        component: int | None = None,
+        self, n_samples: int, rng: Generator, values: np.ndarray | None, component: int | None
     ) -> np.ndarray:
         """Latents (n_samples, n_outputs) to decode; see `generate`."""
 
@@ -176,12 +170,10 @@ class Autoencoder(Module):
         """``-E_q[log p(x | z)] + alpha KL(q(z | x) || target)``, means over a batch, in nats."""
         q = self.q_of(x)
         reconstruction = -self.expected_log_likelihood(x, q, epoch).mean()
-        divergence = target.kl(q).mean()
-        return {
-            "loss": reconstruction + self._alpha(epoch) * divergence,
-            "reconstruction": reconstruction,
-            self.divergence: divergence,
-        }
+        kl = target.kl(q).mean()
+        alpha = self.default_alpha if self.alpha is None else self.alpha
+        loss = reconstruction + self._scheduled("alpha", alpha, epoch) * kl
+        return {"loss": loss, "reconstruction": reconstruction, self.divergence: kl}
 
     def expected_log_likelihood(self, x: Tensor, q: Any, epoch: int) -> Tensor:
         """E_q[log p(x | z)] of each row of a batch, (B,), by one draw of z per row."""
@@ -199,12 +191,6 @@ class Autoencoder(Module):
     def _net(self, name: str) -> Net:
         """The encoder or decoder, compiled if it is in training and wanted so."""
         return self._compiled.get(name, self.nets_[name])
-
-    def _alpha(self, epoch: int) -> float:
-        """Weight of the divergence in an epoch of the coming update."""
-        return self._scheduled(
-            "alpha", self.default_alpha if self.alpha is None else self.alpha, epoch
-        )
 
     def _scheduled(
         self, name: str, value: float | Callable[[int, int], float], epoch: int
@@ -289,20 +275,30 @@ class Autoencoder(Module):
         TrainingError
             If the loss becomes NaN or infinite; the last weights with a finite one are put back.
         """
-        rows, update = join(inputs), len(self.history_)
+        rows = join(inputs)
         device = resolve_device(self.device, self.label)
         seed = int(self.rng().integers(2**62))
 
         def loss(x: Tensor, index: Tensor, epoch: int) -> dict[str, Tensor]:
             return self.loss(x, target.rows(index), epoch)
 
+        def on_epoch(epoch: int, terms: Terms) -> bool:
+            self.loss_curve_.append({"update": len(self.history_) + 1, "epoch": epoch, **terms})
+            return bool(self.on_epoch and self.on_epoch(self, terms))
+
         with private_random_state(seed, device), self._training():
             target = self.target_of(from_children, len(rows), device)
             self._make_ready(rows.shape[1:], device)
             draw_apart(seed, device)
             learnt, held_out = self._split_rows(observed_rows(inputs, len(rows)), device)
-            trainer = self._trainer(loss, device)
-            on_epoch = partial(self._end_epoch, update + 1, len(self.loss_curve_))
+            trainer = Trainer.with_options(
+                self,
+                nets=self.nets_,
+                loss=loss,
+                optimizer=self.optimizer_,
+                device=device,
+                bfloat16=self.bfloat16_,
+            )
             report = trainer.fit(rows, self.n_epochs, learnt, held_out, on_epoch)
             processes.spread(self.nets_)  # batch normalisation's means differ
         return report
@@ -337,29 +333,6 @@ class Autoencoder(Module):
         learnt, held_out = observed[order[n_held_out:]], observed[order[:n_held_out]]
         learnt, held_out = np.sort(learnt), np.sort(held_out)
         return torch.tensor(learnt, device=device), torch.tensor(held_out, device=device)
-
-    def _trainer(
-        self, loss: Callable[[Tensor, Tensor, int], dict[str, Tensor]], device: torch.device
-    ) -> Trainer:
-        return Trainer(
-            nets=self.nets_,
-            loss=loss,
-            optimizer=self.optimizer_,
-            device=device,
-            lr=self.lr,
-            batch_size=self.batch_size,
-            scheduler=self.scheduler,
-            max_grad_norm=self.max_grad_norm,
-            patience=self.patience,
-            augment=self.augment,
-            bfloat16=self.bfloat16_,
-            label=self.label,
-        )
-
-    def _end_epoch(self, update: int, n_before: int, terms: Terms) -> bool:
-        epoch = len(self.loss_curve_) - n_before + 1
-        self.loss_curve_.append({"update": update, "epoch": epoch, **terms})
-        return bool(self.on_epoch and self.on_epoch(self, terms))
 
     @contextmanager
     def _training(self) -> Iterator[None]:
@@ -397,18 +370,12 @@ class Autoencoder(Module):
         if observed is not None:
             latents = arrays.copy(latents)
             latents[~observed] = self.latents_by(from_children, len(latents))[~observed]
-        return Posterior(
-            up=up,
-            down=(Deferred(latents, "reconstruction"),) * len(inputs),
-            bound=partial(self._bound, inputs, parameters, from_children),
-        )
 
-    def _bound(
-        self, inputs: list[Message], parameters: Arrays, from_children: Message | None
-    ) -> float:
-        bounds = self._row_bounds(join(inputs), parameters, from_children)
-        observed = all_observed(inputs)
-        return float((bounds if observed is None else np.where(observed, bounds, 0.0)).mean())
+        def bound() -> float:
+            terms = self._row_bounds(join(inputs), parameters, from_children)  # (N,)
+            return float((terms if observed is None else np.where(observed, terms, 0.0)).mean())
+
+        return Posterior(up, (Deferred(latents, "reconstruction"),) * len(inputs), bound)
 
     def reconstruction(self, values: np.ndarray) -> list[Data]:
         """Decoded latents (N, n_outputs), for each parent."""
@@ -422,7 +389,7 @@ class Autoencoder(Module):
     def generate(
         self,
         n_samples: int,
-        rng: np.random.Generator,
+        rng: Generator,
         values: np.ndarray | None = None,
         component: int | None = None,
     ) -> list[np.ndarray]:
@@ -496,7 +463,7 @@ class Autoencoder(Module):
         seeds = Count(at_least=0, or_none=True)
         check_argument(self.label, "random_state", random_state, seeds)
         rng = np.random.default_rng(self.seed_ if random_state is None else random_state)
-        return self.decode(self._draw(n_samples, rng, component=component))
+        return self.decode(self._draw(n_samples, rng, None, component))
 
     def _log_likelihoods(self, rows: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Log p(x | z) of each row: (N, ...), (N, n_outputs) -> (N,)."""
@@ -568,10 +535,8 @@ def build_nets(module: Autoencoder, row_shape: tuple[int, ...]) -> nn.ModuleDict
         pair = conv_pair(image_shape, module.filters, *sizes)
     else:
         pair = mlp_pair(math.prod(row_shape), *sizes)
-    likelihood: nn.Module = Bernoulli()
-    if module.likelihood == "gaussian":
-        is_learnt = module.noise_variance == "learnt"
-        likelihood = GaussianNoise(1.0 if is_learnt else float(module.noise_variance), is_learnt)
+    gaussian = module.likelihood == "gaussian"
+    likelihood = GaussianNoise(module.noise_variance) if gaussian else Bernoulli()
     return nn.ModuleDict({"encoder": pair[0], "decoder": pair[1], "likelihood": likelihood})
 
 
@@ -583,18 +548,6 @@ def make_optimizer(module: Autoencoder) -> torch.optim.Optimizer:
     groups: list[dict[str, Any]] = [{"params": [p for p in pair if p.requires_grad]}]
     groups += [{"params": noise, "weight_decay": 0.0}] if noise else []
     return torch.optim.AdamW(groups, lr=module.lr, weight_decay=module.weight_decay, fused=True)
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Take over a state dict, its tensors in the memory layout of their parameters.
-
-    Fused steps go through both in the order of memory.
-    """
-    optimizer.load_state_dict(state)
-    for parameter, moments in optimizer.state.items():
-        for name, values in moments.items():
-            if values.shape == parameter.shape:
-                moments[name] = torch.empty_like(parameter).copy_(values)
 
 
 def observed_rows(inputs: Sequence[Message], n_rows: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self, cast
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.distributions import OneHotCategorical
@@ -28,15 +29,12 @@ from .divergences import CategoricalTarget
 class Temperature(Constraint):
     """A number above 0, two of them, or a function of update and epoch."""
 
+    wanted = "a number > 0, a pair of them, or a function of update and epoch"
+
     def fits(self, value: Any) -> bool:
         """Whether it is."""
         several = value if isinstance(value, Sequence) and len(value) == 2 else [value]
         return callable(value) or all(map(Number(above=0).fits, several))
-
-    @property
-    def wanted(self) -> str:
-        """The values accepted, in words."""
-        return "a number > 0, a pair of them, or a function of update and epoch"
 
 
 @dataclass(eq=False, repr=False)
@@ -216,11 +214,7 @@ class MultinomialVAE(Autoencoder):
         return (probabilities * log_likelihoods).sum(axis=1) - kl.numpy()
 
     def _draw(
-        self,
-        n_samples: int,
-        rng: np.random.Generator,
-        values: np.ndarray | None = None,
-        component: int | None = None,
+        self, n_samples: int, rng: Generator, values: np.ndarray | None, component: int | None
     ) -> np.ndarray:
         """One-hot classes: by the probabilities given, all of one component, or any."""
         k = self.n_components

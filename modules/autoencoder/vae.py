@@ -8,6 +8,7 @@ from typing import Annotated, cast
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from torch import Tensor
 
 from ...errors import InputError, MessageError
@@ -68,11 +69,7 @@ class GaussianAutoencoder(Autoencoder):
         return message
 
     def _draw(
-        self,
-        n_samples: int,
-        rng: np.random.Generator,
-        values: np.ndarray | None = None,
-        component: int | None = None,
+        self, n_samples: int, rng: Generator, values: np.ndarray | None, component: int | None
     ) -> np.ndarray:
         """The latents given, else draws from N(0, I)."""
         if component is not None:

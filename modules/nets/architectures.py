@@ -226,11 +226,13 @@ class Bernoulli(nn.Module):
 
 
 class GaussianNoise(nn.Module):
-    """p(x | z) = N(output, variance I), the variance fixed or learnt."""
+    """p(x | z) = N(output, variance I), the variance a number, or "learnt" from 1 on."""
 
-    def __init__(self, variance: float, learnt: bool) -> None:
+    def __init__(self, variance: float | str) -> None:
         super().__init__()
-        self.log_var = nn.Parameter(torch.tensor(math.log(variance)), requires_grad=learnt)
+        learnt = variance == "learnt"
+        log_var = 0.0 if learnt else math.log(float(variance))
+        self.log_var = nn.Parameter(torch.tensor(log_var), requires_grad=learnt)
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
         """Log density of each row: (B, D), (B, D) -> (B,)."""

@@ -139,30 +139,19 @@ class SupervisedNet(Options, ABC):
         def loss(x: Tensor, index: Tensor, epoch: int) -> dict[str, Tensor]:
             return self._loss(outputs_of(x).float(), targets[index])
 
-        trainer = Trainer(
-            nets=net,
-            loss=loss,
-            optimizer=torch.optim.AdamW(
-                net.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
-            ),
-            device=targets.device,
-            lr=self.lr,
-            batch_size=self.batch_size,
-            scheduler=self.scheduler,
-            augment=self.augment,
-            bfloat16=uses_bfloat16(self.precision, targets.device),
-            label=self.label,
+        def on_epoch(epoch: int, terms: Terms) -> None:
+            curve.append({"epoch": epoch, **terms})
+
+        optimizer = torch.optim.AdamW(
+            net.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
         )
-        every = torch.arange(len(rows), device=targets.device)
-        curve: list[Terms] = []
+        bfloat16, device = uses_bfloat16(self.precision, targets.device), targets.device
+        trainer = Trainer.with_options(
+            self, nets=net, loss=loss, optimizer=optimizer, device=device, bfloat16=bfloat16
+        )
+        every, curve = torch.arange(len(rows), device=device), list[Terms]()
         try:
-            trainer.fit(
-                rows,
-                int(self.epochs),
-                learnt=every,
-                held_out=every[:0],
-                on_epoch=lambda terms: curve.append({"epoch": len(curve) + 1, **terms}),
-            )
+            trainer.fit(rows, int(self.epochs), every, every[:0], on_epoch)
         except DivergedError as diverged:
             raise TrainingError(f"{self.label}: {diverged}; lower lr={self.lr}") from None
         return curve

@@ -9,7 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ... import arrays, processes
 from ...errors import InputError
-from ...options import Choice, Constraint, Counts, Number
+from ...options import Choice, Constraint, Counts, Number, Options
 from .device import as_tensor, evaluating
 
 Terms = dict[str, float]
@@ -29,14 +29,11 @@ Schedule = Callable[[torch.optim.Optimizer, int], Any]
 class Function(Constraint):
     """Something that can be called."""
 
+    wanted = "callable"
+
     def fits(self, value: Any) -> bool:
         """Whether it can."""
         return callable(value)
-
-    @property
-    def wanted(self) -> str:
-        """The values accepted, in words."""
-        return "callable"
 
 
 # Constructor arguments of whatever has nets, with their ranges; each class has its own defaults.
@@ -102,13 +99,19 @@ class Trainer:
     bfloat16: bool = False
     label: str = "Trainer"
 
+    @classmethod
+    def with_options(cls, options: Options, **others: Any) -> Trainer:
+        """A trainer whose settings are the constructor arguments of the same names, or `others`."""
+        names = [field.name for field in fields(cls) if hasattr(options, field.name)]
+        return cls(**{name: getattr(options, name) for name in names} | others)
+
     def fit(
         self,
         rows: np.ndarray,
         epochs: int,
         learnt: Tensor,
         held_out: Tensor,
-        on_epoch: Callable[[Terms], bool | None],
+        on_epoch: Callable[[int, Terms], bool | None],
     ) -> Terms:
         """Train for some epochs, with early stopping if rows are held out.
 
@@ -126,7 +129,8 @@ class Trainer:
             Numbers of the rows to learn from and to hold out, on the device; with none held out
             nothing stops early and the last weights are kept.
         on_epoch : callable
-            Told the mean terms of each epoch; a true answer ends the training.
+            Told the number of each epoch, from 1, and its mean terms; a true answer ends the
+            training.
 
         Returns
         -------
@@ -173,7 +177,7 @@ class Trainer:
             if not len(held_out) or means["held_out_loss"] < best:
                 best, best_epoch, report = means.get("held_out_loss", best), epoch, means
                 before, latest = latest, _weights(self.nets)
-            if on_epoch(means) or epoch - best_epoch >= self.patience:
+            if on_epoch(epoch + 1, means) or epoch - best_epoch >= self.patience:
                 break
         self.nets.load_state_dict(latest)
         if not (len(held_out) or self._is_finite(source, learnt)):  # the last step has exploded
@@ -272,6 +276,18 @@ def make_scheduler(
             optimizer, float(lr), total_steps=max(n_steps, 2), cycle_momentum=False
         )
     return scheduler(optimizer, n_steps) if callable(scheduler) else None
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take over a state dict, its tensors on the devices and in the layout of their parameters.
+
+    Fused steps go through both in the order of memory.
+    """
+    optimizer.load_state_dict(state)
+    for parameter, moments in optimizer.state.items():
+        for name, values in moments.items():
+            if values.shape == parameter.shape:
+                moments[name] = torch.empty_like(parameter).copy_(values)
 
 
 def _shares(learnt: Tensor, n_batches: int) -> list[float]:

@@ -103,7 +103,7 @@ def test_gaussian_equals_torch(variance):
     x, output = torch.tensor(rng.normal(size=(2, 6, 4)))
     expected = dist.Normal(output, variance**0.5).log_prob(x).sum(dim=1)
     torch.testing.assert_close(
-        GaussianNoise(variance, False).log_prob(x, output), expected, rtol=1e-6, atol=1e-6
+        GaussianNoise(variance).log_prob(x, output), expected, rtol=1e-6, atol=1e-6
     )
 
 

@@ -55,7 +55,7 @@ def fit(loss, rows, parameter, *, epochs=1, **settings):
     settings = {"batch_size": n, "lr": 1.0, "device": torch.device("cpu")} | settings
     trainer = Trainer(nets=nets, loss=loss, optimizer=optimizer, **settings)
     every = torch.arange(n)
-    trainer.fit(rows, epochs, learnt=every, held_out=every[:0], on_epoch=curve.append)
+    trainer.fit(rows, epochs, every, every[:0], lambda epoch, terms: curve.append(terms))
     return curve
 
 
