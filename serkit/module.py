@@ -129,17 +129,8 @@ class Node(Options, ABC):
 
     def ancestors(self) -> list[Node]:
         """Parents, their parents and so on, each once, those further away first."""
-        found: dict[Node, None] = {}
-        for parent in self.parents:
-            found |= dict.fromkeys([*parent.ancestors(), parent])
-        return list(found)
-
-    def descendants(self) -> list[Node]:
-        """Children, their children and so on, each once."""
-        found: dict[Node, None] = {}
-        for child in self.children:
-            found |= dict.fromkeys([child, *child.descendants()])
-        return list(found)
+        pairs = ((*parent.ancestors(), parent) for parent in self.parents)
+        return list(dict.fromkeys(node for nodes in pairs for node in nodes))
 
     def set_params(self, **params: Any) -> Self:
         """Set constructor arguments; messages of another number of outputs are forgotten."""
@@ -151,8 +142,8 @@ class Node(Options, ABC):
 
     def _forget_messages(self) -> None:
         """Drop what this node and those above it said."""
-        for node in self.descendants():
-            node._forget_messages()
+        for child in self.children:
+            child._forget_messages()
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -207,7 +198,7 @@ class Module(Arguments, Node):
         Parameters
         ----------
         inputs : list of Message
-            One message a parent.
+            One for each parent.
         from_children : Message or None
             The product of the children's messages; None stands for the neutral one.
 
@@ -221,14 +212,7 @@ class Module(Arguments, Node):
     def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
         """What the module believes of any rows, of training or not; changes nothing.
 
-        Parameters
-        ----------
-        inputs, from_children
-            As in `learn`.
-
-        Returns
-        -------
-        Posterior
+        Parameters are those of `learn`.
         """
 
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
@@ -268,10 +252,7 @@ class Module(Arguments, Node):
     def rows_sent(self, n_rows: int) -> int:
         """Number of rows of the message up, given that of the parents'; the same unless overridden.
 
-        Raises
-        ------
-        InputError
-            If the module cannot take as many rows.
+        `InputError` if the module cannot take as many.
         """
         return n_rows
 
