@@ -44,6 +44,13 @@ class Posterior:
     classes : Categorical or None
         P(class | row) by all that is known, what the children said included, for scores and
         pictures; `up` unless given, if that is `Categorical`.
+
+    Examples
+    --------
+    >>> from serkit import Posterior
+    >>> from serkit.messages import Categorical
+    >>> Posterior(up=Categorical.uniform(5, 3)).clusters
+    array([0, 0, 0, 0, 0])
     """
 
     up: Message | None = None
@@ -176,6 +183,22 @@ class Module(Arguments, Node):
         What the module believed of its rows at its last update; None before any.
     history_ : list of dict
         What `learn` reported and the seconds it took, one entry an update.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import serkit as srk
+    >>> from serkit.messages import Data
+    >>> class Centred(srk.Module):
+    ...     sends_up = Data
+    ...     def learn(self, inputs, from_children):
+    ...         self.mean_ = inputs[0].array.mean(axis=0)
+    ...         return {}
+    ...     def infer(self, inputs, from_children):
+    ...         return srk.Posterior(up=Data(inputs[0].array - self.mean_), down=(None,))
+    >>> centred = Centred().connect(srk.Observation(np.arange(6.0).reshape(3, 2)))
+    >>> centred.update().message_up.array.tolist()
+    [[-2.0, -2.0], [0.0, 0.0], [2.0, 2.0]]
     """
 
     takes_from_parents: tuple[type[Message], ...] = (Data,)
@@ -336,18 +359,20 @@ class Module(Arguments, Node):
         """The messages last sent down, one a parent; () before any. Deferred ones are made now."""
         if self.posterior is None:
             return ()
-        down = self.posterior.down
-        if any(isinstance(message, Deferred) for message in down):
-            made = tuple(self.read(message, number) for number, message in enumerate(down))
-            self.posterior = replace(self.posterior, down=made)
-            return made
-        return down
+        if any(isinstance(message, Deferred) for message in self.posterior.down):
+            self.posterior = replace(self.posterior, down=self.read(self.posterior.down))
+        return self.posterior.down
 
-    def read(self, message: Message | None, number: int) -> Message | None:
-        """A message down to parent `number`: as it is, or made now if it is `Deferred`."""
-        if isinstance(message, Deferred):
-            return getattr(self, message.method)(message.values)[number]
-        return message
+    def read(self, down: Sequence[Message | None]) -> tuple[Message | None, ...]:
+        """Messages down, one for each parent: as they are, or made now where `Deferred`."""
+        made: dict[tuple[str, int], Sequence[Message | None]] = {}  # parents share their values
+        messages = list(down)
+        for number, message in enumerate(down):
+            if isinstance(message, Deferred):
+                key = message.method, id(message.values)
+                made[key] = made.get(key) or getattr(self, message.method)(message.values)
+                messages[number] = made[key][number]
+        return tuple(messages)
 
     @property
     def is_current(self) -> bool:

@@ -202,7 +202,7 @@ def belief(module, inputs, from_children=None):
     """All that a module says of rows: up, bound, classes, and down with deferred messages made."""
     posterior = module.infer(inputs, from_children)
     assert isinstance(posterior, Posterior)
-    down = [module.read(message, number) for number, message in enumerate(posterior.down)]
+    down = module.read(posterior.down)
     return [posterior.up, bound_of(posterior), posterior.classes, *down]
 
 

@@ -29,7 +29,7 @@ def resolve_device(device: str, label: str) -> torch.device:
     InputError
         For an unknown name, or a GPU that is not there.
     """
-    if device == "auto":
+    if isinstance(device, str) and device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         resolved = torch.device(device)

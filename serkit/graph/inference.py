@@ -144,8 +144,9 @@ def _pass_down(
             continue
         heard = product(from_children[node])
         posterior = posteriors[node] if heard is None else node.infer(_inputs(node, up), heard)
-        for number, (parent, message) in enumerate(zip(node.parents, posterior.down, strict=True)):
-            message = node.read(message, number) if parent in wanted else None
+        pairs = zip(node.parents, posterior.down, strict=True)
+        down = node.read([message if parent in wanted else None for parent, message in pairs])
+        for parent, message in zip(node.parents, down, strict=True):
             if message is not None:
                 from_children[parent].append(message)
     return from_children

@@ -117,7 +117,7 @@ def test_with_an_inverse_own_features_or_the_childrens_are_turned_back(digits):
     told = np.random.default_rng(0).normal(size=(200, 3))
     for message in (Data(told), Gaussian(told)):
         inputs = [Data(digits.x, observed=np.arange(200) >= 100)]
-        down = module.read(*module.infer(inputs, message).down, 0)
+        down = module.read(module.infer(inputs, message).down)[0]
         expected = pca.inverse_transform(told).reshape(200, 8, 8)
         if isinstance(message, Gaussian):  # of observed rows, their own
             expected[100:] = own[100:]

@@ -163,7 +163,7 @@ def test_only_observed_rows_train_and_others_are_decoded_from_the_childrens_mean
     means = np.array([[1.0, 2.0], [3.0, -1.0]])
     told = Mixture(np.log(np.full((120, 2), 0.5)), means, np.stack([np.eye(2)] * 2))
     (down,) = module.infer(module.received_from_parents(), told).down
-    down = module.read(down, 0)
+    (down,) = module.read([down])
     expected = module.estimator_.inverse_transform(np.tile(means.mean(axis=0), (30, 1)))
     np.testing.assert_allclose(down.array[~observed], expected)
     own = module.estimator_.inverse_transform(module.estimator_.transform(blobs.x[observed]))

@@ -182,7 +182,7 @@ SAID = [
 def test_unseen_rows_are_decoded_from_what_the_children_say(kind, message, options, x, seen):
     module = tiny(kind, **options).fit(x)
     (down,) = module.infer([masked(x, seen)], message).down
-    down = module.read(down, 0)
+    (down,) = module.read([down])
     assert down.observed is None
     predicted = module.decode(expected_latents(kind, message, options.get("kl_target")))
     np.testing.assert_allclose(down.array[~seen], predicted[~seen], atol=1e-6)
@@ -195,7 +195,7 @@ def test_rows_of_which_none_was_seen_are_predicted(kind, x):
     nothing = [Data(np.zeros((4, 6)), observed=np.zeros(4, bool))]
     posterior = module.infer(nothing, message_for(kind, 4))
     assert not posterior.up.is_observed.any()
-    rows = module.read(posterior.down[0], 0).array
+    rows = module.read(posterior.down)[0].array
     assert len(np.unique(rows.round(6), axis=0)) > 1
     assert bound_of(posterior) == 0
 

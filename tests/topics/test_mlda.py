@@ -47,7 +47,7 @@ def learnt(inputs, from_children=None, **options):
 def down(mlda, inputs, from_children=None):
     """The messages for the parents, made."""
     messages = mlda.infer(inputs, from_children).down
-    return [mlda.read(message, number) for number, message in enumerate(messages)]
+    return mlda.read(messages)
 
 
 def up(mlda, inputs):
