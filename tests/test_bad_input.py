@@ -220,7 +220,7 @@ def pair(encoder, decoder):
         ),
         (
             pair((4, 4), (2, 5)),
-            r"decoder must return 4 values a row, as in \(4,\), got \(2, 5\) for",
+            r"decoder must return 4 values per row, as in \(4,\), got \(2, 5\) for",
         ),
         (pair((5, 4), (2, 4)), r"encoder.*\(4,\)"),
         (pair((4, 4), (3, 4)), "decoder.*latent_dim=2"),
