@@ -77,7 +77,10 @@ def check_labels(label: str, labels: ArrayLike | None, n_rows: int) -> None:
     """
     if labels is None:
         return
-    classes = np.asarray(labels)
+    try:
+        classes = np.asarray(labels)
+    except ValueError:  # nested sequences of unequal lengths
+        classes = np.empty((0, 0))
     missing = classes.dtype.kind == "f" and np.isnan(classes).any()
     if classes.dtype.kind == "O":
         missing = any(name is None or name != name for name in classes.ravel())

@@ -41,7 +41,7 @@ from .class_mixtures import (
     thresholds,
 )
 from .gmm import GMM
-from .options import MixtureOptions, check_squares, checked_weight
+from .options import MixtureOptions, check_squares, checked_classes, checked_weight
 from .rows import stack
 from .statistics import log_class_prior, mean_half_trace
 
@@ -138,9 +138,21 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
     @property
     def n_outputs(self) -> int | None:
         """Number of classes C."""
-        if hasattr(self, "classes_"):
-            return len(self.classes_)
-        return None if self.labels is None else len(set(np.asarray(self.labels).tolist()))
+        return len(self.classes_) if hasattr(self, "classes_") else self._n_labels()
+
+    def set_params(self, **params: Any) -> Self:
+        """Set constructor arguments; messages of another number of classes are forgotten."""
+        super().set_params(**params)
+        if "labels" in params and self._n_labels() not in (None, self.n_outputs):
+            self._forget_messages()
+        return self
+
+    def _n_labels(self) -> int | None:
+        """Number of different labels; None for what can be no labels, as `check` will say."""
+        try:
+            return None if self.labels is None else len(set(np.ravel(self.labels).tolist()))
+        except (TypeError, ValueError):
+            return None
 
     def check_options(self) -> None:
         """Raise InputError for constructor arguments that no data can suit."""
@@ -191,8 +203,9 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
         log_weighted = mixtures.log_weighted(replace(rows, variances=None))  # (N, M)
         joint = log_weighted + mixtures.log_priors[mixtures.owners]
         up = normalised(mixtures.by_class(joint), mixtures.log_priors)  # (N, C)
-        if from_children is not None:
-            children = cast(Categorical, from_children)
+        n_classes = len(mixtures.priors)
+        children = checked_classes(self.label, from_children, n_classes, "n_classes")
+        if children is not None:
             class_prior = log_class_prior(mixtures.log_priors, children)  # (N, C)
             joint = log_weighted + class_prior[:, mixtures.owners]
         log_prob = normalised(joint, mixtures.log_weights)  # (N, M)

@@ -34,6 +34,7 @@ from .options import (
     Starts,
     check_batches,
     check_squares,
+    checked_classes,
     checked_means,
     checked_responsibilities,
     checked_rows,
@@ -203,8 +204,8 @@ class GMM(MixtureOptions, Module):
         the responsibilities count them (`use_variance`).
         """
         rows, density = stack(inputs), self.density()
-        children = cast(Categorical | None, from_children)
-        log_weights = log_weights_of(density)
+        k, log_weights = density.n_components, log_weights_of(density)
+        children = checked_classes(self.label, from_children, k, "n_components")
         log_likelihood = self._log_likelihoods(self._believed(rows))
         log_prob_up, log_evidence = log_posterior(log_likelihood, log_weights)
         log_prob = log_prob_up
@@ -356,12 +357,8 @@ class GMM(MixtureOptions, Module):
 
         `start` (n, K) are responsibilities to start from, in place of any other start.
         """
-        children, k = cast(Categorical | None, from_children), self.n_components
-        if children is not None and children.shape != (k,):
-            raise InputError(
-                f"{self.label}: its children sent probabilities of {children.shape[0]} classes "
-                f"for n_components={k}"
-            )
+        k = self.n_components
+        children = checked_classes(self.label, from_children, k, "n_components")
         rows = checked_rows(self, rows, k)
         if self.means_init is not None:
             checked_means(self.label, self.means_init, k, rows.n_columns)

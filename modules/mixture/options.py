@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from ... import processes
 from ...density import COVARIANCE_TYPES
 from ...errors import InputError
+from ...messages import Categorical, Message
 from ...module import Arguments
 from ...options import Choice, Constraint, Count, Number, PositiveInt, as_numbers
 from .components import Prior
@@ -89,6 +90,21 @@ def check_batches(options: MixtureOptions, step_size: float | None) -> None:
             )
     if step_size is not None and not (isinstance(step_size, Real) and 0 < step_size <= 1):
         raise InputError(f"{label}: step_size must be in (0, 1], got {step_size!r:.60}")
+
+
+def checked_classes(
+    label: str, from_children: Message | None, n_classes: int, name: str
+) -> Categorical | None:
+    """What the children say of the classes; raise InputError if it is of another number."""
+    if from_children is None:
+        return None
+    classes = cast(Categorical, from_children)
+    if classes.shape != (n_classes,):
+        raise InputError(
+            f"{label}: its children sent probabilities of {classes.shape[0]} classes for "
+            f"{name}={n_classes}"
+        )
+    return classes
 
 
 def checked_means(label: str, means_init: ArrayLike, k: int, d: int | None = None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The mixture's maths: densities, MAP update, prior, posterior draws, and the two fitters."""
+"""Components from statistics: the M-step, the prior, and draws from the posterior."""
 
 from dataclasses import replace
 
@@ -6,12 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from serkit.messages import Categorical
-from serkit.modules.mixture import components as gaussians
-from serkit.modules.mixture import em as em
-from serkit.modules.mixture.components import Prior
+from serkit.modules.mixture.components import drawn_density, log_prior, m_step
 from serkit.modules.mixture.rows import Rows
-from serkit.modules.mixture.statistics import assign, log_joint, summarise
+from serkit.modules.mixture.statistics import statistics_of
 from tests.helpers import oracles
 from tests.helpers.mixtures import all_types, matrices_of, some_density, some_prior, unsure
 
@@ -34,22 +31,7 @@ def some_responsibilities(seed=2):
 
 
 def of_responsibilities(rows, resp, covariance_type):
-    return summarise(rows, np.ones(N), resp.__getitem__, resp.shape[1], covariance_type)
-
-
-def problem(rows, covariance_type="full", prior=None, **changes):
-    fields = {
-        "rows": rows,
-        "weight": np.ones(len(rows.x)),
-        "told": None,
-        "n_components": K,
-        "covariance_type": covariance_type,
-        "prior": prior,
-        "reg_covar": 1e-6,
-        "max_iter": 30,
-        "tol": 0.0,
-    }
-    return em.Problem(**fields | changes)
+    return statistics_of(rows, resp.__getitem__, resp.shape[1], covariance_type)
 
 
 # -- the MAP update ----------------------------------------------------------------------------
@@ -59,9 +41,7 @@ def problem(rows, covariance_type="full", prior=None, **changes):
 @unsure
 def test_map_update_equals_the_formula(covariance_type, with_variances):
     rows, prior, resp = some_rows(with_variances), some_prior(), some_responsibilities()
-    found = gaussians.maximise(
-        of_responsibilities(rows, resp, covariance_type), covariance_type, prior, 0.0
-    )
+    found = m_step(of_responsibilities(rows, resp, covariance_type), prior, 0.0)
     variances = rows.variances if with_variances else np.zeros_like(rows.x)
     expected = oracles.map_update(rows.x, variances, resp, covariance_type, *hyper(prior))
     for mine, theirs in zip((found.weights, found.means, found.covariances), expected, strict=True):
@@ -90,9 +70,7 @@ def test_update_is_a_maximum(covariance_type, with_variances, with_prior):
     """Of the expected log-likelihood plus log prior, both by scipy, in 20 random directions."""
     rows, resp = some_rows(with_variances), some_responsibilities()
     prior = some_prior() if with_prior else None
-    best = gaussians.maximise(
-        of_responsibilities(rows, resp, covariance_type), covariance_type, prior, 0.0
-    )
+    best = m_step(of_responsibilities(rows, resp, covariance_type), prior, 0.0)
 
     def objective(parameters):
         matrices = matrices_of(parameters)
@@ -122,9 +100,9 @@ def test_log_prior_equals_scipy_up_to_a_constant(covariance_type):
     for seed in range(4):
         parameters = some_density(covariance_type, seed)
         expected = oracles.log_prior(parameters, *hyper(prior))
-        gaps.append(gaussians.log_prior(parameters, prior) - expected)
+        gaps.append(log_prior(parameters, prior) - expected)
     np.testing.assert_allclose(gaps, gaps[0], atol=1e-9)
-    assert gaussians.log_prior(some_density(covariance_type), None) == 0.0
+    assert log_prior(some_density(covariance_type), None) == 0.0
 
 
 # -- posterior draws ---------------------------------------------------------------------------
@@ -137,7 +115,7 @@ def test_gibbs_draws_have_the_posterior_mean(covariance_type):
     resp = np.repeat(np.eye(K), counts, axis=0)
     rows, prior = some_rows(), some_prior()
     statistics = of_responsibilities(rows, resp, covariance_type)
-    draws = [gaussians.draw(statistics, covariance_type, prior, rng) for _ in range(1500)]
+    draws = [drawn_density(statistics, prior, rng) for _ in range(1500)]
     _, means, _ = oracles.map_update(rows.x, 0 * rows.x, resp, "full", *hyper(prior))
     assert oracles.within([d.means for d in draws], means).all()
     assert oracles.within([d.weights for d in draws], (counts + 3) / (N + 3 * K)).all()
@@ -152,8 +130,8 @@ def test_gibbs_means_spread_by_their_covariance(covariance_type):
     rng = np.random.default_rng(8)
     rows, prior, resp = some_rows(), some_prior(), np.eye(K)[np.arange(N) % K]
     statistics = of_responsibilities(rows, resp, covariance_type)
-    draws = [gaussians.draw(statistics, covariance_type, prior, rng) for _ in range(1500)]
-    centre = gaussians.maximise(statistics, covariance_type, prior, 0.0).means
+    draws = [drawn_density(statistics, prior, rng) for _ in range(1500)]
+    centre = m_step(statistics, prior, 0.0).means
     squares = []
     for drawn in draws:
         offsets = drawn.means - centre
@@ -165,85 +143,3 @@ def test_gibbs_means_spread_by_their_covariance(covariance_type):
             ]
         )
     assert oracles.within(squares, D).all()
-
-
-# -- fitting -----------------------------------------------------------------------------------
-
-
-@all_types
-@unsure
-@pytest.mark.parametrize("with_prior", [False, True], ids=["ml", "map"])
-@pytest.mark.parametrize("with_row_prior", [False, True], ids=["", "children"])
-def test_the_bound_never_falls(covariance_type, with_variances, with_prior, with_row_prior):
-    rows, rng = some_rows(with_variances), np.random.default_rng(4)
-    task = problem(
-        rows,
-        covariance_type,
-        some_prior() if with_prior else None,
-        told=Categorical(np.log(some_responsibilities())) if with_row_prior else None,
-        weight=rng.gamma(2.0, size=N),
-        reg_covar=0.0,
-        max_iter=60,
-    )
-    start = em.start_from_means(task, rows.x[:K])
-    solution = em.expectation_maximisation(task, start)
-    gains = np.diff(solution.lower_bound)
-    assert gains.min() > -1e-10
-    assert gains.max() > 1e-3
-
-
-def test_tolerance_ends_the_iterations():
-    task = problem(some_rows(), prior=some_prior(), max_iter=500, tol=1e-3)
-    solution = em.expectation_maximisation(task, task.start(some_responsibilities().__getitem__))
-    assert solution.converged
-    assert len(solution.lower_bound) < 500
-    assert abs(np.diff(solution.lower_bound)[-1]) < 1e-3
-    short = em.expectation_maximisation(
-        replace(task, max_iter=2), task.start(some_responsibilities().__getitem__)
-    )
-    assert not short.converged
-
-
-@all_types
-def test_align_numbers_components_as_before(covariance_type):
-    task = problem(some_rows(), covariance_type, some_prior())
-    solution = em.expectation_maximisation(task, task.start(some_responsibilities().__getitem__))
-    order = np.array([1, 2, 0])
-    shuffled = replace(solution, parameters=solution.parameters.permuted(order))
-    own, reference = (task.responsibilities(s.parameters) for s in (shuffled, solution))
-    aligned, found = em.align(task, shuffled, own, reference)
-    np.testing.assert_allclose(found, reference, rtol=1e-9)
-    same, _ = em.align(task, solution, reference, reference)
-    assert same is solution
-    np.testing.assert_array_equal(aligned.parameters.means, solution.parameters.means)
-    found = log_joint(task.rows, shuffled.parameters)
-    expected = log_joint(task.rows, solution.parameters)[:, [1, 2, 0]]
-    np.testing.assert_allclose(found, expected, rtol=1e-9)
-
-
-@all_types
-def test_gibbs_sampling_finds_separated_blobs(blobs, covariance_type):
-    prior = Prior(blobs.x.mean(axis=0), 1.0, 6.0, 0.1 * np.eye(4), 1.0)
-    task = problem(Rows(blobs.x), covariance_type, prior, max_iter=60)
-    rng = np.random.default_rng(9)
-    solution = em.gibbs_sampling(task, next(iter(em.plus_plus_starts(task, 1, rng))), rng)
-    assigned = task.responsibilities(solution.parameters).argmax(axis=1)
-    assert oracles.best_accuracy(blobs.labels.tolist(), assigned.tolist()) == 1.0
-    assert len(solution.log_likelihood) == len(solution.lower_bound) == 61
-
-
-@all_types
-def test_gibbs_assignments_follow_the_posterior(covariance_type):
-    """Statistics of whole assignments, whose mean over draws is that of responsibilities."""
-    rows, parameters = some_rows(), some_density(covariance_type)
-    told = Categorical(np.log(some_responsibilities()))
-    draws = [
-        assign(rows, np.ones(N), parameters, told, np.random.default_rng(seed))
-        for seed in range(400)
-    ]
-    assert all((d.counts % 1 == 0).all() and d.counts.sum() == N for d in draws)
-    joint = oracles.log_joint(rows.x, parameters.weights, parameters.means, matrices_of(parameters))
-    expected = softmax(joint + told.log_prob, axis=1)
-    assert oracles.within([d.counts for d in draws], expected.sum(axis=0)).all()
-    x = rows.x - rows.x.mean(axis=0)
-    assert oracles.within([d.first for d in draws], expected.T @ x).all()

@@ -22,8 +22,8 @@ def soft(n=150, seed=1):
     return np.random.default_rng(seed).dirichlet(np.ones(K), n)
 
 
-def learnt(gmm, x, prior=None):
-    gmm.learn([Data(x)], prior)
+def learnt(gmm, x, from_children=None):
+    gmm.learn([Data(x)], from_children)
     return gmm
 
 
@@ -232,10 +232,12 @@ def test_the_message_up_leaves_the_childrens_out_and_that_down_uses_it(x, covari
     matrices = oracles.as_matrices(gmm.covariances_, covariance_type, K, 3)
     own = oracles.log_joint(x, gmm.weights_, gmm.means_, matrices)
     both = log_softmax(own + prior.log_prob, axis=1)
-    (down,) = gmm.backward([Data(x)], prior)
+    found = gmm.infer([Data(x)], prior)
+    (down,) = found.down
     close = partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-8)
-    close(gmm.forward([Data(x)]).log_prob, log_softmax(own, axis=1))
+    close(found.up.log_prob, log_softmax(own, axis=1))
     close(down.log_prob, both)
+    close(found.classes.log_prob, both)
     close(gmm.responsibilities_, np.exp(both))
     close(down.means, gmm.means_)
     close(down.covariances, matrices)
@@ -267,7 +269,7 @@ def test_parents_are_set_side_by_side_with_their_variances(x, use_variance):
     weights, means, covariances = update(resp=np.exp(log_softmax(joint, axis=1)))
     np.testing.assert_allclose(gmm.weights_, weights)
     np.testing.assert_allclose(gmm.covariances_, covariances)
-    for message, columns in zip(gmm.backward(inputs, None), ([0], [1, 2]), strict=True):
+    for message, columns in zip(gmm.infer(inputs, None).down, ([0], [1, 2]), strict=True):
         np.testing.assert_allclose(message.means, means[:, columns])
         marginals = [c[np.ix_(columns, columns)] for c in covariances]
         np.testing.assert_allclose(message.covariances, marginals)

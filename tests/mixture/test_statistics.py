@@ -1,4 +1,4 @@
-"""One pass over the rows: its sums by independent formulas, in blocks, threads and tight places."""
+"""One pass over the rows: its sums by independent formulas, in tiles, blocks and tight places."""
 
 import tracemalloc
 from dataclasses import replace
@@ -8,18 +8,24 @@ import pytest
 import torch
 from scipy.special import logsumexp, softmax
 from sklearn.mixture import GaussianMixture
-from threadpoolctl import ThreadpoolController
 
 from serkit.density import MixtureDensity
 from serkit.messages import Categorical
 from serkit.modules import GMM
-from serkit.modules.common.threads import for_parts
 from serkit.modules.mixture.rows import Rows
-from serkit.modules.mixture.statistics import assign, expect, log_joint, summarise
+from serkit.modules.mixture.statistics import (
+    e_step,
+    gibbs_step,
+    log_likelihoods,
+    log_posterior,
+    log_weights_of,
+    mean_half_trace,
+    statistics_of,
+)
 from tests.helpers import oracles
 from tests.helpers.mixtures import all_types, matrices_of, some_density, unsure
 
-N, K, D = 40_000, 3, 4  # rows of several tasks
+N, K, D = 40_000, 3, 4  # rows of several blocks
 DIAGONAL = ("diag", "spherical")
 
 
@@ -27,32 +33,28 @@ DIAGONAL = ("diag", "spherical")
 def rows():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(N, D)) + rng.integers(3, size=(N, 1)) * 3.0 + 7.0
-    return Rows(x, rng.gamma(2.0, 0.2, size=x.shape))
+    weight = np.random.default_rng(1).gamma(2.0, size=N)
+    return Rows(x, rng.gamma(2.0, 0.2, size=x.shape), weight=weight)
 
 
 @pytest.fixture(scope="module")
-def weight():
-    return np.random.default_rng(1).gamma(2.0, size=N)
-
-
-@pytest.fixture(scope="module")
-def told():
+def from_children():
     return Categorical(np.log(np.random.default_rng(2).dirichlet(np.ones(K), N)))
 
 
-def expected_joint(rows, density, told):
+def expected_joint(rows, density, from_children):
     """By scipy."""
     matrices = matrices_of(density)
     joint = oracles.log_joint(rows.x, density.weights, density.means, matrices)
     if rows.variances is not None:
         precisions = np.array([np.diag(np.linalg.inv(m)) for m in matrices])
         joint = joint - 0.5 * rows.variances @ precisions.T
-    return joint if told is None else joint + told.log_prob + np.log(K)
+    return joint if from_children is None else joint + from_children.log_prob + np.log(K)
 
 
-def check_sums(found, rows, weight, r, covariance_type):
+def check_sums(found, rows, r, covariance_type):
     """Counts and moments about the centre under responsibilities r (N, K), by einsum."""
-    x, r = rows.x - found.centre, r * weight[:, None]
+    x, r = rows.x - found.centre, r * rows.weight[:, None]
     np.testing.assert_allclose(found.counts, r.sum(axis=0))
     np.testing.assert_allclose(found.first, r.T @ x, rtol=1e-9, atol=1e-6)
     second = np.einsum("nk,nd,ne->kde", r, x, x)
@@ -65,48 +67,61 @@ def check_sums(found, rows, weight, r, covariance_type):
 
 @all_types
 @unsure
-@pytest.mark.parametrize("with_told", [False, True], ids=["", "told"])
-def test_expected_statistics(rows, weight, told, covariance_type, with_variances, with_told):
+@pytest.mark.parametrize("with_children", [False, True], ids=["", "children"])
+def test_expected_statistics(rows, from_children, covariance_type, with_variances, with_children):
     rows = rows if with_variances else replace(rows, variances=None)
+    children = from_children if with_children else None
     density = some_density(covariance_type, k=K, d=D)
-    found = expect(rows, weight, density, told if with_told else None)
-    joint = expected_joint(rows, density, told if with_told else None)
-    assert found.log_likelihood == pytest.approx(weight @ logsumexp(joint, axis=1), rel=1e-10)
-    assert found.weight == pytest.approx(weight.sum())
-    check_sums(found, rows, weight, softmax(joint, axis=1), covariance_type)
-    np.testing.assert_allclose(
-        log_joint(rows, density, told if with_told else None), joint, rtol=1e-8, atol=1e-8
-    )
+    found = e_step(rows, density, children)
+    joint = expected_joint(rows, density, children)
+    evidence = logsumexp(joint, axis=1)
+    assert found.log_likelihood == pytest.approx(rows.weight @ evidence, rel=1e-10)
+    check_sums(found, rows, softmax(joint, axis=1), covariance_type)
+    likelihood = log_likelihoods(rows, density)
+    log_prob, log_evidence = log_posterior(likelihood, log_weights_of(density), children)
+    np.testing.assert_allclose(log_evidence, evidence, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(log_prob, joint - evidence[:, None], rtol=1e-8, atol=1e-8)
 
 
 @all_types
-def test_statistics_of_given_responsibilities(rows, weight, told, covariance_type):
-    r = np.exp(told.log_prob)
-    found = summarise(rows, weight, r.__getitem__, r.shape[1], covariance_type)
-    check_sums(found, rows, weight, r, covariance_type)
+def test_statistics_of_given_responsibilities(rows, from_children, covariance_type):
+    r = np.exp(from_children.log_prob)
+    found = statistics_of(rows, r.__getitem__, r.shape[1], covariance_type)
+    check_sums(found, rows, r, covariance_type)
 
 
-def test_statistics_of_parts_add_up(rows, weight):
+@all_types
+def test_variances_that_do_not_count_lower_the_expected_log_density(rows, covariance_type):
+    """E over N(x, diag(s^2)) of log N(x; mu, Sigma), under responsibilities of the means alone."""
+    density = some_density(covariance_type, k=K, d=D)
+    certain = log_likelihoods(replace(rows, variances=None), density)
+    log_prob, _ = log_posterior(certain, log_weights_of(density))
+    loss = certain - log_likelihoods(rows, density)  # which takes the expectation
+    expected = (np.exp(log_prob) * loss).sum(axis=1).mean()
+    assert mean_half_trace(rows, density, log_prob) == pytest.approx(expected)
+
+
+def test_statistics_of_parts_add_up(rows):
     """About one origin: a third of the rows and the others."""
-    density = some_density("full", k=K, d=D)
-    whole = expect(replace(rows, variances=None), weight, density, None)
-    found = [
-        expect(Rows(rows.x[part], origin=whole.centre), weight[part], density, None)
+    density, whole = some_density("full", k=K, d=D), replace(rows, variances=None)
+    expected = e_step(whole, density)
+    first, second = (
+        e_step(Rows(rows.x[part], weight=rows.weight[part], origin=expected.centre), density)
         for part in (slice(0, N // 3), slice(N // 3, N))
-    ]
-    np.testing.assert_allclose(sum(part.sums for part in found), whole.sums, rtol=1e-9, atol=1e-6)
-    assert sum(part.log_likelihood for part in found) == pytest.approx(whole.log_likelihood)
-    assert sum(part.weight for part in found) == pytest.approx(whole.weight)
+    )
+    found = first + second
+    np.testing.assert_allclose(found.sums, expected.sums, rtol=1e-9, atol=1e-6)
+    assert found.log_likelihood == pytest.approx(expected.log_likelihood)
 
 
-@pytest.mark.parametrize("collect", [expect, assign])
-def test_the_number_of_threads_makes_no_difference(rows, weight, collect):
+@pytest.mark.parametrize("step", [e_step, gibbs_step])
+def test_the_number_of_threads_makes_no_difference(rows, step):
     density, before, found = some_density("full", k=K, d=D), torch.get_num_threads(), []
     try:
         for n_threads in (1, 2, 3):
             torch.set_num_threads(n_threads)
-            rng = [np.random.default_rng(0)] if collect is assign else []
-            found.append(collect(rows, weight, density, None, *rng))
+            rng = [np.random.default_rng(0)] if step is gibbs_step else []
+            found.append(step(rows, density, None, *rng))
     finally:
         torch.set_num_threads(before)
     for other in found[1:]:
@@ -124,26 +139,10 @@ def test_narrow_components_far_apart(covariance_type, width):
     x = means[labels] + width * rng.normal(size=(500, 2))
     covariances = oracles.as_type(np.stack([np.eye(2) * width**2] * 2), np.ones(2), covariance_type)
     density = MixtureDensity(np.array([0.5, 0.5]), means, covariances, covariance_type)
-    found = expect(Rows(x), np.ones(500), density, None)
+    found = e_step(Rows(x), density)
     z = (x - means[labels]) / width
     log_density = -0.5 * (z**2).sum(axis=1) - np.log(2 * np.pi) - 2 * np.log(width) + np.log(0.5)
     assert found.log_likelihood == pytest.approx(log_density.sum(), rel=1e-6)
-
-
-def test_overlapping_passes_give_numpy_its_threads_back():
-    def threads():
-        pools = ThreadpoolController().select(user_api="blas").info()
-        return [pool["num_threads"] for pool in pools]
-
-    before = threads()
-    first, second = (for_parts(lambda part: part, 10, n_threads=1) for _ in range(2))
-    next(first)
-    next(second)
-    assert set(threads()) == {1}
-    first.close()
-    assert set(threads()) == {1}
-    second.close()
-    assert threads() == before
 
 
 def test_many_rows_start_from_rows_that_count():
@@ -157,18 +156,18 @@ def test_many_rows_start_from_rows_that_count():
 
 def test_float32_rows_are_not_copied_as_a_whole():
     x = np.random.default_rng(0).normal(size=(400_000, 8)).astype(np.float32)
-    rows, weight = Rows(x), np.ones(len(x))
+    rows = Rows(x)
     density = some_density("full", k=2, d=8)
     tracemalloc.start()
     try:
-        expect(rows, weight, density, None)
+        e_step(rows, density)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < x.nbytes / 2
     np.testing.assert_allclose(
-        expect(rows, weight, density, None).sums,
-        expect(Rows(x.astype(np.float64)), weight, density, None).sums,
+        e_step(rows, density).sums,
+        e_step(Rows(x.astype(np.float64)), density).sums,
         rtol=1e-9,
     )
 

@@ -1,19 +1,130 @@
-"""A mixture learnt from batches of a stream."""
+"""Fitting a mixture: EM's bound, Gibbs sampling, numbers of components, batches of a stream."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn.datasets import make_blobs
 
 from serkit import Graph, Observation
 from serkit.density import COVARIANCE_TYPES
 from serkit.errors import InputError, TrainingError
+from serkit.messages import Categorical
 from serkit.modules import GMM
-from serkit.modules.mixture.components import maximise
-from serkit.modules.mixture.em import stream_of
+from serkit.modules.mixture import em
+from serkit.modules.mixture.components import Prior, m_step
 from serkit.modules.mixture.rows import Rows
-from serkit.modules.mixture.statistics import Statistics, expect
+from serkit.modules.mixture.statistics import (
+    Statistics,
+    e_step,
+    gibbs_step,
+    log_likelihoods,
+    responsibilities_of,
+)
+from tests.helpers import oracles
+from tests.helpers.mixtures import all_types, matrices_of, some_density, some_prior, unsure
 
-K = 3
+N, K, D = 40, 3, 2
+
+
+def some_rows(with_variances=False, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(N, D)) + rng.integers(3, size=(N, 1)) * 3.0
+    return Rows(x, rng.gamma(2.0, 0.2, size=(N, D)) if with_variances else None)
+
+
+def some_responsibilities(seed=2):
+    return np.random.default_rng(seed).dirichlet(np.full(K, 0.7), N)
+
+
+def problem(rows, covariance_type="full", prior=None, from_children=None, **limits):
+    limits = {"reg_covar": 1e-6, "max_iter": 30, "tol": 0.0} | limits
+    return em.Problem(rows, from_children, K, covariance_type, prior, **limits)
+
+
+def solved(task):
+    """By EM from responsibilities that are the same in every test."""
+    start = em.start_from(task, some_responsibilities().__getitem__)
+    return em.expectation_maximisation(task, start)
+
+
+# -- fitting -----------------------------------------------------------------------------------
+
+
+@all_types
+@unsure
+@pytest.mark.parametrize("with_prior", [False, True], ids=["ml", "map"])
+@pytest.mark.parametrize("with_children", [False, True], ids=["", "children"])
+def test_the_bound_never_falls(covariance_type, with_variances, with_prior, with_children):
+    rows = some_rows(with_variances)
+    task = problem(
+        replace(rows, weight=np.random.default_rng(4).gamma(2.0, size=N)),
+        covariance_type,
+        some_prior() if with_prior else None,
+        Categorical(np.log(some_responsibilities())) if with_children else None,
+        reg_covar=0.0,
+        max_iter=60,
+    )
+    start = em.start_from_means(task, rows.x[:K])
+    gains = np.diff([score.bound for score in em.expectation_maximisation(task, start).curve])
+    assert gains.min() > -1e-10  # rounding of sums over 40 rows
+    assert gains.max() > 1e-3
+
+
+def test_tolerance_ends_the_iterations():
+    task = problem(some_rows(), prior=some_prior(), max_iter=500, tol=1e-3)
+    solution = solved(task)
+    assert solution.converged
+    assert len(solution.curve) < 500
+    assert abs(solution.curve[-1].bound - solution.curve[-2].bound) < 1e-3
+    assert not solved(replace(task, max_iter=2)).converged
+
+
+@all_types
+def test_align_numbers_components_as_before(covariance_type):
+    task = problem(some_rows(), covariance_type, some_prior())
+    solution, order = solved(task), np.array([1, 2, 0])
+    shuffled = replace(solution, density=solution.density.permuted(order))
+    r, reference = (responsibilities_of(task.rows, s.density, None) for s in (shuffled, solution))
+    aligned, found = em.align(task, shuffled, r, reference)
+    np.testing.assert_allclose(found, reference, rtol=1e-9)
+    same, _ = em.align(task, solution, reference, reference)
+    assert same is solution
+    np.testing.assert_array_equal(aligned.density.means, solution.density.means)
+    found = log_likelihoods(task.rows, shuffled.density)
+    expected = log_likelihoods(task.rows, solution.density)[:, order]
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+@all_types
+def test_gibbs_sampling_finds_separated_blobs(blobs, covariance_type):
+    prior = Prior(blobs.x.mean(axis=0), 1.0, 6.0, 0.1 * np.eye(4), 1.0)
+    task = problem(Rows(blobs.x), covariance_type, prior, max_iter=60)
+    rng = np.random.default_rng(9)
+    solution = em.gibbs_sampling(task, next(em.plus_plus_starts(task, 1, rng)), rng)
+    classes = responsibilities_of(task.rows, solution.density, None).argmax(axis=1)
+    assert oracles.best_accuracy(blobs.labels.tolist(), classes.tolist()) == 1.0
+    assert len(solution.curve) == 61
+
+
+@all_types
+def test_gibbs_assignments_follow_the_posterior(covariance_type):
+    """Statistics of whole assignments, whose mean over draws is that of responsibilities."""
+    rows, density = some_rows(), some_density(covariance_type)
+    from_children = Categorical(np.log(some_responsibilities()))
+    draws = [
+        gibbs_step(rows, density, from_children, np.random.default_rng(seed)) for seed in range(400)
+    ]
+    assert all((d.counts % 1 == 0).all() and d.counts.sum() == N for d in draws)
+    joint = oracles.log_joint(rows.x, density.weights, density.means, matrices_of(density))
+    expected = softmax(joint + from_children.log_prob, axis=1)
+    assert oracles.within([d.counts for d in draws], expected.sum(axis=0)).all()
+    x = rows.x - rows.x.mean(axis=0)
+    assert oracles.within([d.first for d in draws], expected.T @ x).all()
+
+
+# -- batches of a stream -----------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +168,7 @@ def test_a_whole_step_is_a_step_of_em(x):
 
 
 def test_shares_of_the_batches(x):
-    """Statistics are averages a row, of weights that follow from the steps (t + 1)^-0.6."""
+    """Statistics are averages per row, of weights that follow from the steps (t + 1)^-0.6."""
     module = GMM(K, random_state=0)
     parts, found = batches(x)[:3], []
     for batch in parts:
@@ -65,7 +176,7 @@ def test_shares_of_the_batches(x):
         module.partial_fit(batch)
         if before is not None:
             rows = Rows(batch, origin=module.stream_["centre"])
-            found.append(expect(rows, np.ones(len(batch)), before, None).sums / len(batch))
+            found.append(e_step(rows, before).sums / len(batch))
         else:
             found.append(module.stream_["sums"])
     second, third = 3**-0.6, 4**-0.6
@@ -79,10 +190,9 @@ def test_shares_of_the_batches(x):
 def test_a_fitted_mixture_is_its_own_first_batch(x, covariance_type):
     """The statistics it stands for have it as their M-step."""
     fitted = GMM(K, covariance_type=covariance_type, inference="ml", random_state=0).fit(x)
-    density, stream = fitted.density(), stream_of(fitted.density(), len(x))
-    sums, diagonal = len(x) * stream.sums, covariance_type in ("diag", "spherical")
-    statistics = Statistics(sums, 0.0, len(x), stream.centre, diagonal)
-    found = maximise(statistics, covariance_type, None, 0.0)
+    density, stream = fitted.density(), em.stream_of(fitted.density(), len(x))
+    statistics = Statistics(len(x) * stream.sums, 0.0, stream.centre, covariance_type)
+    found = m_step(statistics, None, 0.0)
     for name in ("weights", "means", "covariances"):
         np.testing.assert_allclose(getattr(found, name), getattr(density, name), rtol=1e-6)
 
