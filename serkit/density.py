@@ -68,8 +68,7 @@ class MixtureDensity:
 
     def __post_init__(self) -> None:
         for name in ("weights", "means", "covariances"):
-            values = np.asarray(getattr(self, name), dtype=np.float64)
-            object.__setattr__(self, name, values)
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
         if self.covariance_type not in COVARIANCE_TYPES:
             raise InputError(
                 f"MixtureDensity: unknown covariance_type={self.covariance_type!r}; "
@@ -98,12 +97,8 @@ class MixtureDensity:
     def whitening(self) -> tuple[np.ndarray, np.ndarray]:
         """Matrices W (K, D, D) with W W^T the precisions; log determinants (K,) of covariances.
 
-        For diagonal types W is given by its diagonal, (K, D).
-
-        Raises
-        ------
-        np.linalg.LinAlgError
-            If a covariance is not positive definite.
+        For diagonal types W is given by its diagonal, (K, D). A covariance that is not positive
+        definite raises `np.linalg.LinAlgError`.
         """
         if self.covariance_type in DIAGONAL_TYPES:
             variances = self.variances()
@@ -121,8 +116,6 @@ class MixtureDensity:
         """Inverses of the covariances, (K, D, D), or their diagonals (K, D) for diagonal types."""
         white, _ = self.whitening
         return white**2 if white.ndim == 2 else white @ np.swapaxes(white, 1, 2)
-
-    # -- evaluation ----------------------------------------------------------------------------
 
     def log_prob(self, x: ArrayLike) -> np.ndarray:
         """Log density of each row in nats: (N, D) -> (N,)."""
@@ -156,7 +149,7 @@ class MixtureDensity:
         Parameters
         ----------
         n_samples : int
-            At least 1.
+            At least 1, else InputError.
         random_state : int or np.random.Generator, optional
             The same seed gives the same rows; a generator goes on.
 
@@ -165,11 +158,6 @@ class MixtureDensity:
         rows : np.ndarray, shape (n_samples, D)
         components : np.ndarray, shape (n_samples,)
             The component of each row.
-
-        Raises
-        ------
-        InputError
-            If `n_samples` is not an integer of at least 1.
         """
         check_argument("MixtureDensity.sample", "n_samples", n_samples, Count())
         rng = np.random.default_rng(random_state)
@@ -188,23 +176,13 @@ class MixtureDensity:
 
     def _rows(self, x: ArrayLike) -> np.ndarray:
         """Finite rows (N, D) in float64."""
-        rows = as_rows(x, "MixtureDensity").astype(np.float64, copy=False)
-        if rows.shape[1:] != (self.n_dims,):
-            raise InputError(
-                f"MixtureDensity: expected rows of {self.n_dims} columns, got {rows.shape}"
-            )
+        rows, d = as_rows(x, "MixtureDensity").astype(np.float64, copy=False), self.n_dims
+        if rows.shape[1:] != (d,):
+            raise InputError(f"MixtureDensity: expected rows of {d} columns, got {rows.shape}")
         return rows
 
-    # -- parts and moments ---------------------------------------------------------------------
-
     def component(self, k: int) -> MixtureDensity:
-        """Component k alone, as a mixture of one.
-
-        Raises
-        ------
-        InputError
-            If there is no such component.
-        """
+        """Component k alone, as a mixture of one; InputError if there is no such component."""
         if not isinstance(k, Integral) or k not in range(self.n_components):
             raise InputError(f"component={k} does not exist; they are 0 to {self.n_components - 1}")
         return replace(self.permuted(np.array([k])), weights=np.ones(1))
@@ -231,55 +209,40 @@ class MixtureDensity:
 
     def full_covariances(self) -> np.ndarray:
         """Covariances as (K, D, D), whatever their type."""
-        k, d = self.means.shape
-        if self.covariance_type in ("full", "tied"):
-            return np.broadcast_to(self.covariances, (k, d, d))
-        return self.variances()[:, :, None] * np.eye(d)
+        if self.covariance_type in DIAGONAL_TYPES:
+            return self.variances()[:, :, None] * np.eye(self.n_dims)
+        return np.broadcast_to(self.covariances, (*self.means.shape, self.n_dims))
 
     def variances(self) -> np.ndarray:
         """The diagonals of the covariances, (K, D)."""
-        k, d = self.means.shape
+        values = self.covariances
         if self.covariance_type == "spherical":
-            return np.broadcast_to(self.covariances[:, None], (k, d))
-        if self.covariance_type == "diag":
-            return self.covariances
-        return np.broadcast_to(np.diagonal(self.covariances, axis1=-2, axis2=-1), (k, d))
+            values = values[:, None]
+        elif self.covariance_type != "diag":
+            values = np.diagonal(values, axis1=-2, axis2=-1)
+        return np.broadcast_to(values, self.means.shape)
 
     def permuted(self, order: np.ndarray) -> MixtureDensity:
         """The components numbered `order`, in that order, their weights normalised."""
-        tied = self.covariance_type == "tied"
-        weights = self.weights[order]
-        whole = len(order) == self.n_components
-        return replace(
-            self,
-            weights=weights if whole else weights / (weights.sum() or 1.0),
-            means=self.means[order],
-            covariances=self.covariances if tied else self.covariances[order],
-        )
+        weights, covariances = self.weights[order], self.covariances
+        if len(order) != self.n_components:
+            weights = weights / (weights.sum() or 1.0)
+        if self.covariance_type != "tied":
+            covariances = covariances[order]
+        return replace(self, weights=weights, means=self.means[order], covariances=covariances)
 
     def n_free(self) -> int:
         """Number of free parameters, for AIC and BIC."""
-        k, d = self.means.shape
-        symmetric = d * (d + 1) // 2
-        shapes = {"full": k * symmetric, "tied": symmetric, "diag": k * d, "spherical": k}
-        return shapes[self.covariance_type] + k * d + k - 1
+        (k, d), symmetric = self.means.shape, self.n_dims * (self.n_dims + 1) // 2
+        counts = {"full": k * symmetric, "tied": symmetric, "diag": k * d, "spherical": k}
+        return counts[self.covariance_type] + k * d + k - 1
 
 
 def combine(densities: Sequence[MixtureDensity], weights: ArrayLike) -> MixtureDensity:
-    """The mixture ``sum_c w_c p_c(x)``, whose components are those of all, in order.
+    """The mixture ``sum_c w_c p_c(x)`` of C densities, whose components are those of all, in order.
 
     Covariances keep their type where all have the same one, but "tied" ones become "full".
-
-    Parameters
-    ----------
-    densities : sequence of C MixtureDensity
-        Over the same space.
-    weights : array-like, shape (C,)
-
-    Raises
-    ------
-    InputError
-        For another number of weights than of densities, or densities of different dimensions.
+    InputError for another number of weights (C,), or densities of different dimensions.
     """
     weights = np.asarray(weights, dtype=np.float64)
     if len(densities) != len(weights):
@@ -289,10 +252,9 @@ def combine(densities: Sequence[MixtureDensity], weights: ArrayLike) -> MixtureD
         raise InputError(f"expected densities over the same space, got {dims} dimensions")
     kinds = {density.covariance_type for density in densities}
     typed = len(kinds) == 1 and kinds != {"tied"}
-    parts = [w * density.weights for w, density in zip(weights, densities, strict=True)]
     covariances = [d.covariances if typed else d.full_covariances() for d in densities]
     return MixtureDensity(
-        np.concatenate(parts),
+        np.concatenate([w * d.weights for w, d in zip(weights, densities, strict=True)]),
         np.concatenate([density.means for density in densities]),
         np.concatenate(covariances),
         kinds.pop() if typed else "full",
@@ -302,20 +264,10 @@ def combine(densities: Sequence[MixtureDensity], weights: ArrayLike) -> MixtureD
 def log_gaussians(
     x: np.ndarray, density: MixtureDensity, variances: np.ndarray | None = None
 ) -> np.ndarray:
-    """Log density of each row under each component, in nats, whatever the weights.
+    """Log density in nats of each row (N, D) under each component, whatever the weights, (N, K).
 
-    Rows are worked on in blocks that stay in the processor's cache.
-
-    Parameters
-    ----------
-    x : np.ndarray, shape (N, D)
-    density : MixtureDensity
-    variances : np.ndarray, shape (N, D), optional
-        Of rows known as N(x_n, diag(variances_n)), over which the expectation is taken.
-
-    Returns
-    -------
-    np.ndarray, shape (N, K)
+    With `variances` (N, D) its expectation over ``N(x_n, diag(variances_n))``. Rows are worked on
+    in blocks that stay in the processor's cache.
     """
     white, log_det = density.whitening
     k, d = density.means.shape

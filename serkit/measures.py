@@ -2,7 +2,8 @@
 
 Entropies and divergences of Gaussian mixtures have no closed form. Sampling gives them to any
 precision and says how large its error is; the bounds always hold, and cost little where mixtures
-have few components (D^3 for every pair of them).
+have few components (D^3 for every pair of them). Mixtures of different dimensions, or fewer than
+two draws, raise InputError.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ from scipy.special import logsumexp
 from .density import DIAGONAL_TYPES, MixtureDensity, RandomState, combine, log_gaussians
 from .errors import InputError
 from .options import Count, check_argument
-
-_SAMPLES = Count(at_least=2)  # a standard error needs two
 
 
 class Estimate(NamedTuple):
@@ -39,9 +38,6 @@ class Estimate(NamedTuple):
     standard_error: float
 
 
-# -- by sampling -------------------------------------------------------------------------------
-
-
 def entropy(
     density: MixtureDensity, *, n_samples: int = 10_000, random_state: RandomState = 0
 ) -> Estimate:
@@ -54,18 +50,8 @@ def entropy(
         Number of draws, at least 2.
     random_state : int or np.random.Generator, optional
         The same seed gives the same estimate.
-
-    Returns
-    -------
-    Estimate
-
-    Raises
-    ------
-    InputError
-        If `n_samples` is not an integer of at least 2.
     """
-    check_argument("measures.entropy", "n_samples", n_samples, _SAMPLES)
-    rows, _ = density.sample(n_samples, random_state)
+    rows = _draws("measures.entropy", density, n_samples, random_state)
     return _estimate(-density.log_prob(rows))
 
 
@@ -74,22 +60,16 @@ def kl(
 ) -> Estimate:
     """Kullback-Leibler divergence ``KL(p || q) = E_p[log p - log q]``.
 
-    At least 0; an estimate may be lower by its error. Draws come from p.
+    At least 0; an estimate may be lower by its error.
 
     Parameters
     ----------
     p, q : MixtureDensity
     n_samples, random_state
-        See `entropy`.
-
-    Raises
-    ------
-    InputError
-        If p and q have different dimensions, or `n_samples` is not an integer of at least 2.
+        Of the draws from p; see `entropy`.
     """
     _check_same_space(p, q)
-    check_argument("measures.kl", "n_samples", n_samples, _SAMPLES)
-    rows, _ = p.sample(n_samples, random_state)
+    rows = _draws("measures.kl", p, n_samples, random_state)
     return _estimate(p.log_prob(rows) - q.log_prob(rows))
 
 
@@ -104,23 +84,19 @@ def jensen_shannon(
     Parameters
     ----------
     p, q : MixtureDensity
-    n_samples : int
-        Number of draws from each of the two, at least 2.
-    random_state
-        See `entropy`.
-
-    Raises
-    ------
-    InputError
-        If p and q have different dimensions, or `n_samples` is not an integer of at least 2.
+    n_samples, random_state
+        Of the draws from each of the two; see `entropy`.
     """
     _check_same_space(p, q)
-    check_argument("measures.jensen_shannon", "n_samples", n_samples, _SAMPLES)
     rng = np.random.default_rng(random_state)
-    of_p = _kl_to_average(p, q, n_samples, rng)
-    of_q = _kl_to_average(q, p, n_samples, rng)
-    error = np.hypot(of_p.standard_error, of_q.standard_error)
-    return Estimate((of_p.value + of_q.value) / 2, float(error) / 2)
+    estimates = []
+    for density, other in ((p, q), (q, p)):
+        rows = _draws("measures.jensen_shannon", density, n_samples, rng)
+        log_prob = density.log_prob(rows)
+        log_sum = np.logaddexp(log_prob, other.log_prob(rows))
+        estimates.append(_estimate(log_prob - log_sum + np.log(2)))
+    values, errors = zip(*estimates, strict=True)
+    return Estimate(sum(values) / 2, float(np.hypot(*errors)) / 2)
 
 
 def pairwise(
@@ -154,19 +130,18 @@ def pairwise(
     return values
 
 
+def _draws(
+    label: str, density: MixtureDensity, n_samples: int, random_state: RandomState
+) -> np.ndarray:
+    """Rows of a mixture, (n_samples, D), of which a standard error needs two."""
+    check_argument(label, "n_samples", n_samples, Count(at_least=2))
+    return density.sample(n_samples, random_state)[0]
+
+
 def _estimate(values: np.ndarray) -> Estimate:
     """The mean of independent values and its standard error."""
     error = values.std(ddof=1) / np.sqrt(len(values))
     return Estimate(float(values.mean()), float(error))
-
-
-def _kl_to_average(
-    p: MixtureDensity, q: MixtureDensity, n_samples: int, rng: np.random.Generator
-) -> Estimate:
-    """KL(p || (p + q) / 2)."""
-    rows, _ = p.sample(n_samples, rng)
-    log_p = p.log_prob(rows)
-    return _estimate(log_p - np.logaddexp(log_p, q.log_prob(rows)) + np.log(2))
 
 
 def _check_same_space(p: MixtureDensity, q: MixtureDensity) -> None:
@@ -175,9 +150,6 @@ def _check_same_space(p: MixtureDensity, q: MixtureDensity) -> None:
             "expected two mixtures over the same space, got p of "
             f"{p.n_dims} dimensions and q of {q.n_dims}"
         )
-
-
-# -- bounds in closed form ---------------------------------------------------------------------
 
 
 def entropy_bounds(density: MixtureDensity) -> tuple[float, float]:
@@ -190,14 +162,6 @@ def entropy_bounds(density: MixtureDensity) -> tuple[float, float]:
     and Tracey; never above the one of Huber et al., which keeps b = a only) and the entropy of
     the Gaussian with the mixture's covariance.
 
-    Parameters
-    ----------
-    density : MixtureDensity
-
-    Returns
-    -------
-    lower, upper : float
-
     Examples
     --------
     >>> from serkit import MixtureDensity, measures
@@ -208,8 +172,7 @@ def entropy_bounds(density: MixtureDensity) -> tuple[float, float]:
 
     References
     ----------
-    M. F. Huber, T. Bailey, H. Durrant-Whyte, U. D. Hanebeck (2008). On entropy approximation for
-    Gaussian mixture random vectors. *IEEE MFI*.
+    M. F. Huber et al. (2008). On entropy approximation for Gaussian mixture random vectors. *MFI*.
     A. Kolchinsky, B. D. Tracey (2017). Estimating mixture entropy with pairwise distances.
     *Entropy* 19:361.
     """
@@ -230,21 +193,12 @@ def kl_bounds(p: MixtureDensity, q: MixtureDensity) -> tuple[float, float]:
     (Hershey and Olsen, 2007; Durrieu et al., 2012), together with `entropy_bounds` of p. The
     convexity bound ``sum_ab w_a pi_b KL_ab`` is never below this upper bound.
 
-    Parameters
-    ----------
-    p, q : MixtureDensity
-
-    Raises
-    ------
-    InputError
-        If p and q have different dimensions.
-
     References
     ----------
     J. R. Hershey, P. A. Olsen (2007). Approximating the Kullback Leibler divergence between
     Gaussian mixture models. *ICASSP*.
-    J.-L. Durrieu, J.-P. Thiran, F. Kelly (2012). Lower and upper bounds for approximation of the
-    Kullback-Leibler divergence between Gaussian mixture models. *ICASSP*.
+    J.-L. Durrieu et al. (2012). Lower and upper bounds for approximation of the Kullback-Leibler
+    divergence between Gaussian mixture models. *ICASSP*.
     """
     _check_same_space(p, q)
     lower, upper = _cross_entropy_bounds(p, q)
@@ -256,15 +210,6 @@ def jensen_shannon_bounds(p: MixtureDensity, q: MixtureDensity) -> tuple[float, 
     """Lower and upper bound on the Jensen-Shannon divergence, in [0, log 2].
 
     ``H(m) - (H(p) + H(q)) / 2`` with ``m = (p + q) / 2``, from `entropy_bounds` of the three.
-
-    Parameters
-    ----------
-    p, q : MixtureDensity
-
-    Raises
-    ------
-    InputError
-        If p and q have different dimensions.
     """
     _check_same_space(p, q)
     lower, upper = entropy_bounds(combine([p, q], [0.5, 0.5]))

@@ -1,7 +1,11 @@
-"""Ways from one latent to another, and random walks over a mixture."""
+"""Ways from one latent to another, and random walks over a mixture.
+
+Rows that are not finite or not of the same shape, and numbers out of range, raise InputError.
+"""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +17,6 @@ from .errors import InputError
 from .options import Count, Number, as_numbers, check_argument
 
 _PARALLEL = 1e-8  # sine of an angle
-
-
-# -- paths -------------------------------------------------------------------------------------
 
 
 def straight(start: ArrayLike, end: ArrayLike, n_steps: int) -> np.ndarray:
@@ -31,11 +32,6 @@ def straight(start: ArrayLike, end: ArrayLike, n_steps: int) -> np.ndarray:
     Returns
     -------
     np.ndarray, shape (n_steps, ...)
-
-    Raises
-    ------
-    InputError
-        For shapes that differ, NaN or infinity, or fewer than two steps.
 
     Examples
     --------
@@ -61,21 +57,14 @@ def spherical(
 
     Parameters
     ----------
-    start, end : array-like, shape (...)
-        Latents (D,), or anything else of equal shapes.
-    n_steps : int
-        Number of points, both ends included; at least 2.
+    start, end, n_steps
+        As for `straight`.
     centre : array-like, shape (...), optional
         0 unless given.
 
     Returns
     -------
     np.ndarray, shape (n_steps, ...)
-
-    Raises
-    ------
-    InputError
-        For shapes that differ, NaN or infinity, or fewer than two steps.
 
     Examples
     --------
@@ -115,9 +104,9 @@ def densest(
 
     Maximises ``mean_i log p(z_i) - stiffness E``: the mean log density of the points between the
     ends, less a price on the energy ``E = (n - 1) sum_i |z_i+1 - z_i|^2 / |end - start|^2``, which
-    is 1 for the straight line, its minimum, and grows with length and with uneven steps. The search
+    is 1 for the straight line, its minimum, and grows with length and uneven steps. The search
     (L-BFGS) climbs from the straight line to a local maximum, so the mean log density never falls
-    below the straight line's. From a point to itself the path stays there.
+    below that line's. From a point to itself the path stays there.
 
     Parameters
     ----------
@@ -127,20 +116,13 @@ def densest(
     density : MixtureDensity
     stiffness : float
         In nats, at least 0: how much mean log density must be gained for E to grow by 1. Low
-        values go further round and bunch the points where it is dense; high ones give the straight
-        line.
+        values bunch the points where it is dense; high ones give the straight line.
     max_iter : int
         Of the search.
 
     Returns
     -------
     np.ndarray, shape (n_steps, D)
-
-    Raises
-    ------
-    InputError
-        For rows that are not the mixture's, NaN or infinity, fewer than two steps, or a negative
-        stiffness.
 
     Examples
     --------
@@ -177,9 +159,6 @@ def densest(
     best = minimize(cost, line[1:-1].ravel(), jac=True, method="L-BFGS-B", options=options)
     line[1:-1] = best.x.reshape(-1, density.n_dims)
     return line
-
-
-# -- walks -------------------------------------------------------------------------------------
 
 
 class Walk(NamedTuple):
@@ -242,64 +221,40 @@ def langevin(
         best for one Gaussian (acceptance 0.574; Roberts and Rosenthal, 1998), as components differ.
     random_state : int or np.random.Generator, optional
         The same seed gives the same walk.
-
-    Returns
-    -------
-    Walk
-
-    Raises
-    ------
-    InputError
-        For fewer than two steps, a start that is not one of the mixture's rows, or a step size that
-        is not positive.
     """
     label = "paths.langevin"
     check_argument(label, "n_steps", n_steps, Count(at_least=2))
     check_argument(label, "step_size", step_size, Number(above=0, or_none=True))
-    if step_size is None:
-        step_size = 1.65**2 / (2 * np.cbrt(density.n_dims))
+    h = step_size or 1.65**2 / (2 * np.cbrt(density.n_dims))
     rng = np.random.default_rng(random_state)
     first = density.sample(1, rng)[0][0] if start is None else as_numbers(label, "start", start)
     _check_shape(label, "start", first, (density.n_dims,), "the mixture's rows")
-    scale = _preconditioner(density)
-    state, rows, n_accepted = _state(density, first, scale), [first], 0
+    precisions = np.linalg.inv(density.full_covariances())  # (K, D, D)
+    preconditioner = np.linalg.inv(np.einsum("k,kde->de", density.weights, precisions))
+    scale = np.linalg.cholesky(preconditioner)
+    states = [_state(density, first, scale)]
     for _ in range(n_steps - 1):
-        state, accepted = _langevin_step(density, state, scale, step_size, rng)
-        rows.append(state.row)
-        n_accepted += accepted
-    return Walk(np.array(rows), n_accepted / (n_steps - 1))
+        states.append(_langevin_step(density, states[-1], scale, h, rng))
+    n_accepted = sum(after is not before for before, after in pairwise(states))
+    return Walk(np.array([state.row for state in states]), n_accepted / (n_steps - 1))
 
 
 def _langevin_step(
-    density: MixtureDensity,
-    state: _State,
-    scale: np.ndarray,
-    step_size: float,
-    rng: np.random.Generator,
-) -> tuple[_State, bool]:
-    """The next state, and whether it is the proposed one."""
+    density: MixtureDensity, state: _State, scale: np.ndarray, h: float, rng: np.random.Generator
+) -> _State:
+    """The proposed state if it is accepted, else the same one again."""
     noise = rng.standard_normal(density.n_dims)
-    step = step_size / 2 * state.pull + np.sqrt(step_size) * noise
+    step = h / 2 * state.pull + np.sqrt(h) * noise
     proposed = _state(density, state.row + scale @ step, scale)
-    noise_back = (step + step_size / 2 * proposed.pull) / np.sqrt(step_size)  # of the way back
+    noise_back = (step + h / 2 * proposed.pull) / np.sqrt(h)  # of the way back
     log_ratio = proposed.log_prob - state.log_prob + (noise @ noise - noise_back @ noise_back) / 2
-    accepted = bool(-rng.standard_exponential() < log_ratio)
-    return (proposed if accepted else state), accepted
+    return proposed if -rng.standard_exponential() < log_ratio else state
 
 
 def _state(density: MixtureDensity, row: np.ndarray, scale: np.ndarray) -> _State:
     """The state of a walk at a row (D,)."""
     log_prob, gradient = density.log_prob_and_gradient(row[None])
     return _State(row, log_prob[0], gradient[0] @ scale)
-
-
-def _preconditioner(density: MixtureDensity) -> np.ndarray:
-    """The Cholesky factor of the inverse of the components' mean precision, (D, D)."""
-    precisions = np.linalg.inv(density.full_covariances())  # (K, D, D)
-    return np.linalg.cholesky(np.linalg.inv(np.einsum("k,kde->de", density.weights, precisions)))
-
-
-# -- checks ------------------------------------------------------------------------------------
 
 
 def _line(label: str, start: ArrayLike, end: ArrayLike, n_steps: int) -> np.ndarray:
