@@ -22,10 +22,6 @@ from numpy.typing import ArrayLike, DTypeLike
 from .errors import InputError, OutputError
 
 _BLOCK_BYTES = 2**20
-_ROWS_NAMED = 5
-
-
-# -- checks ------------------------------------------------------------------------------------
 
 
 def as_rows(
@@ -36,11 +32,12 @@ def as_rows(
 ) -> np.ndarray:
     """Turn array-like rows into a finite, read-only float array, or say what is wrong.
 
+    InputError for a dtype that is not a real number, no rows or columns, NaN or infinity.
+
     Parameters
     ----------
     values : array-like or torch.Tensor, shape (N, ...)
-        Numbers of any real dtype; float32 and float64 are kept, all else becomes float32. Those of
-        memory-mapped files stay there, and arrays of Zarr and HDF5 are copied into such a file.
+        Of any real dtype; float32 and float64 are kept, all else becomes float32.
     what : str
         How error texts name the values, for example ``"Observation 'images'"``.
     observed : np.ndarray of bool, shape (N,), optional
@@ -51,11 +48,6 @@ def as_rows(
     -------
     np.ndarray, shape (N, ...)
         A read-only view where no conversion is needed, else a converted copy.
-
-    Raises
-    ------
-    InputError
-        For a dtype that is not a real number, no rows or columns, NaN or infinity.
 
     Examples
     --------
@@ -72,13 +64,7 @@ def as_rows(
 
 
 def as_array(values: ArrayLike | torch.Tensor, what: str) -> np.ndarray:
-    """Array-like rows as an array (N, ...) of real numbers; those of Zarr and HDF5 as they are.
-
-    Raises
-    ------
-    InputError
-        For a dtype that is not a real number, or no rows or columns.
-    """
+    """Array-like rows as an array (N, ...) of real numbers; those of Zarr and HDF5 as they are."""
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
@@ -99,11 +85,7 @@ def as_array(values: ArrayLike | torch.Tensor, what: str) -> np.ndarray:
 
 
 def finite_rows(
-    array: np.ndarray,
-    block: slice,
-    what: str,
-    observed: np.ndarray | None = None,
-    neutral: float = 0.0,
+    array: np.ndarray, block: slice, what: str, observed: np.ndarray | None, neutral: float = 0.0
 ) -> np.ndarray:
     """Consecutive rows of what `as_array` gave, as `as_rows` returns all of them.
 
@@ -132,21 +114,15 @@ def _check_finite(rows: np.ndarray, first: int, what: str) -> None:
     finite = np.concatenate([np.isfinite(rows[block]).all(axis=columns) for block in blocks(rows)])
     if not finite.all():
         bad = first + np.flatnonzero(~finite)
-        more = ", ..." if len(bad) > _ROWS_NAMED else ""
+        names = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
         raise InputError(
-            f"{what}: NaN or infinity in {len(bad)} of {len(rows)} rows "
-            f"(rows {', '.join(map(str, bad[:_ROWS_NAMED]))}{more}); remove or fill them"
+            f"{what}: NaN or infinity in {len(bad)} of {len(rows)} rows (rows {names}); remove or "
+            "fill them"
         )
 
 
 def as_observed(observed: ArrayLike | None, n_rows: int, what: str) -> np.ndarray | None:
-    """A mask of rows as booleans (N,); None if it is None or true of every row.
-
-    Raises
-    ------
-    InputError
-        Unless there is one boolean per row.
-    """
+    """A mask of rows as booleans (N,); None if it is None or true of every row."""
     if observed is None:
         return None
     mask = np.asarray(observed)
@@ -156,9 +132,6 @@ def as_observed(observed: ArrayLike | None, n_rows: int, what: str) -> np.ndarra
             f"{mask.dtype} and shape {mask.shape}"
         )
     return None if mask.all() else mask
-
-
-# -- storage -----------------------------------------------------------------------------------
 
 
 def is_mapped(array: np.ndarray) -> bool:
@@ -176,13 +149,7 @@ def is_lazy(values: Any) -> bool:
 
 
 def empty(shape: Sequence[int], dtype: DTypeLike, *like: np.ndarray) -> np.ndarray:
-    """A new array, in a memory-mapped file if one of `like` is.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be made.
-    """
+    """A new array, in a memory-mapped file if one of `like` is."""
     return _empty_mapped(shape, dtype) if any(map(is_mapped, like)) else np.empty(shape, dtype)
 
 
@@ -219,6 +186,6 @@ def _copy_mapped(array: np.ndarray, rows: slice, dtype: DTypeLike) -> np.memmap:
     """Consecutive rows, read a megabyte at a time, as an array in a memory-mapped file."""
     copied = _empty_mapped((rows.stop - rows.start, *array.shape[1:]), dtype)
     for block in blocks(copied):
-        stop = min(block.stop, len(copied))
-        copied[block] = array[rows.start + block.start : rows.start + stop]
+        stop = min(rows.start + block.stop, rows.stop)
+        copied[block] = array[rows.start + block.start : stop]
     return copied

@@ -1,4 +1,8 @@
-"""How well a clustering agrees with known labels; numbering of clusters never matters."""
+"""How well a clustering agrees with known labels; numbering of clusters never matters.
+
+Labels and clusters are array-like, (N,), of any dtype, text too: one of each per row, else
+InputError.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +21,8 @@ from .errors import InputError
 def matching(labels: ArrayLike, clusters: ArrayLike) -> dict[Any, Any]:
     """The one-to-one matching of clusters to labels that agrees on most rows (Hungarian method).
 
-    Parameters
-    ----------
-    labels, clusters : array-like, shape (N,)
-        Of any dtype, text too.
-
-    Returns
-    -------
-    dict
-        From cluster to label. With more clusters than labels the least useful ones are missing.
-
-    Raises
-    ------
-    InputError
-        For lengths that differ, or none.
+    Returns a dict from cluster to label; with more clusters than labels the least useful ones are
+    missing.
 
     Examples
     --------
@@ -38,7 +30,7 @@ def matching(labels: ArrayLike, clusters: ArrayLike) -> dict[Any, Any]:
     >>> metrics.matching(["cat", "cat", "dog"], [1, 1, 0])
     {1: 'cat', 0: 'dog'}
     """
-    rows, columns = _matches(_contingency(labels, clusters))
+    rows, columns = linear_sum_assignment(_contingency(labels, clusters), maximize=True)
     classes, present = np.unique(labels), np.unique(clusters)
     return {present[c].item(): classes[r].item() for r, c in zip(rows, columns, strict=True)}
 
@@ -55,7 +47,7 @@ def accuracy(labels: ArrayLike, clusters: ArrayLike) -> float:
     0.75
     """
     table = _contingency(labels, clusters)
-    return float(table[_matches(table)].sum() / table.sum())
+    return float(table[linear_sum_assignment(table, maximize=True)].sum() / table.sum())
 
 
 def nmi(labels: ArrayLike, clusters: ArrayLike) -> float:
@@ -85,11 +77,7 @@ def clustering_scores(labels: ArrayLike, clusters: ArrayLike) -> dict[str, float
     >>> metrics.clustering_scores(["a", "a", "b"], [1, 1, 0])
     {'accuracy': 1.0, 'nmi': 1.0, 'ari': 1.0}
     """
-    return {
-        "accuracy": accuracy(labels, clusters),
-        "nmi": nmi(labels, clusters),
-        "ari": ari(labels, clusters),
-    }
+    return {score.__name__: score(labels, clusters) for score in (accuracy, nmi, ari)}
 
 
 def scores_of(
@@ -97,19 +85,8 @@ def scores_of(
 ) -> dict[str, float]:
     """`clustering_scores` over the rows of all processes; {} without labels.
 
-    Parameters
-    ----------
-    labels : array-like, shape (N,), optional
-        Classes of the rows of all processes.
-    clusters : np.ndarray of int, shape (n,)
-        Clusters, from 0, of those of this process's rows that are scored.
-    observed : np.ndarray of bool, shape (number of this process's rows,), optional
-        True for the rows that are scored; all are unless given.
-
-    Raises
-    ------
-    InputError
-        Unless there is one label for each row.
+    `labels` (N,) are of the rows of all processes, `observed` tells which of this process's rows
+    are scored (all, unless given), and `clusters` (n,), integers from 0, are of those.
     """
     if labels is None:
         return {}
@@ -122,10 +99,6 @@ def scores_of(
 def confusion(labels: ArrayLike, clusters: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Counts of rows by class and cluster, ordered so that matches lie on the diagonal.
 
-    Parameters
-    ----------
-    labels, clusters : array-like, shape (N,)
-
     Returns
     -------
     counts : np.ndarray of int, shape (classes, clusters)
@@ -134,9 +107,8 @@ def confusion(labels: ArrayLike, clusters: ArrayLike) -> tuple[np.ndarray, np.nd
         The cluster of each column: matched ones first, in the order of their classes.
     """
     table = _contingency(labels, clusters)
-    rows, columns = _matches(table)
-    order = list(columns[np.argsort(rows)])
-    order += [c for c in range(table.shape[1]) if c not in order]
+    _, matched = linear_sum_assignment(table, maximize=True)  # in the order of their classes
+    order = np.append(matched, np.setdiff1d(np.arange(table.shape[1]), matched))
     return table[:, order], np.unique(labels), np.unique(clusters)[order]
 
 
@@ -149,8 +121,3 @@ def _contingency(labels: ArrayLike, clusters: ArrayLike) -> np.ndarray:
             f"{labels.shape} and {clusters.shape}"
         )
     return contingency_matrix(labels, clusters)
-
-
-def _matches(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of a contingency table that are matched, one to one."""
-    return linear_sum_assignment(table, maximize=True)

@@ -58,13 +58,9 @@ def spherical(
     Parameters
     ----------
     start, end, n_steps
-        As for `straight`.
+        As for `straight`, as is what is returned.
     centre : array-like, shape (...), optional
         0 unless given.
-
-    Returns
-    -------
-    np.ndarray, shape (n_steps, ...)
 
     Examples
     --------
@@ -74,10 +70,9 @@ def spherical(
            [2.12, 2.12],
            [0.  , 3.  ]])
     """
-    label = "paths.spherical"
-    line = _line(label, start, end, n_steps)
-    middle = as_numbers(label, "centre", np.zeros(line.shape[1:]) if centre is None else centre)
-    _check_shape(label, "centre", middle, line.shape[1:], "start")
+    line = _line("paths.spherical", start, end, n_steps)
+    middle = np.zeros(line.shape[1:]) if centre is None else centre
+    middle = _as_shaped("paths.spherical", "centre", middle, line.shape[1:], "start")
     a, b = (line[0] - middle).ravel(), (line[-1] - middle).ravel()
     radii = np.linalg.norm(a), np.linalg.norm(b)
     a, b = a * radii[1], b * radii[0]  # of equal length, by which Kahan's angle is exact
@@ -139,7 +134,7 @@ def densest(
     """
     label = "paths.densest"
     line = _line(label, start, end, n_steps)
-    _check_shape(label, "start", line[0], (density.n_dims,), "the mixture's rows")
+    _as_shaped(label, "start", line[0], (density.n_dims,), "the mixture's rows")
     check_argument(label, "max_iter", max_iter, Count())
     check_argument(label, "stiffness", stiffness, Number(at_least=0))
     squared_length = ((line[-1] - line[0]) ** 2).sum()
@@ -205,9 +200,9 @@ def langevin(
     The Metropolis-adjusted Langevin algorithm (Roberts and Tweedie, 1996): from z it proposes
     ``z + h/2 M grad log p(z) + sqrt(h) M^(1/2) noise`` and accepts by the exact ratio, so that the
     mixture is its stationary distribution at any step size h. The preconditioner ``M = (sum_k pi_k
-    Sigma_k^-1)^-1`` makes h the same for any scale of the latents and suits the narrow components
-    too; it is the inverse Fisher information (optimal: Titsias, 2023) of components far apart.
-    A walk seldom crosses ground between components that are.
+    Sigma_k^-1)^-1`` makes h the same for any scale of the latents and suits narrow components too;
+    it is the inverse Fisher information (optimal: Titsias, 2023) of components far apart, between
+    which a walk seldom crosses.
 
     Parameters
     ----------
@@ -227,8 +222,8 @@ def langevin(
     check_argument(label, "step_size", step_size, Number(above=0, or_none=True))
     h = step_size or 1.65**2 / (2 * np.cbrt(density.n_dims))
     rng = np.random.default_rng(random_state)
-    first = density.sample(1, rng)[0][0] if start is None else as_numbers(label, "start", start)
-    _check_shape(label, "start", first, (density.n_dims,), "the mixture's rows")
+    first = density.sample(1, rng)[0][0] if start is None else start
+    first = _as_shaped(label, "start", first, (density.n_dims,), "the mixture's rows")
     precisions = np.linalg.inv(density.full_covariances())  # (K, D, D)
     preconditioner = np.linalg.inv(np.einsum("k,kde->de", density.weights, precisions))
     scale = np.linalg.cholesky(preconditioner)
@@ -260,15 +255,13 @@ def _state(density: MixtureDensity, row: np.ndarray, scale: np.ndarray) -> _Stat
 def _line(label: str, start: ArrayLike, end: ArrayLike, n_steps: int) -> np.ndarray:
     """The straight line between checked ends, (n_steps, ...)."""
     check_argument(label, "n_steps", n_steps, Count(at_least=2))
-    first, last = as_numbers(label, "start", start), as_numbers(label, "end", end)
-    _check_shape(label, "end", last, first.shape, "start")
-    return np.linspace(first, last, n_steps)
+    first = as_numbers(label, "start", start)
+    return np.linspace(first, _as_shaped(label, "end", end, first.shape, "start"), n_steps)
 
 
-def _check_shape(
-    label: str, name: str, array: np.ndarray, shape: tuple[int, ...], like: str
-) -> None:
-    if array.shape != shape:
-        raise InputError(
-            f"{label}: {name} must be of the shape {shape} of {like}, got {array.shape}"
-        )
+def _as_shaped(label: str, name: str, value: ArrayLike, shape: tuple, like: str) -> np.ndarray:
+    """An argument as finite numbers of a shape, which `like` has."""
+    array = as_numbers(label, name, value)
+    if array.shape == shape:
+        return array
+    raise InputError(f"{label}: {name} must be of the shape {shape} of {like}, got {array.shape}")
