@@ -11,6 +11,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
+from ... import arrays
 from ...errors import InputError, MessageError
 from ...messages import Gaussian, Message, Mixture
 from ...options import Choice, PositiveInt
@@ -256,7 +257,8 @@ class VAE(GaussianAutoencoder):
 
     def _message_up(self, parameters: Arrays, observed: np.ndarray | None) -> Gaussian:
         mean, log_var = parameters
-        return Gaussian(mean, np.exp(log_var), observed=observed, checked=False)
+        var = np.exp(log_var, out=arrays.empty(log_var.shape, np.float32, log_var))
+        return Gaussian(mean, var, observed=observed, checked=False)
 
     def _row_bounds(
         self, rows: np.ndarray, parameters: Arrays, from_children: Message | None
