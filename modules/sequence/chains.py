@@ -3,7 +3,7 @@
 Loops over N rows would be slow in Python. So the rows stand in B blocks of S rows each, both about
 the square root of N. One pass finds the matrix that leads through each block, all blocks side by
 side; multiplied from block to block they give the state in front of each; a second pass, side by
-side again, finds the states within.
+side again, finds the states within. Rows t come in order, classes are k, and all logs are natural.
 """
 
 from __future__ import annotations
@@ -27,18 +27,10 @@ _TINY = 1e-280  # a sum of products below this may have lost factors to underflo
 
 @dataclass(frozen=True)
 class Chain:
-    """A Markov chain.
+    """A Markov chain."""
 
-    Attributes
-    ----------
-    transition : (K, K)
-        P(k_t = j | k_{t-1} = i).
-    initial : (K,)
-        P(k of the first row).
-    """
-
-    transition: np.ndarray
-    initial: np.ndarray
+    transition: np.ndarray  # (K, K), P(k_t = j | k_{t-1} = i)
+    initial: np.ndarray  # (K,), P(k of the first row)
 
     def draw(self, n_samples: int, rng: np.random.Generator) -> np.ndarray:
         """One sequence of states, (n_samples,) of int."""
@@ -53,7 +45,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class ChainPrior:
-    """Dirichlet priors of a chain: concentrations (K, K) and (K,), at least 1."""
+    """Dirichlet priors of a chain: concentrations of at least 1, one for all or of its shapes."""
 
     transition: np.ndarray
     initial: np.ndarray
@@ -63,13 +55,11 @@ class ChainPrior:
         transition = xlogy(self.transition - 1, chain.transition).sum()
         return float(transition + xlogy(self.initial - 1, chain.initial).sum())
 
-    def m_step(
-        self, transition_counts: np.ndarray, initial_counts: np.ndarray, chain: Chain
-    ) -> Chain:
+    def m_step(self, transitions: np.ndarray, initials: np.ndarray, chain: Chain) -> Chain:
         """The most probable chain given counts (K, K) and (K,); as in `chain` what had none."""
         return Chain(
-            _normalised(transition_counts + self.transition - 1, chain.transition),
-            _normalised(initial_counts + self.initial - 1, chain.initial),
+            _normalised(transitions + self.transition - 1, chain.transition),
+            _normalised(initials + self.initial - 1, chain.initial),
         )
 
 
@@ -83,42 +73,20 @@ def _normalised(counts: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Smoothed:
-    """Posteriors of the states of all rows.
+    """Posteriors of the states of all rows; only `log_normalisers` if one of those is -inf."""
 
-    If a row is impossible given those before it, its `log_normalisers` is -inf and nothing else
-    here means anything.
-
-    Attributes
-    ----------
-    log_normalisers : (N,)
-        Log p(row t | earlier rows of its sequence) in nats; their sum is the log-likelihood.
-    log_posterior : (N, K)
-        Log P(k_t | all rows of the sequence).
-    log_cavity : (N, K)
-        Log P(k_t | all rows of the sequence but row t).
-    transition_counts : (K, K)
-        Expected number of transitions from i to j.
-    initial_counts : (K,)
-        Expected number of sequences that begin with k.
-    """
-
-    log_normalisers: np.ndarray
-    log_posterior: np.ndarray
-    log_cavity: np.ndarray
-    transition_counts: np.ndarray
-    initial_counts: np.ndarray
+    log_normalisers: np.ndarray  # (N,), log p(row t | earlier rows of the sequence)
+    log_posterior: np.ndarray  # (N, K), log P(k_t | all rows of the sequence)
+    log_cavity: np.ndarray  # (N, K), log P(k_t | all rows of the sequence but row t)
+    transition_counts: np.ndarray  # (K, K), expected number of transitions from i to j
+    initial_counts: np.ndarray  # (K,), expected number of sequences that begin with k
 
 
 def forward_backward(evidence: np.ndarray, chain: Chain, starts: np.ndarray) -> Smoothed:
     """Posteriors of the hidden states (Rabiner, 1989, "A tutorial on hidden Markov models").
 
-    Parameters
-    ----------
-    evidence : (N, K)
-        Log p(row t | k), up to a constant per row; 0 throughout a row that was not observed.
-    chain : Chain
-    starts : (N,) of bool
-        Whether a row is the first of its sequence; row 0 is.
+    `evidence` (N, K) is log p(row t | k) up to a constant per row, 0 throughout a row that was not
+    observed; `starts` (N,) tells the first rows of sequences, of which row 0 is one.
     """
     blocks = Blocks.of(evidence, chain, starts)
     through = passages(blocks, SUM)  # (K, K, B)
@@ -148,12 +116,12 @@ def viterbi(evidence: np.ndarray, chain: Chain, starts: np.ndarray) -> tuple[np.
     blocks = Blocks.of(evidence, chain, starts)
     before = entering(passages(blocks, MAX), MAX)  # (K, B)
     _, best, log_normalisers = forward(blocks, before, MAX)
-    sources = best_sources(blocks, np.concatenate([before[None], best[:-1]]))  # (S, K, B)
-    came_from = blocks.rows(sources)  # (N, K)
+    states = blocks.rows(best)  # (N, K)
     path = np.empty(len(evidence), dtype=np.intp)
-    path[-1] = blocks.rows(best)[-1].argmax()
+    path[-1] = states[-1].argmax()
     for t in range(len(path) - 1, 0, -1):
-        path[t - 1] = came_from[t, path[t]]
+        into = 0 if starts[t] else blocks.log_transition[:, path[t]]
+        path[t - 1] = (states[t - 1] + into).argmax()
     return path, float(blocks.rows(log_normalisers + blocks.peak).sum())
 
 
@@ -162,18 +130,12 @@ def viterbi(evidence: np.ndarray, chain: Chain, starts: np.ndarray) -> tuple[np.
 
 @dataclass(frozen=True)
 class ChainSolution:
-    """A chain learnt from rows, and what it says of them.
-
-    Attributes
-    ----------
-    log_likelihood, lower_bound : list of float
-        Log-likelihood in nats per row, and the same plus the chain's log prior, by iteration.
-    """
+    """A chain learnt from rows, and what it says of them."""
 
     chain: Chain
     smoothed: Smoothed
-    log_likelihood: list[float]
-    lower_bound: list[float]
+    log_likelihood: list[float]  # nats per row, by iteration
+    lower_bound: list[float]  # the same plus the chain's log prior
     converged: bool
 
 
@@ -196,8 +158,8 @@ def expectation_maximisation(
         converged = processes.any_of(gains_little)  # processors may round differently
         if converged or iteration == max_iter:
             break
-        transition_counts = processes.total(smoothed.transition_counts)
-        chain = prior.m_step(transition_counts, processes.total(smoothed.initial_counts), chain)
+        counts = smoothed.transition_counts, smoothed.initial_counts
+        chain = prior.m_step(*map(processes.total, counts), chain)
     return ChainSolution(chain, smoothed, likelihoods, bounds, converged)
 
 
@@ -206,23 +168,13 @@ def expectation_maximisation(
 
 @dataclass(frozen=True)
 class Blocks:
-    """The chain in B blocks of S rows, filled up with rows that are sequences without evidence.
+    """The chain in B blocks of S rows, filled up with rows that are sequences without evidence."""
 
-    Attributes
-    ----------
-    evidence : (S, K, B)
-        Less its largest value in each row.
-    peak : (S, 1, B)
-        Those largest values.
-    starts : (S, B)
-    log_transition, log_initial, n_rows : (K, K), (K,), int
-    """
-
-    evidence: np.ndarray
-    peak: np.ndarray
-    starts: np.ndarray
-    log_transition: np.ndarray
-    log_initial: np.ndarray
+    evidence: np.ndarray  # (S, K, B), less its largest value in each row
+    peak: np.ndarray  # (S, 1, B), those largest values
+    starts: np.ndarray  # (S, B)
+    log_transition: np.ndarray  # (K, K)
+    log_initial: np.ndarray  # (K,)
     n_rows: int
 
     @classmethod
@@ -230,12 +182,10 @@ class Blocks:
         """Blocks of evidence (N, K), and of where sequences start (N,)."""
         n, k = evidence.shape
         n_steps = math.isqrt(n - 1) + 1
-        n_blocks = -(-n // n_steps)
-        filled = np.zeros((n_blocks * n_steps, k))
-        first = np.ones(n_blocks * n_steps, dtype=bool)
-        filled[:n], first[:n] = evidence, starts
-        filled = np.ascontiguousarray(filled.reshape(n_blocks, n_steps, k).transpose(1, 2, 0))
-        first = first.reshape(n_blocks, n_steps).T
+        n_spare = -n % n_steps
+        filled = np.pad(evidence, ((0, n_spare), (0, 0))).reshape(-1, n_steps, k)
+        filled = np.ascontiguousarray(filled.transpose(1, 2, 0))
+        first = np.pad(starts, (0, n_spare), constant_values=True).reshape(-1, n_steps).T
         peak = finite(filled.max(axis=1, keepdims=True))
         with np.errstate(divide="ignore"):
             logs = np.log(chain.transition), np.log(chain.initial)
@@ -246,10 +196,7 @@ class Blocks:
         return values.transpose(2, 0, 1).reshape(-1, values.shape[1])[: self.n_rows]
 
     def step(self, state: np.ndarray, s: int, semiring: Semiring) -> np.ndarray:
-        """From the row before step s of each block to that step, its evidence left out.
-
-        `state` and the result: (K, B), or (K, K, B) for the matrices through the blocks.
-        """
+        """State (K, ..., B) at step s of each block, its evidence left out, from that before it."""
         after = semiring.product(self.log_transition.T, state)
         first = self.starts[s]
         if first.any():
@@ -288,16 +235,14 @@ def leaving(through: np.ndarray) -> np.ndarray:
     return np.stack(futures[::-1], axis=1)
 
 
-def forward(
-    blocks: Blocks, entering: np.ndarray, semiring: Semiring
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """State of each row given those before it, and given itself too (S, K, B); normalisers.
+def forward(blocks: Blocks, state: np.ndarray, semiring: Semiring) -> tuple[np.ndarray, ...]:
+    """States of rows given those before, and given the row too, (S, K, B); log-normalisers.
 
-    The normalisers, (S, 1, B), are log p(row | rows before it).
+    From the `state` entering each block, (K, B). The normalisers, (S, 1, B), are
+    log p(row | rows before it).
     """
     predicted, filtered = np.empty_like(blocks.evidence), np.empty_like(blocks.evidence)
     log_normalisers = np.empty_like(blocks.peak)
-    state = entering
     for s, evidence in enumerate(blocks.evidence):
         predicted[s] = blocks.step(state, s, semiring)
         joint = predicted[s] + evidence
@@ -330,15 +275,6 @@ def transition_counts(blocks: Blocks, previous: np.ndarray, future: np.ndarray) 
     return counts
 
 
-def best_sources(blocks: Blocks, previous: np.ndarray) -> np.ndarray:
-    """The best state before each state of each row: (S, K, B) to (S, K, B) of int."""
-    sources = np.empty(previous.shape, dtype=np.intp)
-    for s, before in enumerate(previous):
-        into = np.where(blocks.starts[s], 0, blocks.log_transition[..., None])  # (K, K, B)
-        sources[s] = (before[:, None] + into).argmax(axis=0)
-    return sources
-
-
 # -- sums and products of logs ---------------------------------------------------------------------
 
 
@@ -368,21 +304,17 @@ def log_product(log_matrix: np.ndarray, values: np.ndarray) -> np.ndarray:
     """
     columns = values.reshape(len(values), -1)  # (K, M)
     top = finite(columns.max(axis=0))  # (M,)
-    total = _product(np.exp(log_matrix), _exp(columns - top))  # (J, M)
+    # not by BLAS: waking its threads takes longer than so small a product
+    total = np.einsum("jk,km->jm", np.exp(log_matrix), _exp(columns - top))  # (J, M)
     logs = np.log(np.maximum(total, _TINY)) + top
     small = total < _TINY
     if small.any():
         logs[small] = -np.inf
-        possible = _product((log_matrix > -np.inf) * 1.0, (columns > -np.inf) * 1.0) > 0
+        possible = (log_matrix > -np.inf) @ (columns > -np.inf)  # (J, M) of bool
         j, m = np.nonzero(small & possible)
         terms = np.take(log_matrix, j, axis=0).T + np.take(columns, m, axis=1)
         logs[j, m] = log_sum(terms)[0]
     return logs.reshape(-1, *values.shape[1:])
-
-
-def _product(matrix: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """(J, K) times (K, M), not by BLAS: waking its threads takes longer than so small a product."""
-    return np.einsum("jk,km->jm", matrix, columns)
 
 
 def _exp(values: np.ndarray) -> np.ndarray:

@@ -13,18 +13,10 @@ from ...errors import InputError
 
 @dataclass(frozen=True)
 class Sequences:
-    """The rows, sequence by sequence.
+    """The rows, sequence by sequence."""
 
-    Attributes
-    ----------
-    order : (N,) of int
-        Number of each row, in the order of the sequences.
-    starts : (N,) of bool
-        Which of that order are the first of a sequence.
-    """
-
-    order: np.ndarray
-    starts: np.ndarray
+    order: np.ndarray  # (N,) of int, the number of each row in the order of the sequences
+    starts: np.ndarray  # (N,) of bool, which of that order are the first of a sequence
 
     @property
     def last(self) -> np.ndarray:
@@ -39,32 +31,20 @@ class Sequences:
 def sequences_of(
     label: str, lengths: ArrayLike | None, groups: ArrayLike | None, n_rows: int
 ) -> Sequences:
-    """Sequences by lengths or groups; all rows are one without either.
+    """Sequences by lengths, those of all processes, or by a group per row; else one of all rows.
 
-    Parameters
-    ----------
-    label : str
-        How the error text calls the module.
-    lengths : array-like of int, optional
-        Of the sequences of all processes; `n_rows` may be those of one.
-    groups : array-like, shape (n_rows,), optional
-    n_rows : int
-
-    Raises
-    ------
-    InputError
-        If `lengths` or `groups` are not of so many rows, or both are given.
+    Raises InputError if they are not of so many rows, or both are given.
     """
     if lengths is not None and groups is not None:
         raise InputError(f"{label}: give lengths or groups, not both; set one to None")
+    codes = np.zeros(n_rows, dtype=int)  # (N,), the number of each row's sequence
+    if lengths is not None:
+        numbers = _own_lengths(label, lengths, n_rows)
+        codes = np.repeat(np.arange(len(numbers)), numbers)
     if groups is not None:
         codes = _group_codes(label, groups, n_rows)
-        order = np.argsort(codes, kind="stable")
-        return Sequences(order, np.diff(codes[order], prepend=-1) > 0)
-    starts = np.zeros(n_rows, dtype=bool)
-    each = [n_rows] if lengths is None else _own_lengths(label, lengths, n_rows)
-    starts[np.cumsum([0, *each])[:-1]] = True
-    return Sequences(np.arange(n_rows), starts)
+    order = np.argsort(codes, kind="stable")
+    return Sequences(order, np.diff(codes[order], prepend=-1) > 0)
 
 
 def as_list(lengths: ArrayLike | None) -> list[int] | None:
