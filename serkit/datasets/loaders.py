@@ -5,7 +5,8 @@ then in a cache folder (`SERKIT_CACHE`, else ``~/.cache/serkit``): ``mnist.npz``
 ``fashion_mnist.npz`` with the arrays ``x_train``, ``y_train``, ``x_test`` and ``y_test``,
 ``animals128.zip``, ``serket_tutorial.npz`` and the folder ``spoken_digits``. Failing that, MNIST
 and Fashion-MNIST are downloaded from OpenML through scikit-learn, checked and put into the cache;
-the others have no download.
+the others have no download. What is not at hand, or damaged, raises a DatasetError that names it
+and says where it belongs.
 """
 
 from __future__ import annotations
@@ -23,21 +24,11 @@ from .files import Recordings, read_photographs, read_recordings
 from .sources import fetch, read, require
 
 _DIGITS = tuple("0123456789")
+_CLOTHES = "T-shirt/top, trouser, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot"
 CLASS_NAMES: dict[str, tuple[str, ...]] = {
     "digits": _DIGITS,
     "mnist": _DIGITS,
-    "fashion_mnist": (
-        "T-shirt/top",
-        "trouser",
-        "pullover",
-        "dress",
-        "coat",
-        "sandal",
-        "shirt",
-        "sneaker",
-        "bag",
-        "ankle boot",
-    ),
+    "fashion_mnist": tuple(_CLOTHES.split(", ")),
     "tutorial_digits": _DIGITS,
     "tutorial_speech": _DIGITS,
     "spoken_digits": _DIGITS,
@@ -132,8 +123,7 @@ def load_tutorial_digits(*, progress: bool = True) -> Dataset:
     interleaved, so anyone with MNIST has them. `progress` and errors are as for `load_mnist`.
     """
     images, labels = load_mnist("train", progress=progress)
-    images, labels = images[5000:], labels[5000:]
-    rows = _cycling(labels)[:3000]
+    rows = 5000 + _cycling(labels[5000:])[:3000]
     return Dataset(images[rows], labels[rows])
 
 
@@ -146,8 +136,7 @@ def load_animals(*, size: int = 128, grey: bool = False) -> Dataset:
     Parameters
     ----------
     size : int
-        Height and width; other than 128 the photographs are resized by Pillow's Lanczos filter,
-        which is antialiased.
+        Height and width; Pillow's antialiased Lanczos filter resizes to others than 128.
     grey : bool
         Whether to load them as grey images, by Pillow's "L" (ITU-R 601 luma).
 
@@ -155,11 +144,6 @@ def load_animals(*, size: int = 128, grey: bool = False) -> Dataset:
     -------
     Dataset
         Images (3000, 3, size, size), or (3000, size, size) if grey.
-
-    Raises
-    ------
-    DatasetError
-        If the zip is not at hand, which says where it belongs, or is damaged.
     """
     check_argument("datasets.load_animals", "size", size, Count())
     path = require(
@@ -169,11 +153,9 @@ def load_animals(*, size: int = 128, grey: bool = False) -> Dataset:
         'those of the public Kaggle data set "Animal Image Dataset (DOG, CAT and PANDA)" by '
         "Ashish Saxena, scaled down",
     )
-    pixels = read_photographs(
-        path, _ANIMAL_FOLDERS, _ANIMALS_EACH, _ANIMAL_SIZE, size=size, grey=grey
-    )
+    pixels = read_photographs(path, _ANIMAL_FOLDERS, _ANIMALS_EACH, _ANIMAL_SIZE, size, grey)
     images = pixels.astype(np.float32)
-    images /= 255
+    images /= 255  # in place, as they are many
     return Dataset(images, np.repeat(np.arange(len(_ANIMAL_FOLDERS)), _ANIMALS_EACH))
 
 
@@ -183,11 +165,6 @@ def load_tutorial_speech() -> Counts:
     Arabic digits of the UCI data set "Spoken Arabic Digit" as histograms of acoustic
     co-occurrences (see `serkit.modules.HAC`); row n says the digit that row n of
     `load_tutorial_digits` shows. They have to be at hand as ``serket_tutorial.npz``.
-
-    Raises
-    ------
-    DatasetError
-        If the file is not at hand, which says where it belongs, or is damaged.
     """
     path = require(
         "serket_tutorial.npz",
@@ -203,11 +180,6 @@ def load_spoken_digits() -> Recordings:
 
     Those of the Free Spoken Digit Dataset (Jackson et al.) that lie in the folder
     ``spoken_digits``, named ``digit_speaker_number.wav``, in the order of their names.
-
-    Raises
-    ------
-    DatasetError
-        If the folder is not at hand, which says where it belongs, or a file is damaged.
     """
     path = require(
         "spoken_digits",
@@ -216,9 +188,6 @@ def load_spoken_digits() -> Recordings:
         "(github.com/Jakobovski/free-spoken-digit-dataset)",
     )
     return read_recordings(path)
-
-
-# -- rows in another order, and made-up ones ---------------------------------------------------
 
 
 def in_cycles(dataset: Labelled) -> Labelled:
@@ -305,8 +274,7 @@ def make_counts(
 
     Returns
     -------
-    np.ndarray, shape (N, n_words)
-        float32.
+    np.ndarray of float32, shape (N, n_words)
 
     Raises
     ------

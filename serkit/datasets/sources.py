@@ -6,9 +6,9 @@ import hashlib
 import io
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from sklearn import datasets as sklearn_datasets
@@ -23,42 +23,16 @@ _ARRAYS = {
     "x_test": (10000, 28, 28),
     "y_test": (10000,),
 }
-
-
-class _Source(NamedTuple):
-    """A data set of OpenML."""
-
-    title: str
-    openml_name: str
-    sha256: str  # of `_checksum`
-
-
-_SOURCES = {
-    "mnist": _Source(
-        "MNIST", "mnist_784", "9c374d33518167c834ad89b1eac6d70a6f5330b6edf8feee16160b890f781a16"
-    ),
-    "fashion_mnist": _Source(
-        "Fashion-MNIST",
-        "Fashion-MNIST",
-        "3f7bd013b11ce97ce0bda5c5025c9a6b55f91ddd53258ea25cefc83605cacf4e",
-    ),
+_TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
+_OPENML_NAMES = {"mnist": "mnist_784", "fashion_mnist": "Fashion-MNIST"}
+_CHECKSUMS = {
+    "mnist": "9c374d33518167c834ad89b1eac6d70a6f5330b6edf8feee16160b890f781a16",
+    "fashion_mnist": "3f7bd013b11ce97ce0bda5c5025c9a6b55f91ddd53258ea25cefc83605cacf4e",
 }
 
 
 def fetch(name: str, progress: bool) -> dict[str, np.ndarray]:
-    """The four arrays of MNIST or Fashion-MNIST, from the first place that has them.
-
-    Parameters
-    ----------
-    name : {"mnist", "fashion_mnist"}
-    progress : bool
-        Whether to show a bar while downloading.
-
-    Raises
-    ------
-    DatasetError
-        If no place has them; the error names the ways.
-    """
+    """The four arrays of "mnist" or "fashion_mnist", from the first place that has them."""
     path = find(f"{name}.npz")
     if path is not None:
         return read(path, _ARRAYS)
@@ -97,15 +71,21 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SERKIT_CACHE") or Path.home() / ".cache" / "serkit")
 
 
-def read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """The arrays of these names out of an npz file; DatasetError unless of these shapes."""
+@contextmanager
+def told_of_damage(path: Path, kind: str = "such a data set") -> Iterator[None]:
+    """Whatever goes wrong while a file is read becomes a DatasetError that names it."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in shapes}
+        yield
     except Exception as error:
         raise DatasetError(
-            f"{path} is damaged or not such a data set ({error}); restore or delete it"
+            f"{path} is damaged or not {kind} ({error}); restore or delete it"
         ) from None
+
+
+def read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """The arrays of these names out of an npz file; DatasetError unless of these shapes."""
+    with told_of_damage(path), np.load(path, allow_pickle=False) as file:
+        arrays = {key: file[key] for key in shapes}
     for key, shape in shapes.items():
         if arrays[key].shape != shape:
             raise DatasetError(f"{path}: expected {key} of shape {shape}, got {arrays[key].shape}")
@@ -114,40 +94,31 @@ def read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndar
 
 def _download(name: str, cached: Path, progress: bool) -> dict[str, np.ndarray]:
     """The arrays from OpenML, whose own MD5 scikit-learn checks, and then our SHA-256."""
-    source = _SOURCES[name]
-    with tqdm(total=2, desc=f"downloading {source.title}", disable=not progress) as bar:
+    title = _TITLES[name]
+    with tqdm(total=2, desc=f"downloading {title}", disable=not progress) as bar:
         try:
             bunch = sklearn_datasets.fetch_openml(
-                source.openml_name, version=1, as_frame=False, parser="auto", cache=False
+                _OPENML_NAMES[name], version=1, as_frame=False, parser="auto", cache=False
             )
         except Exception as error:
             raise DatasetError(
-                f"{source.title} is not at hand and could not be downloaded ({error}). Either "
-                f"name the folder that holds {name}.npz in the environment variable SERKIT_DATA, "
-                f"or put that file at {cached}, or connect to the network, so that it can be "
-                "fetched from OpenML"
+                f"{title} is not at hand and could not be downloaded ({error}). Either name the "
+                f"folder that holds {name}.npz in the environment variable SERKIT_DATA, or put "
+                f"that file at {cached}, or connect to the network, so that it can be fetched "
+                "from OpenML"
             ) from error
         bar.update()
-        arrays = _from_openml(bunch.data, bunch.target)
-        if _checksum(arrays) != source.sha256:
+        images = np.asarray(bunch.data).astype(np.uint8).reshape(-1, 28, 28)
+        labels = np.asarray(bunch.target).astype(np.uint8)
+        rows = images[:60000], labels[:60000], images[60000:], labels[60000:]
+        arrays = dict(zip(_ARRAYS, rows, strict=True))
+        if _checksum(arrays) != _CHECKSUMS[name]:
             raise DatasetError(
-                f"the {source.title} downloaded from OpenML does not match its checksum; try again "
+                f"the {title} downloaded from OpenML does not match its checksum; try again "
                 "later, or name the folder of a good copy in SERKIT_DATA"
             )
         bar.update()
     return arrays
-
-
-def _from_openml(data: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
-    """OpenML's 70,000 rows, training images first, as the four arrays."""
-    images = np.asarray(data).astype(np.uint8).reshape(-1, 28, 28)
-    labels = np.asarray(target).astype(np.uint8)
-    return {
-        "x_train": images[:60000],
-        "y_train": labels[:60000],
-        "x_test": images[60000:],
-        "y_test": labels[60000:],
-    }
 
 
 def _checksum(arrays: dict[str, np.ndarray]) -> str:
