@@ -286,3 +286,31 @@ def test_draw_shows_every_module_and_message(blobs):
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert {"observation\nObservation (4)", "vae\nVAE (2)", "gmm\nGMM (3)"} <= set(texts)
     assert {"Data", "Gaussian", "Mixture"} <= set(texts)
+
+
+# -- what is computed ----------------------------------------------------------------------------
+
+
+def test_in_a_round_everything_is_inferred_once(blobs, monkeypatch):
+    """Outside training each net sees every row once, and a mixture's joint density is made once."""
+    vae, gmm = pipeline(blobs)
+    graph = Graph(gmm).fit(1, verbose=False)  # so that there are nets to count the rows of
+    rows = {"encoder": 0, "decoder": 0}
+    for name in rows:
+
+        def count(net, inputs, output, name=name):
+            rows[name] += 0 if net.training else len(inputs[0])
+
+        vae.nets_[name].register_forward_hook(count)
+    densities, joint = [], gmm._log_likelihoods
+    monkeypatch.setattr(gmm, "_log_likelihoods", lambda x: densities.append(len(x)) or joint(x))
+    graph.fit(1, verbose=False)
+    assert rows == {"encoder": 120, "decoder": 120}  # the decoder's pass is the bound's
+    assert densities == [120]
+    assert np.isfinite(graph.objective())
+    assert rows == {"encoder": 120, "decoder": 120}
+    graph.predict(blobs.x)
+    assert rows == {"encoder": 240, "decoder": 120}  # no reconstruction unless it is read
+    assert vae.messages_down[0].array.shape == (120, 4)
+    assert vae.messages_down[0].array is vae.messages_down[0].array
+    assert rows == {"encoder": 240, "decoder": 240}
