@@ -116,7 +116,7 @@ def test_one_process_writes_what_all_have_learnt(tmp_path, rows):
     np.testing.assert_array_equal(again["gmm"].responsibilities_, whole["gmm"].responsibilities_)
     vae, gmm = whole["vae"], whole["gmm"]
     assert gmm.responsibilities_.shape == (200, 10)
-    latents = vae.forward(vae.received_from_parents()).mean
+    latents = vae.infer(vae.received_from_parents(), None).up.mean
     np.testing.assert_allclose(vae.message_up.mean, latents, rtol=1e-2, atol=1e-2)
     np.testing.assert_allclose(
         gmm.responsibilities_, gmm.predict_proba(vae.message_up.mean), atol=1e-6
@@ -124,7 +124,7 @@ def test_one_process_writes_what_all_have_learnt(tmp_path, rows):
     assert gmm.scores()["accuracy"] == pytest.approx(seen[0]["history"][-1]["accuracy"])
     assert whole.objective() == pytest.approx(seen[0]["history"][-1]["objective"], rel=0.01)
     classes = np.loadtxt(tmp_path / "out" / "module002_gmm" / "class_learn.txt")
-    np.testing.assert_array_equal(classes, gmm.clusters())
+    np.testing.assert_array_equal(classes, gmm.posterior.clusters)
     assert (tmp_path / "out" / "reconstructions_observation.png").exists()
 
 
