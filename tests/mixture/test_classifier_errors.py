@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 
+from serkit import Observation
 from serkit.errors import InputError, NotFittedError, NotReadyError, TrainingError
 from serkit.messages import Data
 from serkit.modules import GMMClassifier
@@ -210,6 +211,14 @@ def test_what_cannot_be_fitted_is_refused_and_nothing_is_lost(use, text):
     with pytest.raises(InputError, match=f"(?s)mine.*{text}"):
         use(first)
     assert not [name for name in vars(first) if name.endswith("_")]
+
+
+@pytest.mark.parametrize("name", sorted(set(GMMClassifier().get_params()) - {"name"}))
+@pytest.mark.parametrize("value", [np.ones((2, 2, 2)), object(), "odd", {}, [[1], [2, 3]]])
+def test_odd_values_of_any_option_are_refused_by_name(name, value):
+    refused = classifier(labels=Y).set_params(**{name: value}).connect(Observation(X))
+    with pytest.raises(InputError, match=f"GMMClassifier.*{name}"):
+        refused.update()
 
 
 def test_singular_covariances_are_refused_and_nothing_is_lost():

@@ -10,6 +10,7 @@ from serkit.errors import InputError
 from serkit.messages import Categorical, Data, Gaussian, Mixture
 from serkit.module import bound_of
 from serkit.modules import VAE, GMMClassifier
+from serkit.modules.mixture.rows import Rows
 from tests.helpers import oracles
 from tests.helpers.modules import Teller
 from tests.helpers.saved import assert_same
@@ -117,6 +118,33 @@ def test_a_joint_graph_sends_what_it_declares(trained):
     np.testing.assert_array_equal(found, classifier.predict(vae.message_up.mean))
 
 
+def test_the_joint_density_is_evaluated_once(close, monkeypatch):
+    """From it both messages, the classes and the bound."""
+    classifier, log_gaussians, n_rows = on_rows(close), Rows.log_gaussians, []
+
+    def counting(rows, density, block=slice(None)):
+        n_rows.append(len(rows.x[block]))
+        return log_gaussians(rows, density, block)
+
+    monkeypatch.setattr(Rows, "log_gaussians", counting)
+    rows = Gaussian(close.x, np.full(close.x.shape, 0.1))
+    bound_of(classifier.infer([rows], soft(120)))
+    assert sum(n_rows) == 120
+
+
+def test_arguments_that_change_take_effect(blobs):
+    """Also under a child, which spoke of other classes."""
+    classifier = on_rows(blobs)
+    Teller(soft(120)).connect(classifier).update()
+    classifier.set_params(n_components=1, covariance_type="diag").update()
+    assert classifier.covariances_.shape == (3, 4)
+    with pytest.raises(InputError, match="sent probabilities of 2 classes for n_classes=3"):
+        classifier.infer([Data(blobs.x)], soft(120, 2))
+    labels = np.where(blobs.labels == 2, np.arange(120) % 2 + 2, blobs.labels)
+    classifier.set_params(labels=labels).update()
+    assert classifier.message_up.shape == (4,)
+
+
 def test_rows_beyond_floating_point_get_the_priors(blobs):
     """As from predict_proba."""
     found = Graph(on_rows(blobs, priors=[0.2, 0.3, 0.5])).predict([[1e300] * 4, [1e150] * 4])
@@ -124,7 +152,7 @@ def test_rows_beyond_floating_point_get_the_priors(blobs):
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1)
 
 
-@pytest.mark.parametrize("kl_target", ["assigned", "expected", "mixture"])
+@pytest.mark.parametrize("kl_target", ["assigned", "mixture"])
 def test_a_class_of_prior_zero_trains_on(kl_target):
     vae = VAE(3, kl_target=kl_target, **NET).connect(Observation(IMAGES))
     priors = np.r_[0.0, np.full(9, 1 / 9)]
@@ -196,7 +224,7 @@ def test_a_joint_graph_samples_images(trained):
     assert trained.sample(4, component=9, random_state=0).shape == (4, 8, 8)
 
 
-@pytest.mark.parametrize("labels", [WORDS[DIGITS], DIGITS, DIGITS % 2 == 0, list(DIGITS)])
+@pytest.mark.parametrize("labels", [WORDS[DIGITS], DIGITS % 2 == 0, list(DIGITS)])
 def test_saved_and_loaded_graphs_are_the_same(labels, tmp_path):
     graph = joint(labels)
     graph.fit(1, verbose=False).save(tmp_path / "graph")
@@ -238,9 +266,8 @@ def test_fitted_beforehand_it_needs_no_labels(blobs):
     np.testing.assert_array_equal(found.classes, blobs.labels)
 
 
-@pytest.mark.parametrize("labels", [DIGITS, WORDS[DIGITS]], ids=["numbers", "words"])
-def test_results_are_written_as_text_and_pictures(labels, tmp_path):
-    graph = joint(labels).fit(1, verbose=False, out=tmp_path)
+def test_results_are_written_as_text_and_pictures(tmp_path):
+    graph = joint(WORDS[DIGITS]).fit(1, verbose=False, out=tmp_path)
     classifier = graph["gmmclassifier"]
     folder = tmp_path / "module002_gmmclassifier"
     classes = np.loadtxt(folder / "class_learn.txt", dtype=int)

@@ -115,7 +115,7 @@ def test_gibbs_draws_have_the_posterior_mean(covariance_type):
     resp = np.repeat(np.eye(K), counts, axis=0)
     rows, prior = some_rows(), some_prior()
     statistics = of_responsibilities(rows, resp, covariance_type)
-    draws = [drawn_density(statistics, prior, rng) for _ in range(1500)]
+    draws = [drawn_density(statistics, prior, rng) for _ in range(600)]
     _, means, _ = oracles.map_update(rows.x, 0 * rows.x, resp, "full", *hyper(prior))
     assert oracles.within([d.means for d in draws], means).all()
     assert oracles.within([d.weights for d in draws], (counts + 3) / (N + 3 * K)).all()
@@ -130,7 +130,7 @@ def test_gibbs_means_spread_by_their_covariance(covariance_type):
     rng = np.random.default_rng(8)
     rows, prior, resp = some_rows(), some_prior(), np.eye(K)[np.arange(N) % K]
     statistics = of_responsibilities(rows, resp, covariance_type)
-    draws = [drawn_density(statistics, prior, rng) for _ in range(1500)]
+    draws = [drawn_density(statistics, prior, rng) for _ in range(600)]
     centre = m_step(statistics, prior, 0.0).means
     squares = []
     for drawn in draws:

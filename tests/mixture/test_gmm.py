@@ -1,5 +1,6 @@
 """The GMM module: against scikit-learn, its messages, its starts, its use and its errors."""
 
+import sys
 from functools import partial
 from itertools import permutations
 
@@ -10,9 +11,13 @@ from scipy.special import log_softmax
 from serkit import Observation
 from serkit.errors import InputError, NotReadyError, SerkitError, TrainingError
 from serkit.messages import Categorical, Data, Gaussian
+from serkit.module import bound_of
 from serkit.modules import GMM
+from serkit.modules.mixture import statistics
+from serkit.modules.mixture.rows import Rows
 from tests.helpers import oracles
 from tests.helpers.mixtures import all_inference, all_types
+from tests.helpers.modules import Teller
 
 K = 3
 em_only = pytest.mark.parametrize("inference", ["map", "ml"])
@@ -96,7 +101,7 @@ def test_large_concentrations_even_the_weights_out(blobs):
 @all_inference
 @all_types
 def test_a_uniform_message_changes_nothing(x, inference, covariance_type):
-    make = partial(GMM, K, inference=inference, covariance_type=covariance_type, max_iter=20)
+    make = partial(GMM, K, inference=inference, covariance_type=covariance_type, max_iter=10)
     without = learnt(make(random_state=0), x)
     uniform = learnt(make(random_state=0), x, Categorical.uniform(150, K))
     assert_same_mixture(uniform, without, rtol=1e-9, atol=1e-9)
@@ -158,7 +163,7 @@ def test_labels_only_score(blobs):
 @all_inference
 @all_types
 def test_separated_blobs_are_found(blobs, inference, covariance_type):
-    gmm = GMM(K, inference=inference, covariance_type=covariance_type, random_state=0, max_iter=50)
+    gmm = GMM(K, inference=inference, covariance_type=covariance_type, random_state=0, max_iter=20)
     assert hits(gmm.fit(blobs.x), blobs) == 1.0
 
 
@@ -196,11 +201,11 @@ def test_own_starts_serve_the_first_update_only(blobs):
     assert hits(gmm.update(), blobs) == 1.0
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @all_inference
 def test_warm_start_keeps_labels_put(blobs, seed, inference):
     rng = np.random.default_rng(seed)
-    gmm = GMM(K, inference=inference, random_state=seed, max_iter=30).connect(Observation(blobs.x))
+    gmm = GMM(K, inference=inference, random_state=seed, max_iter=15).connect(Observation(blobs.x))
     first = gmm.update().predict(blobs.x)
     for _ in range(2):
         moved = blobs.x * 1.5 + 0.1 * rng.normal(size=blobs.x.shape)
@@ -275,6 +280,58 @@ def test_parents_are_set_side_by_side_with_their_variances(x, use_variance):
         np.testing.assert_allclose(message.covariances, marginals)
 
 
+@all_types
+@pytest.mark.parametrize("use_variance", [True, False])
+@pytest.mark.parametrize("is_prior", [True, False])
+def test_the_bound_is_that_of_the_parents_distributions(x, covariance_type, use_variance, is_prior):
+    """E_q(z)[log p(z, k) + log P(k | n) K - log r(k)] under the responsibilities sent down."""
+    rows = Gaussian(x, np.random.default_rng(7).gamma(2.0, 0.1, size=x.shape))
+    from_children = Categorical(np.log(soft()), is_prior=is_prior)
+    gmm = GMM(K, covariance_type=covariance_type, use_variance=use_variance, random_state=0)
+    gmm.learn([rows], from_children)
+    found = gmm.infer([rows], from_children)
+    (down,) = found.down
+    joint = oracles.log_joint(x, np.ones(K), down.means, down.covariances)
+    traces = rows.var @ np.transpose([np.diag(np.linalg.inv(c)) for c in down.covariances]) / 2
+    log_prior = from_children.log_prob if is_prior else down.log_weights + np.log(soft() * K)
+    terms = np.exp(down.log_prob) * (joint - traces + log_prior - down.log_prob)
+    assert bound_of(found) == pytest.approx(terms.sum(axis=1).mean())
+
+
+@pytest.mark.parametrize("from_children", [None, Categorical(np.log(soft()))])
+def test_the_joint_density_is_evaluated_once(x, from_children, monkeypatch):
+    """From it both messages, the classes and the bound, even where that alone counts variances."""
+    rows = Gaussian(x, np.full(x.shape, 0.1))
+    gmm, n_rows = GMM(K, random_state=0), []
+    gmm.learn([rows], from_children)
+    log_gaussians = Rows.log_gaussians
+
+    def counting(rows, density, block=slice(None)):
+        n_rows.append(len(rows.x[block]))
+        return log_gaussians(rows, density, block)
+
+    monkeypatch.setattr(Rows, "log_gaussians", counting)
+    bound_of(gmm.infer([rows], from_children))
+    assert sum(n_rows) == len(x)
+
+
+def test_the_e_step_is_eight_frames_below_update(x, monkeypatch):
+    depths, softmax = [], statistics.softmax
+
+    def look(joint):
+        frame, names = sys._getframe(), []
+        while frame is not None:
+            names.append(frame.f_code.co_name)
+            frame = frame.f_back
+        depths.append(names.index("update") + 1)
+        return softmax(joint)
+
+    defaults = dict(statistics.e_step.__kwdefaults__, respond=look)
+    monkeypatch.setattr(statistics.e_step, "__kwdefaults__", defaults)
+    GMM(K, random_state=0).connect(Observation(x)).update()
+    assert max(depths) == 8
+
+
 def test_a_mixture_fitted_beforehand_may_be_frozen(blobs):
     """As an encoder may: the frozen pipeline is one case of the graph."""
     gmm = GMM(K, random_state=0).fit(blobs.x)
@@ -284,7 +341,52 @@ def test_a_mixture_fitted_beforehand_may_be_frozen(blobs):
     np.testing.assert_allclose(np.exp(message.log_prob), gmm.predict_proba(blobs.x))
 
 
+@pytest.mark.parametrize(
+    "change", [{"n_components": 4}, {"covariance_type": "diag"}, {"n_components": 2}]
+)
+@pytest.mark.filterwarnings("ignore:GMM. components")
+def test_arguments_that_change_take_effect(blobs, change):
+    """Also under a child, which spoke of other components."""
+    gmm = GMM(K, random_state=0).connect(Observation(blobs.x)).update()
+    before, n_init = gmm.density(), gmm.n_init
+    Teller(Categorical(np.log(soft(120)))).connect(gmm).update()
+    gmm.set_params(**change)
+    np.testing.assert_array_equal(gmm.density().means, before.means)  # until it learns
+    gmm.update()
+    fresh = GMM(**{"n_components": K, **change}, n_init=n_init, random_state=0)
+    assert gmm.density().covariances.shape == fresh.fit(blobs.x).density().covariances.shape
+    assert gmm.message_up.shape == (gmm.n_components,)
+
+
+def test_a_frozen_mixture_says_that_other_components_take_no_effect(blobs):
+    gmm = GMM(K, name="mine", random_state=0).connect(Observation(blobs.x)).update().freeze()
+    gmm.set_params(n_components=4)
+    with pytest.raises(
+        InputError, match=r"GMM 'mine' is frozen with 3 .*: unfreeze\(\) it for n_c"
+    ):
+        gmm.update()
+
+
 # -- use ---------------------------------------------------------------------------------------
+
+
+@all_types
+def test_rows_are_generated_from_classes_components_or_the_weights(blobs, covariance_type):
+    """Each parent gets its own columns; at the means, within five standard errors."""
+    parents = Observation(blobs.x[:, :1]), Observation(blobs.x[:, 1:])
+    gmm = GMM(K, covariance_type=covariance_type, random_state=0).connect(*parents).update()
+    certain = np.eye(K)[np.arange(900) % K]
+    first, second = gmm.generate(900, np.random.default_rng(0), certain)
+    assert (first.shape, second.shape) == ((900, 1), (900, 3))
+    drawn = np.hstack([first, second])
+    for k in range(K):
+        assert oracles.within(drawn[k::K], gmm.means_[k]).all()
+        rows = np.hstack(gmm.generate(300, np.random.default_rng(1), component=k))
+        assert oracles.within(rows, gmm.means_[k]).all()
+    rows = np.hstack(gmm.generate(900, np.random.default_rng(2)))
+    assert oracles.within(rows, gmm.density().mean()).all()
+    with pytest.raises(InputError, match="GMM: component=3 does not exist; they are 0 to 2"):
+        gmm.generate(1, np.random.default_rng(0), component=3)
 
 
 @all_types
@@ -327,7 +429,21 @@ def test_numbers_of_starts_that_cannot_be(n_init):
         GMM(2, n_init=n_init).fit(np.random.default_rng(0).normal(size=(20, 2)))
 
 
+def test_numpys_integers_are_integers(blobs):
+    plain = GMM(K, n_init=2, max_iter=5, random_state=0).fit(blobs.x)
+    of_numpy = GMM(np.int64(K), n_init=np.int32(2), max_iter=np.int16(5), random_state=np.int64(0))
+    assert_same_mixture(of_numpy.fit(blobs.x), plain, rtol=0)
+
+
 # -- where something is wrong ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(set(GMM(1).get_params()) - {"name"}))
+@pytest.mark.parametrize("value", [np.ones((2, 2, 2)), object(), "odd", {}, [[1], [2, 3]]])
+def test_odd_values_of_any_option_are_refused_by_name(blobs, name, value):
+    gmm = GMM(K, random_state=0).set_params(**{name: value})
+    with pytest.raises(InputError, match=f"GMM: .*{name}"):
+        gmm.fit(blobs.x)
 
 
 @all_inference
