@@ -155,13 +155,13 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     parser.add_argument("--data", choices=PRESETS, default="digits")
     parser.add_argument("--seeds", type=int, choices=range(1, 101), default=1, metavar="N")
     parser.add_argument("--out", type=Path, help="folder for pictures, of seed 0")
-    parser.add_argument("--quick", action="store_true", help="500 rows, few epochs, for CI")
+    parser.add_argument("--quick", action="store_true", help="300 rows, few epochs, for CI")
     chosen = parser.parse_args(arguments)
 
     data, labels = load(chosen.data)
     preset = PRESETS[chosen.data]
     if chosen.quick:
-        data, labels = {name: rows[:500] for name, rows in data.items()}, labels[:500]
+        data, labels = {name: rows[:300] for name, rows in data.items()}, labels[:300]
         preset = {"vae": preset["vae"] | {"epochs": (20, 5)}, "gmm": {}, "mlda": {"n_init": 1}}
     runs = {modality: [] for modality in data}
     for seed, modality in product(range(chosen.seeds), data):

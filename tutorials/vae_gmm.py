@@ -163,11 +163,15 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     parser.add_argument("--seeds", type=positive, default=1, help="number of runs, seeds 0, 1, ...")
     parser.add_argument("--rounds", type=positive, help="rounds of VAE and GMM updates")
     parser.add_argument("--out", type=Path, help="folder for results and pictures")
-    parser.add_argument("--quick", action="store_true", help="2 rounds of 10 epochs, for CI")
+    parser.add_argument(
+        "--quick", action="store_true", help="500 rows, 2 rounds of 10 epochs, for CI"
+    )
     chosen = parser.parse_args(arguments)
 
     images, labels = LOADERS[chosen.data]()
-    preset = shortened(PRESETS[chosen.preset]) if chosen.quick else PRESETS[chosen.preset]
+    preset = PRESETS[chosen.preset]
+    if chosen.quick:
+        images, labels, preset = images[:500], labels[:500], shortened(preset)
     rounds = chosen.rounds or preset["rounds"]
     results = []
     for seed in range(chosen.seeds):

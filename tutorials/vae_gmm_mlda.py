@@ -98,13 +98,13 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     parser.add_argument("--data", choices=PRESETS, default="digits")
     parser.add_argument("--seeds", type=int, choices=range(1, 101), default=1, metavar="N")
     parser.add_argument("--out", type=Path, help="folder for results and pictures, of seed 0")
-    parser.add_argument("--quick", action="store_true", help="500 rows, few epochs, for CI")
+    parser.add_argument("--quick", action="store_true", help="300 rows, few epochs, for CI")
     chosen = parser.parse_args(arguments)
 
     images, labels, counts = load(chosen.data)
     preset = PRESETS[chosen.data]
     if chosen.quick:
-        images, labels, counts = images[:500], labels[:500], counts[:500]
+        images, labels, counts = images[:300], labels[:300], counts[:300]
         preset = {"vae": preset["vae"] | {"epochs": (20, 5)}, "gmm": {}, "mlda": {"n_init": 1}}
     report, rows = {"callbacks": [srk.training.Report()], "verbose": False}, []
     for seed in range(chosen.seeds):

@@ -91,12 +91,12 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     parser.add_argument("--data", choices=PRESETS, default="digits")
     parser.add_argument("--seeds", type=int, choices=range(1, 101), default=1, metavar="N")
     parser.add_argument("--out", type=Path, help="folder for results and pictures, of seed 0")
-    parser.add_argument("--quick", action="store_true", help="500 rows, few epochs, for CI")
+    parser.add_argument("--quick", action="store_true", help="300 rows, few epochs, for CI")
     chosen = parser.parse_args(arguments)
 
     data, preset = load(chosen.data), PRESETS[chosen.data]
     if chosen.quick:
-        data = [values[:500] for values in data]
+        data = [values[:300] for values in data]
         preset = {"vae": preset["vae"] | {"epochs": (20, 5)}, "gmm": {}, "mlda": {"n_init": 1}}
     labels, rows = data[-1], []
     for seed in range(chosen.seeds):
