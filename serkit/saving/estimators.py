@@ -30,13 +30,7 @@ def is_foreign(value: Any) -> bool:
 
 
 def dump(estimator: BaseEstimator) -> np.ndarray:
-    """The bytes of an estimator, (n,) of uint8.
-
-    Raises
-    ------
-    Unsupported
-        If it holds anything that skops does not know to be harmless, or skops is not installed.
-    """
+    """The bytes of an estimator, (n,) of uint8; Unsupported unless all in it is harmless."""
     kind = type(estimator).__name__
     try:
         from skops import io
@@ -57,13 +51,7 @@ def dump(estimator: BaseEstimator) -> np.ndarray:
 
 
 def load(dumped: np.ndarray) -> BaseEstimator:
-    """The estimator whose bytes these are.
-
-    Raises
-    ------
-    SavedFileError
-        If they are no estimator, or one that is not known to be harmless.
-    """
+    """The estimator whose bytes these are; SavedFileError unless all in it is harmless."""
     try:
         from skops import io
     except ImportError:

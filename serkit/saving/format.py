@@ -47,15 +47,7 @@ Encoded = dict[int, tuple[dict, str]]
 
 
 class Custom:
-    """Stands for an argument that is code (a net, a function), which no file can hold.
-
-    Parameters
-    ----------
-    description : str
-        The code's name.
-    remedy : str
-        What to tell whoever calls it.
-    """
+    """Stands for code given to a constructor (a net, a function), which no file can hold."""
 
     def __init__(self, description: str, remedy: str = "") -> None:
         self.description = description
@@ -112,22 +104,11 @@ class Contents:
 
 
 def encode(value: Any, contents: Contents, *, is_record: bool = False) -> Any:
-    """Turn a tree of values into JSON, moving its arrays, tensors and records into `contents`.
+    """Turn a tree of values into JSON, moving its arrays and records into `contents`.
 
-    Parameters
-    ----------
-    value
-        None, numbers, strings, lists, tuples, dicts, arrays, tensors, messages, a `Posterior`,
-        scikit-learn's estimators, public objects of serkit with what they learnt, or `Custom`.
-    contents : Contents
-        Filled.
-    is_record : bool
-        Whether the value is part of a record, in which lists of dicts stay where they are.
-
-    Raises
-    ------
-    Unsupported
-        For anything else, such as estimators of other libraries.
+    The tree may hold None, numbers, strings, lists, tuples, dicts, arrays, tensors, messages, a
+    `Posterior`, scikit-learn's estimators, public objects of serkit with what they learnt, and
+    `Custom`; anything else raises `Unsupported`. In a record lists of dicts stay where they are.
     """
 
     def inner(value: Any) -> Any:
@@ -138,7 +119,9 @@ def encode(value: Any, contents: Contents, *, is_record: bool = False) -> Any:
     if isinstance(value, np.bool_ | np.integer | np.floating):
         return float(value) if isinstance(value, np.floating) else value.item()
     if isinstance(value, torch.Tensor):
-        return {"__tensor__": contents.add(_array_of(value))}
+        if value.dtype is torch.bfloat16:
+            raise Unsupported(f"a tensor of dtype {value.dtype} cannot be saved")
+        return {"__tensor__": contents.add(value.detach().cpu().numpy())}
     if isinstance(value, np.ndarray) and value.dtype.kind in "UO":
         return {"__strings__": [value.dtype.kind, inner(value.tolist())]}
     if isinstance(value, np.ndarray):
@@ -219,13 +202,6 @@ def same(left: Any, right: Any) -> bool:
         return False
     pairs = ((one.arrays[name], other.arrays[name]) for name in one.arrays)
     return all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in pairs)
-
-
-def _array_of(tensor: torch.Tensor) -> np.ndarray:
-    try:
-        return tensor.detach().cpu().numpy()
-    except TypeError:
-        raise Unsupported(f"a tensor of dtype {tensor.dtype} cannot be saved") from None
 
 
 # -- classes ---------------------------------------------------------------------------------------

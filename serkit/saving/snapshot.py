@@ -76,13 +76,7 @@ class _Entry:
 def save(path: Path, run: Run, encoded: format.Encoded | None = None) -> None:
     """Write everything a graph consists of, but for the observations' rows and a user's code.
 
-    Parameters
-    ----------
-    path : path
-    run : Run
-        With the rows of all processes.
-    encoded : dict, optional
-        For a file that is written anew after each round, see `serkit.saving.format.write`.
+    For `encoded` see `serkit.saving.write`.
 
     Raises
     ------
@@ -363,9 +357,10 @@ def _class_called(path: Path, name: str) -> type[Module]:
 
 def _set_state(module: Module, state: State) -> None:
     """Let a connected module take over a state from a file, unless no module has such a state."""
-    methods = [name for name in state if callable(getattr(type(module), name, None))]
-    if methods or not isinstance(state["frozen"], bool):
-        raise ValueError(f"{', '.join(methods) or 'frozen'} cannot be a state")
+    if any(callable(getattr(type(module), name, None)) for name in state):
+        raise ValueError("its state has the names of methods")
+    if not isinstance(state["frozen"], bool):
+        raise ValueError("frozen is neither true nor false")
     if state["posterior"] is not None:
         _check_posterior(module, state["posterior"])
     module.set_state(state)
@@ -375,15 +370,13 @@ def _set_state(module: Module, state: State) -> None:
 
 def _check_posterior(module: Module, posterior: Posterior) -> None:
     """Raise ValueError unless its parts are of the kinds that the module may have stated."""
-    messages = (posterior.up, posterior.classes, *posterior.down)
-    if not all(isinstance(message, Message | None) for message in messages):
-        raise ValueError("posterior holds something that is no message")
-    if not isinstance(posterior.classes, Categorical | None):
-        raise ValueError("posterior.classes is not Categorical")
-    if not isinstance(posterior.bound, float | int | None):
-        raise ValueError("posterior.bound is no number")
-    if len(posterior.down) != len(module.parents):
-        raise ValueError(f"{len(posterior.down)} messages down for {len(module.parents)} parents")
-    for method in (m.method for m in posterior.down if isinstance(m, Deferred)):
-        if hasattr(Module, method) or not callable(getattr(module, method, None)):
-            raise ValueError(f"{method} makes no messages")
+    fits = (
+        isinstance(posterior.bound, float | int | None)
+        and isinstance(posterior.classes, Categorical | None)
+        and all(isinstance(m, Message | None) for m in (posterior.up, *posterior.down))
+        and len(posterior.down) == len(module.parents)
+    )
+    methods = [m.method for m in posterior.down if isinstance(m, Deferred)]
+    known = (callable(getattr(module, m, None)) and not hasattr(Module, m) for m in methods)
+    if not fits or not all(known):
+        raise ValueError("its posterior is not one that it may have stated")
