@@ -1,4 +1,7 @@
-"""Pictures from arrays: latents, images, losses, confusions."""
+"""Pictures from arrays: latents, images, losses, confusions.
+
+Arrays of another shape than is said, or names of another number, raise InputError.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike
 
 from .. import metrics
@@ -42,11 +44,6 @@ def latents(
         Principal components, or linear discriminants of the labels, which "lda" needs.
     title : str
 
-    Raises
-    ------
-    InputError
-        For labels or clusters that are not one per row, or cannot be told apart by "lda".
-
     Examples
     --------
     >>> import numpy as np
@@ -58,13 +55,16 @@ def latents(
     """
     panels: list[tuple[str, ArrayLike | None]] = [("true label", labels), ("cluster", clusters)]
     panels = [panel for panel in panels if panel[1] is not None] or [("", None)]
-    matched = {} if labels is None or clusters is None else _matched_colours(labels, clusters)
-    plane = project(z, labels, projection, 2)
-    name = projection.upper()
+    colours = {}
+    if labels is not None and clusters is not None:
+        classes = np.unique(labels).tolist()
+        matches = metrics.matching(labels, clusters).items()
+        colours = {cluster: f"C{classes.index(label) % 10}" for cluster, label in matches}
+    plane, name = project(z, labels, projection, 2), projection.upper()
     figure = Figure(figsize=(5.5 * len(panels), 5), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (what, groups) in zip(axes, panels, strict=True):
-        for value, colour, points in _classes(plane, groups, matched if what == "cluster" else {}):
+        for value, colour, points in _classes(plane, groups, colours if what == "cluster" else {}):
             axis.scatter(*points.T, s=4, color=colour, label=value)
         if groups is not None:
             axis.legend(markerscale=3, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
@@ -78,23 +78,8 @@ def latents_3d(
 ) -> graph_objects.Figure:
     """Draw latents in three dimensions, to turn with the mouse: a plotly figure.
 
-    ``figure.write_html("latents.html")`` makes a page that opens with no network.
-
-    Parameters
-    ----------
-    z : array-like, shape (N, D)
-    labels : array-like, shape (N,), optional
-        The colours, with a legend; a click on a class hides it.
-    projection : {"pca", "lda"}
-        Principal components, or linear discriminants of the labels, which "lda" needs.
-    title : str
-
-    Raises
-    ------
-    ImportError
-        If plotly is not installed.
-    InputError
-        For labels that are not one per row, or cannot be told apart by "lda".
+    Takes what `latents` takes; a click on a class in the legend hides it. ImportError without
+    plotly. ``figure.write_html("latents.html")`` makes a page that opens with no network.
 
     Examples
     --------
@@ -109,26 +94,15 @@ def latents_3d(
         from plotly import graph_objects
     except ImportError:
         raise ImportError("latents_3d needs plotly: pip install 'serkit[interactive]'") from None
-    space = project(z, labels, projection, 3)
-    axes = {
-        f"{axis}axis": {"title": f"{projection.upper()} {i}"} for i, axis in enumerate("xyz", 1)
-    }
-    figure = graph_objects.Figure(
-        layout={"title": title, "scene": axes, "legend": {"itemsizing": "constant"}}
-    )
+    space, name = project(z, labels, projection, 3), projection.upper()
+    axes = {f"{axis}axis": {"title": f"{name} {i}"} for i, axis in enumerate("xyz", 1)}
+    layout = {"title": title, "scene": axes, "legend": {"itemsizing": "constant"}}
+    figure = graph_objects.Figure(layout=layout)
     for value, colour, points in _classes(space, labels, {}):
         places = dict(zip("xyz", points.T, strict=True))
-        marker = {"size": 2, "color": to_hex(colour)}
-        figure.add_scatter3d(
-            **places, mode="markers", marker=marker, name=value, showlegend=labels is not None
-        )
+        style = {"mode": "markers", "marker": {"size": 2, "color": to_hex(colour)}}
+        figure.add_scatter3d(**places, **style, name=value, showlegend=labels is not None)
     return figure
-
-
-def _matched_colours(labels: ArrayLike, clusters: ArrayLike) -> dict[Any, str]:
-    """For each cluster that is matched to a label, that label's colour."""
-    colours = {label: f"C{i % 10}" for i, label in enumerate(np.unique(labels).tolist())}
-    return {c: colours[label] for c, label in metrics.matching(labels, clusters).items()}
 
 
 def _classes(
@@ -157,11 +131,6 @@ def image_grid(
         One for each row, one for each column.
     title : str
 
-    Raises
-    ------
-    InputError
-        For rows that cannot be shown as images, or another number of titles.
-
     Examples
     --------
     >>> from serkit import datasets, plots
@@ -180,7 +149,7 @@ def image_grid(
     gap = max(1, height // 16)
     tiles = tiled(pictures, gap)
     size = 0.7 / np.sqrt(height * width) * np.array(tiles.shape[1::-1]) + (0.2, 0.5)
-    size += 0.08 * np.array([max(map(len, titles)) for titles in (row_titles, column_titles)])
+    size += 0.08 * np.array([max(map(len, names)) for names in (row_titles, column_titles)])
     figure = Figure(figsize=np.maximum(size, (0.12 * len(title), 0)), layout="compressed")
     axis = figure.subplots()
     axis.imshow(tiles, cmap="gray", vmin=0, vmax=1)
@@ -202,20 +171,13 @@ def _names(names: Sequence | None, n: int, what: str) -> list[str]:
     return names
 
 
-def _rotation(names: list[str]) -> int:
+def _rotation(names: Sequence) -> int:
     """The angle of names below or above columns: upright where they are too long."""
-    return 90 if max(map(len, names)) > 6 else 0
+    return 90 if max(len(str(name)) for name in names) > 6 else 0
 
 
 def reconstructions(rows: ArrayLike, reconstructed: ArrayLike, *, n_shown: int = 10) -> Figure:
-    """Draw the first rows above their reconstructions.
-
-    Parameters
-    ----------
-    rows, reconstructed : array-like, shape (N, ...)
-        Images, as `image_grid` takes them.
-    n_shown : int
-    """
+    """Draw the first rows above their reconstructions: images (N, ...), as for `image_grid`."""
     check_argument("plots.reconstructions", "n_shown", n_shown, Count())
     pairs = np.stack([np.asarray(rows)[:n_shown], np.asarray(reconstructed)[:n_shown]])
     return image_grid(pairs, row_titles=["data", "reconstruction"], title="reconstructions")
@@ -224,12 +186,7 @@ def reconstructions(rows: ArrayLike, reconstructed: ArrayLike, *, n_shown: int =
 def samples(images: ArrayLike, *, names: Sequence | None = None) -> Figure:
     """Draw samples of each cluster, or class, a row of images for each.
 
-    Parameters
-    ----------
-    images : array-like, shape (K, n, ...)
-        As `image_grid` takes them.
-    names : sequence, optional
-        Of the clusters; "cluster 0" and so on unless given.
+    Takes images (K, n, ...) as `image_grid` does; names are "cluster 0" and so on unless given.
     """
     images = np.asarray(images)
     titles = [f"cluster {k}" for k in range(len(images))] if names is None else names
@@ -245,11 +202,6 @@ def losses(curve: Sequence[Mapping[str, float]], *, title: str = "losses") -> Fi
         A ``loss_curve_``; ``held_out_loss``, where present, shares the panel of the loss.
     title : str
 
-    Raises
-    ------
-    InputError
-        If there are no epochs.
-
     Examples
     --------
     >>> from serkit import plots
@@ -264,11 +216,10 @@ def losses(curve: Sequence[Mapping[str, float]], *, title: str = "losses") -> Fi
     starts = [i for i, entry in enumerate(curve) if i and entry["epoch"] == 1]
     figure = Figure(figsize=(4.2 * len(panels), 3.6), layout="constrained")
     for axis, term in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        shown = [key for key in (term, f"held_out_{term}") if key in terms]
-        for key in shown:
+        for key in [key for key in (term, f"held_out_{term}") if key in terms]:
             values = [entry.get(key, np.nan) for entry in curve]
             axis.plot(values, marker=".", markersize=3, label=key.replace("_", " "))
-        if len(shown) > 1:
+        if len(axis.lines) > 1:
             axis.legend(fontsize="small")
         for start in starts:
             axis.axvline(start, color="0.7", linestyle=":", linewidth=1)
@@ -279,13 +230,7 @@ def losses(curve: Sequence[Mapping[str, float]], *, title: str = "losses") -> Fi
 
 
 def log_likelihood(curves: ArrayLike | Mapping[str, ArrayLike], *, title: str = "") -> Figure:
-    """Draw the log-likelihood by iteration of EM, of one mixture or of several by name.
-
-    Parameters
-    ----------
-    curves : array-like, shape (n_iter,), or dict of such
-        A mixture's ``log_likelihood_``.
-    title : str
+    """Draw a mixture's ``log_likelihood_`` by iteration of EM, or those of several by name.
 
     Examples
     --------
@@ -307,11 +252,7 @@ def log_likelihood(curves: ArrayLike | Mapping[str, ArrayLike], *, title: str = 
 
 
 def confusion(labels: ArrayLike, clusters: ArrayLike) -> Figure:
-    """Draw the confusion matrix of labels and clusters, matched ones on the diagonal.
-
-    Parameters
-    ----------
-    labels, clusters : array-like, shape (N,)
+    """Draw the confusion matrix of labels (N,) and clusters (N,), matched ones on the diagonal.
 
     Examples
     --------
@@ -322,12 +263,10 @@ def confusion(labels: ArrayLike, clusters: ArrayLike) -> Figure:
     counts, classes, columns = metrics.confusion(labels, clusters)
     size = 1.8 + 0.45 * max(counts.shape)
     figure = Figure(figsize=(size + 0.8, size), layout="compressed")
-    axis = figure.subplots()
-    _cells(axis, counts, lambda count: str(count) if count else "")
-    axis.set_xticks(range(len(columns)), columns)
-    axis.set_yticks(range(len(classes)), classes)
-    accuracy = metrics.accuracy(labels, clusters)
-    axis.set(xlabel="cluster", ylabel="true label", title=f"accuracy {accuracy:.3f}")
+    names = classes.tolist(), columns.tolist()
+    axis = _cells(figure, counts, lambda count: str(count) if count else "", *names)
+    title = f"accuracy {metrics.accuracy(labels, clusters):.3f}"
+    axis.set(xlabel="cluster", ylabel="true label", title=title)
     return figure
 
 
@@ -346,11 +285,6 @@ def heat_map(
     label : str
         What the numbers are, beside the colour bar.
 
-    Raises
-    ------
-    InputError
-        For a matrix that is not square, or another number of names.
-
     Examples
     --------
     >>> from serkit import plots
@@ -365,20 +299,21 @@ def heat_map(
     names = _names(range(n_classes) if names is None else names, n_classes, "names")
     size = 1.5 + 0.5 * n_classes + 0.08 * max(map(len, names))
     figure = Figure(figsize=(max(size + 1, 0.12 * len(title)), size), layout="compressed")
-    axis = figure.subplots()
-    image = _cells(axis, values, "{:.3g}".format)
-    axis.set_xticks(range(n_classes), names, rotation=_rotation(names))
-    axis.set_yticks(range(n_classes), names)
-    figure.colorbar(image, label=label)
+    axis = _cells(figure, values, "{:.3g}".format, names, names)
+    figure.colorbar(axis.images[0], label=label)
     figure.suptitle(title)
     return figure
 
 
-def _cells(axis: Axes, matrix: np.ndarray, text: Callable[[Any], str]) -> AxesImage:
-    """Draw a matrix as shades of blue, with a text in each cell."""
-    image = axis.imshow(matrix, cmap="Blues")
-    middle = sum(image.get_clim()) / 2
+def _cells(
+    figure: Figure, matrix: np.ndarray, text: Callable[..., str], rows: Sequence, columns: Sequence
+) -> Axes:
+    """Draw a matrix as shades of blue, with a text in each cell and names of rows and columns."""
+    axis = figure.subplots()
+    middle = sum(axis.imshow(matrix, cmap="Blues").get_clim()) / 2
     for (i, j), value in np.ndenumerate(matrix):
         colour = "white" if value > middle else "black"
         axis.text(j, i, text(value), ha="center", va="center", color=colour, fontsize=8)
-    return image
+    axis.set_xticks(range(len(columns)), columns, rotation=_rotation(columns))
+    axis.set_yticks(range(len(rows)), rows)
+    return axis

@@ -13,13 +13,7 @@ from ..options import Count, check_argument
 
 
 def picture(row: np.ndarray) -> np.ndarray:
-    """One row as an image (H, W) or (H, W, 3) in [0, 1], values beyond clipped.
-
-    Raises
-    ------
-    InputError
-        Unless it is (H, W), (1, H, W), (3, H, W), or flat and square.
-    """
+    """A row, (H, W), (1, H, W), (3, H, W) or flat and square, as an image (H, W[, 3]) in [0, 1]."""
     row = np.clip(row, 0.0, 1.0)
     if row.ndim == 1:
         side = int(np.sqrt(row.size))
@@ -60,7 +54,7 @@ def save_gif(
     Raises
     ------
     InputError
-        For no frames, frames that cannot be shown as images, or no positive duration or scale.
+        For no frames, or frames that cannot be shown as images.
     OutputError
         If the file cannot be written.
 

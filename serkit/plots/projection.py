@@ -13,24 +13,11 @@ from ..options import Choice, check_argument
 
 
 def project(z: ArrayLike, labels: ArrayLike | None, projection: str, n_dims: int) -> np.ndarray:
-    """Project latents onto few dimensions: (N, D) -> (N, n_dims).
+    """Project latents onto few dimensions, (N, D) -> (N, n_dims); zeros where there are fewer.
 
-    Parameters
-    ----------
-    z : array-like, shape (N, D)
-    labels : array-like, shape (N,), optional
-        Classes of the rows; only "lda" needs them.
-    projection : {"pca", "lda"}
-        "pca": principal components; latents of n_dims or fewer dimensions stay as they are.
-        "lda": linear discriminants, which part the classes most for their width (Fisher, 1936).
-        C classes have at most C - 1; principal components of what these leave out follow.
-    n_dims : int
-        Where there are fewer directions, columns of zeros follow.
-
-    Raises
-    ------
-    InputError
-        For another projection, or labels that discriminant analysis cannot use.
+    "pca": principal components; latents of n_dims or fewer dimensions stay as they are.
+    "lda": linear discriminants, which part the classes `labels` (N,) most for their width (Fisher,
+    1936). C classes have at most C - 1; principal components of what these leave out follow.
     """
     check_argument("plots", "projection", projection, Choice("pca", "lda"))
     rows = as_rows(z, "latents")
@@ -54,11 +41,11 @@ def _discriminants(z: np.ndarray, labels: ArrayLike | None, n_dims: int) -> np.n
     except (ValueError, IndexError) as error:  # IndexError: z does not vary at all
         raise InputError(f"projection='lda' cannot part these labels, try 'pca': {error}") from None
     directions, _ = np.linalg.qr(lda.scalings_[:, : projected.shape[1]])  # (D, n)
-    rest = z - z.mean(axis=0)
-    rest = rest - rest @ directions @ directions.T  # (N, D)
     n_missing = min(n_dims, *z.shape) - projected.shape[1]
     if n_missing <= 0:
         return projected
+    rest = z - z.mean(axis=0)
+    rest = rest - rest @ directions @ directions.T  # (N, D)
     return np.hstack([projected, PCA(n_missing).fit_transform(rest)])
 
 
