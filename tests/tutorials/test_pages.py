@@ -56,9 +56,7 @@ def test_code_of_the_readme_runs_and_leaves_files(run):
 
 
 def test_readme_shows_the_module_of_the_tutorial():
-    (shown,) = re.findall(
-        r"^@dataclass.*", PAGES["README.md"].split("```\n\n## Where")[0], re.S | re.M
-    )
+    (shown,) = re.findall(r"^@dataclass.*?(?=\n\n\n)", PAGES["README.md"], re.DOTALL | re.MULTILINE)
     assert shown in (ROOT / "tutorials" / "own_module.py").read_text("utf-8")
 
 
