@@ -124,7 +124,7 @@ def rounds(history: Sequence[dict[str, Any]]) -> Figure:
 
 
 def _series(history: Sequence[dict], keys: Sequence[str]) -> dict[tuple[str, str], list]:
-    """Points (x, y) of each module and number: a round's last update at its number, others before."""
+    """Points of each module and number: a round's last update at its number, others before."""
     series = defaultdict(list)
     for record in history:
         for i, update in enumerate(record["updates"], start=1):
