@@ -1,4 +1,4 @@
-"""Hidden Markov chains on arrays: posteriors of the states, best paths, learning, draws.
+"""Hidden Markov chains on arrays: sequences, posteriors of the states, best paths, learning.
 
 Loops over N rows would be slow in Python. So the rows stand in B blocks of S rows each, both about
 the square root of N. One pass finds the matrix that leads through each block, all blocks side by
@@ -15,11 +15,86 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import xlogy
 
 from ... import processes
+from ...errors import InputError
 
 _TINY = 1e-280  # a sum of products below this may have lost factors to underflow
+
+
+# -- sequences of rows -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Which rows follow which: the rows, sequence by sequence."""
+
+    order: np.ndarray  # (N,) of int, the number of each row in the order of the sequences
+    starts: np.ndarray  # (N,) of bool, which of that order are the first of a sequence
+
+    @property
+    def last(self) -> np.ndarray:
+        """Number of each sequence's last row."""
+        return self.order[np.append(self.starts[1:], True)]
+
+    def as_rows(self, values: np.ndarray) -> np.ndarray:
+        """Values (N, ...) that stand in the order of the sequences, in that of the rows."""
+        return values[np.argsort(self.order)]
+
+
+def sequences_of(
+    label: str, lengths: ArrayLike | None, groups: ArrayLike | None, n_rows: int
+) -> Sequences:
+    """Sequences by lengths, those of all processes, or by a group per row; else one of all rows."""
+    if lengths is not None and groups is not None:
+        raise InputError(f"{label}: give lengths or groups, not both; set one to None")
+    codes = np.zeros(n_rows, dtype=int)  # (N,), the number of each row's sequence
+    if lengths is not None:
+        numbers = _own_lengths(label, lengths, n_rows)
+        codes = np.repeat(np.arange(len(numbers)), numbers)
+    if groups is not None:
+        codes = _group_codes(label, groups, n_rows)
+    order = np.argsort(codes, kind="stable")
+    return Sequences(order, np.diff(codes[order], prepend=-1) > 0)
+
+
+def _own_lengths(label: str, lengths: ArrayLike, n_rows: int) -> np.ndarray:
+    """Lengths of the sequences of all rows or of those that this process has, whichever fits."""
+    try:
+        numbers = np.asarray(lengths)
+    except ValueError:  # lists of different lengths
+        numbers = np.array(None)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or not len(numbers) or min(numbers) < 1:
+        raise InputError(f"{label}: lengths must be a list of integers >= 1, got {lengths!r:.60}")
+    total = int(numbers.sum())
+    if total == n_rows:
+        return numbers
+    share, ends = processes.share(total, numbers.tolist()), np.cumsum([0, *numbers])
+    if share.stop - share.start != n_rows:
+        raise InputError(
+            f"{label}: lengths add up to {total}, but there are {n_rows} rows; for other rows than "
+            "in training call set_params(lengths=...) with theirs first"
+        )
+    return numbers[(ends[:-1] >= share.start) & (ends[1:] <= share.stop)]
+
+
+def _group_codes(label: str, groups: ArrayLike, n_rows: int) -> np.ndarray:
+    """Number of each row's group among the sorted groups, (N,)."""
+    try:
+        names = np.asarray(groups)
+        codes = np.unique(names, return_inverse=True)[1]
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{label}: groups must be all numbers or all strings, got {groups!r:.60}"
+        ) from None
+    if names.shape != (n_rows,):
+        raise InputError(
+            f"{label}: groups must hold one entry per row, got shape {names.shape} for {n_rows} "
+            "rows; for other rows than in training call set_params(groups=...) with theirs first"
+        )
+    return codes
 
 
 # -- the chain -------------------------------------------------------------------------------------
@@ -57,10 +132,8 @@ class ChainPrior:
 
     def m_step(self, transitions: np.ndarray, initials: np.ndarray, chain: Chain) -> Chain:
         """The most probable chain given counts (K, K) and (K,); as in `chain` what had none."""
-        return Chain(
-            _normalised(transitions + self.transition - 1, chain.transition),
-            _normalised(initials + self.initial - 1, chain.initial),
-        )
+        counts = transitions + self.transition - 1, initials + self.initial - 1
+        return Chain(*map(_normalised, counts, (chain.transition, chain.initial)))
 
 
 def _normalised(counts: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
@@ -68,7 +141,7 @@ def _normalised(counts: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
     return np.divide(counts, total, out=otherwise.copy(), where=total > 0)
 
 
-# -- inference -------------------------------------------------------------------------------------
+# -- inference and learning ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -109,10 +182,7 @@ def forward_backward(evidence: np.ndarray, chain: Chain, starts: np.ndarray) -> 
 
 
 def viterbi(evidence: np.ndarray, chain: Chain, starts: np.ndarray) -> tuple[np.ndarray, float]:
-    """The most probable states together, and log p(rows, those states) (Viterbi, 1967).
-
-    Arguments as in `forward_backward`; returns ((N,) of int, nats), -inf if no path is possible.
-    """
+    """The most probable path (N,), and log p(rows, path) in nats, maybe -inf (Viterbi, 1967)."""
     blocks = Blocks.of(evidence, chain, starts)
     before = entering(passages(blocks, MAX), MAX)  # (K, B)
     _, best, log_normalisers = forward(blocks, before, MAX)
@@ -123,9 +193,6 @@ def viterbi(evidence: np.ndarray, chain: Chain, starts: np.ndarray) -> tuple[np.
         into = 0 if starts[t] else blocks.log_transition[:, path[t]]
         path[t - 1] = (states[t - 1] + into).argmax()
     return path, float(blocks.rows(log_normalisers + blocks.peak).sum())
-
-
-# -- learning --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -158,8 +225,8 @@ def expectation_maximisation(
         converged = processes.any_of(gains_little)  # processors may round differently
         if converged or iteration == max_iter:
             break
-        counts = smoothed.transition_counts, smoothed.initial_counts
-        chain = prior.m_step(*map(processes.total, counts), chain)
+        transitions = processes.total(smoothed.transition_counts)
+        chain = prior.m_step(transitions, processes.total(smoothed.initial_counts), chain)
     return ChainSolution(chain, smoothed, likelihoods, bounds, converged)
 
 
@@ -236,10 +303,9 @@ def leaving(through: np.ndarray) -> np.ndarray:
 
 
 def forward(blocks: Blocks, state: np.ndarray, semiring: Semiring) -> tuple[np.ndarray, ...]:
-    """States of rows given those before, and given the row too, (S, K, B); log-normalisers.
+    """From the `state` that enters each block, (K, B), the states and normalisers of all rows.
 
-    From the `state` entering each block, (K, B). The normalisers, (S, 1, B), are
-    log p(row | rows before it).
+    Log P(k | rows before), the same given the row too, (S, K, B); log p(row | rows before).
     """
     predicted, filtered = np.empty_like(blocks.evidence), np.empty_like(blocks.evidence)
     log_normalisers = np.empty_like(blocks.peak)
@@ -263,10 +329,7 @@ def backward(blocks: Blocks, leaving: np.ndarray) -> np.ndarray:
 
 
 def transition_counts(blocks: Blocks, previous: np.ndarray, future: np.ndarray) -> np.ndarray:
-    """Expected transitions (K, K), from the state before each row and what it and later rows say.
-
-    `previous` and `future`: (S, K, B), such that their joint probabilities of a row add up to 1.
-    """
+    """Expected transitions (K, K): by states before each row, and what it and later rows say."""
     counts = np.zeros_like(blocks.log_transition)
     for before, after, first in zip(previous, future, blocks.starts, strict=True):
         after = np.where(first, -np.inf, after)

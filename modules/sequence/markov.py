@@ -19,8 +19,8 @@ from ...module import Module, Posterior, source_of_rows
 from ...observation import Observation
 from ...options import Count, Flag, Number, PositiveInt, as_numbers, check_argument
 from ..common.inputs import check_component, check_labels
-from .chains import Chain, ChainPrior, Smoothed, expectation_maximisation, forward_backward, viterbi
-from .sequences import Sequences, as_list, sequences_of
+from . import chains
+from .chains import Chain, ChainPrior, Sequences, Smoothed
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -31,33 +31,30 @@ class MarkovModel(Module):
     class probabilities, divided by the prior that went into them (scaled likelihoods: Bourlard and
     Morgan, 1994, "Connectionist speech recognition"), and finds the posteriors of all rows exactly
     by forward-backward in log space (Rabiner, 1989, "A tutorial on hidden Markov models"). Down it
-    sends ``P(k_t | all other rows)``, in place of the parents' own class probabilities and without
-    what they said of row t itself; so a GMM and a Markov model that are updated in turn are the two
-    halves of the Baum-Welch algorithm, and never lower the chain's exact likelihood (of a GMM with
-    a prior, ``inference="map"``: likelihood times prior). Of several parents each gets what the
-    others say too.
+    sends ``P(k_t | all other rows)``, in place of the parents' own class probabilities, with what
+    other parents say of row t. So a GMM and a Markov model updated in turn are the two halves of
+    the Baum-Welch algorithm, and never lower the chain's exact likelihood (times the prior of the
+    GMM, if it has one: ``inference="map"``).
 
-    A row that was not observed has no evidence and gets its class from its neighbours. Messages of
-    the children count as evidence beside the chain, also where they are meant as priors (as those
-    of another Markov model above this one): a chain has no P(k) per row that they could replace.
+    A row that was not observed gets its class from its neighbours. The children's messages count
+    as evidence, even if meant as priors: a chain has no P(k) per row that they could replace.
 
     Parameters
     ----------
     lengths : array-like of int, optional
-        Numbers of rows of consecutive sequences; they add up to N. No transition crosses from one
-        to the next. Without `lengths` and `groups`, all rows are one sequence.
+        Numbers of rows of consecutive sequences; they add up to N. Without `lengths` and `groups`,
+        all rows are one sequence.
     groups : array-like of shape (N,), optional
         Instead: rows with the same entry are one sequence, in their order, contiguous or not.
     transition_prior, initial_prior : float or array-like of shape (K, K) and (K,)
         Concentrations of the Dirichlet priors on the rows of the transition matrix and on the
-        initial distribution, at least 1 (flat, the default: maximum likelihood). Numbers above 1
-        keep every transition possible; a larger diagonal makes classes last.
+        initial distribution, at least 1 (flat: maximum likelihood). Numbers above 1 keep every
+        transition possible; a larger diagonal makes classes last.
     transition_init, initial_init : array-like of shape (K, K) and (K,), optional
-        Where learning starts the first time; uniform unless given. What is 0 there stays 0 under
-        flat priors.
+        Where learning first starts; uniform unless given. Under flat priors zeros stay zeros.
     max_iter, tol : int, float
-        Each update repeats expectation-maximisation, the parents' messages held fixed, until the
-        bound gains less than `tol` nats per row.
+        Each update repeats EM, the parents' messages held fixed, until the bound gains less than
+        `tol` nats per row.
     labels : array-like of shape (N,), optional
         True classes. Only scores are computed from them; they never train.
     warm_start : bool
@@ -74,8 +71,8 @@ class MarkovModel(Module):
         P(k | all rows) of each sequence's last row; of groups in their sorted order.
     log_likelihood_, lower_bound_ : np.ndarray
         The chain's log-likelihood by iteration, in nats per row, of the *scaled* likelihoods: less
-        the mean of what the parents' own log p(row) is. The same plus the log prior of the
-        parameters (up to a constant), which learning never lowers.
+        the parents' own mean log p(row). The same plus the log prior of the parameters (up to a
+        constant), which learning never lowers.
     converged_ : bool
         Whether learning stopped by `tol`.
 
@@ -133,14 +130,14 @@ class MarkovModel(Module):
         source = source_of_rows(self)
         if processes.count() == 1 or not isinstance(source, Observation):
             return
-        if source.share != processes.share(n_rows, as_list(self.lengths)):
+        if source.share != self._share(n_rows):
             raise InputError(
                 f"{self.label}: {source.label} cuts its rows elsewhere than between the "
                 "sequences that lengths tell of; give the same lengths=... to both"
             )
 
     def _check_rows(self, n_rows: int, n_classes: int | None) -> None:
-        """Raise InputError for options that cannot work with these numbers of rows and classes."""
+        """`check` of what `fit` knows too: numbers of rows and of classes."""
         check_labels(self.label, self.labels, n_rows)
         self._sequences(n_rows)
         if processes.count() > 1 and self.lengths is None:
@@ -163,12 +160,10 @@ class MarkovModel(Module):
         """Posteriors of all rows' classes.
 
         Up goes P(k_t | all rows) by what the parents say; down P(k_t | all other rows, and what
-        others say of row t). The bound is the chain's log-likelihood less what the parents' terms
-        hold of it, in nats per row: with m the class probabilities that those were made with (the
-        messages last sent down, before any their own P(k)) and s the scaled likelihoods,
-        ``[log p(all rows) - sum_n log sum_k m_n(k) s_n(k)] / N``. A GMM's own term is
-        ``sum_n log sum_k m_n(k) p(x_n | k) / N``, so that the two add up to the exact
-        log-likelihood of the hidden Markov model.
+        others say of row t). The bound, ``[log p(all rows) - sum_n log sum_k m_n(k) s_n(k)] / N``,
+        leaves out what the parents' terms hold: s are the scaled likelihoods, m the class
+        probabilities last sent down (before any, the parents' own P(k)). With a GMM's own term,
+        ``sum_n log sum_k m_n(k) p(x_n | k) / N``, it adds up to the exact log-likelihood.
         """
         likelihoods = _likelihoods(inputs)
         smoothed = self._smoothed(_evidence(likelihoods))
@@ -179,7 +174,7 @@ class MarkovModel(Module):
             classes = Categorical(smoothed.log_posterior, checked=False)
             cavity = smoothed.log_cavity + from_children.log_prob
         others = [likelihoods[:p] + likelihoods[p + 1 :] for p in range(len(likelihoods))]
-        beliefs = [log_softmax(cavity + _total(other), axis=1) for other in others]
+        beliefs = [log_softmax(cavity + np.sum(other, axis=0), axis=1) for other in others]
         down = tuple(Categorical(b, is_prior=True, checked=False) for b in beliefs)
         bound = partial(_bound, smoothed, likelihoods, self._priors_of_parents(inputs))
         return Posterior(up=up, down=down, bound=bound, classes=classes)
@@ -227,20 +222,18 @@ class MarkovModel(Module):
         evidence = _as_evidence(log_likelihood, f"{self.label}.fit")
         self.check_options()
         self._check_rows(*evidence.shape)
-        share = processes.share(len(evidence), as_list(self.lengths))
-        self.record(self._learn(evidence[share]))
+        self.record(self._learn(evidence[self._share(len(evidence))]))
         return self
 
     def _learn(self, evidence: np.ndarray) -> dict[str, Any]:
         n, k = evidence.shape
-        is_learnt = self.warm_start and hasattr(self, "initial_") and len(self.initial_) == k
-        solution = expectation_maximisation(
-            partial(self._smoothed, evidence),
-            self.chain() if is_learnt else self._first_chain(k),
-            self._prior(k),
-            self.max_iter,
-            self.tol,
-        )
+        chain = Chain(_start(self.transition_init, k, k), _start(self.initial_init, k))
+        if self.warm_start and hasattr(self, "initial_") and len(self.initial_) == k:
+            chain = self.chain()
+        concentrations = self.transition_prior, self.initial_prior
+        prior = ChainPrior(*(np.asarray(numbers, float) for numbers in concentrations))
+        e_step = partial(self._smoothed, evidence)
+        solution = chains.expectation_maximisation(e_step, chain, prior, self.max_iter, self.tol)
         self.rng()  # settles the seed that draws begin from
         self.transition_: np.ndarray = solution.chain.transition
         self.initial_: np.ndarray = solution.chain.initial
@@ -248,29 +241,13 @@ class MarkovModel(Module):
         self.lower_bound_ = np.array(solution.lower_bound)
         self.converged_ = solution.converged
         log_posterior = solution.smoothed.log_posterior
-        last = self._sequences(n).last
-        self.last_posterior_ = processes.gather(np.exp(log_posterior[last]))
+        self.last_posterior_ = processes.gather(np.exp(log_posterior[self._sequences(n).last]))
         report = {
             "log_likelihood": solution.log_likelihood[-1],
             "lower_bound": solution.lower_bound[-1],
             "n_iter": len(solution.log_likelihood),
         }
         return report | scores_of(self.labels, log_posterior.argmax(axis=1))
-
-    def _first_chain(self, n_classes: int) -> Chain:
-        """The chain that learning starts from: the arguments, normalised, or uniform."""
-        inits = (self.transition_init, (n_classes, n_classes)), (self.initial_init, (n_classes,))
-        weights = (
-            np.ones(shape) if init is None else np.array(init, float) for init, shape in inits
-        )
-        return Chain(*(w / w.sum(axis=-1, keepdims=True) for w in weights))
-
-    def _prior(self, n_classes: int) -> ChainPrior:
-        """The Dirichlet priors of the arguments."""
-        return ChainPrior(
-            np.broadcast_to(np.asarray(self.transition_prior, float), (n_classes, n_classes)),
-            np.broadcast_to(np.asarray(self.initial_prior, float), (n_classes,)),
-        )
 
     # -- what the chain tells ------------------------------------------------------------------
 
@@ -292,16 +269,12 @@ class MarkovModel(Module):
             return np.exp(self._smoothed(evidence).log_posterior)
 
     def viterbi(self, log_likelihood: ArrayLike | None = None) -> np.ndarray:
-        """The most probable path of classes, each sequence by itself (Viterbi, 1967).
+        """The most probable classes together, (N,) of int: a path a sequence (Viterbi, 1967).
 
         Parameters
         ----------
         log_likelihood : array-like of shape (N, K), optional
             Log p(row | k); unless given, what the neighbours in the graph last sent.
-
-        Returns
-        -------
-        np.ndarray of int, shape (N,)
         """
         if log_likelihood is None:
             likelihoods = _likelihoods(self.received_from_parents())
@@ -334,13 +307,11 @@ class MarkovModel(Module):
         seed = self.seed_ if random_state is None else random_state
         return chain.draw(n_samples, np.random.default_rng(seed))
 
-    # -- sequence by sequence ------------------------------------------------------------------
-
     def _smoothed(self, evidence: np.ndarray, chain: Chain | None = None) -> Smoothed:
         """Forward-backward by the fitted chain or another one, results in the order of the rows."""
         chain = self._chain_for(evidence) if chain is None else chain
         sequences = self._sequences(len(evidence))
-        smoothed = forward_backward(evidence[sequences.order], chain, sequences.starts)
+        smoothed = chains.forward_backward(evidence[sequences.order], chain, sequences.starts)
         impossible = np.flatnonzero(smoothed.log_normalisers == -np.inf)
         if len(impossible):
             raise InputError(
@@ -349,17 +320,14 @@ class MarkovModel(Module):
                 "both allow. With transition_prior and initial_prior above 1 learning keeps all "
                 "possible"
             )
-        return replace(
-            smoothed,
-            log_normalisers=sequences.as_rows(smoothed.log_normalisers),
-            log_posterior=sequences.as_rows(smoothed.log_posterior),
-            log_cavity=sequences.as_rows(smoothed.log_cavity),
-        )
+        names = "log_normalisers", "log_posterior", "log_cavity"
+        rows = {name: sequences.as_rows(getattr(smoothed, name)) for name in names}
+        return replace(smoothed, **rows)
 
     def _best_path(self, evidence: np.ndarray) -> np.ndarray:
         chain = self._chain_for(evidence)
         sequences = self._sequences(len(evidence))
-        path, log_joint = viterbi(evidence[sequences.order], chain, sequences.starts)
+        path, log_joint = chains.viterbi(evidence[sequences.order], chain, sequences.starts)
         if log_joint == -np.inf:
             self._smoothed(evidence)  # raises, and names the row
         return sequences.as_rows(path)
@@ -374,10 +342,15 @@ class MarkovModel(Module):
         return chain
 
     def _sequences(self, n_rows: int) -> Sequences:
-        return sequences_of(self.label, self.lengths, self.groups, n_rows)
+        return chains.sequences_of(self.label, self.lengths, self.groups, n_rows)
+
+    def _share(self, n_rows: int) -> slice:
+        """The rows of all that this process works on."""
+        lengths = None if self.lengths is None else np.asarray(self.lengths).tolist()
+        return processes.share(n_rows, lengths)
 
 
-# -- messages and evidence -------------------------------------------------------------------------
+# -- evidence and options --------------------------------------------------------------------------
 
 
 def _likelihoods(inputs: Sequence[Message]) -> list[np.ndarray]:
@@ -387,33 +360,21 @@ def _likelihoods(inputs: Sequence[Message]) -> list[np.ndarray]:
 
 def _evidence(likelihoods: list[np.ndarray], from_children: Message | None = None) -> np.ndarray:
     """Log p(what parents and children say of row t | k), up to a constant per row, (N, K)."""
-    evidence = _total(likelihoods)
+    evidence: np.ndarray = np.sum(likelihoods, axis=0)
     if isinstance(from_children, Categorical):
         evidence = evidence + from_children.log_prob + np.log(from_children.shape[0])
     return evidence
 
 
-def _total(terms: list[np.ndarray]) -> np.ndarray:
-    return sum(terms, np.zeros(()))
-
-
-def _bound(
-    smoothed: Smoothed, likelihoods: list[np.ndarray], log_priors: list[np.ndarray]
-) -> float:
+def _bound(smoothed: Smoothed, likelihoods: list[np.ndarray], priors: list[np.ndarray]) -> float:
     """The chain's log-likelihood less the parents' own terms, nats per row; see `infer`."""
-    pairs = zip(likelihoods, log_priors, strict=True)
-    parents = _total([logsumexp(s + m, axis=1) for s, m in pairs])  # (N,)
+    pairs = zip(likelihoods, priors, strict=True)
+    parents = np.sum([logsumexp(s + m, axis=1) for s, m in pairs], axis=0)  # (N,)
     return float((smoothed.log_normalisers - parents).mean())
 
 
 def _as_evidence(log_likelihood: ArrayLike, what: str) -> np.ndarray:
-    """Log p(row | k) as float64 (N, K); `what` is how error texts name it.
-
-    Raises
-    ------
-    InputError
-        For another number of axes, no rows, NaN or +inf.
-    """
+    """Log p(row | k), finite or -inf, as float64 (N, K); `what` is how error texts name it."""
     try:
         evidence = np.asarray(log_likelihood, dtype=np.float64)
     except (TypeError, ValueError):
@@ -426,26 +387,23 @@ def _as_evidence(log_likelihood: ArrayLike, what: str) -> np.ndarray:
     return evidence
 
 
-# -- options ---------------------------------------------------------------------------------------
+def _start(init: ArrayLike | None, *shape: int) -> np.ndarray:
+    """Probabilities that learning starts from: the argument, normalised, or uniform ones."""
+    weights = np.ones(shape) if init is None else np.array(init, float)
+    return weights / weights.sum(axis=-1, keepdims=True)
 
 
 def _check_prior(label: str, name: str, value: ArrayLike, shape: tuple[int, ...] | None) -> None:
-    """Raise InputError for concentrations that are no prior of a chain's parameters of `shape`."""
-    wanted = f"a number >= 1 or {_words(shape)} of them"
+    wanted = f"a number >= 1 or an array{'' if shape is None else f' {shape}'} of them"
     numbers = as_numbers(label, name, value, wanted)
-    fits = numbers.ndim == 0 or shape is None or numbers.shape == shape
+    fits = numbers.ndim == 0 or shape in (None, numbers.shape)
     if not fits or numbers.size == 0 or numbers.min() < 1:
         raise InputError(f"{label}: {name} must be {wanted}, got {value!r:.60}")
 
 
 def _check_init(label: str, name: str, value: ArrayLike, shape: tuple[int, ...]) -> None:
-    """Raise InputError for values that are no probabilities of `shape`."""
-    wanted = f"{_words(shape)} of probabilities that add up to 1, each row by itself"
+    wanted = f"an array {shape} of probabilities that add up to 1, each row by itself"
     numbers = as_numbers(label, name, value, wanted)
     fits = numbers.shape == shape and numbers.min() >= 0
     if not fits or not np.allclose(numbers.sum(axis=-1), 1, atol=1e-3):
         raise InputError(f"{label}: {name} must be {wanted}, got {value!r:.60}")
-
-
-def _words(shape: tuple[int, ...] | None) -> str:
-    return "an array" if shape is None else f"an array {shape}"

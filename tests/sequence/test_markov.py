@@ -11,7 +11,7 @@ from serkit.messages import Categorical
 from serkit.metrics import accuracy
 from serkit.module import bound_of
 from serkit.modules import GMM, MarkovModel
-from serkit.modules.sequence import markov as markov_file
+from serkit.modules.sequence import chains
 from serkit.modules.sequence.chains import Chain, forward_backward
 from tests.helpers.chains import Enumeration
 from tests.helpers.modules import Teller
@@ -199,7 +199,7 @@ def test_children_count_downwards_and_for_classes_but_not_upwards():
 def test_rows_are_smoothed_once_or_once_more_with_what_children_say(monkeypatch):
     model, inputs, calls = fitted(), [message(evidence(6)), message(evidence(6, seed=1))], []
     monkeypatch.setattr(
-        markov_file, "forward_backward", lambda *a: calls.append(a) or forward_backward(*a)
+        chains, "forward_backward", lambda *a: calls.append(a) or forward_backward(*a)
     )
     bound_of(model.infer(inputs, None))
     assert len(calls) == 1
