@@ -15,27 +15,28 @@ from torch import Tensor, nn
 
 from ...arrays import as_rows
 from ...errors import InputError
-from ...messages import Categorical, Data, Deferred, Gaussian, Message, Mixture
-from ...module import Module, Node, Posterior
+from ...messages import Categorical, Data, Gaussian, Message, Mixture
+from ...module import Posterior
 from ..common.inputs import all_observed, flat, join
 from ..nets.device import in_blocks
-from .sklearn import known_rows, turned_back
+from .sklearn import Invertible
 
 
 @dataclass(eq=False, repr=False)
-class Features(Module):
+class Features(Invertible):
     """A frozen feature extractor: it learns nothing and listens to nobody.
 
     Sends what the extractor makes of its parents' rows up, and down, if it is a transformer with
-    an `inverse_transform`, the rows that its children's message stands for.
+    an `inverse_transform` and the parent takes `Data`, the rows that its children's message stands
+    for, or else its own features.
 
     Parameters
     ----------
     extractor : torch.nn.Module, scikit-learn transformer or callable
-        From rows (N, ...) to as many rows of features (N, ...). A net is run in evaluation mode,
-        without gradients, on blocks of float32 rows, and on the device it is on; a transformer
-        must be fitted, and takes flat rows (N, D); any other callable gets the array at once (of
-        several processes each its share). Several parents' rows are set side by side, flat.
+        From rows (N, ...) to as many rows of features (N, ...). A net runs in evaluation mode,
+        without gradients, on blocks of float32 rows, on its own device; a transformer must be
+        fitted, and takes flat rows (N, D); any other callable gets the array at once (of several
+        processes each its share). Several parents' rows are set side by side, flat.
     name, random_state
         See `serkit.Module`. Nothing is random here.
 
@@ -71,9 +72,10 @@ class Features(Module):
         """Number of features, once there are any."""
         return None if self.message_up is None else math.prod(self.message_up.shape)
 
-    def sends_down_to(self, parent: Node) -> type[Message] | None:
-        """Data, if features can be turned back."""
-        return Data if hasattr(self.extractor, "inverse_transform") else None
+    @property
+    def inverse(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """The extractor's `inverse_transform`, if it has one."""
+        return getattr(self.extractor, "inverse_transform", None)
 
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
         """Raise InputError for something that extracts no features, or not yet."""
@@ -98,40 +100,20 @@ class Features(Module):
         return {}
 
     def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
-        """Send the features up, and the children's, or else its own, down to be turned back.
-
-        Rows that not all parents observed are taken from the children's message of any kind.
-        """
+        """Send the features up, and the rows that they or the children's stand for down."""
         up = Data(self._features(join(inputs)), observed=all_observed(inputs), checked=False)
-        if not hasattr(self.extractor, "inverse_transform"):
-            return Posterior(up, (None,) * len(inputs))
-        # where a child predicts features, its prediction is turned back in all rows
-        own = np.zeros(up.n_rows, dtype=bool) if isinstance(from_children, Data) else up.observed
-        down = Deferred(known_rows(flat(up), own, from_children), "reconstruction")
-        return Posterior(up, (down,) * len(inputs))
-
-    def reconstruction(self, features: np.ndarray) -> list[Data]:
-        """The rows that features (N, D) stand for, for each parent."""
-        rows = turned_back(self.label, self.extractor, features, self.row_shapes_)
-        pairs = zip(rows, self.row_shapes_, strict=True)
-        return [Data(columns.reshape(-1, *shape)) for columns, shape in pairs]
-
-    def generate(
-        self,
-        n_samples: int,
-        rng: np.random.Generator,
-        values: np.ndarray | None = None,
-        component: int | None = None,
-    ) -> list[np.ndarray]:
-        """Features turned back, for each parent; they have no distribution to be drawn from."""
-        if values is None or not hasattr(self.extractor, "inverse_transform"):
-            return super().generate(n_samples, rng, values, component)
-        return turned_back(self.label, self.extractor, values, self.row_shapes_)
+        return Posterior(up, self.messages_of(flat(up), up.observed, from_children))
 
     def _features(self, rows: np.ndarray) -> np.ndarray:
         """What the extractor makes of rows, checked: (N, ...) -> (N, ...)."""
+        extractor: Any = self.extractor
         try:
-            values = self._extract(rows)
+            if isinstance(extractor, nn.Module):
+                values = in_blocks(extractor, self._by_net, rows, row_shape=rows.shape[1:])
+            elif hasattr(extractor, "transform"):
+                values = extractor.transform(rows.reshape(len(rows), -1))
+            else:
+                values = extractor(rows)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             raise InputError(
                 f"{self.label}: the extractor cannot take rows of shape {rows.shape[1:]}: {error}"
@@ -143,14 +125,6 @@ class Features(Module):
                 f"{len(features)} of {len(rows)}"
             )
         return features
-
-    def _extract(self, rows: np.ndarray) -> Any:
-        extractor: Any = self.extractor
-        if isinstance(extractor, nn.Module):
-            return in_blocks(extractor, self._by_net, rows, row_shape=rows.shape[1:])
-        if hasattr(extractor, "transform"):
-            return extractor.transform(rows.reshape(len(rows), -1))
-        return extractor(rows)
 
     def _by_net(self, rows: Tensor) -> Tensor:
         features = cast(nn.Module, self.extractor)(rows)

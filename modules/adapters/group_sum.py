@@ -17,16 +17,15 @@ from ...module import Module, Node, Posterior
 class GroupSum(Module):
     """Sum the rows of each group upward, and copy what is said of a group down to its rows.
 
-    For rows that belong together, such as the images of one episode: a module above has one row per
-    group, in the order in which the groups first appear, and labels of as many entries. Of data it
-    gets the sums; of class probabilities the expected counts ``sum_n P(k | n)``, a bag of words for
-    a topic model (Blei, Ng and Jordan, 2003, "Latent Dirichlet allocation").
+    For rows that belong together, such as the images of one episode: a module above has one row
+    per group, in the order in which the groups first appear, and as many labels. Of data it gets
+    the sums; of class probabilities the expected counts ``sum_n P(k | n)``, a bag of words for a
+    topic model (Blei, Ng and Jordan, 2003, "Latent Dirichlet allocation").
 
     Down, a `Categorical` message of a group is copied to each of its rows. Predicted counts
-    (`Data`) become class probabilities, which stand in place of the parent's own P(k); predicted
-    sums of data are shared out equally. Nothing is learnt. What a topic model predicts of a group
-    holds what the group's rows said: a row hears its group with itself among it, the more so the
-    smaller the group.
+    (`Data`) become class probabilities, in place of the parent's own P(k); predicted sums of data
+    are shared out equally. Nothing is learnt. What a topic model predicts of a group holds what
+    the group's rows said: each hears itself again, the more so the smaller the group.
 
     Parameters
     ----------
@@ -66,7 +65,7 @@ class GroupSum(Module):
         return int(self._index(n_rows).max()) + 1
 
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
-        """Raise for several parents, or groups that are not one per row."""
+        """Raise for several parents, or unless there is one group per row."""
         if len(inputs) > 1:
             raise GraphError(
                 f"{self.label} takes one parent, got {len(inputs)}; give each one of its own"
@@ -78,7 +77,7 @@ class GroupSum(Module):
         return {}
 
     def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
-        """Send sums (G, ...) or expected counts (G, K) up, and what is said of a group to its rows.
+        """Send sums (G, ...) or counts (G, K) up, and what is said of a group down to its rows.
 
         Rows that are missing add 0; a group is missing if all its rows are.
         """
@@ -90,21 +89,16 @@ class GroupSum(Module):
             rows = cast(Data, message).array  # (N, ...), 0 where missing
         present = sum_groups(observed, index) > 0  # (G,)
         up = Data(sum_groups(rows, index), observed=present, checked=False)
-        return Posterior(up, (self._copied(from_children, message, index),))
-
-    def _copied(
-        self, from_children: Message | None, message: Message, index: np.ndarray
-    ) -> Message | None:
-        """What the children say of each row's group, for a parent that sent `message`."""
+        down: Message | None = None
         if isinstance(from_children, Categorical):
             log_prob, is_prior = from_children.log_prob[index], from_children.is_prior
-            return Categorical(log_prob, is_prior=is_prior, checked=False)
-        if not isinstance(from_children, Data):
-            return None
-        if isinstance(message, Categorical):
+            down = Categorical(log_prob, is_prior=is_prior, checked=False)
+        elif isinstance(from_children, Data) and isinstance(message, Categorical):
             log_prob = self._log_shares(from_children.array)[index]  # (N, K)
-            return Categorical(log_prob, is_prior=True, checked=False)
-        return Data(share_out(from_children.array, index, message.is_observed), checked=False)
+            down = Categorical(log_prob, is_prior=True, checked=False)
+        elif isinstance(from_children, Data):
+            down = Data(share_out(from_children.array, index, observed), checked=False)
+        return Posterior(up, (down,))
 
     def generate(
         self,
@@ -122,7 +116,7 @@ class GroupSum(Module):
         return [np.exp(self._log_shares(values))]
 
     def _index(self, n_rows: int) -> np.ndarray:
-        """Number of each row's group, (N,), counted in the order of first appearance."""
+        """Number of each row's group in the order of first appearance, (N,)."""
         try:
             groups = np.asarray(self.groups)
         except ValueError as error:  # lists of different lengths
@@ -132,22 +126,21 @@ class GroupSum(Module):
                 f"{self.label}: expected the group of each of {n_rows} rows, got groups of shape "
                 f"{groups.shape}; for other rows, give theirs: set_params(groups=...)"
             )
-        names = groups.tolist()
-        missing = [row for row, name in enumerate(names) if name is None or name != name]
-        if missing:
-            raise InputError(f"{self.label}: the group of row {missing[0]} is missing")
-        numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+        names, numbers = groups.tolist(), {}
+        for row, name in enumerate(names):
+            if name is None or name != name:
+                raise InputError(f"{self.label}: the group of row {row} is missing")
+            numbers.setdefault(name, len(numbers))
         return np.array([numbers[name] for name in names])
 
     def _log_shares(self, counts: np.ndarray) -> np.ndarray:
-        """Log of counts (G, K) as probabilities; equal ones where nothing is counted."""
+        """Log of counts (G, K) as probabilities; equal where nothing is counted."""
         if counts.min() < 0:
             raise MessageError(
                 f"{self.label}: its children predict negative counts (down to {counts.min():.3g}), "
                 "which make no class probabilities; use a module of counts there, such as MLDA"
             )
-        totals = counts.sum(axis=1, keepdims=True)  # (G, 1)
-        counts = np.where(totals > 0, counts, 1.0)
+        counts = np.where(counts.sum(axis=1, keepdims=True) > 0, counts, 1.0)
         with np.errstate(divide="ignore"):  # a count may be 0
             return np.log(counts / counts.sum(axis=1, keepdims=True))
 
@@ -160,10 +153,6 @@ def sum_groups(rows: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 
 def share_out(sums: np.ndarray, index: np.ndarray, observed: np.ndarray) -> np.ndarray:
-    """Each row's equal share of its group's sum, (G, ...) -> (N, ...).
-
-    A group's sum is of the rows that are observed; where none is, it counts as one of all its rows.
-    """
+    """Each row's share of its group's sum, which is of its observed rows, if any: (N, ...)."""
     n_observed, n_rows = sum_groups(observed, index), np.bincount(index)  # (G,)
-    divisors = np.where(n_observed > 0, n_observed, n_rows)
-    return (sums.T / divisors).T[index]
+    return (sums.T / np.where(n_observed > 0, n_observed, n_rows)).T[index]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -16,13 +16,7 @@ from ...errors import GraphError, InputError, MessageError, NotFittedError
 from ...messages import Categorical, Message
 from ...metrics import scores_of
 from ...module import Module, Posterior
-from ..common.inputs import (
-    any_observed,
-    check_component,
-    check_labels,
-    draw_classes,
-    with_children,
-)
+from ..common.inputs import any_observed, check_component, check_labels, draw_classes, with_children
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -30,12 +24,12 @@ class LabelAlignment(Module):
     """Make the class numbers of several modules agree, and let each hear what the others say.
 
     Clusterings of the same rows number their classes at random. The first parent's numbers are the
-    reference; the classes of each other parent are matched to them one to one, so that the mass
-    they share, ``sum_n P_1(k | n) P_i(l | n)`` over the rows that both observed, is largest (Kuhn,
-    1955, "The Hungarian method for the assignment problem"). Sends up the product of the parents'
+    reference; each other parent's classes are matched to them one to one, so that the mass they
+    share, ``sum_n P_1(k | n) P_i(l | n)`` over the rows that both observed, is largest (Kuhn, 1955,
+    "The Hungarian method for the assignment problem"). Sends up the product of the parents'
     evidence, ``P(k | n) ~ P(k) prod_i p_i(row n | k)``, and down to each parent, in its own
-    numbers, the product of what the others and the children say. Serket's TtoT module, whose
-    search by swaps may stop early and which sends nothing up.
+    numbers, the product of what the others and the children say. Serket's TtoT module searches by
+    swaps, which may stop early, and sends nothing up.
 
     Parameters
     ----------
@@ -105,13 +99,14 @@ class LabelAlignment(Module):
         permutations = self._permutations()
         evidence = aligned_evidence(inputs, permutations)  # (n_parents, N, K)
         log_prior = cast(Categorical, inputs[0]).log_prior
-        up = self._combined(evidence, log_prior, observed=any_observed(inputs))
+        up = self._combined(evidence, log_prior)
+        up = replace(up, observed=any_observed(inputs), checked=False)
         down = []
         for number, classes in enumerate(permutations):
             others = self._combined(np.delete(evidence, number, axis=0))
             message = with_children(others, from_children)
-            own = message.log_prob[:, np.argsort(classes)]  # (N, K), in the parent's numbers
-            down.append(Categorical(own, is_prior=message.is_prior, checked=False))
+            log_prob = message.log_prob[:, np.argsort(classes)]  # (N, K), in the parent's numbers
+            down.append(Categorical(log_prob, is_prior=message.is_prior, checked=False))
         return Posterior(up, tuple(down), classes=with_children(up, from_children))
 
     def generate(
@@ -126,31 +121,23 @@ class LabelAlignment(Module):
         Classes are drawn from probabilities (n, K) where given, else from the reference's P(k).
         """
         permutations = self._permutations()
+        k = permutations.shape[1]
         if values is None:
-            values = np.tile(self._class_probabilities(component), (n_samples, 1))
-        picked = np.eye(values.shape[1])[draw_classes(values, rng)]  # (n, K)
-        return [picked[:, np.argsort(classes)] for classes in permutations]
-
-    def _class_probabilities(self, component: int | None) -> np.ndarray:
-        """P(k), or certainty of one class, (K,)."""
-        n_classes = self._permutations().shape[1]
-        if component is not None:
-            check_component(self.label, component, n_classes)
-            return np.eye(n_classes)[component]
-        log_prior = getattr(self.message_up, "log_prior", None)
-        return np.full(n_classes, 1 / n_classes) if log_prior is None else np.exp(log_prior)
+            log_prior = getattr(self.message_up, "log_prior", None)
+            prior = np.full(k, 1 / k) if log_prior is None else np.exp(log_prior)
+            if component is not None:
+                check_component(self.label, component, k)
+                prior = np.eye(k)[component]
+            values = np.tile(prior, (n_samples, 1))
+        drawn = np.eye(k)[draw_classes(values, rng)]  # (n, K)
+        return [drawn[:, np.argsort(classes)] for classes in permutations]
 
     def _permutations(self) -> np.ndarray:
         if not hasattr(self, "permutations_"):
             raise NotFittedError(f"{self.label} has matched no classes yet: call update() first")
         return self.permutations_
 
-    def _combined(
-        self,
-        evidence: np.ndarray,
-        log_prior: np.ndarray | None = None,
-        observed: np.ndarray | None = None,
-    ) -> Categorical:
+    def _combined(self, evidence: np.ndarray, log_prior: np.ndarray | None = None) -> Categorical:
         """The product of several parents' evidence (n, N, K), and of P(k), (K,)."""
         joint = evidence.sum(axis=0) + (0 if log_prior is None else log_prior)  # (N, K)
         impossible = np.flatnonzero(joint.max(axis=1) == -np.inf)
@@ -159,8 +146,7 @@ class LabelAlignment(Module):
                 f"{self.label}: its parents contradict each other in row {impossible[0]}: no class "
                 "has a positive probability in all of them"
             )
-        log_prob = log_softmax(joint, axis=1)
-        return Categorical(log_prob, log_prior=log_prior, observed=observed, checked=False)
+        return Categorical(log_softmax(joint, axis=1), log_prior=log_prior, checked=False)
 
 
 def aligned_evidence(inputs: Sequence[Message], permutations: np.ndarray) -> np.ndarray:
@@ -170,15 +156,10 @@ def aligned_evidence(inputs: Sequence[Message], permutations: np.ndarray) -> np.
 
 
 def match_classes(reference: Categorical, other: Categorical) -> tuple[np.ndarray, float]:
-    """Match another message's classes to a reference's by the mass they share.
+    """The other's class for each of the reference's, (K,), and the mass they share, in [0, 1].
 
-    Returns
-    -------
-    classes : np.ndarray, shape (K,)
-        The class of `other` for each class of `reference`: those that maximise
-        ``sum_k sum_n P(k | n) P'(classes[k] | n)`` over the rows n that both observed.
-    share : float
-        That mass per row, in [0, 1]; 0 if no row was observed by both.
+    It is the mean of ``sum_k P(k | n) P'(classes[k] | n)`` over the rows n that both observed, at
+    its largest; 0 if there are none.
     """
     both = reference.is_observed & other.is_observed
     own = np.exp(reference.log_prob[both]).T @ np.exp(other.log_prob[both])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -36,7 +37,7 @@ def Sklearn(estimator: BaseEstimator, **options: Any) -> SklearnClusterer | Skle
 
     Anything in scikit-learn's style will do (a UMAP, say), if it learns without targets and takes
     new rows. What has `fit_predict` and `predict` becomes a `SklearnClusterer`, anything else with
-    `transform` a `SklearnTransformer`.
+    `transform` a `SklearnTransformer`; the rest is an InputError.
 
     Parameters
     ----------
@@ -45,11 +46,6 @@ def Sklearn(estimator: BaseEstimator, **options: Any) -> SklearnClusterer | Skle
     **options
         Of the class it becomes: `name`, `random_state`, and `labels` of a clusterer or `invert` of
         a transformer.
-
-    Raises
-    ------
-    InputError
-        For an estimator that is neither.
 
     Examples
     --------
@@ -78,10 +74,10 @@ class SklearnClusterer(Module):
 
     Sends `Categorical` class probabilities up (`predict_proba`, or certainty if there is none) and
     a `Mixture` down: of a mixture its own weights, means and covariances; of anything else the
-    means of the rows in each cluster and one variance for all, the mean squared distance to them
-    per dimension, which is the model that k-means fits. It learns from its parents' rows side by
-    side, means where they are latents. The children's message does not change what it learns, but
-    counts in the probabilities sent down. Clusters keep their numbers from update to update.
+    model that k-means fits, the mean of each cluster's rows and one variance for all, the mean
+    squared distance to them per dimension. It learns from its parents' rows side by side, means
+    where they are latents. What its children say counts only in the probabilities sent down.
+    Clusters keep their numbers from update to update.
 
     Parameters
     ----------
@@ -94,15 +90,13 @@ class SklearnClusterer(Module):
 
     Attributes
     ----------
-    estimator_ : scikit-learn estimator
-        Fitted.
+    estimator_ : fitted scikit-learn estimator
     order_ : np.ndarray of shape (K,)
         The estimator's number of each cluster.
     n_outputs_ : int
         Number of clusters K.
-    weights_, means_, covariances_ : np.ndarray
-        Shapes (K,), (K, D) and (K, D, D).
-    responsibilities_ : np.ndarray
+    weights_, means_, covariances_ : np.ndarray of shapes (K,), (K, D), (K, D, D)
+    responsibilities_ : np.ndarray of shape (n, K)
         P(k | row) of the rows learnt from.
 
     Examples
@@ -129,7 +123,7 @@ class SklearnClusterer(Module):
 
     @property
     def n_outputs(self) -> int | None:
-        """Number of clusters K; before learning as the estimator says it."""
+        """Number of clusters K; before learning as the estimator says."""
         return n_outputs_of(self)
 
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
@@ -144,14 +138,13 @@ class SklearnClusterer(Module):
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
         """Fit a copy of the estimator to the rows that all parents observed."""
         x = complete_rows(self.label, inputs)
-        estimator = fitted_copy(self.label, self.estimator, self.rng(), x)
+        estimator = fitted_copy(self, self.estimator, x)
         r = cluster_probabilities(self.label, estimator, x, declared_size(estimator) or 0)  # (N, K)
-        mixture = mixture_of(estimator, x, r)
         order = matching_order(getattr(self, "responsibilities_", r), r)
+        mixture = mixture_of(estimator, x, r).permuted(order)
         self.estimator_, self.order_, self.n_outputs_ = estimator, order, len(order)
-        self.weights_, self.means_ = mixture.weights[order], mixture.means[order]
-        self.covariances_ = mixture.full_covariances()[order]
-        self.responsibilities_ = r[:, order]
+        self.weights_, self.means_ = mixture.weights, mixture.means
+        self.covariances_, self.responsibilities_ = mixture.full_covariances(), r[:, order]
         return scores_of(self.labels, self.responsibilities_.argmax(axis=1), all_observed(inputs))
 
     def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
@@ -164,9 +157,8 @@ class SklearnClusterer(Module):
         # checked, since the probabilities are of foreign code
         up = Categorical(log_prob, log_prior=log_prior, observed=all_observed(inputs))
         classes = with_children(up, from_children)
-        mixture = Mixture(
-            classes.log_prob, self.means_, self.covariances_, log_weights, checked=False
-        )
+        parameters = self.means_, self.covariances_, log_weights
+        mixture = Mixture(classes.log_prob, *parameters, checked=False)
         down = mixture.split([math.prod(message.shape) for message in inputs])
         return Posterior(up, tuple(down), classes=classes)
 
@@ -185,8 +177,8 @@ class SklearnClusterer(Module):
         """Draws of the components that class probabilities pick, of one, or of the mixture."""
         density = self.density()
         if values is not None:
-            picked = draw_classes(values, rng)  # (n,)
-            rows = np.concatenate([density.component(k).sample(1, rng)[0] for k in picked])
+            components = map(density.component, draw_classes(values, rng))
+            rows = np.concatenate([c.sample(1, rng)[0] for c in components])
         else:
             if component is not None:
                 check_component(self.label, component, density.n_components)
@@ -195,13 +187,73 @@ class SklearnClusterer(Module):
         return split_columns(rows, [parent.n_outputs or 0 for parent in self.parents])
 
 
+class Invertible(Module):
+    """Abstract base of modules that may turn what they send up back into their parents' rows."""
+
+    row_shapes_: list[tuple[int, ...]]
+
+    @property
+    @abstractmethod
+    def inverse(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """Turns outputs (n, D) back into the parents' rows, flat, side by side; or None."""
+
+    def sends_down_to(self, parent: Node) -> type[Message] | None:
+        """Data, if outputs can be turned back and the parent, unlike a VAE, takes it."""
+        return Data if self.inverse and Data in parent.takes_from_children else None
+
+    def messages_of(
+        self, outputs: np.ndarray, observed: np.ndarray | None, from_children: Message | None
+    ) -> tuple[Message | None, ...]:
+        """The rows that outputs (N, D) stand for, where not observed those that the children do.
+
+        A child's `Data`, which predicts the outputs, stands in place of them all.
+        """
+        if self.inverse is None:
+            return (None,) * len(self.parents)
+        if isinstance(from_children, Data):
+            outputs = from_children.array.reshape(outputs.shape)
+        elif observed is not None:
+            if isinstance(from_children, Mixture):
+                from_children = from_children.expected()
+            mean = from_children.mean if isinstance(from_children, Gaussian) else 0.0
+            outputs = np.where(observed[:, None], outputs, mean)
+        deferred = Deferred(outputs, "reconstruction")
+        return tuple(deferred if self.sends_down_to(p) else None for p in self.parents)
+
+    def reconstruction(self, outputs: np.ndarray) -> list[Data | None]:
+        """The rows that outputs (N, D) stand for, for each parent that takes them."""
+        triples = zip(self.parents, self._turned_back(outputs), self.row_shapes_, strict=True)
+        return [
+            Data(rows.reshape(-1, *shape)) if self.sends_down_to(parent) else None
+            for parent, rows, shape in triples
+        ]
+
+    def generate(
+        self,
+        n_samples: int,
+        rng: np.random.Generator,
+        values: np.ndarray | None = None,
+        component: int | None = None,
+    ) -> list[np.ndarray]:
+        """Outputs turned back, for each parent; they have no distribution to be drawn from."""
+        if values is None or self.inverse is None:
+            return super().generate(n_samples, rng, values, component)
+        return self._turned_back(values)
+
+    def _turned_back(self, outputs: np.ndarray) -> list[np.ndarray]:
+        """The flat rows for each parent, (n, .), that outputs (n, ...) stand for."""
+        sizes = [math.prod(shape) for shape in learnt(self, "row_shapes_")]
+        flat = outputs.reshape(len(outputs), -1).astype(np.float64, copy=False)
+        return split_columns(ask(self.label, cast(Callable, self.inverse), flat), sizes)
+
+
 @dataclass(eq=False, repr=False)
-class SklearnTransformer(Module):
+class SklearnTransformer(Invertible):
     """A scikit-learn transformer (PCA, NMF, FastICA, a pipeline, a UMAP) as a module.
 
     Sends its latents up, and down the rows it makes of them, if it has an `inverse_transform` and
     the parent takes `Data`. It learns from its parents' rows side by side, means where they are
-    latents; what its children say does not change it.
+    latents, and not from its children.
 
     Parameters
     ----------
@@ -214,8 +266,7 @@ class SklearnTransformer(Module):
 
     Attributes
     ----------
-    estimator_ : scikit-learn estimator
-        Fitted.
+    estimator_ : fitted scikit-learn estimator
     n_outputs_ : int
         Number of latent dimensions.
     row_shapes_ : list of tuple of int
@@ -246,16 +297,14 @@ class SklearnTransformer(Module):
 
     @property
     def n_outputs(self) -> int | None:
-        """Number of latent dimensions; before learning as the estimator says it."""
+        """Number of latent dimensions; before learning as the estimator says."""
         return n_outputs_of(self)
 
     @property
-    def _inverts(self) -> bool:
-        return self.invert and hasattr(self.estimator, "inverse_transform")
-
-    def sends_down_to(self, parent: Node) -> type[Message] | None:
-        """Data, if latents can be turned back and the parent, unlike a VAE, takes it."""
-        return Data if self._inverts and Data in parent.takes_from_children else None
+    def inverse(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """The estimator's `inverse_transform`, if it has one and it is wanted."""
+        estimator = getattr(self, "estimator_", self.estimator)
+        return getattr(estimator, "inverse_transform", None) if self.invert else None
 
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
         """Raise InputError unless the estimator is a transformer."""
@@ -268,9 +317,9 @@ class SklearnTransformer(Module):
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
         """Fit a copy of the estimator to the rows that all parents observed."""
         x = complete_rows(self.label, inputs)
-        estimator = fitted_copy(self.label, self.estimator, self.rng(), x)
+        estimator = fitted_copy(self, self.estimator, x)
         latent = Gaussian(ask(self.label, estimator.transform, x[:1])).mean  # (1, D)
-        if self._inverts:
+        if self.invert and hasattr(estimator, "inverse_transform"):
             try:  # some must be made so that they can
                 ask(self.label, estimator.inverse_transform, latent)
             except InputError as error:
@@ -280,47 +329,16 @@ class SklearnTransformer(Module):
         return {}
 
     def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
-        """Send the latents (N, D) up, without a variance, and what they stand for down.
-
-        Rows that are missing stand for what the children say of them.
-        """
+        """Send the latents (N, D) up, without a variance, and the rows they stand for down."""
         latents = ask(self.label, learnt(self).transform, flat_rows(inputs))
         up = Gaussian(latents, observed=all_observed(inputs))  # checked: it is of foreign code
-        down = Deferred(known_rows(up.mean, up.observed, from_children), "reconstruction")
-        return Posterior(up, tuple(down if self.sends_down_to(p) else None for p in self.parents))
-
-    def reconstruction(self, latents: np.ndarray) -> list[Data | None]:
-        """The rows that latents (N, D) stand for, for each parent that takes them."""
-        rows = turned_back(self.label, learnt(self), latents, self.row_shapes_)
-        return [
-            Data(columns.reshape(-1, *shape)) if self.sends_down_to(parent) else None
-            for parent, columns, shape in zip(self.parents, rows, self.row_shapes_, strict=True)
-        ]
-
-    def generate(
-        self,
-        n_samples: int,
-        rng: np.random.Generator,
-        values: np.ndarray | None = None,
-        component: int | None = None,
-    ) -> list[np.ndarray]:
-        """Latents turned back, for each parent; they have no distribution to be drawn from."""
-        if values is None or not self._inverts:
-            return super().generate(n_samples, rng, values, component)
-        return turned_back(self.label, learnt(self), values, self.row_shapes_)
-
-
-# -- estimators ------------------------------------------------------------------------------------
+        return Posterior(up, self.messages_of(up.mean, up.observed, from_children))
 
 
 def is_clusterer(estimator: Any) -> bool:
-    """Whether it finds clusters without targets, and puts new rows into them."""
-    return (
-        _learns_alone(estimator)
-        and hasattr(estimator, "fit_predict")
-        and hasattr(estimator, "predict")
-        and not is_outlier_detector(estimator)
-    )
+    """Whether it finds clusters without targets and puts new rows into them."""
+    predicts = hasattr(estimator, "fit_predict") and hasattr(estimator, "predict")
+    return predicts and _learns_alone(estimator) and not is_outlier_detector(estimator)
 
 
 def is_transformer(estimator: Any) -> bool:
@@ -341,55 +359,41 @@ def described(estimator: Any) -> str:
 def declared_size(estimator: Any) -> int | None:
     """The number of clusters or components it is made to find; None where it says none."""
     final = estimator[-1] if isinstance(estimator, Pipeline) else estimator
-    for name in ("n_clusters", "n_components"):
-        size = getattr(final, name, None)
-        if isinstance(size, int | np.integer):
-            return int(size)
-    return None
+    sizes = [getattr(final, name, None) for name in ("n_clusters", "n_components")]
+    return next((int(size) for size in sizes if isinstance(size, int | np.integer)), None)
 
 
 def n_outputs_of(module: SklearnClusterer | SklearnTransformer) -> int | None:
-    """Outputs of the fitted estimator, or of another one that has been set since as it says."""
+    """Number of outputs of the fitted estimator; as declared by one that was set since."""
     declared, fitted = declared_size(module.estimator), getattr(module, "estimator_", None)
     is_fitted = fitted is not None and declared_size(fitted) == declared
     return module.n_outputs_ if is_fitted else declared
 
 
-def learnt(module: Module) -> Any:
-    """A module's fitted estimator; raise NotFittedError if there is none."""
-    if not hasattr(module, "estimator_"):
+def learnt(module: Module, name: str = "estimator_") -> Any:
+    """A module's fitted estimator, or what else it learnt; NotFittedError before."""
+    if not hasattr(module, name):
         raise NotFittedError(f"{module.label} has learnt nothing yet: call update() first")
-    return module.estimator_
+    return getattr(module, name)
 
 
-def fitted_copy(
-    label: str, estimator: BaseEstimator, rng: np.random.Generator, *data: np.ndarray
-) -> Any:
-    """A copy fitted to rows, and targets if given; seeds left open in it are drawn from `rng`."""
-    copy = clone(estimator)
+def fitted_copy(module: Module, estimator: BaseEstimator, *data: np.ndarray) -> Any:
+    """A copy fitted to rows, and targets if given; the module draws the seeds left open in it."""
+    copy, rng = clone(estimator), module.rng()
     for name, value in sorted(copy.get_params().items()):
         if name.split("__")[-1] == "random_state" and value is None:
             copy.set_params(**{name: int(rng.integers(2**31))})
-    ask(label, copy.fit, *data)
+    ask(module.label, copy.fit, *data)
     return copy
 
 
 def ask(label: str, method: Callable, *data: np.ndarray) -> Any:
-    """Call a method of an estimator on arrays.
-
-    Raises
-    ------
-    InputError
-        With the module's name, for what the estimator says of its arguments or the arrays.
-    """
+    """What an estimator's method makes of arrays; InputError, with the label, where it fails."""
     try:
         return method(*data)
     except (ValueError, TypeError) as error:
         kind = type(method.__self__).__name__  # type: ignore[attr-defined]
         raise InputError(f"{label}: {kind}.{method.__name__} failed: {error}") from error
-
-
-# -- rows ------------------------------------------------------------------------------------------
 
 
 def complete_rows(label: str, inputs: Sequence[Message]) -> np.ndarray:
@@ -402,38 +406,10 @@ def complete_rows(label: str, inputs: Sequence[Message]) -> np.ndarray:
     return x if observed is None else x[observed]
 
 
-def known_rows(
-    rows: np.ndarray, observed: np.ndarray | None, from_children: Message | None
-) -> np.ndarray:
-    """Rows (N, D), those not observed as the children's message has them, or 0."""
-    if observed is None:
-        return rows
-    expected = np.zeros(rows.shape)
-    if isinstance(from_children, Data):
-        expected = from_children.array.reshape(rows.shape)
-    if isinstance(from_children, Gaussian):
-        expected = from_children.mean
-    if isinstance(from_children, Mixture):
-        expected = from_children.expected().mean
-    return np.where(observed[:, None], rows, expected)
-
-
-def turned_back(
-    label: str, estimator: Any, values: np.ndarray, row_shapes: Sequence[Sequence[int]]
-) -> list[np.ndarray]:
-    """The flat rows (n, .) for each parent that an estimator makes of its outputs (n, ...)."""
-    outputs = values.reshape(len(values), -1).astype(np.float64, copy=False)
-    rows = ask(label, estimator.inverse_transform, outputs)
-    return split_columns(rows, [math.prod(shape) for shape in row_shapes])
-
-
-# -- clusters --------------------------------------------------------------------------------------
-
-
 def cluster_probabilities(label: str, estimator: Any, x: np.ndarray, n_clusters: int) -> np.ndarray:
-    """P(k | row) by the estimator, certain if it has none, in its own order: (N, D) -> (N, K).
+    """P(k | row) by the estimator, in its own order: (N, D) -> (N, K).
 
-    Certain ones are of `n_clusters` clusters, or of more where the estimator names more.
+    Certain if it has no such method, of `n_clusters` clusters or of more if it names more.
     """
     if hasattr(estimator, "predict_proba"):
         return ask(label, estimator.predict_proba, x)
@@ -448,10 +424,9 @@ def is_mixture(estimator: Any) -> bool:
 
 
 def mixture_of(estimator: Any, x: np.ndarray, responsibilities: np.ndarray) -> MixtureDensity:
-    """The mixture that a fitted clusterer stands for: x (N, D), responsibilities (N, K).
+    """The mixture that a fitted clusterer stands for, by x (N, D) and responsibilities (N, K).
 
-    Its own if it is one; else the model of k-means, with the clusters' means and one variance for
-    all clusters and dimensions. An empty cluster lies at the mean of all rows.
+    Its own if it is one, else the model of k-means; an empty cluster lies at the mean of all rows.
     """
     if is_mixture(estimator):
         parameters = (estimator.weights_, estimator.means_, estimator.covariances_)

@@ -29,17 +29,14 @@ class Supervised(Module):
 
     Serket's NN module with both directions (Nakamura et al., 2018): its parents are a module that
     sends `Categorical` or `Gaussian` messages and, last, an `Observation` of the targets, which
-    need not be known in all rows::
-
-        targets = Observation(labels[:, None], observed=known, name="targets")
-        Supervised().connect(gmm, targets)
+    need not be known in all rows.
 
     The estimator learns p(y | P(k | row)) from the rows with known targets. What goes down to the
     classes is each row's likelihood of its target, ``p(y_n | k)``, by the estimator at the K
-    certain inputs, normalised over k; rows without a target say nothing. So labels known for some
-    rows steer the clustering (semi-supervised). What the classes' module says leaves out what it
-    heard, so no target is used twice. Latents are told nothing. What goes down to the targets is
-    what the estimator predicts, which fills in the unknown ones (`Graph.reconstruct`).
+    certain inputs, normalised over k; so labels known for some rows steer the clustering
+    (semi-supervised). The classes' module leaves out what it heard, so no target is used twice.
+    Latents are told nothing. What goes down to the targets is what the estimator predicts, which
+    fills in the unknown ones (`Graph.reconstruct`).
 
     Children of one module do not hear each other: for labels to reach all of a graph, connect this
     to its topmost module, such as the Markov model on a mixture.
@@ -47,10 +44,10 @@ class Supervised(Module):
     Parameters
     ----------
     estimator : scikit-learn estimator or torch.nn.Module, optional
-        A classifier with `predict_proba`, or a regressor. A net, from (N, K) to logits (N, C) or
-        targets (N, T), is trained as by `NetClassifier` or `NetRegressor`; give one of these for
-        other settings. Never changed: every update fits a copy afresh. Unless given, logistic
-        regression or ridge regression.
+        A classifier with `predict_proba`, or a regressor; logistic or ridge regression unless
+        given. A net, from (N, K) to logits (N, C) or targets (N, T), is trained as by
+        `NetClassifier` or `NetRegressor`; give one of these for other settings. Never changed:
+        every update fits a copy afresh.
     task : {"classification", "regression"}
         Classes are whole numbers, one per row. Of a regression's targets, any number per row, each
         is Gaussian about its prediction, with the mean squared residual of training as variance.
@@ -59,10 +56,8 @@ class Supervised(Module):
 
     Attributes
     ----------
-    estimator_ : scikit-learn estimator
-        Fitted.
-    noise_variance_ : np.ndarray of shape (T,)
-        Of a regression.
+    estimator_ : fitted scikit-learn estimator
+    noise_variance_ : np.ndarray of shape (T,), of a regression
 
     Examples
     --------
@@ -88,9 +83,7 @@ class Supervised(Module):
 
     def sends_down_to(self, parent: Node) -> type[Message] | None:
         """Predictions to the targets, class probabilities to classes, nothing to latents."""
-        if parent.sends_up is Gaussian:
-            return None
-        return parent.sends_up
+        return None if parent.sends_up is Gaussian else parent.sends_up
 
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
         """Raise for parents, an estimator or targets that do not suit the task."""
@@ -116,7 +109,7 @@ class Supervised(Module):
                 f"got {len(y)} known targets: {np.unique(y)}"
             )
         targets = y[:, 0] if y.shape[1] == 1 else y
-        estimator = fitted_copy(self.label, self._template(), self.rng(), x, targets)
+        estimator = fitted_copy(self, self._template(), x, targets)
         predicted = self._predicted(estimator, x, y.shape[1])
         if self.task == "regression":
             self.noise_variance_ = residual_variance(y, predicted)
@@ -124,11 +117,8 @@ class Supervised(Module):
         return self._scored(y, predicted)
 
     def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
-        """Send the likelihood of each row's target under every class, and predicted targets, down.
-
-        Nothing goes up.
-        """
-        source, targets = inputs[0], inputs[1]
+        """Send each target's likelihood under every class, and predicted targets, down only."""
+        source, targets = inputs
         y = flat(targets)  # (N, T)
         predicted = self._predicted(learnt(self), features_of(source), y.shape[1])
         likelihoods = None
@@ -165,8 +155,6 @@ class Supervised(Module):
             state = {**state, "estimator_": estimator}
         super().set_state(state)
 
-    # -- the estimator -------------------------------------------------------------------------
-
     def _template(self) -> BaseEstimator:
         """The estimator to fit a copy of."""
         classifies = self.task == "classification"
@@ -177,7 +165,7 @@ class Supervised(Module):
         return self.estimator
 
     def _log_likelihood(self, n_classes: int, y: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """Log p(y_n | k), in rows without a known target of anything: (N, K)."""
+        """Log p(y_n | k), of anything in rows without a known target: (N, K)."""
         certain, estimator = np.eye(n_classes), learnt(self)
         if self.task == "regression":
             means = self._predicted(estimator, certain, y.shape[1])  # (K, T)
@@ -202,18 +190,15 @@ class Supervised(Module):
             return {"accuracy": float(accuracy_score(y, predicted))}
         return {"r2": float(r2_score(y, predicted))}
 
-    # -- checks --------------------------------------------------------------------------------
-
     def _check_estimator(self) -> None:
-        template = self._template()
-        fits = {"classification": is_classifier, "regression": is_regressor}[self.task]
+        template, classifies = self._template(), self.task == "classification"
+        fits, wanted = (is_classifier, "classifier") if classifies else (is_regressor, "regressor")
         if not (isinstance(template, BaseEstimator) and fits(template)):
-            wanted = {"classification": "classifier", "regression": "regressor"}[self.task]
             raise InputError(
                 f"{self.label}: task={self.task!r} needs a scikit-learn {wanted} or a "
                 f"torch.nn.Module as estimator, got {described(template)}"
             )
-        if self.task == "classification" and not hasattr(template, "predict_proba"):
+        if classifies and not hasattr(template, "predict_proba"):
             raise InputError(
                 f"{self.label}: {described(template)} has no predict_proba, by which the classes "
                 "are told how likely a target is; take a classifier that has"
@@ -221,8 +206,9 @@ class Supervised(Module):
 
     def _check_targets(self, y: np.ndarray) -> None:
         """Raise InputError unless a classification's targets (N, T) are a whole number per row."""
-        if self.task == "classification" and (y.shape[1] != 1 or (y != np.round(y)).any()):
-            wrong = f"{y.shape[1]} columns" if y.shape[1] != 1 else f"{y[y != np.round(y)][0]}"
+        broken = y[y != np.round(y)]
+        if self.task == "classification" and (y.shape[1] != 1 or len(broken)):
+            wrong = f"{y.shape[1]} columns" if y.shape[1] != 1 else f"{broken[0]}"
             raise InputError(
                 f"{self.label}: classes must be whole numbers, one per row, as in "
                 f"Observation(labels[:, None]), got {wrong}; number them, or use task='regression'"

@@ -66,24 +66,15 @@ def with_children(classes: Categorical, from_children: Message | None) -> Catego
 
 
 def check_labels(label: str, labels: ArrayLike | None, n_rows: int) -> None:
-    """Raise InputError unless `labels` is None or one known class per row.
-
-    Parameters
-    ----------
-    label : str
-        How the error text calls the module.
-    labels : array-like, shape (n_rows,), or None
-    n_rows : int
-    """
+    """Raise InputError unless `labels` is None or one known class per row, (n_rows,)."""
     if labels is None:
         return
     try:
         classes = np.asarray(labels)
     except ValueError:  # nested sequences of unequal lengths
         classes = np.empty((0, 0))
-    missing = classes.dtype.kind == "f" and np.isnan(classes).any()
-    if classes.dtype.kind == "O":
-        missing = any(name is None or name != name for name in classes.ravel())
+    unsure = classes.ravel() if classes.dtype.kind in "fO" else ()  # may be None or NaN
+    missing = any(name is None or name != name for name in unsure)
     if classes.ndim != 1 or missing:
         raise InputError(
             f"{label}: labels must be one known class per row, shape ({n_rows},), got shape "
@@ -96,13 +87,7 @@ def check_labels(label: str, labels: ArrayLike | None, n_rows: int) -> None:
 def checked_targets(
     label: str, y: ArrayLike | None, sample_weight: ArrayLike | None, n_rows: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Classes and weights of rows, (n_rows,) each, by scikit-learn's own checks.
-
-    Raises
-    ------
-    InputError
-        For what is no classes or no weights, or of another number of rows.
-    """
+    """Classes and weights of rows, (n_rows,) each; InputError for what scikit-learn refuses."""
     if y is None:
         raise InputError(f"{label} requires y to be passed, but the target y is None")
     try:

@@ -14,37 +14,23 @@ Matrix: TypeAlias = np.ndarray | sparse.csr_array
 
 
 def plus_plus_centres(x: Matrix, weight: np.ndarray, n_centres: int, seed: int) -> np.ndarray:
-    """Rows far from each other, drawn by squared distance to those drawn before.
+    """Rows far from each other, drawn by squared distance to those drawn before: (n_centres, D).
 
-    D. Arthur, S. Vassilvitskii (2007), "k-means++: the advantages of careful seeding"; of a few
-    draws the one that leaves the smallest sum of squared distances is taken. With the same seed the
-    rows are those of scikit-learn's `kmeans_plusplus`, by however many processes they are shared:
-    only the rows drawn, and sums of distances, go from one to the others.
-
-    Parameters
-    ----------
-    x : array or sparse matrix of shape (n, D)
-        This process's rows.
-    weight : (n,)
-        Not negative, and some process has a positive one.
-    n_centres : int
-    seed : int
-        The same in all processes.
-
-    Returns
-    -------
-    np.ndarray, shape (n_centres, D)
+    Arthur and Vassilvitskii (2007), "k-means++: the advantages of careful seeding"; of a few draws
+    the one that leaves the smallest sum of squared distances is taken. With the same seed, which
+    all processes share, the rows are those of scikit-learn's `kmeans_plusplus`, however many
+    processes have a share x (n, D) of them, with weights (n,) >= 0: only the rows drawn, and sums
+    of distances, go from one to the others.
     """
     rng = np.random.RandomState(seed)
     n_trials = 2 + int(np.log(n_centres))
     totals = processes.by_process(weight.sum())  # (P,)
-    has_rows = processes.by_process(x.shape[0] > 0).astype(bool)
-    centres = _rows_at(rng.random_sample(1), x, weight, totals, has_rows, "right")
+    holders = np.flatnonzero(processes.by_process(x.shape[0] > 0))  # processes that have rows
+    centres = _rows_at(rng.random_sample(1), x, weight, totals, holders, "right")
     closest = _squared_distances(centres, x)[0]  # (n,)
     totals = processes.by_process(closest @ weight)
     for _ in range(1, n_centres):
-        fractions = rng.uniform(size=n_trials)
-        tried = _rows_at(fractions, x, closest * weight, totals, has_rows, "left")
+        tried = _rows_at(rng.uniform(size=n_trials), x, closest * weight, totals, holders, "left")
         distances = np.minimum(_squared_distances(tried, x), closest)  # (T, n)
         remaining = processes.by_process(distances @ weight)  # (P, T)
         best = remaining.sum(axis=0).argmin()
@@ -54,9 +40,8 @@ def plus_plus_centres(x: Matrix, weight: np.ndarray, n_centres: int, seed: int) 
 
 
 def _squared_distances(centres: np.ndarray, x: Matrix) -> np.ndarray:
-    if not x.shape[0]:
-        return np.zeros((len(centres), 0))
-    return euclidean_distances(centres, x, squared=True)
+    empty = np.zeros((len(centres), 0))
+    return euclidean_distances(centres, x, squared=True) if x.shape[0] else empty
 
 
 def _rows_at(
@@ -64,14 +49,11 @@ def _rows_at(
     x: Matrix,
     weight: np.ndarray,
     totals: np.ndarray,
-    has_rows: np.ndarray,
+    holders: np.ndarray,
     side: Literal["left", "right"],
 ) -> np.ndarray:
-    """The rows up to which given fractions (T,) of all weight are reached, (T, D).
-
-    `weight` (n,) is that of this process's rows, `totals` (P,) their sum in each process.
-    """
-    ends, holders = totals.cumsum(), np.flatnonzero(has_rows)
+    """Rows where fractions (T,) of all weight, in processes `totals` (P,), are reached: (T, D)."""
+    ends = totals.cumsum()
     sought = fractions * ends[-1]
     place = np.searchsorted(ends[holders], sought, side)
     mine = holders[np.minimum(place, len(holders) - 1)] == processes.rank()

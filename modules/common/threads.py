@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -13,6 +14,7 @@ from threadpoolctl import ThreadpoolController
 Result = TypeVar("Result")
 
 _BLOCK_ROWS = 2**14
+_threads_of_libraries = cache(ThreadpoolController)  # which finds the libraries but once
 
 
 class _SingleThreadedProducts:
@@ -20,13 +22,11 @@ class _SingleThreadedProducts:
 
     def __init__(self) -> None:
         self.lock, self.inside = threading.Lock(), 0
-        self.controller: ThreadpoolController | None = None  # finds its libraries but once
 
     def __enter__(self) -> None:
         with self.lock:
             if not self.inside:
-                self.controller = self.controller or ThreadpoolController()
-                self.limits = self.controller.limit(limits=1, user_api="blas")
+                self.limits = _threads_of_libraries().limit(limits=1, user_api="blas")
             self.inside += 1
 
     def __exit__(self, *_: object) -> None:
@@ -42,10 +42,9 @@ _single_threaded_products = _SingleThreadedProducts()
 def for_blocks(
     task: Callable[[slice], Result], n_rows: int, n_threads: int | None = None
 ) -> Iterator[Result]:
-    """Yield the results of a task on consecutive blocks of the rows, in order.
+    """Yield a task's results on consecutive blocks of rows, in order.
 
-    As many threads work on them as torch uses, unless a number is given; NumPy's products run on
-    one thread each meanwhile.
+    Unless a number of threads is given they are as many as torch's; NumPy's products use one each.
     """
     blocks = [slice(i, min(i + _BLOCK_ROWS, n_rows)) for i in range(0, n_rows, _BLOCK_ROWS)]
     n_threads = min(n_threads or torch.get_num_threads(), len(blocks))

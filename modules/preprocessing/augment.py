@@ -25,25 +25,20 @@ Amount = Annotated[float, Number(at_least=0)]
 class RandomAffine(Options):
     """Rotate, shear, scale and shift each image of a batch by its own random amounts.
 
-    A callable from a batch to a batch of the same shape, for ``VAE(augment=...)``. Values stay
-    within those of the image and 0, with which the border is filled.
+    For ``VAE(augment=...)``. Values stay within those of the image and 0, which fills the border.
 
     Parameters
     ----------
-    degrees : float
-        Largest rotation either way, in degrees.
-    shear : float
-        Largest horizontal shear either way, as a share of the height.
-    scale : float
-        Largest change of size either way, as a share below 1, drawn for both axes together.
-    shift : float
-        Largest shift either way along each axis, in pixels.
+    degrees, shear, scale, shift : float
+        The most that an image is rotated either way, in degrees; sheared horizontally, as a share
+        of the height; made larger or smaller, as a share below 1; and shifted along each axis, in
+        pixels.
 
     Raises
     ------
     InputError
-        When called on rows that are not images (flat rows must be square), or with amounts out of
-        range.
+        When used with arguments out of range, or on rows that are no images (flat ones must be
+        square) or not finite.
 
     Examples
     --------
@@ -88,13 +83,8 @@ class RandomAffine(Options):
 
         Returns
         -------
-        np.ndarray
-            (n_copies * N, ...), float32: the first copy of every row, then the second, and so on.
-
-        Raises
-        ------
-        InputError
-            For rows that are not images, NaN or infinity, or arguments out of range.
+        np.ndarray of shape (n_copies * N, ...)
+            float32: the first copy of every row, then the second, and so on.
         """
         check_argument(self.label, "n_copies", n_copies, Count())
         check_argument(self.label, "random_state", random_state, Count(at_least=0, or_none=True))

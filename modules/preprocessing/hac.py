@@ -35,9 +35,9 @@ class HAC(TransformerMixin, Options):
     lag, how often codeword a is followed by codeword b that many frames later. Van hamme (2008),
     "HAC-models: a novel approach to continuous speech recognition", Interspeech.
 
-    A scikit-learn transformer, not a module: give what it returns to an Observation. Frames are
-    25 ms long and 10 ms apart, with 26 mel bands; loudness does not matter, since each recording
-    is scaled to a peak of 1. Needs librosa: ``pip install 'serkit[audio]'``.
+    A scikit-learn transformer, whose counts an Observation takes. Frames are 25 ms long and 10 ms
+    apart, with 26 mel bands; recordings are scaled to a peak of 1, so loudness does not matter.
+    Needs librosa: ``pip install 'serkit[audio]'``.
 
     Parameters
     ----------
@@ -91,8 +91,6 @@ class HAC(TransformerMixin, Options):
         InputError
             For a recording that is missing, too short, silent, not finite or of several channels,
             which is named; fewer different frames than codewords; or arguments out of range.
-        ImportError
-            If librosa is not installed.
         """
         self.check_options()
         streams = zip(*self._streams(recordings), strict=True)  # three tuples of (T, n_mfcc)
@@ -104,44 +102,28 @@ class HAC(TransformerMixin, Options):
                 f"n_codewords={self.n_codewords}; give more recordings or lower n_codewords"
             )
         seeds = np.random.SeedSequence(self.random_state).generate_state(len(frames))
-        codebooks = [
-            codebook(stream, self.n_codewords, int(seed))
-            for stream, seed in zip(frames, seeds, strict=True)
-        ]
-        self.codebooks_ = np.stack(codebooks)
+        pairs = zip(frames, map(int, seeds), strict=True)
+        self.codebooks_ = np.stack([codebook(f, self.n_codewords, seed) for f, seed in pairs])
         return self
 
     def transform(self, recordings: Sequence[str | PathLike | ArrayLike]) -> np.ndarray:
-        """Count the co-occurrences in each recording.
-
-        Parameters
-        ----------
-        recordings : sequence of path or array-like, shape (T,)
-            As for `fit`.
+        """Count the co-occurrences in each recording, given as to `fit`, which must come first.
 
         Returns
         -------
         np.ndarray, shape (N, 3 * n_lags * K**2)
             float32 counts. A column for each sequence, lag, codeword and following codeword, the
             last running fastest.
-
-        Raises
-        ------
-        NotFittedError, InputError, ImportError
-            Before `fit`; as for `fit`.
         """
         if not hasattr(self, "codebooks_"):
             raise NotFittedError(f"{self.label} is not fitted yet: call fit(recordings) first")
-        histograms = [self._histogram(streams) for streams in self._streams(recordings)]
+        k, histograms = self.codebooks_.shape[1], []
+        for streams in self._streams(recordings):
+            pairs = zip(streams, self.codebooks_, strict=True)
+            codes = [pairwise_distances_argmin(stream, codewords) for stream, codewords in pairs]
+            counts = [cooccurrences(c, k, lag) for c in codes for lag in self.lags]
+            histograms.append(np.concatenate(counts))
         return np.stack(histograms).astype(np.float32)
-
-    def _histogram(self, streams: Sequence[np.ndarray]) -> np.ndarray:
-        """Counts of all sequences and lags, (3 * n_lags * K**2,)."""
-        counts = []
-        for stream, codewords in zip(streams, self.codebooks_, strict=True):
-            codes = pairwise_distances_argmin(stream, codewords)
-            counts += [cooccurrences(codes, len(codewords), lag) for lag in self.lags]
-        return np.concatenate(counts)
 
     def check_options(self) -> None:
         """Raise InputError for an argument that is out of its range."""
@@ -182,14 +164,14 @@ class HAC(TransformerMixin, Options):
                 f"{what}: expected a waveform of one channel, shape (T,), of floats or signed "
                 f"integers, got {samples.shape} of {samples.dtype}"
             )
-        samples = samples.astype(np.float64)
-        n_frames = max(_DELTA_WIDTH, max(self.lags) + 1)
-        shortest = round((_WINDOW + (n_frames - 1) * _HOP) * self.sample_rate)
+        hops = max(_DELTA_WIDTH - 1, *self.lags)
+        shortest = round((_WINDOW + hops * _HOP) * self.sample_rate)
         if len(samples) < shortest:
             raise InputError(
                 f"{what}: too short, {len(samples)} samples at {self.sample_rate} Hz; at least "
                 f"{shortest} are needed"
             )
+        samples = samples.astype(np.float64)
         if not np.isfinite(samples).all():
             raise InputError(f"{what}: NaN or infinity in the waveform; cut it out")
         peak = np.abs(samples).max()
@@ -212,23 +194,15 @@ def read_audio(path: Path, sample_rate: int, what: str) -> np.ndarray:
     return librosa.resample(samples, orig_sr=rate, target_sr=sample_rate, axis=0)
 
 
-def mfcc_streams(waveform: np.ndarray, sample_rate: int, n_mfcc: int) -> list[np.ndarray]:
+def mfcc_streams(waveform: np.ndarray, rate: int, n_mfcc: int) -> list[np.ndarray]:
     """Cepstral coefficients of each frame, their deltas and their deltas' deltas: 3 x (T, D).
 
-    Deltas are the first and second derivatives of polynomials of degree 1 and 2 over 9 frames
-    (Savitzky-Golay).
+    Deltas are derivatives of polynomials of degree 1 and 2 over 9 frames (Savitzky-Golay).
     """
-    librosa = _librosa()
-    mfcc = librosa.feature.mfcc(
-        y=waveform,
-        sr=sample_rate,
-        n_mfcc=n_mfcc,
-        n_mels=_N_MELS,
-        n_fft=round(_WINDOW * sample_rate),
-        hop_length=round(_HOP * sample_rate),
-        center=False,
-    )  # (D, T)
-    deltas = [librosa.feature.delta(mfcc, width=_DELTA_WIDTH, order=order) for order in (1, 2)]
+    feature = _librosa().feature
+    spectrum = {"n_fft": round(_WINDOW * rate), "hop_length": round(_HOP * rate), "center": False}
+    mfcc = feature.mfcc(y=waveform, sr=rate, n_mfcc=n_mfcc, n_mels=_N_MELS, **spectrum)  # (D, T)
+    deltas = [feature.delta(mfcc, width=_DELTA_WIDTH, order=order) for order in (1, 2)]
     return [stream.T for stream in (mfcc, *deltas)]
 
 
