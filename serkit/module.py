@@ -12,15 +12,18 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
+from numpy.random import Generator
 
 from . import processes
 from .errors import GraphError, InputError, NotReadyError
 from .messages import Categorical, Data, Deferred, Message, product
 from .metrics import scores_of
 from .options import Options, Seed
+
+Values: TypeAlias = np.ndarray | None  # rows for `Module.generate` to start from, if any
 
 WITHOUT_ROWS = (
     "it was loaded without its rows; to train on, give them: Graph.load(path, data=[rows])"
@@ -245,11 +248,7 @@ class Module(Arguments, Node):
         """
 
     def generate(
-        self,
-        n_samples: int,
-        rng: np.random.Generator,
-        values: np.ndarray | None = None,
-        component: int | None = None,
+        self, n_samples: int, rng: Generator, values: Values = None, component: int | None = None
     ) -> list[np.ndarray]:
         """Draw what the parents might have sent: `n_samples` rows for each.
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import ArrayLike
 
 from ...errors import GraphError, InputError, MessageError
 from ...messages import Categorical, Data, Message
-from ...module import Module, Node, Posterior
+from ...module import Module, Node, Posterior, Values
 
 
 @dataclass(eq=False, repr=False)
@@ -30,8 +31,8 @@ class GroupSum(Module):
     Parameters
     ----------
     groups : array-like of shape (N,)
-        The group of each row: numbers or names. For other rows, as in `Graph.predict`, set those
-        of the rows first: ``group_sum.set_params(groups=...)``.
+        The group of each row: numbers or names. Before `Graph.predict` of other rows, set theirs:
+        ``group_sum.set_params(groups=...)``.
     name, random_state
         See `serkit.Module`. Nothing is random here.
 
@@ -101,11 +102,7 @@ class GroupSum(Module):
         return Posterior(up, (down,))
 
     def generate(
-        self,
-        n_samples: int,
-        rng: np.random.Generator,
-        values: np.ndarray | None = None,
-        component: int | None = None,
+        self, n_samples: int, rng: Generator, values: Values = None, component: int | None = None
     ) -> list[np.ndarray]:
         """From sums or counts (n, ...) one row of each group: its mean, or class probabilities."""
         if values is None:
@@ -126,7 +123,7 @@ class GroupSum(Module):
                 f"{self.label}: expected the group of each of {n_rows} rows, got groups of shape "
                 f"{groups.shape}; for other rows, give theirs: set_params(groups=...)"
             )
-        names, numbers = groups.tolist(), {}
+        names, numbers = groups.tolist(), dict[Any, int]()
         for row, name in enumerate(names):
             if name is None or name != name:
                 raise InputError(f"{self.label}: the group of row {row} is missing")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 from scipy.special import log_softmax
@@ -15,7 +16,7 @@ from ... import processes
 from ...errors import GraphError, InputError, MessageError, NotFittedError
 from ...messages import Categorical, Message
 from ...metrics import scores_of
-from ...module import Module, Posterior
+from ...module import Module, Posterior, Values
 from ..common.inputs import any_observed, check_component, check_labels, draw_classes, with_children
 
 
@@ -110,11 +111,7 @@ class LabelAlignment(Module):
         return Posterior(up, tuple(down), classes=with_children(up, from_children))
 
     def generate(
-        self,
-        n_samples: int,
-        rng: np.random.Generator,
-        values: np.ndarray | None = None,
-        component: int | None = None,
+        self, n_samples: int, rng: Generator, values: Values = None, component: int | None = None
     ) -> list[np.ndarray]:
         """Draw one class per row, and give it each parent in its numbers: certain P(k), (n, K).
 

@@ -9,6 +9,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, cast
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 from sklearn.base import BaseEstimator, clone, is_outlier_detector
@@ -19,7 +20,7 @@ from ...density import MixtureDensity
 from ...errors import InputError, NotFittedError
 from ...messages import Categorical, Data, Deferred, Gaussian, Message, Mixture
 from ...metrics import scores_of
-from ...module import Module, Node, Posterior
+from ...module import Module, Node, Posterior, Values
 from ...options import Flag
 from ..common.inputs import (
     all_observed,
@@ -168,11 +169,7 @@ class SklearnClusterer(Module):
         return MixtureDensity(self.weights_, self.means_, self.covariances_)
 
     def generate(
-        self,
-        n_samples: int,
-        rng: np.random.Generator,
-        values: np.ndarray | None = None,
-        component: int | None = None,
+        self, n_samples: int, rng: Generator, values: Values = None, component: int | None = None
     ) -> list[np.ndarray]:
         """Draws of the components that class probabilities pick, of one, or of the mixture."""
         density = self.density()
@@ -229,11 +226,7 @@ class Invertible(Module):
         ]
 
     def generate(
-        self,
-        n_samples: int,
-        rng: np.random.Generator,
-        values: np.ndarray | None = None,
-        component: int | None = None,
+        self, n_samples: int, rng: Generator, values: Values = None, component: int | None = None
     ) -> list[np.ndarray]:
         """Outputs turned back, for each parent; they have no distribution to be drawn from."""
         if values is None or self.inverse is None:
