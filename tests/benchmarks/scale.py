@@ -25,7 +25,8 @@ def gmm_iteration(_: int, quick: bool = False) -> None:
     than 500 MB beyond the data; on 3,000 x 18, K = 10, twice as fast.
     """
     n_rows, repeats, rows = (5000, 1, []) if quick else (1_000_000, 5, [])
-    for shape, k, n_fits in (((n_rows, _COLUMNS), _COMPONENTS, 1), ((3000, 18), 10, 20)):
+    small = (3000, 18), 10, 1 if quick else 20
+    for shape, k, n_fits in (((n_rows, _COLUMNS), _COMPONENTS, 1), small):
         x, means = _rows(*shape, k)
         ours, theirs = _ours(x, means), _sklearns(x, means)
         each, their_each = (_iteration(fit, n_fits, repeats) for fit in (ours, theirs))
