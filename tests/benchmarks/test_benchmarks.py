@@ -11,7 +11,7 @@ import torch
 from tests.benchmarks.__main__ import BENCHMARKS, main
 from tutorials import animals, cross_modal, vae_gmm_mlda, vae_gmm_mm, vae_gmm_nn
 
-PEERS = {"vade": "clustpy", "dec": "clustpy", "forward_backward": "hmmlearn"}
+PEERS = {"vade": "clustpy", "dec": "clustpy"}
 # Tutorials that have tests of their own, which say that their scores have these names.
 TUTORIALS = {
     "markov": (vae_gmm_mm, ["without", "with"]),
