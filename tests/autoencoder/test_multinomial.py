@@ -87,12 +87,12 @@ def exact(module, x):
 
 
 @pytest.mark.parametrize("alpha", [None, 0.0, 2.5])
-@pytest.mark.parametrize("told", [False, True], ids=["no message", "message"])
-def test_kl_term_equals_torch(x, told, alpha):
-    message = Categorical(uneven()) if told else None
+@pytest.mark.parametrize("informed", [False, True], ids=["no message", "message"])
+def test_kl_term_equals_torch(x, informed, alpha):
+    message = Categorical(uneven()) if informed else None
     module = trained(x, message, alpha=alpha, batch_size=7, **STILL)
     terms = module.loss_curve_[-1]
-    expected = expected_kl(module, x, uneven() if told else None)
+    expected = expected_kl(module, x, uneven() if informed else None)
     assert terms["kl"] == pytest.approx(expected, rel=1e-4)
     weight = 1.0 if alpha is None else alpha
     assert terms["loss"] == pytest.approx(terms["reconstruction"] + weight * expected, rel=1e-4)
@@ -253,10 +253,10 @@ def test_messages_of_other_sizes_are_refused(x, shape):
 
 
 @pytest.mark.parametrize("kind", ["bernoulli", "gaussian"])
-@pytest.mark.parametrize("told", [False, True], ids=["no message", "message"])
-def test_objective_is_the_elbo(x, kind, told):
-    log_prob = uneven() if told else None
-    message = Categorical(log_prob) if told else None
+@pytest.mark.parametrize("informed", [False, True], ids=["no message", "message"])
+def test_objective_is_the_elbo(x, kind, informed):
+    log_prob = uneven() if informed else None
+    message = Categorical(log_prob) if informed else None
     module = trained(x, message, likelihood=kind, epochs=20)
     expected = exact(module, x) - expected_kl(module, x, log_prob)
     assert bound_of(module.infer([Data(x)], message)) == pytest.approx(expected, rel=1e-5)

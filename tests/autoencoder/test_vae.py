@@ -111,11 +111,11 @@ def test_gaussian_equals_torch(variance):
 
 
 @pytest.mark.parametrize("kl_target", TARGETS)
-@pytest.mark.parametrize("told", [False, True], ids=["no message", "message"])
-def test_kl_term_equals_torch(x, kl_target, told):
-    message = mixture() if told else None
+@pytest.mark.parametrize("informed", [False, True], ids=["no message", "message"])
+def test_kl_term_equals_torch(x, kl_target, informed):
+    message = mixture() if informed else None
     vae = trained(x, message, kl_target=kl_target, batch_size=7, **STILL)
-    expected = expected_kl(vae, x, kl_target if told else "standard_normal", message)
+    expected = expected_kl(vae, x, kl_target if informed else "standard_normal", message)
     assert vae.loss_curve_[-1]["kl"] == pytest.approx(expected, rel=1e-4)
 
 
