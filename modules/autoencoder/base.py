@@ -315,7 +315,7 @@ class Autoencoder(Module):
         if afresh or self.precision != "auto":  # which is decided once, and kept
             self.bfloat16_ = processes.of_first(uses_bfloat16(self.precision, device))
         self._check_row_shape(row_shape)
-        if next(self.nets_.parameters()).device != device:
+        if any(parameter.device != device for parameter in self.nets_.parameters()):
             self.nets_.to(device)
             load_optimizer(self.optimizer_, self.optimizer_.state_dict())
         self.optimizer_.param_groups[0]["weight_decay"] = self.weight_decay
