@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Annotated, Any, Self
 
 import numpy as np
@@ -18,21 +19,9 @@ from ...metrics import scores_of
 from ...module import Module, Node, Posterior
 from ...observation import Observation
 from ...options import Choice, Flag, Number, PositiveInt
-from ..common.inputs import any_observed, check_component, check_labels
-from .lda import (
-    Counts,
-    Problem,
-    Solution,
-    counts_in,
-    counts_of,
-    cvb0,
-    fold_in,
-    gibbs_sampling,
-    mean_tokens,
-    normalised,
-    plus_plus_starts,
-    with_tokens,
-)
+from ..common.inputs import any_observed, check_component, check_labels, split_columns
+from . import lda
+from .lda import Counts, Modalities, Problem
 
 
 @dataclass(eq=False, repr=False)
@@ -47,23 +36,22 @@ class MLDA(Module):
 
     Takes histograms (`Data`, counts >= 0) or class probabilities (`Categorical`) from any number
     of parents, and sends theta up as `Categorical`: a row's class is its most probable topic. Down
-    go P(k), in place of a mixture's own, to parents that send class probabilities, and predicted
-    histograms to others. The message to a mixture leaves out what the mixture said. A modality
-    that a row misses is inferred from the row's others. Usable by itself through `fit`.
+    go predicted histograms, or, to parents that send class probabilities, P(k) in place of their
+    own, without what they said. A modality that a row misses is inferred from the row's others.
 
     Parameters
     ----------
     n_components : int
         Number of topics K.
     weights : sequence of (float or None), optional
-        One for each parent: how many tokens each of its rows counts as. None leaves counts as they
-        are; class probabilities then count as 50 tokens.
+        Tokens that each row counts as, for each parent. None leaves counts as they are, and lets
+        class probabilities count as 50.
     doc_topic_prior, topic_word_prior : float, optional
         Concentrations of the Dirichlet priors on theta and phi; 1 / K unless given.
     inference : {"cvb0", "gibbs"}
-        Collapsed variational inference (Asuncion, Welling, Smyth and Teh, 2009, "On smoothing and
-        inference for topic models"), or `max_iter` sweeps of blocked Gibbs sampling, which rounds
-        counts to integers and keeps the means over the second half.
+        Collapsed variational inference (Asuncion et al., 2009, "On smoothing and inference for
+        topic models"), or the means over the second half of `max_iter` sweeps of blocked Gibbs
+        sampling, of counts rounded to integers.
     labels : array-like of shape (N,), optional
         True classes. Only scores are computed from them; they never train.
     n_init : int
@@ -131,16 +119,15 @@ class MLDA(Module):
 
     def check(self, inputs: Sequence[Any], n_rows: int) -> None:
         """Raise InputError for options that cannot work with `n_rows` rows of these modalities."""
-        if self.n_components > n_rows:
-            raise InputError(
-                f"{self.label}: n_components={self.n_components} is more than the {n_rows} rows"
-            )
+        k = self.n_components
+        if k > n_rows:
+            raise InputError(f"{self.label}: n_components={k} is more than the {n_rows} rows")
         check_labels(self.label, self.labels, n_rows)
         self._weights(len(inputs))
 
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
         """Fit to the parents' counts; what the children say weights the rows' topics."""
-        return self._learn(counts_of(self.label, inputs), from_children)
+        return self._learn(lda.counts_of(self.label, inputs), from_children)
 
     def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
         """Topics of the rows, and what they let expect of each parent's rows.
@@ -149,7 +136,7 @@ class MLDA(Module):
         ``P(class) = sum_k theta_k phi_k``, with theta from the children's message and the other
         parents' rows; to others counts, see `predicted_counts`.
         """
-        counts = counts_of(self.label, inputs)
+        counts = lda.counts_of(self.label, inputs)
         theta = theta_by_all = self._theta(counts)
         up = classes = Categorical(np.log(theta), observed=any_observed(inputs), checked=False)
         if isinstance(from_children, Categorical):
@@ -159,26 +146,20 @@ class MLDA(Module):
         modalities = zip(inputs, counts, self.mean_tokens_, strict=True)
         tokens = [np.where(m.is_observed, c.sum(axis=1), mean) for m, c, mean in modalities]
         predicted = Deferred(np.column_stack([theta_by_all, *tokens]), "predicted_counts")
-        down = tuple(
-            self._expected_classes(message, number, counts, from_children)
-            if isinstance(message, Categorical)
-            else predicted
-            for number, message in enumerate(inputs)
-        )
-        return Posterior(up=up, down=down, classes=classes)
+        down: list[Message] = [predicted] * len(inputs)
+        for number, message in enumerate(inputs):
+            if isinstance(message, Categorical):
+                down[number] = self._expected_classes(number, message, counts, from_children)
+        return Posterior(up=up, down=tuple(down), classes=classes)
 
     def _expected_classes(
-        self,
-        message: Categorical,
-        number: int,
-        counts: list[sparse.csr_array],
-        from_children: Message | None,
+        self, number: int, message: Categorical, counts: Modalities, from_children: Message | None
     ) -> Categorical:
         """P(class) for the parent of that number, in place of its own."""
         others = [*counts]
         others[number] = sparse.csr_array(counts[number].shape)
         cavity = self._theta(others, from_children)
-        log_prob = np.log(normalised(cavity @ self.components_[number]))
+        log_prob = np.log(lda.normalised(cavity @ self.components_[number]))
         if from_children is None and message.log_prior is not None:
             silent = sum(modality.sum(axis=1) for modality in others) == 0
             log_prob[silent] = message.log_prior  # nothing to add: the parent's own P(k)
@@ -187,18 +168,13 @@ class MLDA(Module):
     def predicted_counts(self, values: np.ndarray) -> list[Data]:
         """Counts theta phi, times the row's number of tokens, for each parent.
 
-        Parameters
-        ----------
-        values : np.ndarray, shape (N, K + M)
-            Theta, and the tokens of each modality: in rows where it is missing the mean of the
-            training rows.
+        `values` (N, K + M): theta and the tokens of each modality, their mean where it is missing.
         """
         theta, tokens = np.split(values, [self.n_components], axis=1)
         messages = []
         for number, phi in enumerate(self.components_):
             rows = tokens[:, number, None] * (theta @ phi)  # (N, W)
-            shape = self._row_shape(number)
-            messages.append(Data(rows.reshape(len(rows), *shape), checked=False))
+            messages.append(Data(rows.reshape(-1, *self._row_shape(number)), checked=False))
         return messages
 
     def _row_shape(self, number: int) -> tuple[int, ...]:
@@ -207,7 +183,7 @@ class MLDA(Module):
         if isinstance(parent, Observation):
             return parent.row_shape
         message = None if parent is None else parent.message_up
-        return message.shape if isinstance(message, Data) else (-1,)
+        return message.shape if isinstance(message, Data) else self.components_[number].shape[1:]
 
     def generate(
         self,
@@ -226,8 +202,8 @@ class MLDA(Module):
             values = np.eye(self.n_components)[np.full(n_samples, component)]
         if values is None:
             values = rng.dirichlet(np.full(self.n_components, self._concentrations[0]), n_samples)
-        kinds = [self.sends_down_to(parent) for parent in self.parents]
-        tokens = np.where([kind is Categorical for kind in kinds], 1.0, self.mean_tokens_)
+        are_classes = [self.sends_down_to(parent) is Categorical for parent in self.parents]
+        tokens = np.where(are_classes, 1.0, self.mean_tokens_)
         return [n * (values @ phi) for n, phi in zip(tokens, self.components_, strict=True)]
 
     # -- fitting -------------------------------------------------------------------------------
@@ -246,32 +222,28 @@ class MLDA(Module):
         InputError
             For negative counts, NaN, no tokens, or options that do not fit; nothing is changed.
         """
-        counts = counts_in(self.label, x)
+        counts = lda.counts_in(self.label, x)
         n_rows = counts[0].shape[0]
         self.check_options()
         self.check(counts, n_rows)
-        share = processes.share(n_rows)
-        self.record(self._learn([modality[share] for modality in counts], None))
+        share = [modality[processes.share(n_rows)] for modality in counts]
+        self.record(self._learn(share, None))
         return self
 
-    def _learn(
-        self, counts: list[sparse.csr_array], from_children: Message | None
-    ) -> dict[str, Any]:
+    def _learn(self, counts: Modalities, from_children: Message | None) -> dict[str, Any]:
         problem = self._problem(counts, from_children)
         if not processes.total(problem.n_tokens):
             n_rows = int(processes.total(counts[0].shape[0]))
             raise InputError(f"{self.label}: all counts are 0 in all {n_rows} rows")
         rng = self.rng()
-        best = max(
-            (self._solve(problem, start, rng) for start in self._starts(problem, rng)),
-            key=lambda solution: solution.log_likelihood[-1],
-        )
-        splits = np.cumsum(problem.sizes)[:-1]
-        self.components_: list[np.ndarray] = np.split(best.topics, splits, axis=1)
+        solve = partial(lda.gibbs_sampling, rng=rng) if self.inference == "gibbs" else lda.cvb0
+        solutions = (solve(problem, start) for start in self._starts(problem, rng))
+        best = max(solutions, key=lambda solution: solution.log_likelihood[-1])
+        self.components_: list[np.ndarray] = split_columns(best.topics, problem.sizes)
         self.topic_proportions_ = best.proportions
         self.log_likelihood_ = np.array(best.log_likelihood)
         self.converged_ = best.converged
-        self.mean_tokens_ = np.array([mean_tokens(modality) for modality in counts])
+        self.mean_tokens_ = np.array([lda.mean_tokens(modality) for modality in counts])
         report = {
             "log_likelihood": best.log_likelihood[-1],
             "perplexity": float(np.exp(-best.log_likelihood[-1])),
@@ -279,35 +251,20 @@ class MLDA(Module):
         }
         return report | scores_of(self.labels, best.proportions.argmax(axis=1))
 
-    def _solve(self, problem: Problem, start: np.ndarray, rng: np.random.Generator) -> Solution:
-        if self.inference == "gibbs":
-            return gibbs_sampling(problem, start, rng)
-        return cvb0(problem, start)
-
     def _starts(self, problem: Problem, rng: np.random.Generator) -> Iterable[np.ndarray]:
         """Topics (K, W): the last ones, if they are of as many topics and words."""
-        if self.warm_start and hasattr(self, "components_"):
-            last = [phi.shape for phi in self.components_]
-            if last == [(self.n_components, size) for size in problem.sizes]:
-                return [np.concatenate(self.components_, axis=1)]
+        k, last = self.n_components, [phi.shape for phi in getattr(self, "components_", [])]
+        if self.warm_start and last == [(k, size) for size in problem.sizes]:
+            return [np.concatenate(self.components_, axis=1)]
         n_filled = int(processes.total((problem.row_tokens > 0).any(axis=1).sum()))
-        if n_filled < self.n_components:
+        if n_filled < k:
             raise InputError(
-                f"{self.label}: n_components={self.n_components}, but only {n_filled} rows have "
-                "any tokens"
+                f"{self.label}: n_components={k}, but only {n_filled} rows have any tokens"
             )
-        return plus_plus_starts(problem, self.n_init, rng)
+        return lda.plus_plus_starts(problem, self.n_init, rng)
 
-    def _problem(
-        self, counts: Sequence[sparse.csr_array], from_children: Message | None
-    ) -> Problem:
-        """What there is to solve on the modalities' counts.
-
-        Raises
-        ------
-        InputError
-            For weights or a message of another number of modalities or classes.
-        """
+    def _problem(self, counts: Modalities, from_children: Message | None) -> Problem:
+        """What there is to solve on the modalities' counts."""
         k = self.n_components
         factors = np.ones((counts[0].shape[0], k))
         if isinstance(from_children, Categorical):
@@ -318,16 +275,10 @@ class MLDA(Module):
                 )
             top = from_children.log_prob.max(axis=1, keepdims=True)
             factors = np.exp(from_children.log_prob - top)  # exactly 1 where it is uniform
-        weights = self._weights(len(counts))
-        weighted = [with_tokens(c, weight) for c, weight in zip(counts, weights, strict=True)]
-        return Problem(
-            sparse.hstack(weighted, format="csr"),
-            tuple(modality.shape[1] for modality in counts),
-            factors,
-            *self._concentrations,
-            self.max_iter,
-            self.tol,
-        )
+        pairs = zip(counts, self._weights(len(counts)), strict=True)
+        joined = sparse.hstack([lda.with_tokens(*pair) for pair in pairs], format="csr")
+        sizes = tuple(modality.shape[1] for modality in counts)
+        return Problem(joined, sizes, factors, *self._concentrations, self.max_iter, self.tol)
 
     def _weights(self, n_modalities: int) -> Sequence[float | None]:
         """Tokens per row of each modality, None for as many as there are."""
@@ -345,14 +296,13 @@ class MLDA(Module):
     def _concentrations(self) -> tuple[float, float]:
         """Those of the priors on theta and phi: the arguments, or their defaults."""
         default = 1 / self.n_components
-        theta, phi = self.doc_topic_prior, self.topic_word_prior
-        return default if theta is None else theta, default if phi is None else phi
+        return self.doc_topic_prior or default, self.topic_word_prior or default
 
     # -- what the topics tell ------------------------------------------------------------------
 
     def transform(self, x: Counts | Sequence[Counts]) -> np.ndarray:
         """Posterior mean of theta, (N, K): counts as in `fit`."""
-        return self._theta(counts_in(self.label, x))
+        return self._theta(lda.counts_in(self.label, x))
 
     def predict(self, x: Counts | Sequence[Counts]) -> np.ndarray:
         """Most probable topic of each row, (N,) of int: counts as in `fit`."""
@@ -361,31 +311,27 @@ class MLDA(Module):
     def perplexity(self, x: Counts | Sequence[Counts]) -> float:
         """Exp of minus the mean log-likelihood of tokens, each predicted from its row's others.
 
-        (scikit-learn's is the exponential of a bound instead, which is larger.) Counts as in
-        `fit`, of rows of training or not.
+        Counts as in `fit`, of any rows. (scikit-learn's is the larger exponential of a bound.)
         """
-        problem, _, log_likelihood = self._folded_in(counts_in(self.label, x), None)
+        counts = lda.counts_in(self.label, x)
+        topics, problem = self._topics(counts), self._problem(counts, None)
         if not problem.n_tokens:
             raise InputError(f"{self.label}.perplexity: all counts are 0")
-        return float(np.exp(-log_likelihood / problem.n_tokens))
+        return float(np.exp(-lda.fold_in(problem, topics)[1] / problem.n_tokens))
 
-    def _theta(
-        self, counts: list[sparse.csr_array], from_children: Message | None = None
-    ) -> np.ndarray:
-        problem, row_counts, _ = self._folded_in(counts, from_children)
-        return problem.proportions(row_counts)
+    def _theta(self, counts: Modalities, from_children: Message | None = None) -> np.ndarray:
+        topics, problem = self._topics(counts), self._problem(counts, from_children)
+        return problem.proportions(lda.fold_in(problem, topics)[0])
 
-    def _folded_in(
-        self, counts: list[sparse.csr_array], from_children: Message | None
-    ) -> tuple[Problem, np.ndarray, float]:
+    def _topics(self, counts: Modalities) -> np.ndarray:
+        """The fitted topics (K, W), if they are of these counts' words."""
         self._check_fitted()
         learnt, wanted = ([a.shape[1] for a in arrays] for arrays in (self.components_, counts))
         if learnt != wanted:
             raise InputError(
                 f"{self.label}: fitted on modalities of {learnt} columns, got {wanted}"
             )
-        problem = self._problem(counts, from_children)
-        return problem, *fold_in(problem, np.concatenate(self.components_, axis=1))
+        return np.concatenate(self.components_, axis=1)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "components_"):

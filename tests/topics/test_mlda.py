@@ -10,7 +10,7 @@ from serkit.errors import InputError, NotFittedError
 from serkit.messages import Categorical, Data, Deferred
 from serkit.metrics import accuracy
 from serkit.modules import GMM, MLDA
-from serkit.modules.topics import mlda as mlda_file
+from serkit.modules.topics import lda
 from serkit.modules.topics.lda import fold_in
 from tests.helpers import oracles
 
@@ -159,7 +159,7 @@ def test_down_to_histograms_go_expected_counts(inputs):
 
 def test_rows_are_folded_in_once_or_once_more_with_what_children_say(inputs, monkeypatch):
     mlda, calls = learnt(inputs), []
-    monkeypatch.setattr(mlda_file, "fold_in", lambda *a: calls.append(a) or fold_in(*a))
+    monkeypatch.setattr(lda, "fold_in", lambda *a: calls.append(a) or fold_in(*a))
     mlda.infer(inputs, None)
     assert len(calls) == 2  # by all rows, and without the mixture's
     mlda.infer(inputs, Categorical.uniform(N, K))
