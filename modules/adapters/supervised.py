@@ -33,10 +33,10 @@ class Supervised(Module):
 
     The estimator learns p(y | P(k | row)) from the rows with known targets. What goes down to the
     classes is each row's likelihood of its target, ``p(y_n | k)``, by the estimator at the K
-    certain inputs, normalised over k; so labels known for some rows steer the clustering
-    (semi-supervised). The classes' module leaves out what it heard, so no target is used twice.
-    Latents are told nothing. What goes down to the targets is what the estimator predicts, which
-    fills in the unknown ones (`Graph.reconstruct`).
+    certain inputs, normalised over k; rows without a target say nothing. So labels known for some
+    rows steer the clustering (semi-supervised). The classes' module leaves out what it heard, so no
+    target is used twice. Latents are told nothing. What goes down to the targets is what the
+    estimator predicts, which fills in the unknown ones (`Graph.reconstruct`).
 
     Children of one module do not hear each other: for labels to reach all of a graph, connect this
     to its topmost module, such as the Markov model on a mixture.
@@ -117,7 +117,7 @@ class Supervised(Module):
         return self._scored(y, predicted)
 
     def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
-        """Send each target's likelihood under every class, and predicted targets, down only."""
+        """Send each target's likelihood under every class, and predicted targets, down."""
         source, targets = inputs
         y = flat(targets)  # (N, T)
         predicted = self._predicted(learnt(self), features_of(source), y.shape[1])

@@ -93,8 +93,7 @@ class HAC(TransformerMixin, Options):
             which is named; fewer different frames than codewords; or arguments out of range.
         """
         self.check_options()
-        streams = zip(*self._streams(recordings), strict=True)  # three tuples of (T, n_mfcc)
-        frames = [np.concatenate(stream) for stream in streams]
+        frames = [np.concatenate(s) for s in zip(*self._streams(recordings), strict=True)]
         n_different = min(len(np.unique(stream, axis=0)) for stream in frames)
         if n_different < self.n_codewords:
             raise InputError(
@@ -140,7 +139,7 @@ class HAC(TransformerMixin, Options):
             )
 
     def _streams(self, recordings: Sequence[str | PathLike | ArrayLike]) -> list[list[np.ndarray]]:
-        """Of each recording its three sequences of frames, (T, n_mfcc)."""
+        """The three sequences of frames, (T, n_mfcc), of each recording."""
         if isinstance(recordings, str | PathLike) or not np.iterable(recordings):
             raise InputError(
                 f"{self.label}: expected a list of recordings, got {recordings!r:.60}; put a "
