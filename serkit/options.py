@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from numbers import Integral, Real
@@ -175,7 +175,7 @@ class Options(BaseEstimator):
 
     def check_options(self) -> None:
         """Raise InputError for a constructor argument that is out of its range."""
-        for name, constraint in _constraints(type(self)):
+        for name, constraint in _constraints(type(self)).items():
             check_argument(self.label, name, getattr(self, name), constraint)
 
 
@@ -192,19 +192,17 @@ def check_argument(label: str, name: str, value: Any, constraint: Constraint) ->
 
 
 @cache
-def _constraints(kind: type) -> tuple[tuple[str, Constraint], ...]:
-    """Names and ranges of a class's arguments, those of its bases first."""
-    return tuple(_stated(kind))
+def _constraints(kind: Hashable) -> dict[str, Constraint]:
+    """The ranges of a class's arguments, by name."""
+    return {
+        name: constraint
+        for name, hint in get_type_hints(kind, include_extras=True).items()
+        for constraint in getattr(hint, "__metadata__", ())
+        if isinstance(constraint, Constraint)
+    }
 
 
-def _stated(kind: type) -> Iterator[tuple[str, Constraint]]:
-    for name, hint in get_type_hints(kind, include_extras=True).items():
-        for constraint in getattr(hint, "__metadata__", ()):
-            if isinstance(constraint, Constraint):
-                yield name, constraint
-
-
-def _hint(name: str, known: Sequence[str]) -> str:
+def _hint(name: str, known: Iterable[str]) -> str:
     """What an unknown argument may have been meant to be, in words."""
     meant = [own for own in _SERKET_NAMES.get(name, ()) if own in known]
     meant = meant or difflib.get_close_matches(name, [k for k in known if k != "self"], n=1)
