@@ -175,7 +175,8 @@ class Options(BaseEstimator):
 
     def check_options(self) -> None:
         """Raise InputError for a constructor argument that is out of its range."""
-        for name, constraint in _constraints(type(self)).items():
+        kind: Any = type(self)  # which mypy does not know to be hashable
+        for name, constraint in _constraints(kind).items():
             check_argument(self.label, name, getattr(self, name), constraint)
 
 
