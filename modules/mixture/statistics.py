@@ -144,6 +144,7 @@ def e_step(
             r, log_evidence = respond(joint)
             sums += (r * weights[tile]) @ features.T
             log_likelihood += float(weights[tile] @ log_evidence)
+            del features, joint, r  # their memory, still in cache, serves the next tile
         return replace(zero, sums=sums, log_likelihood=log_likelihood)
 
     return of_all_processes(sum(for_blocks(statistics_of_block, len(rows), n_threads), zero))
