@@ -445,19 +445,10 @@ class Autoencoder(Module):
         """Rows through encoder and decoder, in data space: (N, ...) -> (N, ...)."""
         return self.decode(self.encode(x))
 
-    def sample(
-        self, n_samples: int = 1, component: int | None = None, random_state: int | None = None
+    def _sample(
+        self, n_samples: int, random_state: int | None, component: int | None = None
     ) -> np.ndarray:
-        """Decoded draws of the prior, (n_samples, ...); the same call repeats its draw.
-
-        Parameters
-        ----------
-        n_samples : int
-        component : int, optional
-            Of a MultinomialVAE: the class of all; each equally probable unless given.
-        random_state : int, optional
-            Seed of the draw; the module's own unless given.
-        """
+        """Decoded draws of the prior, (n_samples, ...), by the module's own seed unless given."""
         self._check_fitted()
         check_argument(self.label, "n_samples", n_samples, Count())
         seeds = Count(at_least=0, or_none=True)

@@ -213,6 +213,15 @@ class MultinomialVAE(Autoencoder):
         kl = target.kl(OneHotCategorical(logits=torch.tensor(log_prob), validate_args=False))
         return (probabilities * log_likelihoods).sum(axis=1) - kl.numpy()
 
+    def sample(
+        self, n_samples: int = 1, component: int | None = None, random_state: int | None = None
+    ) -> np.ndarray:
+        """Decoded classes, (n_samples, ...), all of one `component` or each equally probable.
+
+        The module's own seed unless one is given, so the same call repeats its draw.
+        """
+        return self._sample(n_samples, random_state, component)
+
     def _draw(
         self, n_samples: int, rng: Generator, values: np.ndarray | None, component: int | None
     ) -> np.ndarray:

@@ -69,6 +69,10 @@ class GaussianAutoencoder(Autoencoder):
             )
         return message
 
+    def sample(self, n_samples: int = 1, random_state: int | None = None) -> np.ndarray:
+        """Decoded draws from N(0, I), (n_samples, ...); the same call repeats its draw."""
+        return self._sample(n_samples, random_state)
+
     def _draw(
         self, n_samples: int, rng: Generator, values: np.ndarray | None, component: int | None
     ) -> np.ndarray:
