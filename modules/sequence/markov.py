@@ -33,8 +33,7 @@ class MarkovModel(Module):
     by forward-backward in log space (Rabiner, 1989, "A tutorial on hidden Markov models"). Down it
     sends ``P(k_t | all other rows)``, in place of the parents' own class probabilities, with what
     other parents say of row t. So a GMM and a Markov model updated in turn are the two halves of
-    the Baum-Welch algorithm, and never lower the chain's exact likelihood (times the prior of the
-    GMM, if it has one: ``inference="map"``).
+    the Baum-Welch algorithm, and never lower the exact likelihood (times the GMM's prior, if any).
 
     A row that was not observed gets its class from its neighbours. The children's messages count
     as evidence, even if meant as priors: a chain has no P(k) per row that they could replace.
@@ -78,12 +77,10 @@ class MarkovModel(Module):
 
     Examples
     --------
-    Classes follow each other in turn; nothing is known of the class of row 4.
-
     >>> import numpy as np
     >>> from serkit.modules import MarkovModel
     >>> log_likelihood = np.where(np.eye(3)[np.arange(9) % 3] > 0, 0.0, -5.0)
-    >>> log_likelihood[4] = 0
+    >>> log_likelihood[4] = 0  # nothing is known of the class of row 4
     >>> model = MarkovModel().fit(log_likelihood)
     >>> model.viterbi(log_likelihood)
     array([0, 1, 2, 0, 1, 2, 0, 1, 2])
@@ -113,9 +110,9 @@ class MarkovModel(Module):
     @property
     def n_outputs(self) -> int | None:
         """Number of classes K: the parents', else that of what was learnt."""
-        numbers = [parent.n_outputs for parent in self.parents]
-        numbers += [len(self.initial_)] if hasattr(self, "initial_") else []
-        return next((number for number in numbers if number is not None), None)
+        learnt = len(self.initial_) if hasattr(self, "initial_") else None
+        numbers = (parent.n_outputs for parent in self.parents)
+        return next((number for number in numbers if number is not None), learnt)
 
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
         """Raise InputError for options that cannot work with `n_rows` rows or these parents."""
@@ -271,10 +268,7 @@ class MarkovModel(Module):
     def viterbi(self, log_likelihood: ArrayLike | None = None) -> np.ndarray:
         """The most probable classes together, (N,) of int: a path a sequence (Viterbi, 1967).
 
-        Parameters
-        ----------
-        log_likelihood : array-like of shape (N, K), optional
-            Log p(row | k); unless given, what the neighbours in the graph last sent.
+        By log p(row | k), (N, K); unless given, by what the neighbours in the graph last sent.
         """
         if log_likelihood is None:
             likelihoods = _likelihoods(self.received_from_parents())
@@ -285,10 +279,7 @@ class MarkovModel(Module):
     def forecast(self, n_steps: int = 1) -> np.ndarray:
         """Class probabilities of the rows that would follow each sequence of the last training.
 
-        Returns
-        -------
-        np.ndarray, shape (number of sequences, n_steps, K)
-            In the order of `lengths`, or of the sorted groups.
+        Shape (number of sequences, n_steps, K), in the order of `lengths` or of the sorted groups.
         """
         check_argument(self.label, "n_steps", n_steps, Count())
         transition, probabilities = self.chain().transition, [self.last_posterior_]

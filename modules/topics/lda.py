@@ -230,7 +230,7 @@ def cvb0(problem: Problem, topics: np.ndarray) -> Solution:
     row_counts, _ = fold_in(problem, topics, START_STEPS)
     word_counts, gammas = np.zeros_like(topics.T), []
     for block in blocks:
-        gammas.append(_first_gamma(problem, block, row_counts, topics))
+        gammas.append(_start_of(problem, block, row_counts, topics))
         row_counts[block.rows] = block.by_row @ gammas[-1]
         word_counts += block.by_word @ gammas[-1]
     word_counts, n_tokens = processes.total(word_counts), processes.total(problem.n_tokens)
@@ -258,16 +258,15 @@ def cvb0(problem: Problem, topics: np.ndarray) -> Solution:
 def fold_in(
     problem: Problem, topics: np.ndarray, max_steps: int = FOLD_IN_STEPS
 ) -> tuple[np.ndarray, float]:
-    """Topics of the rows' tokens by CVB0, with the topics' words (K, W) given.
+    """CVB0 with the topics' words (K, W) given: expected tokens by row and topic, (N, K).
 
-    The expected number of tokens of each topic, (N, K), and the sum of the tokens' log-likelihoods,
-    in nats, each predicted from its row's others.
+    Beside them the sum of tokens' log-likelihoods, in nats, each predicted from its row's others.
     """
     row_counts = np.zeros((problem.counts.shape[0], problem.n_components))
     log_likelihood = 0.0
     for block in blocks_of(problem):
         p_word = topics.T[block.word]  # (n, K)
-        gamma = _first_gamma(problem, block, row_counts, topics)
+        gamma = _start_of(problem, block, row_counts, topics)
         row_counts[block.rows] = block.by_row @ gamma
         for _ in range(max_steps):
             gamma, log_p = reassign(problem, block, row_counts, block.one_token * gamma, p_word)
@@ -297,11 +296,9 @@ def reassign(
     return joint, np.log(total / (prior @ ones))
 
 
-def _first_gamma(
-    problem: Problem, block: Block, row_counts: np.ndarray, topics: np.ndarray
-) -> np.ndarray:
-    """Topic probabilities of a block's tokens, (n, K), where none are left out."""
-    prior = problem.from_children[block.rows] * (row_counts[block.rows] + problem.alpha)
+def _start_of(problem: Problem, block: Block, counts: np.ndarray, topics: np.ndarray) -> np.ndarray:
+    """Topic probabilities of a block's tokens, (n, K), by rows' counts (N, K) and topics (K, W)."""
+    prior = problem.from_children[block.rows] * (counts[block.rows] + problem.alpha)
     return normalised(prior[block.row] * topics.T[block.word])
 
 
