@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Hashable, Iterable, Sequence
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from numbers import Integral, Real
@@ -39,8 +41,8 @@ _SERKET_NAMES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Constraint:
-    """What an argument may be.
+class Constraint(ABC):
+    """Abstract base of ranges: what values an argument may have.
 
     Parameters
     ----------
@@ -52,23 +54,23 @@ class Constraint:
     or_callable: bool = False
 
     def accepts(self, value: Any) -> bool:
-        """Whether a value is one of those wanted."""
+        """Whether a value is in the range, or None or a function where those will do."""
         if value is None:
             return self.or_none
         return (self.or_callable and callable(value)) or self.fits(value)
 
+    @abstractmethod
     def fits(self, value: Any) -> bool:
-        """The same for a value that is not None."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what fits")
-
-    def problem(self, name: str, value: Any) -> str:
-        """What to tell of an argument of that name whose value is not accepted."""
-        return f"{name} must be {self.wanted}, got {value!r:.60}"
+        """Whether a value other than None is in the range."""
 
     @property
+    @abstractmethod
     def wanted(self) -> str:
-        """The values accepted, in words."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what it wants")
+        """The range in words."""
+
+    def problem(self, name: str, value: Any) -> str:
+        """The error text for an argument of that name whose value is not accepted."""
+        return f"{name} must be {self.wanted}, got {value!r:.60}"
 
 
 @dataclass(frozen=True, init=False)
@@ -82,12 +84,17 @@ class Choice(Constraint):
         object.__setattr__(self, "allowed", allowed)
 
     def fits(self, value: Any) -> bool:
-        """Whether it is among them."""
+        """Whether a value is among those allowed."""
         return isinstance(value, Hashable) and value in self.allowed
 
+    @property
+    def wanted(self) -> str:
+        """The range in words."""
+        return f"one of {', '.join(map(repr, self.allowed))}"
+
     def problem(self, name: str, value: Any) -> str:
-        """Lists what there is."""
-        return f"unknown {name}={value!r:.60}; expected one of {', '.join(map(repr, self.allowed))}"
+        """The error text for a value that is not among those allowed."""
+        return f"unknown {name}={value!r:.60}; expected {self.wanted}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,13 +104,13 @@ class Count(Constraint):
     at_least: int = 1
 
     def fits(self, value: Any) -> bool:
-        """Whether it is one."""
-        whole = isinstance(value, Integral) and not isinstance(value, bool)
-        return whole and int(value) >= self.at_least
+        """Whether a value is such an integer; booleans are none."""
+        is_integer = isinstance(value, Integral) and not isinstance(value, bool)
+        return is_integer and int(value) >= self.at_least
 
     @property
     def wanted(self) -> str:
-        """The values accepted, in words."""
+        """The range in words."""
         return f"an integer >= {self.at_least}"
 
 
@@ -112,42 +119,37 @@ class Counts(Constraint):
     """A sequence of integers of at least 1."""
 
     or_empty: bool = False
+    wanted = "a sequence of integers >= 1"
 
     def fits(self, value: Any) -> bool:
-        """Whether it is one."""
-        listed = isinstance(value, Sequence) and not isinstance(value, str)
-        return listed and all(map(Count().fits, value)) and (self.or_empty or len(value) > 0)
-
-    @property
-    def wanted(self) -> str:
-        """The values accepted, in words."""
-        return "a sequence of integers >= 1"
+        """Whether a value is such a sequence; strings and arrays are none."""
+        is_sequence = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        return is_sequence and all(map(Count().fits, value)) and (self.or_empty or len(value) > 0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Number(Constraint):
     """A finite number within bounds, or one of a few words that stand for one."""
 
-    at_least: float = float("-inf")
-    above: float = float("-inf")
-    below: float = float("inf")
+    at_least: float = -math.inf
+    above: float = -math.inf
+    below: float = math.inf
     or_words: tuple[str, ...] = ()
 
     def fits(self, value: Any) -> bool:
-        """Whether it is one."""
+        """Whether a value is such a number or word; booleans, NaN and infinity are none."""
         if isinstance(value, str):
             return value in self.or_words
-        real = isinstance(value, Real) and not isinstance(value, bool)
-        return real and self.above < value < self.below and value >= self.at_least
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        return is_number and self.above < value < self.below and value >= self.at_least
 
     @property
     def wanted(self) -> str:
-        """The values accepted, in words."""
-        bounds = [f"> {self.above}"] if self.above > float("-inf") else []
-        bounds += [f">= {self.at_least}"] if self.at_least > float("-inf") else []
-        bounds += [f"< {self.below}"] if self.below < float("inf") else []
+        """The range in words."""
+        bounds = {">": self.above, ">=": self.at_least, "<": self.below}
+        stated = [f"{sign} {bound}" for sign, bound in bounds.items() if math.isfinite(bound)]
         words = "".join(f", or {word!r}" for word in self.or_words)
-        return f"a number {' and '.join(bounds)}".rstrip() + words
+        return f"a number {' and '.join(stated)}".rstrip() + words
 
 
 Flag = Annotated[bool, Choice(False, True)]
@@ -160,11 +162,12 @@ class Options(BaseEstimator):
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
         """Refuse unknown arguments with a hint, before the constructor would without one."""
-        known = inspect.signature(cls.__init__).parameters
-        open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
-        for name in () if open_ended else options:
-            if name not in known:
-                raise InputError(f"{cls.__name__} has no argument {name!r}{_hint(name, known)}")
+        _, *parameters = inspect.signature(cls.__init__).parameters.values()  # but self
+        known = [parameter.name for parameter in parameters]
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            for name in options:
+                if name not in known:
+                    raise InputError(f"{cls.__name__} has no argument {name!r}{_hint(name, known)}")
         return super().__new__(cls)
 
     @property
@@ -176,7 +179,7 @@ class Options(BaseEstimator):
     def check_options(self) -> None:
         """Raise InputError for a constructor argument that is out of its range."""
         kind: Any = type(self)  # which mypy does not know to be hashable
-        for name, constraint in _constraints(kind).items():
+        for name, constraint in _ranges(kind).items():
             check_argument(self.label, name, getattr(self, name), constraint)
 
 
@@ -192,24 +195,20 @@ def check_argument(label: str, name: str, value: Any, constraint: Constraint) ->
         raise InputError(f"{label}: {constraint.problem(name, value)}")
 
 
-@cache
-def _constraints(kind: Hashable) -> dict[str, Constraint]:
-    """The ranges of a class's arguments, by name."""
-    return {
-        name: constraint
-        for name, hint in get_type_hints(kind, include_extras=True).items()
-        for constraint in getattr(hint, "__metadata__", ())
-        if isinstance(constraint, Constraint)
-    }
+@cache  # as a transform checks its arguments for each batch
+def _ranges(kind: Hashable) -> dict[str, Constraint]:
+    """The ranges of a class's arguments, by name; a subclass's in place of its base's."""
+    hints = get_type_hints(kind, include_extras=True)
+    extras = ((name, e) for name, hint in hints.items() for e in getattr(hint, "__metadata__", ()))
+    return {name: extra for name, extra in extras if isinstance(extra, Constraint)}
 
 
-def _hint(name: str, known: Iterable[str]) -> str:
+def _hint(name: str, known: Collection[str]) -> str:
     """What an unknown argument may have been meant to be, in words."""
-    meant = [own for own in _SERKET_NAMES.get(name, ()) if own in known]
-    meant = meant or difflib.get_close_matches(name, [k for k in known if k != "self"], n=1)
-    if meant:
+    renamed = [new for new in _SERKET_NAMES.get(name, ()) if new in known]
+    if meant := renamed or difflib.get_close_matches(name, known, n=1):
         return f"; did you mean {meant[0]!r}?"
-    return f"; there are {', '.join(k for k in known if k not in ('self', 'args', 'kwargs'))}"
+    return f"; there are {', '.join(known)}"
 
 
 def as_numbers(label: str, name: str, value: Any, wanted: str = "finite numbers") -> np.ndarray:
