@@ -147,12 +147,13 @@ def drawing():
     options = {"likelihood": "gaussian", "epochs": 60, "batch_size": 50, "lr": 3e-3}
     options |= {"random_state": 0, "precision": "float32"}
     vae = VAE(2, hidden_sizes=(32,), **options).fit(x)
-    held_out = VAE(2, batch_norm=True, validation_fraction=0.3, **options).fit(x)
-    classes_of = MultinomialVAE(K, labels=classes, **options).connect(Observation(x)).update()
+    short = {**options, "epochs": 5}
+    held_out = VAE(2, batch_norm=True, validation_fraction=0.3, **short).fit(x)
+    classes_of = MultinomialVAE(K, labels=classes, **short).connect(Observation(x)).update()
     seedless = GMM(K).fit(x)
     net = NetRegressor(filters=(4,), hidden_sizes=(4,), epochs=1).fit(x.reshape(N, 1, 3), classes)
-    gibbs = GMM(K, inference="gibbs", max_iter=30, random_state=0).fit(x)
-    topics = MLDA(K, inference="gibbs", max_iter=30, random_state=0)
+    gibbs = GMM(K, inference="gibbs", max_iter=8, random_state=0).fit(x)
+    topics = MLDA(K, inference="gibbs", max_iter=5, random_state=0)
     topics.fit(datasets.make_counts(classes))
     weights = {
         name: np.concatenate([v.numpy().ravel() for v in module.nets_.state_dict().values()])
