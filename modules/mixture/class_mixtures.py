@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,8 +18,9 @@ from ...errors import InputError
 from ...options import as_numbers
 from ..common.inputs import checked_targets
 from .gmm import GMM
-from .options import count_distinct
+from .options import MixtureOptions, count_distinct
 from .rows import Rows
+from .statistics import responsibilities_of
 
 
 class ClassMixtures(NamedTuple):
@@ -64,7 +65,7 @@ class ClassMixtures(NamedTuple):
 
     @classmethod
     def of(cls, densities: Sequence[MixtureDensity], priors: np.ndarray) -> ClassMixtures:
-        """One density a class."""
+        """Those of one density per class."""
         owners = np.repeat(np.arange(len(densities)), [d.n_components for d in densities])
         return cls(combine(densities, np.ones(len(densities))), owners, priors)
 
@@ -78,8 +79,8 @@ class ClassMixtures(NamedTuple):
         """Log pi_m N(x_n; mu_m, Sigma_m), (N, M); -inf where the distance is beyond floats."""
         with np.errstate(over="ignore", invalid="ignore"):
             log_density = rows.log_gaussians(self.components)
-        known = np.where(np.isnan(log_density), -np.inf, log_density)
-        return known + np.log(self.components.weights)
+        log_density[np.isnan(log_density)] = -np.inf
+        return log_density + np.log(self.components.weights)
 
 
 def normalised(log_joint: np.ndarray, log_prior: np.ndarray) -> np.ndarray:
@@ -111,7 +112,7 @@ def targets_of(
     n_rows: int,
     priors: ArrayLike | None,
 ) -> Targets:
-    """Checked classes and weights of rows; P(c) are the classes' shares of the weight unless given.
+    """Checked classes and weights of rows; P(c) are the classes' frequencies unless given.
 
     Raises
     ------
@@ -124,16 +125,16 @@ def targets_of(
         classes, codes = np.unique(y[kept], return_inverse=True)
     except TypeError as error:
         raise InputError(f"{label}: classes must be of one type: {error}") from None
-    shares = np.bincount(codes, weights=weight[kept]) / weight.sum()
     if priors is None:
-        return Targets(kept, classes, codes, weight[kept], shares)
-    values = as_numbers(label, "priors", priors)
-    if values.shape != shares.shape or values.min() < 0 or abs(values.sum() - 1) > 1e-6:
+        p = np.bincount(codes, weights=weight[kept]) / weight.sum()
+        return Targets(kept, classes, codes, weight[kept], p)
+    p = as_numbers(label, "priors", priors)
+    if p.shape != classes.shape or p.min() < 0 or abs(p.sum() - 1) > 1e-6:
         raise InputError(
-            f"{label}: priors must be {len(shares)} probabilities, one a class, that add up to 1, "
+            f"{label}: priors must be {len(classes)} probabilities, one a class, that add up to 1, "
             f"got {priors!r:.60}"
         )
-    return Targets(kept, classes, codes, weight[kept], values)
+    return Targets(kept, classes, codes, weight[kept], p)
 
 
 class Group(NamedTuple):
@@ -151,10 +152,10 @@ def grouped(x: np.ndarray, codes: np.ndarray, weight: np.ndarray, n_classes: int
     """Rows (N, D) of positive weight (N,) by class: codes (N,) in 0..C-1."""
     groups = []
     for code in range(n_classes):
-        own = codes == code
-        rows, which = np.unique(x[own], axis=0, return_inverse=True)
-        total = np.bincount(which.ravel(), weights=weight[own], minlength=len(rows)).astype(float)
-        groups.append(Group(rows, total))
+        members = codes == code
+        rows, which = np.unique(x[members], axis=0, return_inverse=True)
+        total = np.bincount(which.ravel(), weights=weight[members], minlength=len(rows))
+        groups.append(Group(rows, total.astype(float)))
     return groups
 
 
@@ -179,50 +180,61 @@ def fit_mixtures(
         By class, the mixture to start from where there is one over the same space.
     """
     mixtures = []
-    for (rows, weight), label in zip(groups, classes, strict=True):
-        start = previous.get(label)
-        if start is not None and start.n_dims != rows.shape[1]:
-            start = None
-        enough = template.n_components if start is None else start.n_components
-        n_components = count_distinct(rows, enough)
-        known = start is not None and n_components == start.n_components
+    for (x, weight), name in zip(groups, classes, strict=True):
+        rows, before, start = Rows(x, weight=weight), previous.get(name), None
+        n_components = count_distinct(x, template.n_components)
+        if before is not None and _can_start(before, x):
+            n_components = before.n_components
+            start = responsibilities_of(rows, before, None)
         mixture = clone(template).set_params(
-            n_components=n_components if known else min(n_components, template.n_components),
-            name=f"{template.name}, class {label}",
+            n_components=n_components,
+            name=f"{template.name}, class {name}",
             random_state=int(rng.integers(2**31)),
         )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*lost all their rows")
-            begin = _responsibilities(start, rows) if start is not None and known else None
-            mixture.fit_rows(Rows(rows, weight=weight), start=begin)
+            mixture.fit_rows(rows, start=start)
         mixtures.append(mixture)
     return mixtures
 
 
-def _responsibilities(density: MixtureDensity, rows: np.ndarray) -> np.ndarray:
-    """P(k | row) of rows (n, D), of which a process may have none: (n, K)."""
-    return density.responsibilities(rows) if len(rows) else np.empty((0, density.n_components))
+def _can_start(density: MixtureDensity, x: np.ndarray) -> bool:
+    """Whether a mixture is over the same space as rows, and enough of them are different."""
+    k = density.n_components
+    return density.n_dims == x.shape[1] and count_distinct(x, k) == k
+
+
+def template_of(
+    options: MixtureOptions, n_components: int, n_init: int, groups: Sequence[Group]
+) -> GMM:
+    """The mixture to fit to each class's rows, by a classifier's arguments."""
+    shared = {field.name: getattr(options, field.name) for field in fields(MixtureOptions)}
+    shared |= {"name": options.label, "labels": None, "sample_weight": None}
+    if isinstance(options.covariance_prior, str):  # "pooled"
+        d, nu = groups[0].rows.shape[1], options.degrees_of_freedom_prior
+        shared["covariance_prior"] = (d + 2 if nu is None else nu) * pooled_covariance(groups)
+    return GMM(n_components, n_init=n_init, **shared)
 
 
 def occupied(mixture: GMM, group: Group) -> MixtureDensity:
     """A fitted mixture's density, without components of less than half of the lightest row."""
     density, total = mixture.density(), processes.total(group.weight.sum())
     lightest = -processes.largest(-group.weight.min(initial=np.inf))
-    kept = density.weights * total >= 0.5 * lightest
-    return density if kept.all() else density.permuted(np.flatnonzero(kept))
+    heavy = density.weights * total >= 0.5 * lightest
+    return density if heavy.all() else density.permuted(np.flatnonzero(heavy))
 
 
 def pooled_covariance(groups: Sequence[Group]) -> np.ndarray:
     """Covariance about the class means, (D, D), with 1e-6 of the mean variance on the diagonal."""
     weights = processes.total(np.array([weight.sum() for _, weight in groups]))  # (C,)
     sums = processes.total(np.stack([weight @ rows for rows, weight in groups]))  # (C, D)
-    means, shares = sums / weights[:, None], weights / weights.sum()
-    centre = np.average(means, axis=0, weights=shares)
+    means, fractions = sums / weights[:, None], weights / weights.sum()
+    centre = np.average(means, axis=0, weights=fractions)
     within = np.zeros((len(centre), len(centre)))
     for (rows, weight), mean in zip(groups, means, strict=True):
         within += ((rows - mean).T * (weight / weights.sum())) @ (rows - mean)
     within = processes.total(within)
-    between = np.average((means - centre) ** 2, axis=0, weights=shares)
+    between = np.average((means - centre) ** 2, axis=0, weights=fractions)
     floor = 1e-6 * (np.diag(within) + between).mean() or 1e-6  # one row has no variance at all
     return within + floor * np.eye(len(centre))
 
@@ -230,7 +242,7 @@ def pooled_covariance(groups: Sequence[Group]) -> np.ndarray:
 def held_out_rows(
     codes: np.ndarray, fraction: float, rng: np.random.Generator, label: str
 ) -> np.ndarray:
-    """A random share of each class's rows, as a mask (N,); none for a fraction of 0.
+    """A random fraction of each class's rows, as a mask (N,); none for a fraction of 0.
 
     Raises
     ------
@@ -241,14 +253,14 @@ def held_out_rows(
     if not fraction:
         return mask
     for code in np.unique(codes):
-        own = np.flatnonzero(codes == code)
-        n_held_out = round(fraction * len(own))
-        if n_held_out not in range(1, len(own)):
+        members = np.flatnonzero(codes == code)
+        n_held_out = round(fraction * len(members))
+        if n_held_out not in range(1, len(members)):
             raise InputError(
-                f"{label}: validation_fraction={fraction} of the {len(own)} rows of one class "
+                f"{label}: validation_fraction={fraction} of the {len(members)} rows of one class "
                 "leaves none on one side"
             )
-        mask[rng.permutation(own)[:n_held_out]] = True
+        mask[rng.permutation(members)[:n_held_out]] = True
     return mask
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, dataclass, fields, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Annotated, Any, Self, cast
 
 import numpy as np
@@ -30,17 +30,15 @@ from ..common.inputs import (
 )
 from .class_mixtures import (
     ClassMixtures,
-    Group,
     fit_mixtures,
     grouped,
     held_out_rows,
     normalised,
     occupied,
-    pooled_covariance,
     targets_of,
+    template_of,
     thresholds,
 )
-from .gmm import GMM
 from .options import MixtureOptions, check_squares, checked_classes, checked_weight
 from .rows import stack
 from .statistics import log_class_prior, mean_half_trace
@@ -184,7 +182,7 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
             x = self._checked_rows(rows.block(), reset=True)
             weight = checked_weight(self, int(processes.total(len(x))))
             if processes.any_of(rows.observed is not None):
-                complete = rows.observed is None or rows.observed.all(axis=1)  # those that teach
+                complete = rows.observed is None or rows.observed.all(axis=1)  # others do not teach
                 weight = weight * processes.gather(np.broadcast_to(complete, len(x)))
             return self._learn(x, self.labels, weight, previous)
 
@@ -254,7 +252,7 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
         codes = None if self.posterior is None else self.posterior.clusters
         if codes is None or self.labels is None:
             return {}
-        if len(np.asarray(self.labels)) != processes.total(len(codes)):
+        if np.shape(self.labels) != (processes.total(len(codes)),):
             return {}
         right = self.classes_[codes] == processes.share_of(self.labels, len(codes))
         return {"accuracy": processes.mean(float(right.mean()), len(codes))}
@@ -494,7 +492,8 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
         share = slice(before, before + len(x))  # of the rows kept
         codes, weight, held_out = targets.codes[share], targets.weight[share], held_out[share]
         groups = grouped(x[~held_out], codes[~held_out], weight[~held_out], len(names))
-        fitted = fit_mixtures(groups, names, self._template(groups), rng, previous)
+        template = template_of(self, self.n_components, self.n_init, groups)
+        fitted = fit_mixtures(groups, names, template, rng, previous)
         densities = [occupied(*both) for both in zip(fitted, groups, strict=True)]
         mixtures = ClassMixtures.of(densities, targets.priors)
         self.n_components_ = int(self.n_components)
@@ -524,16 +523,6 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
         if reset:
             check_squares(self.label, rows)
         return rows
-
-    def _template(self, groups: Sequence[Group]) -> GMM:
-        """The mixture to fit to each class's rows."""
-        options = {field.name: getattr(self, field.name) for field in fields(MixtureOptions)}
-        options |= {"name": self.label, "labels": None, "sample_weight": None}
-        if isinstance(self.covariance_prior, str):
-            d, nu = groups[0].rows.shape[1], self.degrees_of_freedom_prior
-            scale = (d + 2 if nu is None else nu) * pooled_covariance(groups)
-            options["covariance_prior"] = scale
-        return GMM(self.n_components, n_init=self.n_init, **options)
 
     @contextmanager
     def _kept_on_error(self) -> Iterator[None]:

@@ -29,18 +29,8 @@ from ..common.inputs import (
     split_columns,
 )
 from . import em
-from .options import (
-    MixtureOptions,
-    Starts,
-    check_batches,
-    check_squares,
-    checked_classes,
-    checked_means,
-    checked_responsibilities,
-    checked_rows,
-    checked_weight,
-    prior_of,
-)
+from . import options as checks
+from .options import MixtureOptions, Starts
 from .rows import Rows, stack
 from .statistics import (
     log_likelihoods,
@@ -175,16 +165,16 @@ class GMM(MixtureOptions, Module):
                 f"n_components={k} to take effect"
             )
         check_labels(self.label, self.labels, n_rows)
-        checked_weight(self, n_rows)
+        checks.checked_weight(self, n_rows)
         if self.means_init is not None:
-            checked_means(self.label, self.means_init, k)
+            checks.checked_means(self.label, self.means_init, k)
         if self.responsibilities_init is not None:
-            checked_responsibilities(self.label, self.responsibilities_init, n_rows, k)
+            checks.checked_responsibilities(self.label, self.responsibilities_init, n_rows, k)
 
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
         """Fit to the parents' rows side by side, by what the children say of their classes."""
         rows = self._believed(stack(inputs))
-        weight = checked_weight(self, int(processes.total(len(rows))))
+        weight = checks.checked_weight(self, int(processes.total(len(rows))))
         if self.sample_weight is not None:
             rows = replace(rows, weight=processes.share_of(weight, len(rows)))
         self.fit_rows(rows, from_children)
@@ -205,7 +195,7 @@ class GMM(MixtureOptions, Module):
         """
         rows, density = stack(inputs), self.density()
         k, log_weights = density.n_components, log_weights_of(density)
-        children = checked_classes(self.label, from_children, k, "n_components")
+        children = checks.checked_classes(self.label, from_children, k, "n_components")
         log_likelihood = self._log_likelihoods(self._believed(rows))
         log_prob_up, log_evidence = log_posterior(log_likelihood, log_weights)
         log_prob = log_prob_up
@@ -358,10 +348,10 @@ class GMM(MixtureOptions, Module):
         `start` (n, K) are responsibilities to start from, in place of any other start.
         """
         k = self.n_components
-        children = checked_classes(self.label, from_children, k, "n_components")
-        rows = checked_rows(self, rows, k)
+        children = checks.checked_classes(self.label, from_children, k, "n_components")
+        rows = checks.checked_rows(self, rows, k)
         if self.means_init is not None:
-            checked_means(self.label, self.means_init, k, rows.n_columns)
+            checks.checked_means(self.label, self.means_init, k, rows.n_columns)
         problem, rng = self._problem(rows, children, rows.mean(rows.weights)), self.rng()
         previous = self._previous(rows)
         with em.explained(self.label, self.reg_covar):
@@ -424,7 +414,7 @@ class GMM(MixtureOptions, Module):
             mean = as_numbers(self.label, "mean_prior", self.mean_prior)
         prior = None
         if self.inference != "ml":
-            prior = prior_of(self, rows.n_columns, mean, self.weight_concentration_prior)
+            prior = checks.prior_of(self, rows.n_columns, mean, self.weight_concentration_prior)
         limits = self.reg_covar, self.max_iter, self.tol
         return em.Problem(
             rows, from_children, self.n_components, self.covariance_type, prior, *limits
@@ -480,7 +470,7 @@ class GMM(MixtureOptions, Module):
             If a covariance matrix is not positive definite (``inference="ml"``).
         """
         self.check_options()
-        check_batches(self, step_size)
+        checks.check_batches(self, step_size)
         x, goes_on = as_rows(x, f"{self.label}.partial_fit"), self._goes_on()
         if x.ndim != 2 or (goes_on and x.shape[1] != self.means_.shape[1]):
             wanted = f"(n, {self.means_.shape[1]})" if goes_on else "(n, D)"
@@ -504,7 +494,7 @@ class GMM(MixtureOptions, Module):
             stream = em.Stream(**self.stream_)
         else:
             stream = em.stream_of(before, processes.total(len(self.responsibilities_)))
-        check_squares(self.label, rows.x)
+        checks.check_squares(self.label, rows.x)
         problem = self._problem(replace(rows, origin=stream.centre), None, stream.centre)
         with em.explained(self.label, self.reg_covar):
             density, stream, score = em.learn_batch(problem, before, stream, step_size)

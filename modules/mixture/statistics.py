@@ -50,7 +50,7 @@ class Statistics:
 
     @classmethod
     def zero(cls, rows: Rows, n_components: int, covariance_type: str) -> Statistics:
-        """Those of no rows, to add others to."""
+        """Statistics of no rows, to add others to."""
         width = n_features(rows.n_columns, covariance_type in DIAGONAL_TYPES)
         return cls(np.zeros((n_components, width)), 0.0, rows.centre, covariance_type)
 
@@ -77,7 +77,7 @@ class Statistics:
         return unpacked(self.sums[:, : -1 - d], d, self.diagonal)
 
     def __add__(self, other: Statistics) -> Statistics:
-        """Those of other rows about the same centre, and these."""
+        """Statistics of these and of other rows, about the same centre."""
         log_likelihood = self.log_likelihood + other.log_likelihood
         return replace(self, sums=self.sums + other.sums, log_likelihood=log_likelihood)
 
@@ -96,7 +96,7 @@ def softmax(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def drawn_classes(joint: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One class a row, drawn by its responsibilities (Gumbel-max): 0 or 1, (K, n); evidence."""
+    """One class per row, drawn by its responsibilities (Gumbel-max): 0 or 1, (K, n); evidence."""
     noise = rng.gumbel(size=joint.shape[::-1])
     classes = (joint + noise.T).argmax(axis=0)  # (n,)
     _, log_evidence = softmax(joint)
@@ -326,7 +326,7 @@ def log_posterior(
     from_children: Categorical | None = None,
     out: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bayes' rule.
+    """Bayes' rule: each row's class probabilities, and its evidence.
 
     Parameters
     ----------
