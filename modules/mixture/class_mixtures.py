@@ -20,7 +20,6 @@ from ..common.inputs import checked_targets
 from .gmm import GMM
 from .options import MixtureOptions, count_distinct
 from .rows import Rows
-from .statistics import responsibilities_of
 
 
 class ClassMixtures(NamedTuple):
@@ -181,11 +180,11 @@ def fit_mixtures(
     """
     mixtures = []
     for (x, weight), name in zip(groups, classes, strict=True):
-        rows, before, start = Rows(x, weight=weight), previous.get(name), None
+        before, start = previous.get(name), None
         n_components = count_distinct(x, template.n_components)
         if before is not None and _can_start(before, x):
             n_components = before.n_components
-            start = responsibilities_of(rows, before, None)
+            start = before.responsibilities(x) if len(x) else np.empty((0, n_components))
         mixture = clone(template).set_params(
             n_components=n_components,
             name=f"{template.name}, class {name}",
@@ -193,7 +192,7 @@ def fit_mixtures(
         )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*lost all their rows")
-            mixture.fit_rows(rows, start=start)
+            mixture.fit_rows(Rows(x, weight=weight), start=start)
         mixtures.append(mixture)
     return mixtures
 

@@ -34,7 +34,7 @@ _DECAY = 0.6  # between 0.5 and 1 the steps add up to infinity and their squares
 
 
 class Score(NamedTuple):
-    """Of a mixture: mean log-likelihood per row, and that plus the parameters' log prior."""
+    """A mixture's mean log-likelihood per row, and that plus the parameters' log prior."""
 
     log_likelihood: float
     bound: float
@@ -71,7 +71,7 @@ class Problem:
         return processes.total(self.rows.weights.sum())
 
     def score(self, statistics: Statistics, density: MixtureDensity) -> Score:
-        """Of the mixture that the statistics' responsibilities are of."""
+        """Score of a mixture, by the statistics under its responsibilities."""
         log_likelihood = statistics.log_likelihood / self.total_weight
         return Score(log_likelihood, log_likelihood + self.log_prior(density))
 
@@ -140,7 +140,7 @@ def gibbs_sampling(problem: Problem, density: MixtureDensity, rng: np.random.Gen
 def solver(
     inference: str, problem: Problem, rng: np.random.Generator
 ) -> Callable[[MixtureDensity], Solution]:
-    """The function that goes from a start to its solution: EM, or for "gibbs" sampling."""
+    """The function from a start to its solution: EM, or sampling for "gibbs"."""
     if inference == "gibbs":
         return partial(gibbs_sampling, problem, rng=rng)
     return partial(expectation_maximisation, problem)
