@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -20,27 +20,12 @@ from ... import arrays, processes
 from ...arrays import as_rows
 from ...errors import InputError, NotReadyError, TrainingError
 from ...messages import Data, Deferred, Message
-from ...module import Module, Node, Posterior
+from ...module import Module, Node, Posterior, Values
 from ...observation import Observation
-from ...options import (
-    Choice,
-    Constraint,
-    Count,
-    Counts,
-    Flag,
-    Number,
-    PositiveInt,
-    check_argument,
-)
+from ...options import Choice, Constraint, Count, Counts, Flag, Number, PositiveInt, check_argument
 from ..common.inputs import all_observed, join, split_columns
-from ..nets.architectures import (
-    Bernoulli,
-    GaussianNoise,
-    conv_pair,
-    copy_pair,
-    mlp_pair,
-    needed_image_shape,
-)
+from ..nets import architectures
+from ..nets.architectures import Bernoulli, GaussianNoise
 from ..nets.device import (
     compiled,
     draw_apart,
@@ -49,25 +34,11 @@ from ..nets.device import (
     resolve_device,
     uses_bfloat16,
 )
-from ..nets.trainer import (
-    Augment,
-    Decay,
-    DivergedError,
-    Filters,
-    Precision,
-    Rate,
-    SchedulerOption,
-    Terms,
-    Trainer,
-    Widths,
-    check_batches,
-    load_optimizer,
-)
+from ..nets.trainer import DivergedError, NetOptions, Terms, Trainer, check_batches, load_optimizer
 from .divergences import Target
 
 Arrays = tuple[np.ndarray, ...]
-Net = Callable[[Tensor], Tensor]
-_NONE: Mapping[str, Net] = {}
+Ramp = Callable[[int, int], float]  # of the numbers of update and epoch, both from 0
 _BUILT = ("nets_", "optimizer_", "row_shape_", "bfloat16_", "_blueprint")
 
 
@@ -82,48 +53,36 @@ class Epochs(Constraint):
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class Autoencoder(Module):
+class Autoencoder(NetOptions, Module):
     """Abstract base of AE, VAE and MultinomialVAE; `VAE` describes the parameters.
 
     A subclass says what its latents are: what the encoder's output tells of them (`q_of`), how they
     explain the rows (`expected_log_likelihood`), and what the children's message makes of them
     (`target_of`, `latents_by`). `n_outputs` is their number, `codes_per_latent` that of the
-    encoder's outputs for each, `divergence` what the loss terms call the pull to the target.
+    encoder's outputs for each; `q_parameters` are the attributes of q that are inferred for each
+    row, and `divergence` is what the loss terms call the pull to the target.
     """
 
     net: Annotated[str, Choice("mlp", "conv")] = "mlp"
-    hidden_sizes: Widths = (128,)
-    filters: Filters = (16, 32)
     batch_norm: Flag = False
     encoder: nn.Module | None = None
     decoder: nn.Module | None = None
     likelihood: Annotated[str, Choice("bernoulli", "gaussian")] = "bernoulli"
     noise_variance: Annotated[float | str, Number(above=0, or_words=("learnt",))] = 1.0
-    alpha: Annotated[
-        float | Callable[[int, int], float] | None,
-        Number(at_least=0, or_none=True, or_callable=True),
-    ] = None
-    augment: Augment = None
+    alpha: Annotated[float | Ramp | None, Number(at_least=0, or_none=True, or_callable=True)] = None
     epochs: Annotated[int | Sequence[int], Epochs()] = 200
-    batch_size: PositiveInt = 500
-    lr: Rate = 1e-3
-    weight_decay: Decay = 0.0
-    scheduler: SchedulerOption = None
     max_grad_norm: Annotated[float | None, Number(above=0, or_none=True)] = None
     validation_fraction: Annotated[float, Number(at_least=0)] = 0.0
     patience: PositiveInt = 10
     warm_start: Flag = True
-    device: str = "auto"
-    precision: Precision = "auto"
-    compile: Flag = False
 
     takes_from_parents = (Data,)
     sends_down = Data
     learns_from_shares = True
     codes_per_latent = 1
+    q_parameters: ClassVar[tuple[str, ...]] = ("mean",)  # the latents' means first
     default_alpha = 1.0
     divergence = "kl"
-    _compiled = _NONE
 
     # -- what the latents are: to be filled in by a subclass ------------------------------------
 
@@ -145,24 +104,16 @@ class Autoencoder(Module):
         """Latent means (N, n_outputs) by the children's message alone; neutral ones if None."""
 
     @abstractmethod
-    def _parameters(self, q: Any) -> tuple[Tensor, ...]:
-        """What q is told by, (B, ...) each; the latent means first."""
-
-    @abstractmethod
-    def _message_up(self, parameters: Arrays, observed: np.ndarray | None) -> Message:
+    def _message_up(self, q: Arrays, observed: np.ndarray | None) -> Message:
         """The message made of q's parameters, (N, ...) each."""
 
     @abstractmethod
-    def _row_bounds(
-        self, rows: np.ndarray, parameters: Arrays, from_children: Message | None
-    ) -> np.ndarray:
-        """Each row's term of the joint objective, (N,)."""
+    def _row_bounds(self, rows: np.ndarray, q: Arrays, children: Message | None) -> np.ndarray:
+        """Each row's term of the joint objective, (N,), by q's parameters, (N, ...) each."""
 
     @abstractmethod
-    def _draw(
-        self, n_samples: int, rng: Generator, values: np.ndarray | None, component: int | None
-    ) -> np.ndarray:
-        """Latents (n_samples, n_outputs) to decode; see `generate`."""
+    def _draw(self, n: int, rng: Generator, values: Values, component: int | None) -> np.ndarray:
+        """Latents (n, n_outputs) to decode; see `generate`."""
 
     # -- the model -----------------------------------------------------------------------------
 
@@ -172,7 +123,7 @@ class Autoencoder(Module):
         reconstruction = -self.expected_log_likelihood(x, q, epoch).mean()
         kl = target.kl(q).mean()
         alpha = self.default_alpha if self.alpha is None else self.alpha
-        loss = reconstruction + self._scheduled("alpha", alpha, epoch) * kl
+        loss = reconstruction + self._ramped("alpha", alpha, epoch) * kl
         return {"loss": loss, "reconstruction": reconstruction, self.divergence: kl}
 
     def expected_log_likelihood(self, x: Tensor, q: Any, epoch: int) -> Tensor:
@@ -188,20 +139,12 @@ class Autoencoder(Module):
     def _likelihood(self) -> Bernoulli | GaussianNoise:
         return cast(Bernoulli | GaussianNoise, self.nets_["likelihood"])
 
-    def _net(self, name: str) -> Net:
+    def _net(self, name: str) -> Callable[[Tensor], Tensor]:
         """The encoder or decoder, compiled if it is in training and wanted so."""
-        return self._compiled.get(name, self.nets_[name])
+        return getattr(self, "_compiled", self.nets_)[name]
 
-    def _scheduled(
-        self, name: str, value: float | Callable[[int, int], float], epoch: int
-    ) -> float:
-        """An argument's value, where it may be a function of update and epoch.
-
-        Raises
-        ------
-        InputError
-            If the function returns no number.
-        """
+    def _ramped(self, name: str, value: float | Ramp, epoch: int) -> float:
+        """An argument's value, where it may be a function; InputError if that gives no number."""
         number = value(len(self.history_), epoch) if callable(value) else value
         if not isinstance(number, Real):
             raise InputError(f"{self.label}: {name} must return a number, got {number!r:.60}")
@@ -225,7 +168,7 @@ class Autoencoder(Module):
         for message in known:
             self._check_range(message)
         if self.net == "conv" and self.encoder is None and len(known) == len(inputs):
-            needed_image_shape(join(known).shape[1:], f"{self.label}: net='conv'")
+            architectures.needed_image_shape(join(known).shape[1:], f"{self.label}: net='conv'")
 
     def _check_own_nets(self) -> None:
         if (self.encoder is None) != (self.decoder is None):
@@ -265,15 +208,8 @@ class Autoencoder(Module):
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
         """Train on the rows observed in all parents; the children's message pulls the latents.
 
-        Returns
-        -------
-        dict
-            The terms of the epoch kept, and the number of epochs.
-
-        Raises
-        ------
-        TrainingError
-            If the loss becomes NaN or infinite; the last weights with a finite one are put back.
+        Returns the terms of the epoch kept, and the number of epochs. TrainingError if the loss
+        becomes NaN or infinite; the last weights with a finite one are put back.
         """
         rows = join(inputs)
         device = resolve_device(self.device, self.label)
@@ -291,25 +227,16 @@ class Autoencoder(Module):
             self._make_ready(rows.shape[1:], device)
             draw_apart(seed, device)
             learnt, held_out = self._split_rows(observed_rows(inputs, len(rows)), device)
-            trainer = Trainer.with_options(
-                self,
-                nets=self.nets_,
-                loss=loss,
-                optimizer=self.optimizer_,
-                device=device,
-                bfloat16=self.bfloat16_,
-            )
+            settings = self._settings() | {"bfloat16": self.bfloat16_}
+            trainer = Trainer(self.nets_, loss, self.optimizer_, device, **settings)
             report = trainer.fit(rows, self.n_epochs, learnt, held_out, on_epoch)
             processes.spread(self.nets_)  # batch normalisation's means differ
         return report
 
     def _make_ready(self, row_shape: tuple[int, ...], device: torch.device) -> None:
         """Nets and optimiser of the coming update: new ones, or those there are, as wanted now."""
-        afresh = (
-            not hasattr(self, "nets_")
-            or not self.warm_start
-            or self._blueprint != self._current_blueprint()
-        )
+        goes_on = hasattr(self, "nets_") and self.warm_start
+        afresh = not (goes_on and self._blueprint == self._current_blueprint())
         if afresh:
             self._build(row_shape)
         if afresh or self.precision != "auto":  # which is decided once, and kept
@@ -321,18 +248,16 @@ class Autoencoder(Module):
         self.optimizer_.param_groups[0]["weight_decay"] = self.weight_decay
         processes.spread(self.nets_)
         if self.compile:
-            self._compiled = {
-                name: compiled(self.nets_[name], device, self.label)
-                for name in ("encoder", "decoder")
-            }
+            pair = ("encoder", "decoder")
+            self._compiled = {n: compiled(self.nets_[n], device, self.label) for n in pair}
 
     def _split_rows(self, observed: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
         """Rows to learn from and rows held out, the same in every update."""
         order = np.random.default_rng(self.seed_).permutation(len(observed))
         n_held_out = int(self.validation_fraction * len(observed))
-        learnt, held_out = observed[order[n_held_out:]], observed[order[:n_held_out]]
-        learnt, held_out = np.sort(learnt), np.sort(held_out)
-        return torch.tensor(learnt, device=device), torch.tensor(held_out, device=device)
+        groups = (order[n_held_out:], order[:n_held_out])
+        learnt, held_out = (torch.tensor(np.sort(observed[g]), device=device) for g in groups)
+        return learnt, held_out
 
     @contextmanager
     def _training(self) -> Iterator[None]:
@@ -345,12 +270,12 @@ class Autoencoder(Module):
                 self.optimizer_ = make_optimizer(self)  # the old one's moments are spoilt
             if earlier and self.nets_ is not earlier["nets_"]:
                 self.__dict__.update(earlier)
-            if isinstance(error, DivergedError):
-                raise TrainingError(
-                    f"{self.label}: {error} of update {len(self.history_) + 1}; the last weights "
-                    f"with a finite loss are kept. Lower lr={self.lr}, or set max_grad_norm"
-                ) from None
-            raise
+            if not isinstance(error, DivergedError):
+                raise
+            raise TrainingError(
+                f"{self.label}: {error} of update {len(self.history_) + 1}; the last weights with "
+                f"a finite loss are kept. Lower lr={self.lr}, or set max_grad_norm"
+            ) from None
         finally:
             self.__dict__.pop("_compiled", None)
             if hasattr(self, "nets_"):
@@ -364,34 +289,28 @@ class Autoencoder(Module):
         A row counts as observed if it is so in all parents. Of others the latents are what the
         children's message has, and they add 0 to the bound.
         """
-        parameters, observed = self._encode(inputs), all_observed(inputs)
-        up = self._message_up(parameters, observed)
-        latents = parameters[0]
+        q, observed = self._encode(inputs), all_observed(inputs)
+        latents = q[0]
         if observed is not None:
             latents = arrays.copy(latents)
             latents[~observed] = self.latents_by(from_children, len(latents))[~observed]
 
         def bound() -> float:
-            terms = self._row_bounds(join(inputs), parameters, from_children)  # (N,)
+            terms = self._row_bounds(join(inputs), q, from_children)  # (N,)
             return float((terms if observed is None else np.where(observed, terms, 0.0)).mean())
 
-        return Posterior(up, (Deferred(latents, "reconstruction"),) * len(inputs), bound)
+        down = (Deferred(latents, "reconstruction"),) * len(inputs)
+        return Posterior(self._message_up(q, observed), down, bound)
 
     def reconstruction(self, values: np.ndarray) -> list[Data]:
         """Decoded latents (N, n_outputs), for each parent."""
         shapes = self._parents_shapes()
-        parts = split_columns(self._decode(values), [math.prod(shape) for shape in shapes])
-        return [
-            Data(part.reshape(len(part), *shape), checked=False)
-            for part, shape in zip(parts, shapes, strict=True)
-        ]
+        tables = split_columns(self._decode(values), [math.prod(shape) for shape in shapes])
+        reshaped = (t.reshape(len(t), *shape) for t, shape in zip(tables, shapes, strict=True))
+        return [Data(rows, checked=False) for rows in reshaped]
 
     def generate(
-        self,
-        n_samples: int,
-        rng: Generator,
-        values: np.ndarray | None = None,
-        component: int | None = None,
+        self, n_samples: int, rng: Generator, values: Values = None, component: int | None = None
     ) -> list[np.ndarray]:
         """Decoded latents, for each parent: those given as `values`, else draws of the prior."""
         rows = self.decode(self._draw(n_samples, rng, values, component))
@@ -423,17 +342,20 @@ class Autoencoder(Module):
         self._check_row_shape(rows.shape[1:])
         for message in inputs:
             self._check_range(message)
-        return self._in_blocks(lambda x: self._parameters(self.q_of(x)), rows)
+
+        def parameters(x: Tensor) -> tuple[Tensor, ...]:
+            q = self.q_of(x)
+            return tuple(getattr(q, name) for name in self.q_parameters)
+
+        return self._in_blocks(parameters, rows)
 
     def decode(self, z: ArrayLike) -> np.ndarray:
         """Data-space means of latents: (N, n_outputs) -> (N, ...)."""
         self._check_fitted()
         latents = as_rows(z, f"{self.label}.decode")
         if latents.shape[1:] != (self.n_outputs,):
-            raise InputError(
-                f"{self.label}: expected latents of shape (N, {self.n_outputs}), got "
-                f"{latents.shape}"
-            )
+            expected = f"expected latents of shape (N, {self.n_outputs})"
+            raise InputError(f"{self.label}: {expected}, got {latents.shape}")
         return self._decode(latents)
 
     def _decode(self, z: np.ndarray) -> np.ndarray:
@@ -451,14 +373,9 @@ class Autoencoder(Module):
         """Decoded draws of the prior, (n_samples, ...), by the module's own seed unless given."""
         self._check_fitted()
         check_argument(self.label, "n_samples", n_samples, Count())
-        seeds = Count(at_least=0, or_none=True)
-        check_argument(self.label, "random_state", random_state, seeds)
+        check_argument(self.label, "random_state", random_state, Count(at_least=0, or_none=True))
         rng = np.random.default_rng(self.seed_ if random_state is None else random_state)
         return self.decode(self._draw(n_samples, rng, None, component))
-
-    def _log_likelihoods(self, rows: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Log p(x | z) of each row: (N, ...), (N, n_outputs) -> (N,)."""
-        return self._in_blocks(self.log_likelihood, rows, z)
 
     def _in_blocks(self, function: Callable, *tables: np.ndarray) -> Any:
         return in_blocks(self.nets_, function, *tables, row_shape=self.row_shape_)
@@ -520,12 +437,15 @@ def build_nets(module: Autoencoder, row_shape: tuple[int, ...]) -> nn.ModuleDict
     sizes = (module.hidden_sizes, n_codes, n_latents, module.batch_norm)
     encoder, decoder = module.encoder, module.decoder
     if encoder is not None and decoder is not None:
-        pair = copy_pair(encoder, decoder, row_shape, n_codes, n_latents, module.label)
+        pair = architectures.copy_pair(
+            encoder, decoder, row_shape, n_codes, n_latents, module.label
+        )
     elif module.net == "conv":
-        image_shape = needed_image_shape(row_shape, f"{module.label}: net='conv'")
-        pair = conv_pair(image_shape, module.filters, *sizes)
+        what = f"{module.label}: net='conv'"
+        image_shape = architectures.needed_image_shape(row_shape, what)
+        pair = architectures.conv_pair(image_shape, module.filters, *sizes)
     else:
-        pair = mlp_pair(math.prod(row_shape), *sizes)
+        pair = architectures.mlp_pair(math.prod(row_shape), *sizes)
     gaussian = module.likelihood == "gaussian"
     likelihood = GaussianNoise(module.noise_variance) if gaussian else Bernoulli()
     return nn.ModuleDict({"encoder": pair[0], "decoder": pair[1], "likelihood": likelihood})

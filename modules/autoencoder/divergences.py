@@ -20,9 +20,6 @@ from ..nets.device import as_tensor
 _LEAST_LOG_PROB = math.log(1e-8)
 
 
-# -- q(z | x) of a batch ---------------------------------------------------------------------------
-
-
 class DiagonalNormal(distributions.Normal):
     """N(mean, exp(log_var)) of each row, (B, D) each; keeps the logarithm as it came."""
 
@@ -40,9 +37,6 @@ class Point:
     def rsample(self) -> Tensor:
         """The point itself."""
         return self.mean
-
-
-# -- targets ---------------------------------------------------------------------------------------
 
 
 class Target(Protocol):
@@ -65,9 +59,8 @@ class GaussianTarget:
     @classmethod
     def of(cls, message: Gaussian, device: torch.device) -> Self:
         """A message as float32 tensors on a device."""
-        return cls(
-            as_tensor(message.mean, device), as_tensor(cast(np.ndarray, message.var), device)
-        )
+        var = cast(np.ndarray, message.var)
+        return cls(as_tensor(message.mean, device), as_tensor(var, device))
 
     def rows(self, index: Tensor) -> Self:
         """The target of some rows."""
@@ -94,25 +87,13 @@ class PointTarget(GaussianTarget):
 
 @dataclass(frozen=True)
 class MixtureTarget:
-    """A Gaussian mixture, and which of its components each row belongs to.
+    """A Gaussian mixture, and which of its components each row belongs to."""
 
-    Attributes
-    ----------
-    log_prob : (N, K)
-        Log responsibilities of the rows.
-    means : (K, D)
-    whitening : (K, D, D)
-        W_k with W_k W_k^T the component's precision.
-    log_det : (K,)
-        Log determinants of the covariances.
-    log_weights : (K,)
-    """
-
-    log_prob: Tensor
-    means: Tensor
-    whitening: Tensor
-    log_det: Tensor
-    log_weights: Tensor
+    log_prob: Tensor  # (N, K), log responsibilities
+    means: Tensor  # (K, D)
+    whitening: Tensor  # (K, D, D), W_k with W_k W_k^T the component's precision
+    log_det: Tensor  # (K,), of the covariances
+    log_weights: Tensor  # (K,)
 
     @classmethod
     def of(cls, message: Mixture, device: torch.device) -> Self:

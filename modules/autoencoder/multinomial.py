@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Annotated, Any, Self, cast
 
@@ -18,11 +18,11 @@ from ... import processes
 from ...errors import InputError
 from ...messages import Categorical, Message
 from ...metrics import scores_of
-from ...module import Node, Posterior
+from ...module import Node, Posterior, Values
 from ...options import Constraint, Number, PositiveInt
 from ..common.inputs import check_component, check_labels, draw_classes
-from ..nets.device import to_tensor
-from .base import Arrays, Autoencoder
+from ..nets.device import as_tensor
+from .base import Arrays, Autoencoder, Ramp
 from .divergences import CategoricalTarget
 
 
@@ -89,14 +89,12 @@ class MultinomialVAE(Autoencoder):
 
     n_components: PositiveInt
     _: KW_ONLY
-    temperature: Annotated[float | Sequence[float] | Callable[[int, int], float], Temperature()] = (
-        1.0,
-        0.5,
-    )
+    temperature: Annotated[float | Sequence[float] | Ramp, Temperature()] = (1.0, 0.5)
     labels: ArrayLike | None = None
 
     takes_from_children = (Categorical,)
     sends_up = Categorical
+    q_parameters = ("probs", "logits")
 
     @property
     def n_outputs(self) -> int:
@@ -124,19 +122,13 @@ class MultinomialVAE(Autoencoder):
         return torch.stack([log_prob(rows, output.expand_as(rows)) for output in outputs], dim=1)
 
     def _temperature(self, epoch: int) -> float:
-        """Temperature of the relaxation in an epoch of the coming update.
-
-        Raises
-        ------
-        InputError
-            If the user's function returns no number above 0.
-        """
+        """Temperature in an epoch of the coming update; InputError for a user's of 0 or below."""
         if isinstance(self.temperature, Sequence):
             first, last = self.temperature
             afresh = not self.history_ or not self.warm_start
             progress = epoch / max(self.n_epochs - 1, 1) if afresh else 1.0
             return first * (last / first) ** progress
-        temperature = self._scheduled("temperature", self.temperature, epoch)
+        temperature = self._ramped("temperature", self.temperature, epoch)
         if not temperature > 0:
             raise InputError(f"{self.label}: temperature must be above 0, got {temperature}")
         return temperature
@@ -145,7 +137,7 @@ class MultinomialVAE(Autoencoder):
         self, from_children: Message | None, n_rows: int, device: torch.device
     ) -> CategoricalTarget:
         """The children's probabilities; equal ones where there is no message."""
-        return CategoricalTarget(to_tensor(self._class_prior(from_children, n_rows), device))
+        return CategoricalTarget(as_tensor(self._class_prior(from_children, n_rows), device))
 
     def latents_by(self, from_children: Message | None, n_rows: int) -> np.ndarray:
         """P(k) of each row, (N, K), by the children's message; uniform if None."""
@@ -197,19 +189,14 @@ class MultinomialVAE(Autoencoder):
         log_prob = np.where(up.observed[:, None], up.log_prob, prior)
         return replace(posterior, classes=Categorical(log_prob, checked=False))
 
-    def _parameters(self, q: OneHotCategorical) -> tuple[Tensor, ...]:
-        return q.probs, q.logits
+    def _message_up(self, q: Arrays, observed: np.ndarray | None) -> Categorical:
+        return Categorical(q[1], observed=observed, checked=False)
 
-    def _message_up(self, parameters: Arrays, observed: np.ndarray | None) -> Categorical:
-        return Categorical(parameters[1], observed=observed, checked=False)
-
-    def _row_bounds(
-        self, rows: np.ndarray, parameters: Arrays, from_children: Message | None
-    ) -> np.ndarray:
+    def _row_bounds(self, rows: np.ndarray, q: Arrays, children: Message | None) -> np.ndarray:
         """E_q[log p(x | k)] - KL(q || P) of each row, (N,), by a sum over classes."""
-        probabilities, log_prob = parameters
+        probabilities, log_prob = q
         log_likelihoods = self._in_blocks(self._class_log_likelihoods, rows)  # (N, K)
-        target = CategoricalTarget(torch.tensor(self._class_prior(from_children, len(rows))))
+        target = CategoricalTarget(torch.tensor(self._class_prior(children, len(rows))))
         kl = target.kl(OneHotCategorical(logits=torch.tensor(log_prob), validate_args=False))
         return (probabilities * log_likelihoods).sum(axis=1) - kl.numpy()
 
@@ -222,18 +209,16 @@ class MultinomialVAE(Autoencoder):
         """
         return self._sample(n_samples, random_state, component)
 
-    def _draw(
-        self, n_samples: int, rng: Generator, values: np.ndarray | None, component: int | None
-    ) -> np.ndarray:
+    def _draw(self, n: int, rng: Generator, values: Values, component: int | None) -> np.ndarray:
         """One-hot classes: by the probabilities given, all of one component, or any."""
         k = self.n_components
         if values is not None:
             classes = draw_classes(values, rng)
         elif component is None:
-            classes = rng.integers(k, size=n_samples)
+            classes = rng.integers(k, size=n)
         else:
             check_component(self.label, component, k)
-            classes = np.full(n_samples, component)
+            classes = np.full(n, component)
         return np.eye(k)[classes]
 
     # -- use on new rows -----------------------------------------------------------------------

@@ -14,9 +14,12 @@ from torch import Tensor
 from ... import arrays
 from ...errors import InputError, MessageError
 from ...messages import Gaussian, Message, Mixture
+from ...module import Values
 from ...options import Choice, PositiveInt
 from .base import Arrays, Autoencoder
-from .divergences import DiagonalNormal, GaussianTarget, MixtureTarget, Point, PointTarget
+from .divergences import DiagonalNormal, GaussianTarget, MixtureTarget, Point, PointTarget, Target
+
+KLTarget = Annotated[str, Choice("assigned", "expected", "mixture", "standard_normal")]
 
 
 @dataclass(eq=False, repr=False)
@@ -29,6 +32,7 @@ class GaussianAutoencoder(Autoencoder):
 
     takes_from_children = (Gaussian, Mixture)
     sends_up = Gaussian
+    gaussian_target = GaussianTarget
 
     @property
     def n_outputs(self) -> int:
@@ -42,11 +46,14 @@ class GaussianAutoencoder(Autoencoder):
             return np.zeros((n_rows, self.latent_dim))
         return self._moments(message).mean
 
-    def _gaussian_target(self, message: Gaussian | Mixture | None, n_rows: int) -> Gaussian:
+    def target_of(self, from_children: Message | None, n_rows: int, device: torch.device) -> Target:
         """What `kl_target` makes of the children's message; N(0, I) where there is none."""
+        message = self._checked(from_children, n_rows)
         if message is None or self.kl_target == "standard_normal":
-            return Gaussian.standard(n_rows, self.latent_dim)
-        return self._moments(message)
+            return self.gaussian_target.of(Gaussian.standard(n_rows, self.latent_dim), device)
+        if isinstance(message, Mixture) and self.kl_target == "mixture":
+            return MixtureTarget.of(message, device)
+        return self.gaussian_target.of(self._moments(message), device)
 
     def _moments(self, message: Gaussian | Mixture) -> Gaussian:
         """A message as one Gaussian per row."""
@@ -73,16 +80,13 @@ class GaussianAutoencoder(Autoencoder):
         """Decoded draws from N(0, I), (n_samples, ...); the same call repeats its draw."""
         return self._sample(n_samples, random_state)
 
-    def _draw(
-        self, n_samples: int, rng: Generator, values: np.ndarray | None, component: int | None
-    ) -> np.ndarray:
+    def _draw(self, n: int, rng: Generator, values: Values, component: int | None) -> np.ndarray:
         """The latents given, else draws from N(0, I)."""
         if component is not None:
             raise InputError(f"{self.label} has no components; leave component={component} out")
-        return rng.standard_normal((n_samples, self.latent_dim)) if values is None else values
+        return rng.standard_normal((n, self.latent_dim)) if values is None else values
 
 
-@dataclass(eq=False, repr=False)
 class AE(GaussianAutoencoder):
     """Autoencoder, whose latents a child may pull to its cluster means.
 
@@ -120,32 +124,21 @@ class AE(GaussianAutoencoder):
 
     default_alpha = 0.0
     divergence = "pull"
+    gaussian_target = PointTarget
 
     def q_of(self, x: Tensor) -> Point:
         """The encoder's z, (B, D)."""
         return Point(self._net("encoder")(x).float())
 
-    def target_of(
-        self, from_children: Message | None, n_rows: int, device: torch.device
-    ) -> PointTarget:
-        """What `kl_target` makes of the children's message; N(0, I) where there is none."""
-        message = self._checked(from_children, n_rows)
-        return PointTarget.of(self._gaussian_target(message, n_rows), device)
+    def _message_up(self, q: Arrays, observed: np.ndarray | None) -> Gaussian:
+        return Gaussian(q[0], observed=observed, checked=False)
 
-    def _parameters(self, q: Point) -> tuple[Tensor, ...]:
-        return (q.mean,)
-
-    def _message_up(self, parameters: Arrays, observed: np.ndarray | None) -> Gaussian:
-        return Gaussian(parameters[0], observed=observed, checked=False)
-
-    def _row_bounds(
-        self, rows: np.ndarray, parameters: Arrays, from_children: Message | None
-    ) -> np.ndarray:
+    def _row_bounds(self, rows: np.ndarray, q: Arrays, children: Message | None) -> np.ndarray:
         """Log p(x | z) at the encoder's z, (N,)."""
-        return self._log_likelihoods(rows, parameters[0])
+        return self._in_blocks(self.log_likelihood, rows, q[0])
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, kw_only=True)
 class VAE(GaussianAutoencoder):
     """Variational autoencoder.
 
@@ -234,46 +227,30 @@ class VAE(GaussianAutoencoder):
     ((20, 2), (3, 6))
     """
 
-    latent_dim: PositiveInt
-    _: KW_ONLY
-    kl_target: Annotated[str, Choice("assigned", "expected", "mixture", "standard_normal")] = (
-        "assigned"
-    )
+    kl_target: KLTarget = "assigned"
 
     codes_per_latent = 2
+    q_parameters = ("mean", "log_var")
 
     def q_of(self, x: Tensor) -> DiagonalNormal:
         """q(z | x) = N(mean, exp(log_var)), (B, D) each."""
         mean, log_var = self._net("encoder")(x).float().chunk(2, dim=1)
         return DiagonalNormal(mean, log_var)
 
-    def target_of(
-        self, from_children: Message | None, n_rows: int, device: torch.device
-    ) -> GaussianTarget | MixtureTarget:
-        """What `kl_target` makes of the children's message; N(0, I) where there is none."""
-        message = self._checked(from_children, n_rows)
-        if isinstance(message, Mixture) and self.kl_target == "mixture":
-            return MixtureTarget.of(message, device)
-        return GaussianTarget.of(self._gaussian_target(message, n_rows), device)
-
-    def _parameters(self, q: DiagonalNormal) -> tuple[Tensor, ...]:
-        return q.mean, q.log_var
-
-    def _message_up(self, parameters: Arrays, observed: np.ndarray | None) -> Gaussian:
-        mean, log_var = parameters
+    def _message_up(self, q: Arrays, observed: np.ndarray | None) -> Gaussian:
+        mean, log_var = q
         var = np.exp(log_var, out=arrays.empty(log_var.shape, np.float32, log_var))
         return Gaussian(mean, var, observed=observed, checked=False)
 
-    def _row_bounds(
-        self, rows: np.ndarray, parameters: Arrays, from_children: Message | None
-    ) -> np.ndarray:
+    def _row_bounds(self, rows: np.ndarray, q: Arrays, children: Message | None) -> np.ndarray:
         """E_q[log p(x | z)] - E_q[log q(z | x)] of each row, (N,).
 
         The prior's half of the ELBO, E_q[log p(z)], is the children's term. The expectation takes
         one draw of z per row, the same noise every time, so that differences between calls are the
         model's.
         """
-        mean, log_var = parameters
+        mean, log_var = q
         noise = np.random.default_rng(0).standard_normal(mean.shape)
+        z = mean + noise * np.exp(0.5 * log_var)  # (N, D)
         entropy = 0.5 * (log_var + math.log(2 * math.pi * math.e)).sum(axis=1)
-        return self._log_likelihoods(rows, mean + noise * np.exp(0.5 * log_var)) + entropy
+        return self._in_blocks(self.log_likelihood, rows, z) + entropy

@@ -75,15 +75,10 @@ def conv_pair(
     latent_dim: int,
     batch_norm: bool,
 ) -> tuple[nn.Module, nn.Module]:
-    """Strided convolutions, then an MLP, and the mirror image back.
-
-    Each of the `filters` halves height and width; any image size works.
-    """
+    """Strided convolutions, which halve images of any size, then an MLP; the mirror image back."""
     channels, height, width = image_shape
-    filters, stages = [*map(int, filters)], 2 ** len(filters)
-    grid = (math.ceil(height / stages), math.ceil(width / stages))
-    n_flat = filters[-1] * grid[0] * grid[1]
-
+    filters, grid = [*map(int, filters)], _grid(image_shape, len(filters))
+    n_flat, stages = filters[-1] * math.prod(grid), 2 ** len(filters)
     padded = nn.ZeroPad2d((0, grid[1] * stages - width, 0, grid[0] * stages - height))
     down: list[nn.Module] = [ImageView(image_shape), padded]
     for n_in, n_out in pairwise([channels, *filters]):
@@ -100,6 +95,11 @@ def conv_pair(
     return _fast(nn.Sequential(*down)), _fast(nn.Sequential(*up))
 
 
+def _grid(image_shape: tuple[int, int, int], n_halvings: int) -> tuple[int, int]:
+    """Height and width of images that have been halved, each time rounded up."""
+    return -(-image_shape[1] // 2**n_halvings), -(-image_shape[2] // 2**n_halvings)
+
+
 def _fast(net: nn.Module) -> nn.Module:
     """Weights in the memory layout in which convolutions are fastest."""
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -111,15 +111,11 @@ def conv_classifier(
     hidden_sizes: Sequence[int],
     n_classes: int,
 ) -> nn.Module:
-    """Convolutions with batch normalisation and max-pooling, then an MLP to logits.
-
-    Each of the `filters` halves height and width; any image size works.
-    """
-    channels, height, width = image_shape
-    filters, stages = [*map(int, filters)], 2 ** len(filters)
-    n_flat = filters[-1] * math.ceil(height / stages) * math.ceil(width / stages)
+    """Convolutions and max-pooling, which halve images of any size, then an MLP to logits."""
+    filters = [*map(int, filters)]
+    n_flat = filters[-1] * math.prod(_grid(image_shape, len(filters)))
     layers: list[nn.Module] = [ImageView(image_shape)]
-    for n_in, n_out in pairwise([channels, *filters]):
+    for n_in, n_out in pairwise([image_shape[0], *filters]):
         layers += [nn.Conv2d(n_in, n_out, 3, padding=1, bias=False)]
         layers += [*_activation(nn.BatchNorm2d, n_out, True), nn.MaxPool2d(2, ceil_mode=True)]
     layers += [nn.Flatten(), *_mlp([n_flat, *hidden_sizes, n_classes], True)]
@@ -150,13 +146,7 @@ def needed_image_shape(row_shape: tuple[int, ...], what: str) -> tuple[int, int,
 def copy_supervised(
     net: nn.Module, row_shape: tuple[int, ...], n_outputs: int, outputs: str, label: str
 ) -> nn.Module:
-    """A copy of a user's net, tried on two rows of zeros before any training.
-
-    Raises
-    ------
-    InputError
-        If it is none, cannot take its input, or returns another shape than needed.
-    """
+    """A copy of a user's net; InputError if two rows of zeros show that it does not fit."""
     if not isinstance(net, nn.Module):
         raise InputError(f"{label}: net must be a torch.nn.Module, got {net!r}")
     result = _tried("net", net, row_shape, label)
@@ -176,13 +166,7 @@ def copy_pair(
     latent_dim: int,
     label: str,
 ) -> tuple[nn.Module, nn.Module]:
-    """Copies of a user's nets, tried on two rows of zeros before any training.
-
-    Raises
-    ------
-    InputError
-        If one cannot take its input, or returns another shape than needed.
-    """
+    """Copies of a user's nets; InputError if two rows of zeros show that one does not fit."""
     n_features = math.prod(row_shape)
     codes = _tried("encoder", encoder, row_shape, label)
     if codes.shape != (2, n_codes):
@@ -202,6 +186,7 @@ def copy_pair(
 def _tried(
     name: str, net: nn.Module, row_shape: tuple[int, ...], label: str, why: str = ""
 ) -> Tensor:
+    """What a user's net makes of two rows of zeros."""
     trial = deepcopy(net).eval()
     device = next((p.device for p in trial.parameters()), torch.device("cpu"))
     try:

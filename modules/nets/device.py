@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import Any, overload
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -18,16 +18,15 @@ from torch import Tensor, nn
 from ... import arrays, processes
 from ...errors import InputError
 
-# -- device and precision --------------------------------------------------------------------------
+_turns = threading.RLock()
+_runs: WeakKeyDictionary[nn.Module, Callable[[nn.Module, Tensor], Tensor]] = WeakKeyDictionary()
+_BLOCK_ROWS, _BLOCK_VALUES = 4096, 2**22
 
 
 def resolve_device(device: str, label: str) -> torch.device:
     """The torch device of that name; "auto" is a GPU where there is one.
 
-    Raises
-    ------
-    InputError
-        For an unknown name, or a GPU that is not there.
+    InputError for an unknown name, or a GPU that is not there.
     """
     if isinstance(device, str) and device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -61,11 +60,6 @@ def uses_bfloat16(precision: str, device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     features = torch.cpu.get_capabilities()
     return bool(features.get("amx_bf16") or features.get("avx512_bf16"))
-
-
-# -- seeds -----------------------------------------------------------------------------------------
-
-_turns = threading.RLock()
 
 
 @contextmanager
@@ -111,11 +105,6 @@ def _seed(seed: int, device: torch.device) -> None:
             torch.cuda.manual_seed(seed)
 
 
-# -- compiling -------------------------------------------------------------------------------------
-
-_runs: WeakKeyDictionary[nn.Module, Callable[[nn.Module, Tensor], Tensor]] = WeakKeyDictionary()
-
-
 def compiled(net: nn.Module, device: torch.device, label: str) -> Callable[[Tensor], Tensor]:
     """A net as a compiled function of the same weights; itself, with a warning, if that fails.
 
@@ -151,19 +140,9 @@ def _problem(device_type: str) -> str | None:
     return None
 
 
-# -- arrays through nets ---------------------------------------------------------------------------
-
-_BLOCK_ROWS, _BLOCK_VALUES = 4096, 2**22
-
-
-def to_tensor(array: np.ndarray, device: torch.device) -> Tensor:
-    """A float32 copy on a device, of arrays of any memory layout (torch knows no mirrored ones)."""
-    return torch.tensor(np.ascontiguousarray(array), dtype=torch.float32, device=device)
-
-
 def as_tensor(array: np.ndarray, device: torch.device) -> Tensor:
     """Rows in float32 on a device; those that already are, are not copied: only read them."""
-    contiguous = np.ascontiguousarray(array)
+    contiguous = np.ascontiguousarray(array)  # torch knows no mirrored ones
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.as_tensor(contiguous).to(device, torch.float32)
@@ -181,67 +160,29 @@ def evaluating(nets: nn.Module) -> Iterator[None]:
         nets.train(training)
 
 
-@overload
-def in_blocks(
-    nets: nn.Module,
-    function: Callable[..., Tensor],
-    *tables: np.ndarray,
-    row_shape: tuple[int, ...],
-) -> np.ndarray: ...
-@overload
-def in_blocks(
-    nets: nn.Module,
-    function: Callable[..., tuple[Tensor, ...]],
-    *tables: np.ndarray,
-    row_shape: tuple[int, ...],
-) -> tuple[np.ndarray, ...]: ...
 def in_blocks(
     nets: nn.Module, function: Callable, *tables: np.ndarray, row_shape: tuple[int, ...]
 ) -> Any:
-    """Evaluate a function of `nets` on float32 blocks of rows, on their device.
+    """Evaluate a function of `nets` on blocks of tables (N, ...), in float32 on their device.
 
-    Parameters
-    ----------
-    nets : torch.nn.Module
-        Put into evaluation mode meanwhile.
-    function : callable
-        From a tensor (B, ...) per table to a tensor (B, ...), or a tuple of them.
-    *tables : np.ndarray, shape (N, ...)
-    row_shape : tuple of int
-        Of a row of data; of large rows fewer are taken at once.
-
-    Returns
-    -------
-    np.ndarray, or tuple of them
-        The results of all rows, in a memory-mapped file if the first table is.
-
-    Raises
-    ------
-    ValueError
-        If the function returns another number of rows.
+    The function makes one tensor (B, ...), or a tuple of them, of a tensor (B, ...) per table; the
+    result is an array (N, ...), or a tuple of them, in a memory-mapped file if the first table is.
+    Of rows of data that are large by their `row_shape` fewer are taken at once.
     """
     device = next((p.device for p in nets.parameters()), torch.device("cpu"))
+    n_rows, results = len(tables[0]), list[np.ndarray]()
     step = min(_BLOCK_ROWS, max(_BLOCK_VALUES // math.prod(row_shape), 1))
-    results: list[np.ndarray] = []
     with evaluating(nets):
-        for start in range(0, len(tables[0]), step):
+        for start in range(0, n_rows, step):
             block = slice(start, start + step)
-            values = function(*(to_tensor(table[block], device) for table in tables))
+            rows = [np.ascontiguousarray(table[block]) for table in tables]
+            values = function(*(torch.tensor(r, dtype=torch.float32, device=device) for r in rows))
             parts = values if isinstance(values, tuple) else (values,)
-            results = results or [_room_for(part, tables[0]) for part in parts]
+            shapes = [(n_rows, *part.shape[1:]) for part in parts]
+            results = results or [arrays.empty(s, np.float32, tables[0]) for s in shapes]
             for result, part in zip(results, parts, strict=True):
-                _put(part, result[block])
+                if len(part) != len(rows[0]):
+                    made = f"made {len(part)} of {len(rows[0])}"
+                    raise ValueError(f"must return as many rows as it gets, but {made}")
+                result[block] = part.float().cpu().numpy()
     return tuple(results) if isinstance(values, tuple) else results[0]
-
-
-def _room_for(part: Tensor, table: np.ndarray) -> np.ndarray:
-    """Where the results of all rows of a table go, of which `part` are some."""
-    return arrays.empty((len(table), *part.shape[1:]), np.float32, table)
-
-
-def _put(part: Tensor, rows: np.ndarray) -> None:
-    if len(part) != len(rows):
-        raise ValueError(
-            f"must return as many rows as it gets, but made {len(part)} of {len(rows)}"
-        )
-    rows[:] = part.float().cpu().numpy()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
@@ -18,74 +18,30 @@ from torch.nn import functional as F
 from ... import processes
 from ...arrays import as_rows
 from ...errors import InputError, NotFittedError, TrainingError
-from ...options import Flag, Options, PositiveInt, Seed
+from ...options import Counts, PositiveInt, Seed
 from ..common.inputs import checked_targets
 from .architectures import conv_classifier, copy_supervised, needed_image_shape
 from .device import compiled, in_blocks, private_random_state, resolve_device, uses_bfloat16
-from .trainer import (
-    Augment,
-    Decay,
-    DivergedError,
-    Filters,
-    Precision,
-    Rate,
-    SchedulerOption,
-    Terms,
-    Trainer,
-    Widths,
-    check_batches,
-)
-
-
-class Targets(NamedTuple):
-    """What to learn.
-
-    Attributes
-    ----------
-    values : np.ndarray, shape (N, ...)
-        As the loss takes them.
-    n_outputs : int
-        How many numbers the net gives for a row.
-    learnt : dict
-        What a subclass keeps of them, by attribute.
-    """
-
-    values: np.ndarray
-    n_outputs: int
-    learnt: dict[str, Any]
+from .trainer import DivergedError, NetOptions, Scheduler, Terms, Trainer, check_batches
 
 
 @dataclass(eq=False, repr=False)
-class SupervisedNet(Options, ABC):
-    """Abstract base of NetClassifier and NetRegressor, which say what targets are, and the loss.
-
-    Parameters
-    ----------
-    net, filters, hidden_sizes, epochs, batch_size, lr, weight_decay, scheduler, augment
-    device, precision, compile, random_state
-        See `NetClassifier`.
-    """
+class SupervisedNet(NetOptions, ABC):
+    """Abstract base of NetClassifier and NetRegressor, which say what targets are, and the loss."""
 
     net: nn.Module | None = None
     _: KW_ONLY
-    filters: Filters = (32, 64)
-    hidden_sizes: Widths = (128,)
+    filters: Annotated[Sequence[int], Counts()] = (32, 64)
     epochs: PositiveInt = 10
     batch_size: PositiveInt = 128
-    lr: Rate = 1e-3
-    weight_decay: Decay = 0.0
-    scheduler: SchedulerOption = "onecycle"
-    augment: Augment = None
-    device: str = "auto"
-    precision: Precision = "auto"
-    compile: Flag = False
+    scheduler: Scheduler = "onecycle"
     random_state: Seed = None
 
     outputs = ""  # what error texts call the net's outputs
 
     @abstractmethod
-    def _targets(self, y: ArrayLike, n_rows: int) -> Targets:
-        """Check and encode y."""
+    def _targets(self, y: ArrayLike, n_rows: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """Targets (N, ...) as the loss takes them, checked; and what is learnt of them, by name."""
 
     @abstractmethod
     def _loss(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -111,17 +67,15 @@ class SupervisedNet(Options, ABC):
         self.check_options()
         device = resolve_device(self.device, self.label)
         rows = as_rows(X, f"{self.label}.fit")
-        targets = self._targets(y, len(rows))
+        targets, learnt = self._targets(y, len(rows))
         seed = processes.of_first(int(np.random.default_rng(self.random_state).integers(2**62)))
         with processes.alone(), private_random_state(seed, device):
             check_batches(self.label, len(rows), self.batch_size, batch_norm=self.net is None)
-            net = self._make_net(rows.shape[1:], targets.n_outputs).to(device)
-            values = torch.tensor(targets.values, device=device)
-            loss_curve = self._train(net, rows, values)
+            net = self._make_net(rows.shape[1:], learnt["n_outputs_"]).to(device)
+            loss_curve = self._train(net, rows, torch.tensor(targets, device=device))
         processes.spread(net)  # processors of different kinds round differently
-        self.__dict__.update(targets.learnt)
-        self.n_outputs_, self.row_shape_ = targets.n_outputs, rows.shape[1:]
-        self.net_, self.loss_curve_ = net.eval(), loss_curve
+        self.__dict__.update(learnt)
+        self.row_shape_, self.net_, self.loss_curve_ = rows.shape[1:], net.eval(), loss_curve
         return self
 
     def _make_net(self, row_shape: tuple[int, ...], n_outputs: int) -> nn.Module:
@@ -132,9 +86,8 @@ class SupervisedNet(Options, ABC):
 
     def _train(self, net: nn.Module, rows: np.ndarray, targets: Tensor) -> list[Terms]:
         """Train on all rows; returns the terms of every epoch."""
-        outputs_of: Callable[[Tensor], Tensor] = net
-        if self.compile:
-            outputs_of = compiled(net, targets.device, self.label)
+        device, curve = targets.device, list[Terms]()
+        outputs_of = compiled(net, device, self.label) if self.compile else net
 
         def loss(x: Tensor, index: Tensor, epoch: int) -> dict[str, Tensor]:
             return self._loss(outputs_of(x).float(), targets[index])
@@ -142,14 +95,10 @@ class SupervisedNet(Options, ABC):
         def on_epoch(epoch: int, terms: Terms) -> None:
             curve.append({"epoch": epoch, **terms})
 
-        optimizer = torch.optim.AdamW(
-            net.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
-        )
-        bfloat16, device = uses_bfloat16(self.precision, targets.device), targets.device
-        trainer = Trainer.with_options(
-            self, nets=net, loss=loss, optimizer=optimizer, device=device, bfloat16=bfloat16
-        )
-        every, curve = torch.arange(len(rows), device=device), list[Terms]()
+        decay, bfloat16 = self.weight_decay, uses_bfloat16(self.precision, device)
+        adam = torch.optim.AdamW(net.parameters(), self.lr, weight_decay=decay, fused=True)
+        trainer = Trainer(net, loss, adam, device, bfloat16=bfloat16, **self._settings())
+        every = torch.arange(len(rows), device=device)
         try:
             trainer.fit(rows, int(self.epochs), every, every[:0], on_epoch)
         except DivergedError as diverged:
@@ -229,19 +178,16 @@ class NetClassifier(ClassifierMixin, SupervisedNet):
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """P(c | row): (N, ...) -> (N, C).
 
-        Raises
-        ------
-        NotFittedError, InputError
-            Before fitting; for NaN, or rows of another shape.
+        NotFittedError before fitting; InputError for NaN, or rows of another shape.
         """
         return softmax(self._outputs(X), axis=1)
 
-    def _targets(self, y: ArrayLike, n_rows: int) -> Targets:
+    def _targets(self, y: ArrayLike, n_rows: int) -> tuple[np.ndarray, dict[str, Any]]:
         y, _ = checked_targets(self.label, y, None, n_rows)
         classes, codes = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise InputError(f"{self.label}: y must hold two classes or more, got {classes}")
-        return Targets(codes, len(classes), {"classes_": classes})
+        return codes, {"classes_": classes, "n_outputs_": len(classes)}
 
     def _loss(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         accuracy = (outputs.argmax(dim=1) == targets).float().mean()
@@ -282,15 +228,12 @@ class NetRegressor(RegressorMixin, SupervisedNet):
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Predicted targets: (N, ...) -> (N,), or (N, T) if trained on several per row.
 
-        Raises
-        ------
-        NotFittedError, InputError
-            Before fitting; for NaN, or rows of another shape.
+        NotFittedError before fitting; InputError for NaN, or rows of another shape.
         """
         outputs = self._outputs(X)
         return outputs.reshape(len(outputs), *self.target_shape_)
 
-    def _targets(self, y: ArrayLike, n_rows: int) -> Targets:
+    def _targets(self, y: ArrayLike, n_rows: int) -> tuple[np.ndarray, dict[str, Any]]:
         shape = np.shape(y)
         if shape[:1] != (n_rows,) or len(shape) > 2:
             raise InputError(
@@ -298,7 +241,7 @@ class NetRegressor(RegressorMixin, SupervisedNet):
                 f"for each row, got shape {shape}"
             )
         values = as_rows(np.reshape(y, (n_rows, -1)), f"{self.label}: y").astype(np.float32)
-        return Targets(values, values.shape[1], {"target_shape_": shape[1:]})
+        return values, {"target_shape_": shape[1:], "n_outputs_": values.shape[1]}
 
     def _loss(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         return {"loss": F.mse_loss(outputs, targets)}

@@ -9,8 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
-from functools import cached_property
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import Annotated, Any
 
 import numpy as np
@@ -19,11 +18,14 @@ from torch import Tensor, nn
 
 from ... import arrays, processes
 from ...errors import InputError
-from ...options import Choice, Constraint, Counts, Number, Options
+from ...options import Choice, Constraint, Counts, Flag, Number, Options, PositiveInt
 from .device import as_tensor, evaluating
 
+Rows = np.ndarray | Tensor
 Terms = dict[str, float]
+Loss = Callable[[Tensor, Tensor, int], dict[str, Tensor]]
 Schedule = Callable[[torch.optim.Optimizer, int], Any]
+Scheduler = Annotated[str | Schedule | None, Choice(None, "cosine", "onecycle", or_callable=True)]
 
 
 class Function(Constraint):
@@ -36,16 +38,25 @@ class Function(Constraint):
         return callable(value)
 
 
-# Constructor arguments of whatever has nets, with their ranges; each class has its own defaults.
-Widths = Annotated[Sequence[int], Counts(or_empty=True)]
-Filters = Annotated[Sequence[int], Counts()]
-Rate = Annotated[float, Number(above=0)]
-Decay = Annotated[float, Number(at_least=0)]
-SchedulerOption = Annotated[
-    str | Schedule | None, Choice(None, "cosine", "onecycle", or_callable=True)
-]
-Augment = Annotated[Callable[[Tensor], Tensor] | None, Function(or_none=True)]
-Precision = Annotated[str, Choice("auto", "bfloat16", "float32")]
+@dataclass(eq=False, repr=False, kw_only=True)
+class NetOptions(Options):
+    """Constructor arguments of whatever has nets; `VAE` and `NetClassifier` describe them."""
+
+    hidden_sizes: Annotated[Sequence[int], Counts(or_empty=True)] = (128,)
+    filters: Annotated[Sequence[int], Counts()] = (16, 32)
+    batch_size: PositiveInt = 500
+    lr: Annotated[float, Number(above=0)] = 1e-3
+    weight_decay: Annotated[float, Number(at_least=0)] = 0.0
+    scheduler: Scheduler = None
+    augment: Annotated[Callable[[Tensor], Tensor] | None, Function(or_none=True)] = None
+    device: str = "auto"
+    precision: Annotated[str, Choice("auto", "bfloat16", "float32")] = "auto"
+    compile: Flag = False
+
+    def _settings(self) -> dict[str, Any]:
+        """A trainer's settings: the arguments of the same names."""
+        names = [field.name for field in fields(Trainer) if field.kw_only]
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
 
 class DivergedError(Exception):
@@ -56,54 +67,27 @@ class DivergedError(Exception):
         super().__init__(f"{name} became {value} in epoch {epoch}")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Trainer:
-    """Fits nets to rows by minimising a loss over minibatches.
+    """Fits nets to rows by minimising a loss over minibatches; `VAE` describes the settings.
 
-    Parameters
-    ----------
-    nets : torch.nn.Module
-    loss : callable
-        From a batch of rows (B, ...), their numbers (B,) and the epoch, from 0, to scalar terms,
-        means over the batch; the one named ``"loss"`` is minimised.
-    optimizer : torch.optim.Optimizer
-    device : torch.device
-        Where the nets are.
-    lr : float
-        Learning rate, from which `scheduler` starts: None, "cosine", "onecycle" or a function of
-        the optimiser and the number of steps.
-    batch_size : int
-        Largest number of rows of a batch; in several processes of theirs together.
-    max_grad_norm : float, optional
-        Gradients are clipped to this norm.
-    patience : int
-        Epochs without a lower loss on the rows held out after which training stops.
-    augment : callable, optional
-        From a batch to one of the same shape, in training only.
-    bfloat16 : bool
-        Whether the nets' matrix products are in bfloat16.
-    label : str
-        How error texts call what is trained.
+    From a batch of rows (B, ...), their numbers (B,) and the epoch, from 0, the loss makes scalar
+    terms, means over the batch; the one named ``"loss"`` is minimised.
     """
 
     nets: nn.Module
-    loss: Callable[[Tensor, Tensor, int], dict[str, Tensor]]
+    loss: Loss
     optimizer: torch.optim.Optimizer
     device: torch.device
+    _: KW_ONLY
     lr: float
-    batch_size: int
+    batch_size: int  # in several processes of theirs together
     scheduler: str | Schedule | None = None
     max_grad_norm: float | None = None
     patience: int = 1
     augment: Callable[[Tensor], Tensor] | None = None
     bfloat16: bool = False
-    label: str = "Trainer"
-
-    @classmethod
-    def with_options(cls, options: Options, **others: Any) -> Trainer:
-        """A trainer whose settings are the constructor arguments of the same names, or `others`."""
-        names = [field.name for field in fields(cls) if hasattr(options, field.name)]
-        return cls(**{name: getattr(options, name) for name in names} | others)
+    label: str = "Trainer"  # how error texts call what is trained
 
     def fit(
         self,
@@ -113,35 +97,16 @@ class Trainer:
         held_out: Tensor,
         on_epoch: Callable[[int, Terms], bool | None],
     ) -> Terms:
-        """Train for some epochs, with early stopping if rows are held out.
+        """Train; returns the number of epochs run, and the terms of the one whose weights are kept.
 
-        In every epoch the rows are shuffled into batches of nearly equal size. Of several
-        processes each brings an equal share of its rows to every batch, and all learn from the
-        mean gradient.
+        In every epoch the rows (N, ...) whose numbers are `learnt` are shuffled into batches of
+        nearly equal size. Of several processes each brings an equal share of its rows to every
+        batch, and all learn from the mean gradient. Rows go to the device as a whole, unless they
+        lie in a memory-mapped file: then batches are read while the one before is trained on.
 
-        Parameters
-        ----------
-        rows : np.ndarray, shape (N, ...)
-            Copied to the device as a whole, unless they lie in a memory-mapped file: then batches
-            are read while the one before is trained on.
-        epochs : int
-        learnt, held_out : Tensor of int
-            Numbers of the rows to learn from and to hold out, on the device; with none held out
-            nothing stops early and the last weights are kept.
-        on_epoch : callable
-            Told the number of each epoch, from 1, and its mean terms; a true answer ends the
-            training.
-
-        Returns
-        -------
-        dict
-            The terms of the epoch whose weights are kept, which is the last or the best on the
-            rows held out; and the number of ``epochs`` run.
-
-        Raises
-        ------
-        DivergedError
-            With the last weights put back that are known to give a finite loss.
+        The weights kept are the best on the rows `held_out`, and where there are none the last.
+        `on_epoch` is told the number of each epoch, from 1, and its mean terms; a true answer ends
+        the training. A `DivergedError` leaves the last weights known to give a finite loss.
         """
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         source = rows if arrays.is_mapped(rows) else as_tensor(rows, self.device)
@@ -156,8 +121,7 @@ class Trainer:
             sums = torch.zeros((), device=self.device)
             batches = self._batches(source, order.tensor_split(n_batches))
             for (index, x), share in zip(batches, shares, strict=True):
-                with self._autocast:
-                    terms = self.loss(self._augmented(x), index, epoch)
+                terms = self._terms(x, index, epoch)
                 self.optimizer.zero_grad()
                 (terms["loss"] * share).backward()
                 processes.add_gradients(parameters)
@@ -174,8 +138,9 @@ class Trainer:
             if not all(map(math.isfinite, means.values())):
                 self._go_back(source, learnt, latest, before)
                 raise DivergedError(epoch + 1, means)
-            if not len(held_out) or means["held_out_loss"] < best:
-                best, best_epoch, report = means.get("held_out_loss", best), epoch, means
+            score = means.get("held_out_loss", -epoch)
+            if score < best:
+                best, best_epoch, report = score, epoch, means
                 before, latest = latest, _weights(self.nets)
             if on_epoch(epoch + 1, means) or epoch - best_epoch >= self.patience:
                 break
@@ -185,9 +150,12 @@ class Trainer:
             raise DivergedError(epoch + 1, {"loss": math.nan})
         return {**report, "epochs": epoch + 1}
 
-    def _batches(
-        self, source: np.ndarray | Tensor, parts: Sequence[Tensor]
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def _terms(self, x: Tensor, index: Tensor, epoch: int) -> dict[str, Tensor]:
+        """The loss of a batch, which is augmented in training."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            return self.loss(self._augmented(x) if self.nets.training else x, index, epoch)
+
+    def _batches(self, source: Rows, parts: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Row numbers and rows of each part; from an array a thread reads one part ahead."""
         if isinstance(source, Tensor):
             yield from ((index, source[index]) for index in parts)
@@ -211,25 +179,18 @@ class Trainer:
             )
         return result
 
-    @cached_property
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
-
-    def _mean_loss(self, source: np.ndarray | Tensor, index: Tensor, epoch: int) -> float:
+    def _mean_loss(self, source: Rows, index: Tensor, epoch: int) -> float:
         """Mean loss over some rows, in evaluation mode."""
         total = torch.zeros((), device=self.device)
         with evaluating(self.nets):
             for part, x in self._batches(source, index.split(int(self.batch_size))):
-                with self._autocast:
-                    total = total + self.loss(x, part, epoch)["loss"] * len(x)
+                total = total + self._terms(x, part, epoch)["loss"] * len(x)
         return _means(total[None], len(index))[0]
 
-    def _is_finite(self, source: np.ndarray | Tensor, learnt: Tensor) -> bool:
+    def _is_finite(self, source: Rows, learnt: Tensor) -> bool:
         return math.isfinite(self._mean_loss(source, learnt[: self.batch_size], 0))
 
-    def _go_back(
-        self, source: np.ndarray | Tensor, learnt: Tensor, *weights: dict[str, Tensor]
-    ) -> None:
+    def _go_back(self, source: Rows, learnt: Tensor, *weights: dict[str, Tensor]) -> None:
         """To the first of some weights that give a finite loss."""
         for state in weights:
             self.nets.load_state_dict(state)
