@@ -3,7 +3,10 @@
 The modules themselves are in `serkit.modules`: ``from serkit.modules import AE, VAE, GMM``.
 """
 
-from . import datasets, errors, measures, messages, metrics, paths, plots, processes, training
+import importlib
+from typing import TYPE_CHECKING
+
+from . import datasets, errors, measures, messages, metrics, paths, processes, training
 from .density import MixtureDensity
 from .graph import Graph
 from .module import Module, Posterior
@@ -26,3 +29,13 @@ __all__ = [
     "processes",
     "training",
 ]
+
+if TYPE_CHECKING:
+    from . import plots
+else:
+
+    def __getattr__(name: str) -> object:
+        """`serkit.plots`, imported when it is first used, as Matplotlib takes a while (PEP 562)."""
+        if name == "plots":
+            return importlib.import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What modules exchange: frozen, checked values with one row a data row.
+"""Messages, which modules exchange: frozen, checked values with one row per data row.
 
 =============  ==================================================  =========================
 message        holds                                               sent
@@ -14,8 +14,8 @@ message        holds                                               sent
 Messages of the same kind multiply (`a * b`): a module combines what its children say by their
 product, so no child overwrites another and a uniform message changes nothing.
 
-Every message can carry `observed` (N,), false for rows in which the modality is missing. Whatever
-stands in such a row is replaced by what says nothing: 0, N(0, I) or equal probabilities.
+Every message can carry `observed` (N,), false for rows in which the modality is missing. The
+values of such a row are replaced by neutral ones: 0, N(0, I) or equal probabilities.
 
 Messages are checked when they are made: shapes, finite values, probabilities that add up to 1. A
 module that has just computed its arrays may leave out the checks that go through all rows, with
@@ -27,7 +27,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import InitVar, dataclass, field, fields, replace
+from dataclasses import InitVar, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -48,8 +48,7 @@ class Message:
     Attributes
     ----------
     observed : (N,) of bool, or None
-        False for rows in which the modality is missing, which say nothing; None if it is there in
-        all.
+        False for rows in which the modality is missing; None if it is there in all.
     """
 
     observed: np.ndarray | None = field(default=None, kw_only=True)
@@ -60,7 +59,7 @@ class Message:
 
     @property
     def _rows(self) -> np.ndarray:
-        return getattr(self, next(f.name for f in fields(self) if not f.kw_only))
+        return next(getattr(self, name) for name in _ALIGNED if hasattr(self, name))
 
     @property
     def n_rows(self) -> int:
@@ -74,7 +73,7 @@ class Message:
 
     @property
     def is_observed(self) -> np.ndarray:
-        """`observed` as an array in any case, (N,) of bool."""
+        """Whether the modality is there in each row, (N,) of bool."""
         return np.ones(self.n_rows, dtype=bool) if self.observed is None else self.observed
 
     def _set_observed(self) -> None:
@@ -82,14 +81,14 @@ class Message:
         object.__setattr__(self, "observed", mask)
 
     def _set(self, name: str, checked: bool, neutral: float = 0.0) -> None:
-        """Freeze an attribute, checked if asked for, `neutral` where the modality is missing."""
+        """Make an attribute read-only, checked if asked for, `neutral` in rows that are missing."""
         rows = getattr(self, name)
         if checked or self.observed is not None:
             rows = as_rows(rows, f"{type(self).__name__}.{name}", self.observed, neutral)
         object.__setattr__(self, name, _frozen(rows))
 
     def _set_log_prob(self, log_prob: np.ndarray, checked: bool) -> None:
-        """Freeze log-probabilities (N, K), which alone may hold -inf, checked if asked for."""
+        """Make log-probabilities (N, K), which may hold -inf, read-only, checked if asked for."""
         log_prob, kind = np.asarray(log_prob, dtype=np.float64), type(self).__name__
         if log_prob.ndim != 2 or log_prob.size == 0:
             raise MessageError(f"{kind}.log_prob: expected shape (N, K), got {log_prob.shape}")
@@ -102,7 +101,7 @@ class Message:
         object.__setattr__(self, "log_prob", _frozen(log_prob))
 
     def map_rows(self, function: Callable[[np.ndarray], np.ndarray]) -> Message:
-        """The message with a function of arrays (N, ...) applied to all that holds a row a row."""
+        """The message with a function of arrays (N, ...) applied to all attributes of N rows."""
         names = [name for name in _ALIGNED if getattr(self, name, None) is not None]
         changed: dict[str, Any] = {name: function(getattr(self, name)) for name in names}
         # by `is_observed`, never None, as processes must all make the same calls
@@ -143,7 +142,7 @@ class Data(Message):
 
 @dataclass(frozen=True, eq=False)
 class Gaussian(Message):
-    """A diagonal Gaussian a row: mean (N, D), var (N, D), or None where only a mean is known."""
+    """A diagonal Gaussian per row: mean (N, D), and var (N, D) or None where it is unknown."""
 
     mean: np.ndarray
     var: np.ndarray | None = None
@@ -178,15 +177,15 @@ class Gaussian(Message):
 
 @dataclass(frozen=True, eq=False)
 class Categorical(Message):
-    """Class probabilities a row.
+    """Class probabilities for each row.
 
     Attributes
     ----------
     log_prob : (N, K)
         Log probabilities, normalised over K; -inf is allowed.
     log_prior : (K,) or None
-        Of a message up: the log P(k) that went into `log_prob`, so that whoever brings class
-        probabilities of their own can divide it out; None stands for equal probabilities.
+        Of a message up: the log P(k) that is a factor of `log_prob`, so that a receiver with
+        another P(k) can divide it out; None stands for equal probabilities.
     is_prior : bool
         Of a message down: whether it stands in place of the receiver's own P(k), as a Markov
         model's P(k | other rows) does, or is evidence besides it, as the likelihood of a label is.
@@ -216,20 +215,19 @@ class Categorical(Message):
 
     @property
     def log_likelihood(self) -> np.ndarray:
-        """Log p(row | k) up to a constant a row, (N, K): `log_prob` less `log_prior`.
+        """Log p(row | k) up to a constant per row, (N, K): `log_prob` less `log_prior`.
 
-        What a hybrid Markov model takes for its emissions (Bourlard and Morgan, 1994,
-        "Connectionist speech recognition"); 0 in rows that are missing. A class of prior
-        probability 0 stays impossible.
+        The emissions of a hybrid Markov model (Bourlard and Morgan, 1994, "Connectionist speech
+        recognition"); 0 in rows that are missing. A class of prior probability 0 stays impossible.
         """
         possible = self.log_prob > -np.inf
-        own = 0.0 if self.log_prior is None else self.log_prior
-        known = np.subtract(self.log_prob, own, out=self.log_prob.copy(), where=possible)
-        return known if self.observed is None else np.where(self.observed[:, None], known, 0.0)
+        log_prior = 0.0 if self.log_prior is None else self.log_prior
+        ratio = np.subtract(self.log_prob, log_prior, out=self.log_prob.copy(), where=possible)
+        return ratio if self.observed is None else np.where(self.observed[:, None], ratio, 0.0)
 
     @property
     def log_posterior(self) -> np.ndarray:
-        """`log_prob` up to a constant a row, (N, K), but `log_prior` in rows that are missing."""
+        """Log P(k | row) up to a constant per row, (N, K); `log_prior` in rows that are missing."""
         return self.log_likelihood + (0.0 if self.log_prior is None else self.log_prior)
 
     def _times(self, other: Categorical) -> Categorical:
@@ -243,15 +241,15 @@ class Categorical(Message):
                 "no class has a positive probability in both"
             )
         is_prior = self.is_prior or other.is_prior
-        kept = [m.log_prior for m in (self, other) if m.log_prior is not None and not is_prior]
-        log_prior = np.sum(kept, axis=0) if kept else None
+        priors = [m.log_prior for m in (self, other) if m.log_prior is not None and not is_prior]
+        log_prior = np.sum(priors, axis=0) if priors else None
         log_prob = log_softmax(joint, axis=1)
         return Categorical(log_prob, log_prior=log_prior, is_prior=is_prior, checked=False)
 
 
 @dataclass(frozen=True, eq=False)
 class Mixture(Message):
-    """A Gaussian mixture, and which of its components each row belongs to.
+    """A Gaussian mixture, and the responsibilities of its components for each row.
 
     Attributes
     ----------
@@ -287,32 +285,26 @@ class Mixture(Message):
 
     def assigned(self) -> Gaussian:
         """The mean of each row's most probable component, with variance 1 (Serket's message)."""
-        mean = self._rows_of(self.means.dtype)  # (N, D)
+        mean = self._new_rows(self.means.dtype)  # (N, D)
         np.take(self.means, self.log_prob.argmax(axis=1), axis=0, out=mean, mode="clip")
-        var = np.broadcast_to(np.ones((), mean.dtype), mean.shape)
-        return Gaussian(mean, var, checked=False)
+        return _with_unit_variance(mean)
 
     def expected(self) -> Gaussian:
         """The responsibility-weighted mean of the components, with variance 1."""
-        mean = self._rows_of(np.float64)  # (N, D)
+        mean = self._new_rows(np.float64)  # (N, D)
         for block in arrays.blocks(self.log_prob):
             np.matmul(np.exp(self.log_prob[block]), self.means, out=mean[block])
-        var = np.broadcast_to(np.ones((), mean.dtype), mean.shape)
-        return Gaussian(mean, var, checked=False)
+        return _with_unit_variance(mean)
 
-    def _rows_of(self, dtype: DTypeLike) -> np.ndarray:
+    def _new_rows(self, dtype: DTypeLike) -> np.ndarray:
         return arrays.empty((self.n_rows, self.means.shape[1]), dtype, self.log_prob)
 
     def split(self, sizes: Sequence[int]) -> list[Mixture]:
-        """Marginals over consecutive groups of `sizes` dimensions: one message a parent."""
-        stops = np.cumsum(sizes)
-        groups = [slice(stop - size, stop) for size, stop in zip(sizes, stops, strict=True)]
-        return [
-            replace(
-                self, means=self.means[:, g], covariances=self.covariances[:, g, g], checked=False
-            )
-            for g in groups
-        ]
+        """Marginals over consecutive groups of `sizes` dimensions: one message per parent."""
+        ends = np.cumsum(sizes)
+        groups = [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+        moments = [(self.means[:, g], self.covariances[:, g, g]) for g in groups]
+        return [replace(self, means=m, covariances=c, checked=False) for m, c in moments]
 
     @property
     def _factor_shape(self) -> tuple[int, ...]:
@@ -336,17 +328,14 @@ class Mixture(Message):
 
 @dataclass(frozen=True, eq=False)
 class Deferred(Message):
-    """Stands for a message down that its sender makes when somebody reads it.
-
-    What nobody asks for is not computed: an autoencoder's reconstruction is a pass of the decoder
-    over all rows.
+    """A message down that its sender makes only when it is read, as a reconstruction takes long.
 
     Attributes
     ----------
     values : (N, ...)
         What the message is made of, such as latents.
     method : str
-        The sender's method that makes the messages of such values, a list with one per parent.
+        Name of the sender's method that makes messages of such values, a list with one per parent.
     """
 
     values: np.ndarray
@@ -354,6 +343,11 @@ class Deferred(Message):
 
     def __post_init__(self, checked: bool) -> None:
         self._set_observed()
+
+
+def _with_unit_variance(mean: np.ndarray) -> Gaussian:
+    """N(mean, I), mean (N, D)."""
+    return Gaussian(mean, np.broadcast_to(np.ones((), mean.dtype), mean.shape), checked=False)
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
@@ -376,7 +370,7 @@ def _check_normalised(log_prob: np.ndarray, kind: str) -> None:
 
 
 def product(messages: Sequence[Message]) -> Message | None:
-    """Combine messages of one kind by their product; None where there are none.
+    """The product of messages of one kind; None where there are none.
 
     Categorical: add the logs and normalise. Gaussian: precision-weighted mean. Mixture: all pairs
     of components.

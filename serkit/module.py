@@ -1,8 +1,8 @@
-"""What stands in a graph: nodes and their connections, and modules, which learn and pass messages.
+"""Nodes of a graph and their connections; modules, the nodes that learn and pass messages.
 
 A module states what it takes and sends, and fills in two methods: `Module.learn` trains it on its
-parents' messages and on the product of its children's, `Module.infer` says what it then believes of
-any rows. `Module.update` calls both, and keeps the belief, a `Posterior`, for its neighbours.
+parents' messages and on the product of its children's, `Module.infer` gives its `Posterior` for
+any rows. `Module.update` calls both, and keeps the posterior for its neighbours.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from .metrics import scores_of
 from .options import Options, Seed
 
 Values: TypeAlias = np.ndarray | None  # rows for `Module.generate` to start from, if any
-
 WITHOUT_ROWS = (
     "it was loaded without its rows; to train on, give them: Graph.load(path, data=[rows])"
 )
@@ -32,21 +31,21 @@ WITHOUT_ROWS = (
 
 @dataclass(frozen=True)
 class Posterior:
-    """What a module believes of its rows; computed once an update.
+    """What a module infers of its rows: messages for its neighbours, and its term of the bound.
 
     Attributes
     ----------
     up : Message or None
         For the children. It never contains what they said.
     down : tuple of (Message or None)
-        For the parents, one each, what the children said included. A `Deferred` stands for a
-        message that takes long to make, and is made when it is read.
+        One for each parent, what the children said included. A `Deferred` stands for a message
+        that takes long to make, and is made when it is read.
     bound : float, function without arguments, or None
         The module's term of the joint evidence lower bound, in nats per row, as a mean over this
-        process's rows; None if it has none. A function is called once the term is asked for.
+        process's rows; None if it has none. A function is called when the term is asked for.
     classes : Categorical or None
         P(class | row) by all that is known, what the children said included, for scores and
-        pictures; `up` unless given, if that is `Categorical`.
+        pictures. Unless given it is `up`, if that is `Categorical`.
 
     Examples
     --------
@@ -72,7 +71,7 @@ class Posterior:
 
 
 class Node(Options, ABC):
-    """Abstract base of what stands in a graph: its connections, and the message it sends up.
+    """Abstract base of what a graph is made of: connections, and the message sent up.
 
     Attributes
     ----------
@@ -106,8 +105,8 @@ class Node(Options, ABC):
     def connect(self, *parents: Node) -> Self:
         """Make `parents` the nodes this one takes its data from; returns self.
 
-        A later call replaces the parents. What this node and those above it said was of other rows,
-        and is forgotten.
+        A later call replaces the parents. Messages of this node and of those above it were about
+        other rows, and are forgotten.
 
         Raises
         ------
@@ -130,7 +129,7 @@ class Node(Options, ABC):
         return self
 
     def disconnect(self) -> Self:
-        """Leave all parents, which no longer hear this node; returns self."""
+        """Cut the connections to all parents, which no longer hear this node; returns self."""
         for parent in self.parents:
             parent.children = tuple(child for child in parent.children if child is not self)
         self.parents = ()
@@ -139,11 +138,11 @@ class Node(Options, ABC):
 
     def ancestors(self) -> list[Node]:
         """Parents, their parents and so on, each once, those further away first."""
-        pairs = ((*parent.ancestors(), parent) for parent in self.parents)
-        return list(dict.fromkeys(node for nodes in pairs for node in nodes))
+        paths = ((*parent.ancestors(), parent) for parent in self.parents)
+        return list(dict.fromkeys(node for path in paths for node in path))
 
     def set_params(self, **params: Any) -> Self:
-        """Set constructor arguments; messages of another number of outputs are forgotten."""
+        """Set constructor arguments; if these change `n_outputs`, messages are forgotten."""
         before = repr(self.n_outputs)  # which may be odd until it is checked
         super().set_params(**params)
         if repr(self.n_outputs) != before:
@@ -151,14 +150,14 @@ class Node(Options, ABC):
         return self
 
     def _forget_messages(self) -> None:
-        """Drop what this node and those above it said."""
+        """Forget the messages of this node and of those above it."""
         for child in self.children:
             child._forget_messages()
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class Arguments(Options):
-    """Constructor arguments that every module has; see `Module`."""
+    """Constructor arguments of every module; see `Module`."""
 
     name: str | None = None
     random_state: Seed = None
@@ -183,9 +182,9 @@ class Module(Arguments, Node):
     ----------
     parents, children : tuple of Node
     posterior : Posterior or None
-        What the module believed of its rows at its last update; None before any.
+        What the module inferred of its rows at its last update; None before any.
     history_ : list of dict
-        What `learn` reported and the seconds it took, one entry an update.
+        What `learn` reported and the seconds it took, one entry per update.
 
     Examples
     --------
@@ -212,8 +211,8 @@ class Module(Arguments, Node):
     history_: Sequence[dict[str, Any]] = ()
     frozen: bool = False
     on_epoch: Callable[[Module, dict[str, float]], bool] | None = None
-    n_sent_: int = 0  # posteriors stated so far
-    heard_: tuple[int, ...] = ()  # the parents' numbers when the last one was
+    n_sent_: int = 0  # updates so far that sent messages
+    heard_: tuple[int, ...] = ()  # the parents' `n_sent_` at the last of them
 
     # -- to be filled in by a subclass ---------------------------------------------------------
 
@@ -236,15 +235,15 @@ class Module(Arguments, Node):
 
     @abstractmethod
     def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
-        """What the module believes of any rows, of training or not; changes nothing.
+        """The posterior of any rows, of training or not, for the parameters of `learn`.
 
-        Parameters are those of `learn`.
+        Changes nothing in the module.
         """
 
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
-        """Raise if training cannot work; called before any, after `check_options`.
+        """Raise if training cannot work; called before it, after `check_options`.
 
-        Unsent messages are None; n_rows is the number of rows of all processes.
+        Messages not yet sent are None; n_rows is the number of rows of all processes.
         """
 
     def generate(
@@ -268,19 +267,19 @@ class Module(Arguments, Node):
         )
 
     def sends_down_to(self, parent: Node) -> type[Message] | None:
-        """The kind of message sent down to this parent; `sends_down` unless overridden."""
+        """The kind of message sent down to a parent; `sends_down` unless overridden."""
         return self.sends_down
 
     def rows_sent(self, n_rows: int) -> int:
-        """Number of rows of the message up, given that of the parents'; the same unless overridden.
+        """Number of rows of the message up for a number of rows of the parents' messages.
 
-        `InputError` if the module cannot take as many.
+        The same unless overridden; `InputError` if the module cannot take as many.
         """
         return n_rows
 
     @property
     def n_epochs(self) -> int | None:
-        """Epochs the coming update runs at most; None for modules that do not count them."""
+        """Most epochs that the next update runs; None for modules that do not count them."""
         return None
 
     def scores(self) -> dict[str, float]:
@@ -298,7 +297,7 @@ class Module(Arguments, Node):
         Parameters
         ----------
         children : sequence of Node, optional
-            The children to hear, as a graph hears those that are in it; all unless given.
+            The children whose messages count, as in a graph those that are in it; all unless given.
 
         Raises
         ------
@@ -316,10 +315,7 @@ class Module(Arguments, Node):
                 f"{self.label}: its children sent messages for {from_children.n_rows} rows, its "
                 f"parents for {n_rows}"
             )
-        self.check_options()
-        self.check([*inputs], int(processes.total(n_rows)))
-        check_frozen(self)
-        check_shares(self)
+        check_ready(self, inputs, int(processes.total(n_rows)))
         if not self.frozen:
             start = time.perf_counter()
             report = self.learn(inputs, from_children)
@@ -329,24 +325,12 @@ class Module(Arguments, Node):
                     "numbers to report, {} for none"
                 )
             self.record({**report, "seconds": time.perf_counter() - start})
-        self.posterior = self._stated(self.infer(inputs, from_children))
+        posterior = self.infer(inputs, from_children)
+        _check_posterior(self, posterior)
+        self.posterior = replace(posterior, bound=bound_of(posterior))
         self.heard_ = self._heard_now()
         self.n_sent_ += 1
         return self
-
-    def _stated(self, posterior: Posterior) -> Posterior:
-        """A posterior that fits the parents, its bound a number."""
-        if not isinstance(posterior, Posterior):
-            raise GraphError(
-                f"{self.label}.infer returned {type(posterior).__name__}; return a "
-                "serkit.Posterior(up, down)"
-            )
-        if len(posterior.down) != len(self.parents):
-            raise GraphError(
-                f"{self.label}.infer returned {len(posterior.down)} messages down for "
-                f"{len(self.parents)} parents; return one a parent (None for no message)"
-            )
-        return replace(posterior, bound=bound_of(posterior))
 
     @property
     def message_up(self) -> Message | None:
@@ -355,7 +339,7 @@ class Module(Arguments, Node):
 
     @property
     def messages_down(self) -> tuple[Message | None, ...]:
-        """The messages last sent down, one a parent; () before any. Deferred ones are made now."""
+        """The messages last sent down, one per parent; () before any. Makes `Deferred` ones."""
         if self.posterior is None:
             return ()
         if any(isinstance(message, Deferred) for message in self.posterior.down):
@@ -363,19 +347,14 @@ class Module(Arguments, Node):
         return self.posterior.down
 
     def read(self, down: Sequence[Message | None]) -> tuple[Message | None, ...]:
-        """Messages down, one for each parent: as they are, or made now where `Deferred`."""
-        made: dict[tuple[str, int], Sequence[Message | None]] = {}  # parents share their values
-        messages = list(down)
-        for number, message in enumerate(down):
-            if isinstance(message, Deferred):
-                key = message.method, id(message.values)
-                made[key] = made.get(key) or getattr(self, message.method)(message.values)
-                messages[number] = made[key][number]
-        return tuple(messages)
+        """Messages down, one per parent: as they are, or made now where `Deferred`."""
+        deferred = {message for message in down if isinstance(message, Deferred)}  # once if shared
+        made = {message: getattr(self, message.method)(message.values) for message in deferred}
+        return tuple(made[m][i] if isinstance(m, Deferred) else m for i, m in enumerate(down))
 
     @property
     def is_current(self) -> bool:
-        """Whether the last posterior is of the messages that the parents sent last."""
+        """Whether the last posterior is that of the messages which the parents sent last."""
         return self.posterior is not None and self.heard_ == self._heard_now()
 
     def _heard_now(self) -> tuple[int, ...]:
@@ -386,7 +365,7 @@ class Module(Arguments, Node):
         self.history_ = [*self.history_, report]
 
     def received_from_parents(self) -> list[Message]:
-        """The parents' messages, checked to be of a kind this module takes and equal in rows."""
+        """The parents' messages, if of kinds this module takes and of equally many rows."""
         if not self.parents:
             raise NotReadyError(
                 f"{self.label} is not connected: call connect(parent) before update()"
@@ -403,26 +382,23 @@ class Module(Arguments, Node):
         return messages
 
     def received_from_children(self, children: Sequence[Node] | None = None) -> Message | None:
-        """The product of the messages the children have sent so far; None if there are none.
-
-        Of some children only, if given.
-        """
+        """The product of the last messages of the children (all unless given); None for none."""
         return product(messages_to(self, children))
 
     # -- state ---------------------------------------------------------------------------------
 
     def freeze(self) -> Self:
-        """From now on only pass messages, learn nothing; returns self."""
+        """Let later updates pass messages but learn nothing; returns self."""
         self.frozen = True
         return self
 
     def unfreeze(self) -> Self:
-        """Learn again; returns self."""
+        """Let later updates learn again; returns self."""
         self.frozen = False
         return self
 
-    def rng(self) -> np.random.Generator:
-        """The generator of the coming update: seeded by (random_state, number of updates)."""
+    def rng(self) -> Generator:
+        """The generator of the next update, seeded by (random_state, number of updates so far)."""
         if self.random_state is not None:
             self.seed_ = int(self.random_state)
         elif not hasattr(self, "seed_"):
@@ -435,7 +411,7 @@ class Module(Arguments, Node):
         return {**learnt, "posterior": self.posterior, "frozen": self.frozen}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take over what `get_state` gave."""
+        """Set what `get_state` returned."""
         self.__dict__.update(state)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -448,16 +424,16 @@ class Module(Arguments, Node):
 
 
 def bound_of(posterior: Posterior) -> float | None:
-    """A posterior's term of the joint objective as a number, nats per row; None if it has none."""
+    """A posterior's term of the joint evidence lower bound, in nats per row; None for none."""
     return posterior.bound() if callable(posterior.bound) else posterior.bound
 
 
 def messages_to(node: Node, children: Sequence[Node] | None = None) -> list[Message]:
-    """What the children (all unless given) last sent to a node, of kinds it takes."""
+    """The messages that children (all unless given) last sent down to a node."""
     messages = []
     for child in node.children if children is None else children:
-        sent = child.messages_down if isinstance(child, Module) else ()
-        for parent, message in zip(child.parents, sent, strict=False):
+        down = child.messages_down if isinstance(child, Module) else ()
+        for parent, message in zip(child.parents, down, strict=False):  # () before an update
             if parent is node and message is not None:
                 check_kind(child, type(message), node.takes_from_children, node)
                 messages.append(message)
@@ -470,27 +446,30 @@ def messages_to(node: Node, children: Sequence[Node] | None = None) -> list[Mess
 def check_kind(
     sender: Node, kind: type[Message] | None, accepted: tuple[type[Message], ...], to: Node
 ) -> None:
-    """Raise GraphError if `to` cannot take messages of `kind` from `sender`."""
+    """Raise GraphError if `to` does not accept messages of `kind` from `sender`."""
     if kind is None or not issubclass(kind, accepted):
-        sent = "no message" if kind is None else f"{kind.__name__} messages"
+        messages = "no message" if kind is None else f"{kind.__name__} messages"
         wanted = " or ".join(k.__name__ for k in accepted) or "none"
-        raise GraphError(f"{sender.label} sends {sent} to {to.label}, which takes {wanted}")
+        raise GraphError(f"{sender.label} sends {messages} to {to.label}, which takes {wanted}")
 
 
 def check_rows(senders: Sequence[Node], numbers: Sequence[int]) -> None:
-    """Raise InputError unless all senders have equally many rows; names where they come from."""
+    """Raise InputError unless the senders' numbers of rows are equal."""
     if len(set(numbers)) > 1:
         sources = [source_of_rows(sender).label for sender in senders]
         listed = ", ".join(f"{s} has {n}" for s, n in zip(sources, numbers, strict=True))
         raise InputError(f"numbers of rows differ: {listed}; give each the same rows, in order")
 
 
-def check_frozen(module: Module) -> None:
-    """Raise NotReadyError if a module is frozen before it has learnt anything."""
+def check_ready(module: Module, inputs: Sequence[Message | None], n_rows: int) -> None:
+    """Raise what keeps a module from an update: its state, its options, its parents' messages."""
     if module.frozen and not module.history_:
         raise NotReadyError(
             f"{module.label} is frozen but has learnt nothing yet: update() it first, or unfreeze"
         )
+    check_shares(module)
+    module.check_options()
+    module.check([*inputs], n_rows)
 
 
 def check_shares(module: Module) -> None:
@@ -511,7 +490,7 @@ def check_shares(module: Module) -> None:
 
 
 def source_of_rows(node: Node) -> Node:
-    """The node below that decides on the number of rows: without parents, or one that groups."""
+    """The node that decides on a node's number of rows: the data below, or what groups its rows."""
     while node.parents and not _regroups(node):
         node = node.parents[0]
     return node
@@ -522,8 +501,22 @@ def _regroups(node: Node) -> bool:
     return isinstance(node, Module) and type(node).rows_sent is not Module.rows_sent
 
 
+def _check_posterior(module: Module, posterior: Posterior) -> None:
+    """Raise GraphError unless `infer` returned a posterior with a message down per parent."""
+    if not isinstance(posterior, Posterior):
+        raise GraphError(
+            f"{module.label}.infer returned {type(posterior).__name__}; return a "
+            "serkit.Posterior(up, down)"
+        )
+    if len(posterior.down) != len(module.parents):
+        raise GraphError(
+            f"{module.label}.infer returned {len(posterior.down)} messages down for "
+            f"{len(module.parents)} parents; return one per parent (None for no message)"
+        )
+
+
 def _check_parents(node: Node, parents: Sequence[Node]) -> None:
-    """Raise GraphError for parents that a node cannot be connected to."""
+    """Raise GraphError if a node cannot be connected to some of the parents."""
     if not parents:
         raise GraphError(f"{node.label}.connect() needs at least one parent")
     for parent in parents:

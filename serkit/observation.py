@@ -1,4 +1,4 @@
-"""Observation: the node at the bottom of a graph, which holds the data."""
+"""Observations: the nodes at the bottom of a graph, which hold the data."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike
 
 from . import processes
 from .arrays import as_array, as_observed, as_rows, finite_rows
-from .errors import GraphError, InputError, NotReadyError
+from .errors import GraphError, InputError
 from .messages import Categorical, Data, Gaussian, Mixture
-from .module import WITHOUT_ROWS, Node
+from .module import Node
 
 
 class Observation(Node):
@@ -25,13 +25,14 @@ class Observation(Node):
         At least two rows of finite real numbers. Images as (N, H, W), (N, C, H, W) or flat
         (N, D); scale them to [0, 1] for a Bernoulli likelihood.
     observed : array-like of bool, shape (N,), optional
-        False for rows in which this modality is missing, whatever stands there (NaN, say). Such
-        rows are inferred from the graph's other observations, and predicted by `Graph.reconstruct`.
+        False for rows in which this modality is missing, whatever values they hold (NaN, say).
+        Such rows are inferred from the graph's other observations, and predicted by
+        `Graph.reconstruct`.
     lengths : sequence of int, optional
         Numbers of rows of consecutive sequences, which add up to N: each stays in one process where
         several share the rows, as a Markov model needs it.
     name : str, optional
-        How errors and tables call it.
+        The name in errors and tables; the class's unless given.
 
     Attributes
     ----------
@@ -39,11 +40,11 @@ class Observation(Node):
         Number of rows N of all processes.
     row_shape : tuple of int
     share : slice
-        The rows that this process holds, all N unless there are several (see
-        `serkit.processes`).
-    data : np.ndarray
-        Those rows; so does `message_up`. None after `Graph.load` without data.
+        Which rows this process holds, all N unless there are several (see `serkit.processes`).
+    data : np.ndarray or None
+        Those rows, as in `message_up`; None after `Graph.load` without data.
     observed : np.ndarray of bool or None
+        Their mask; None where all are observed.
 
     Raises
     ------
@@ -60,11 +61,11 @@ class Observation(Node):
     """
 
     takes_from_children = (Data, Gaussian, Categorical, Mixture)
-    _message: Data | None
     sends_up = Data
     learns_from_shares = True
     data: np.ndarray | None
     observed: np.ndarray | None
+    _message: Data | None
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class Observation(Node):
         lengths: Sequence[int] | None,
         fingerprint: str,
     ) -> Observation:
-        """What a saved graph keeps of an observation: enough to use it, not to train on."""
+        """An observation whose rows are not at hand, as saved: enough to use, not to train on."""
         observation = cls.__new__(cls)
         observation.name, observation.n_rows, observation.lengths = name, n_rows, lengths
         observation.row_shape = tuple(row_shape)
@@ -108,7 +109,7 @@ class Observation(Node):
         return observation
 
     def __sklearn_clone__(self) -> Observation:
-        """A copy for `sklearn.base.clone`, of the rows that this process holds."""
+        """A copy that holds this process's rows, for `sklearn.base.clone`."""
         return type(self)(**self.get_params())
 
     def __repr__(self) -> str:
@@ -129,16 +130,11 @@ class Observation(Node):
         raise GraphError(f"{self.label} holds data and takes no parents")
 
     def update(self, children: Sequence[Node] | None = None) -> Self:
-        """Nothing to learn; returns self, so that scripts may update every node."""
+        """Do nothing, as there is nothing to learn, so that scripts may update every node."""
         return self
 
-    def check_data(self) -> None:
-        """Raise NotReadyError if the rows were left behind by loading."""
-        if self.data is None:
-            raise NotReadyError(f"{self.label}: {WITHOUT_ROWS}")
-
     def new_rows(self, rows: ArrayLike | Data | None, name: str) -> Data | None:
-        """New rows as a message, if they are like those of training; None for none.
+        """New rows as a message, if their shape is that of training; None for none.
 
         Raises
         ------
@@ -156,14 +152,12 @@ class Observation(Node):
         return message
 
     def missing_rows(self, n_rows: int) -> Data:
-        """The message of a modality that is missing in all rows."""
+        """A message of rows in all of which this modality is missing."""
         rows = np.zeros((n_rows, *self.row_shape), dtype=np.float32)
         return Data(rows, observed=np.zeros(n_rows, dtype=bool), checked=False)
 
-    # -- saving --------------------------------------------------------------------------------
-
     def arguments(self) -> dict[str, Any]:
-        """Name, number and shape of rows, lengths, and a fingerprint of their values."""
+        """What a saved graph holds: the arguments of `without_rows`."""
         return {
             "name": self.name,
             "n_rows": self.n_rows,
@@ -173,20 +167,18 @@ class Observation(Node):
         }
 
     def fingerprint(self) -> str:
-        """Sum of the SHA-256 of all numbered rows, by which a saved graph knows its data again.
+        """Sum of the SHA-256 of all numbered rows, by which a saved graph recognises its data.
 
         A sum, so that it is the same however the rows are shared among processes.
         """
         message = self._message
         if not hasattr(self, "_fingerprint") and message is not None:
-            numbered = enumerate(
-                zip(message.array, message.is_observed.tolist(), strict=True), self.share.start
-            )
+            rows = zip(message.array, message.is_observed.tolist(), strict=True)
             digests = (
                 hashlib.sha256((2 * number + is_observed).to_bytes(8) + row.tobytes()).digest()
-                for number, (row, is_observed) in numbered
+                for number, (row, is_observed) in enumerate(rows, self.share.start)
             )
-            own = sum(map(int.from_bytes, digests))
-            whole = sum(processes.gather(np.array([own], dtype=object)).tolist())
-            self._fingerprint = f"{message.array.dtype}-{whole % 2**256:064x}"
+            share_sum = sum(map(int.from_bytes, digests))
+            total = sum(processes.gather(np.array([share_sum], dtype=object)).tolist())
+            self._fingerprint = f"{message.array.dtype}-{total % 2**256:064x}"
         return self._fingerprint

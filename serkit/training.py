@@ -1,4 +1,4 @@
-"""What goes on beside a training: callbacks, progress, and diagnostics of the exchange."""
+"""Callbacks of `Graph.fit`, progress bars, and diagnostics of the exchange of messages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Record = dict[str, Any]
 
 
 class TrainedGraph(Protocol):
-    """What callbacks may ask of a `serkit.Graph`."""
+    """The part of a `serkit.Graph` that callbacks may use."""
 
     names: dict[str, Node]
     history: list[Record]
@@ -33,41 +33,54 @@ class TrainedGraph(Protocol):
 
 
 class Callback:
-    """Base of what `Graph.fit` calls while it trains; override what you need.
+    """Base of callbacks, whose methods `Graph.fit` calls while it trains; all do nothing here.
 
     A true return value of `on_epoch` ends that module's update, one of `on_round` the training.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from serkit import Graph, Observation
+    >>> from serkit.modules import GMM
+    >>> from serkit.training import Callback
+    >>> class Twice(Callback):
+    ...     def on_round(self, graph, record):
+    ...         return record["round"] == 2
+    >>> gmm = GMM(1, random_state=0).connect(Observation(np.random.default_rng(0).random((9, 2))))
+    >>> len(Graph(gmm).fit(5, callbacks=[Twice()], verbose=False).history)
+    2
     """
 
     def on_start(self, graph: TrainedGraph, rounds: int) -> None:
-        """Before the first update; `rounds` are to come."""
+        """Called before the first of `rounds` rounds."""
 
     def on_update(self, graph: TrainedGraph, module: Module) -> None:
-        """Before each module's update."""
+        """Called before each module's update."""
 
     def on_epoch(self, module: Module, terms: dict[str, float]) -> bool | None:
-        """After each epoch of a module that trains in epochs, with its loss terms."""
+        """Called after each epoch of a module that trains in epochs, with its loss terms."""
 
     def on_round(self, graph: TrainedGraph, record: Record) -> bool | None:
-        """After each round, with its entry in `graph.history`."""
+        """Called after each round, with its entry in `graph.history`."""
 
     def on_end(self, graph: TrainedGraph) -> None:
-        """After the last round, or when training ended with an error."""
+        """Called after the last round, or when training ends with an error."""
 
 
 class StopOnTolerance(Callback):
     """Stop once a number of the history changes by less than `tol` from round to round.
 
-    "changed" and "mean_shift" are changes already and compared with `tol` themselves.
+    "changed" and "mean_shift" are changes themselves, and compared with `tol` as they are.
 
     Parameters
     ----------
     monitor : str
-        What the last update of each round that reports it is asked for: "objective", "changed",
-        "loss", "accuracy", ...
+        Name of the number, taken from the last update of each round that reports it: "objective",
+        "changed", "loss", "accuracy", ...
     tol : float
-        Largest change that counts as none.
+        At least 0; smaller changes count as none.
     patience : int
-        Number of rounds in a row without change.
+        Number of consecutive rounds without change, at least 1.
     """
 
     def __init__(self, monitor: str = "objective", tol: float = 1e-2, patience: int = 1) -> None:
@@ -84,6 +97,7 @@ class StopOnTolerance(Callback):
         return len(values) > self.patience and bool((np.abs(changes) < self.tol).all())
 
     def _value(self, record: Record) -> float:
+        """The number monitored, as reported last in a round."""
         reported = [u[self.monitor] for u in record["updates"] if self.monitor in u]
         if not reported and record["round"] == 1 and self.monitor in _CHANGES:
             return math.nan  # there is nothing before to compare with
@@ -106,13 +120,13 @@ class _OnRound(Callback):
 
 
 class Report(Callback):
-    """Prints a line a round: the losses, log-likelihoods and accuracies that modules report."""
+    """Print a line per round: the losses, log-likelihoods and accuracies that modules report."""
 
     def __init__(self) -> None:
         self._titles: list[str] = []
 
     def on_round(self, graph: TrainedGraph, record: Record) -> None:
-        """Print the round's numbers, below their names where those are new; in one process."""
+        """Print the round's numbers, below their names where those changed; in one process."""
         if not processes.is_first():
             return
         last = {update["module"]: update for update in record["updates"]}
@@ -131,7 +145,7 @@ class Report(Callback):
 
 
 class Progress(Callback):
-    """Two tqdm bars: one over the rounds, one over the epochs of the module in training."""
+    """Show two tqdm bars: one over the rounds, one over the epochs of the module in training."""
 
     def __init__(self) -> None:
         self._rounds: tqdm | None = None
@@ -142,7 +156,7 @@ class Progress(Callback):
         self._rounds = tqdm(total=rounds, desc="rounds", unit="round")
 
     def on_update(self, graph: TrainedGraph, module: Module) -> None:
-        """Name the module; open its bar over epochs if it has some."""
+        """Show the module's name; open its bar over epochs if it has some."""
         self._close_epochs()
         name = graph.name_of(module)
         if self._rounds is not None:
@@ -151,13 +165,13 @@ class Progress(Callback):
             self._epochs = tqdm(total=module.n_epochs, desc=name, unit="epoch", leave=False)
 
     def on_epoch(self, module: Module, terms: dict[str, float]) -> None:
-        """Advance, with the loss."""
+        """Advance the bar over epochs, with the loss."""
         if self._epochs is not None:
             self._epochs.set_postfix(loss=f"{terms['loss']:.2f}", refresh=False)
             self._epochs.update()
 
     def on_round(self, graph: TrainedGraph, record: Record) -> None:
-        """Advance."""
+        """Advance the bar over rounds."""
         self._close_epochs()
         if self._rounds is not None:
             self._rounds.update()
@@ -175,37 +189,35 @@ class Progress(Callback):
 
 
 def as_callbacks(several: Sequence[Callback | Callable]) -> list[Callback]:
-    """Callbacks as they are; functions as ones called after each round."""
+    """Callbacks as they are; functions as callbacks that call them after each round."""
     if not isinstance(several, Sequence):
         raise InputError(f"callbacks must be a list, as in callbacks=[...], got {several!r}")
-    for given in several:
-        if isinstance(given, type) or not (isinstance(given, Callback) or callable(given)):
-            raise InputError(f"callbacks must be serkit Callbacks or functions, got {given!r}")
-    return [given if isinstance(given, Callback) else _OnRound(given) for given in several]
+    for one in several:
+        if isinstance(one, type) or not (isinstance(one, Callback) or callable(one)):
+            raise InputError(f"callbacks must be serkit Callbacks or functions, got {one!r}")
+    return [one if isinstance(one, Callback) else _OnRound(one) for one in several]
 
 
 def clusters_of(module: Module) -> Mixture | Categorical | None:
-    """What a module last said about clusters, with their means where it sends them down."""
+    """A module's last message about clusters, the one with their means where it sends such down."""
     if module.posterior is None:
         return None
-    for message in module.posterior.down:
-        if isinstance(message, Mixture):
-            return message
-    up = module.posterior.up
-    return up if isinstance(up, Mixture | Categorical) else None
+    down = [message for message in module.posterior.down if isinstance(message, Mixture)]
+    message = down[0] if down else module.posterior.up
+    return message if isinstance(message, Mixture | Categorical) else None
 
 
 def exchange_diagnostics(
     before: Mixture | Categorical | None, after: Mixture | Categorical | None
 ) -> dict[str, Any]:
-    """How clusters stand, and how far they moved since the message before.
+    """Sizes and certainty of clusters, and how far they moved since the message before.
 
     Returns
     -------
     dict
-        ``occupancy``: share of rows assigned to each cluster; ``entropy``: mean entropy of the
-        responsibilities, in nats; and if there was a message before, ``changed``: share of rows
-        whose cluster changed after matching clusters; ``mean_shift``: mean distance between
+        ``occupancy``: fraction of rows assigned to each cluster; ``entropy``: mean entropy of the
+        responsibilities, in nats per row; and if there was a message before, ``changed``: fraction
+        of rows whose cluster changed after matching clusters; ``mean_shift``: mean distance between
         matched means. Empty for modules without clusters.
     """
     if after is None:
@@ -217,7 +229,7 @@ def exchange_diagnostics(
         "occupancy": (occupancy / occupancy.sum()).tolist(),
         "entropy": processes.mean(entropy, len(assigned)),
     }
-    if before is None or before.log_prob.shape[0] != len(assigned):
+    if before is None or before.n_rows != after.n_rows:
         return diagnostics
     earlier, assigned = processes.pairs(before.log_prob.argmax(axis=1), assigned)
     diagnostics["changed"] = 1 - accuracy(earlier, assigned)

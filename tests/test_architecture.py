@@ -71,6 +71,12 @@ def test_only_saving_knows_the_modules_and_only_when_called():
         assert not [file for file, _ in found if file.startswith("serkit.modules")], name
 
 
+def test_pictures_are_imported_only_when_they_are_drawn():
+    for name in (name for name in FILES if folder_of(name) != CORE / "plots"):
+        top = imports_of(name, everywhere=False)
+        assert not [file for file, _ in top if file.startswith("serkit.plots")], name
+
+
 def test_private_names_stay_in_their_file():
     private = {name: [own for _, own in IMPORTS[name] if own.startswith("_")] for name in FILES}
     assert not {name: names for name, names in private.items() if names}

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .. import processes
-from ..errors import GraphError, InputError
+from ..errors import GraphError, InputError, NotReadyError
 from ..module import (
+    WITHOUT_ROWS,
     Module,
     Node,
-    check_frozen,
     check_kind,
+    check_ready,
     check_rows,
-    check_shares,
     source_of_rows,
 )
 from ..observation import Observation
 
 
 def check_nodes(nodes: Sequence[Node]) -> None:
-    """Check every edge and every module's options before any training.
+    """Check every edge and every module's options, so that errors come before any training.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def check_nodes(nodes: Sequence[Node]) -> None:
 
 
 def _check_children(parent: Module, children: Sequence[Module]) -> None:
-    """The children's messages are multiplied, so they must be of one kind."""
+    """Raise GraphError unless the children's messages, which are multiplied, are of one kind."""
     kinds = {child.label: child.sends_down_to(parent) for child in children}
     names = {label: kind.__name__ for label, kind in kinds.items() if kind is not None}
     if len(set(names.values())) > 1:
@@ -58,29 +58,25 @@ def _check_children(parent: Module, children: Sequence[Module]) -> None:
 
 
 def _check_rows(nodes: Sequence[Node]) -> None:
-    """Follow the numbers of rows upwards, and check each module's options against them."""
+    """Check numbers of rows, parents first, and each module's options against them."""
     n_rows: dict[Node, int] = {}
     for node in nodes:
         if isinstance(node, Observation):
-            node.check_data()
+            if node.data is None:
+                raise NotReadyError(f"{node.label}: {WITHOUT_ROWS}")
             n_rows[node] = node.n_rows
         elif isinstance(node, Module):
             check_rows(node.parents, [n_rows[parent] for parent in node.parents])
             _check_same_shares(node)
-            check_frozen(node)
-            check_shares(node)
             below = n_rows[node.parents[0]]
-            node.check_options()
-            node.check([parent.message_up for parent in node.parents], below)
+            check_ready(node, [parent.message_up for parent in node.parents], below)
             n_rows[node] = node.rows_sent(below)
 
 
 def _check_same_shares(module: Module) -> None:
-    """Observations that are read side by side must be cut alike where processes share rows."""
-    if processes.count() == 1:
-        return
+    """Raise InputError unless parents' rows are cut alike, where processes share them."""
     sources = [source_of_rows(parent) for parent in module.parents]
     shares = {(s.share.start, s.share.stop) for s in sources if isinstance(s, Observation)}
-    if len(shares) > 1:
+    if processes.count() > 1 and len(shares) > 1:
         listed = ", ".join(source.label for source in sources)
         raise InputError(f"rows of {listed} are cut differently; give each the same lengths=...")

@@ -1,4 +1,4 @@
-"""The graph: connected modules, trained, used, kept and shown as one."""
+"""Graphs: connected modules, trained, used, saved and shown as one."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ Schedule = Sequence[Node | str] | Callable[[int], Sequence[Node | str]]
 
 
 class Graph:
-    """The given modules and everything below them, as one model.
+    """Connected modules as one model: some leaves, and everything below them.
 
-    Modules that are connected but neither given nor below are not part of it: they are not trained
-    and not heard, and a warning names them.
+    Modules that are connected but neither leaves nor below are not part of it: they are not trained
+    and their messages not heard, and a warning names them.
 
     Parameters
     ----------
@@ -55,13 +55,13 @@ class Graph:
         Observations and modules, parents before children.
     names : dict of str to Node
         Distinct names, in the same order: a module's own or its class's, numbered where needed.
-        ``graph["vae"]`` is the module of that name, ``"vae" in graph`` asks for it, and a graph is
-        iterated by names.
+        ``graph["vae"]`` is the module of that name, ``"vae" in graph`` says whether there is one,
+        and a graph is iterated by names.
     history : list of dict
         An entry for each round: ``{"round": 1, "updates": [...]}``, each update with ``module``,
         what the module reported (losses, scores, seconds), the diagnostics of
-        `serkit.training.exchange_diagnostics`, and the joint ``objective`` where every module's
-        term is of the messages last sent: after the last update of a round.
+        `serkit.training.exchange_diagnostics`, and the joint ``objective`` where the terms of all
+        modules are of the messages last sent: after the last update of a round.
     first_latents : dict of str to np.ndarray
         Latent means (N, D) of each module after its first update, before any joint training, if
         that update was one of this graph's.
@@ -116,9 +116,14 @@ class Graph:
         """The nodes that hold data, in the order in which `predict` takes new rows."""
         return [node for node in self.modules if isinstance(node, Observation)]
 
+    @property
+    def _learners(self) -> list[Module]:
+        """The nodes that can learn, parents before children."""
+        return [node for node in self.modules if isinstance(node, Module)]
+
     def children_of(self, node: Node) -> list[Module]:
-        """The children of a node that are in this graph: those it hears."""
-        return [m for m in self.modules if isinstance(m, Module) and node in m.parents]
+        """The children of a node that are in this graph: those whose messages it gets."""
+        return [module for module in self._learners if node in module.parents]
 
     # -- training ------------------------------------------------------------------------------
 
@@ -179,7 +184,7 @@ class Graph:
         check_argument("Graph.fit", "rounds", rounds, Count())
         hooks = as_callbacks(callbacks)
         hooks += [Progress()] if verbose and processes.is_first() else []
-        self._updates_of_round(schedule, len(self.history))  # so that a wrong one is told now
+        self._updates_of_round(schedule, len(self.history))  # raises now if it is wrong
         folder = None if out is None else _prepared(Path(out))
         last = rounds if checkpoint is not None else len(self.history) + rounds
         finished = checkpoint is not None and self._resume(Path(checkpoint)) == last
@@ -198,17 +203,16 @@ class Graph:
         checkpoint: str | os.PathLike | None,
         folder: Path | None,
     ) -> None:
-        """Train round by round until there are `last`, or a hook stops it."""
+        """Train round by round until the history has `last` rounds, or a hook stops it."""
 
         def on_epoch(module: Module, terms: dict[str, float]) -> bool:
             return processes.any_of(_any_wants(hook.on_epoch(module, terms) for hook in hooks))
 
         save = None if checkpoint is None else partial(snapshot.save, checkpoint, encoded={})
-        learners = [node for node in self.modules if isinstance(node, Module)]
         try:
             for hook in hooks:
                 hook.on_start(self, max(last - len(self.history), 0))
-            for module in learners:
+            for module in self._learners:
                 module.on_epoch = on_epoch
             while len(self.history) < last:
                 record = self._round(schedule, hooks)
@@ -222,13 +226,13 @@ class Graph:
                         write_once(replace(self._run(), stopped_before=last), save)
                     break
         finally:
-            for module in learners:
+            for module in self._learners:
                 module.on_epoch = None
             for hook in hooks:
                 hook.on_end(self)
 
     def _round(self, schedule: Schedule | None, hooks: Sequence[Callback]) -> Record:
-        """Update the modules in turn; returns what each reported, which is now in the history."""
+        """Update the modules in turn; returns the round's entry, which is now in the history."""
         updates = []
         for module in self._updates_of_round(schedule, len(self.history)):
             for hook in hooks:
@@ -279,42 +283,37 @@ class Graph:
         return self._objective()
 
     def _objective(self, *, stated_only: bool = False) -> float | None:
-        """As `objective`; None too if a term is of older messages and `stated_only`."""
-        learners = [node for node in self.modules if isinstance(node, Module)]
-        explained: set[Node] = set()  # whose latents have a prior in some child's term
+        """The joint objective; with `stated_only` None too if a term is of older messages."""
+        modules = self._learners
+        if any(parent.message_up is None for module in modules for parent in module.parents):
+            return None
+        if stated_only and not all(module.history_ and module.is_current for module in modules):
+            return None
+        learnt = [module for module in modules if module.history_]
         total = 0.0
-        for module in learners:
-            if any(parent.message_up is None for parent in module.parents):
-                return None
-            if not module.history_:
-                if stated_only:
-                    return None
-                continue
-            if stated_only and not module.is_current:
-                return None
+        for module in learnt:
             inputs = module.received_from_parents()
-            posterior = module.posterior
-            if posterior is None or not module.is_current:
-                heard = module.received_from_children(self.children_of(module))
-                posterior = module.infer(inputs, heard)
+            posterior = module.posterior if module.is_current else None
+            if posterior is None:
+                from_children = module.received_from_children(self.children_of(module))
+                posterior = module.infer(inputs, from_children)
             bound = bound_of(posterior)
             if bound is None:
                 return None
-            explained.update(module.parents)
             total += processes.mean(bound, inputs[0].n_rows)
-        for module in learners:
-            latents = module.message_up
-            if module in explained or not module.history_ or not isinstance(latents, Gaussian):
-                continue
-            if latents.var is not None:
-                prior = inference.log_standard_normal(latents)
-                total += processes.mean(prior, latents.n_rows)
+        explained = {parent for module in learnt for parent in module.parents}
+        for module in learnt:  # latents without a prior in some child's term
+            q = module.message_up
+            if module not in explained and isinstance(q, Gaussian) and q.var is not None:
+                log_prior = inference.log_standard_normal(q.mean, q.var)  # (N,)
+                log_prior = np.where(q.is_observed, log_prior, 0.0)
+                total += processes.mean(float(log_prior.mean()), q.n_rows)
         return total
 
     # -- new data ------------------------------------------------------------------------------
 
     def predict(self, *rows: ArrayLike) -> Prediction:
-        """Recognise new rows, changing nothing that was learnt.
+        """Infer latents and class probabilities of new rows, changing nothing that was learnt.
 
         Parameters
         ----------
@@ -339,9 +338,10 @@ class Graph:
             return inference.recognise(self.names, rows)
 
     def reconstruct(self, *rows: ArrayLike) -> np.ndarray | dict[str, np.ndarray]:
-        """New rows after a pass up and down: like the rows; by name if there are several.
+        """Reconstruct new rows by a pass up and down; by name if there are several observations.
 
-        A modality that is missing (see `predict`) is predicted from the others.
+        Takes and raises what `predict` does. A modality that is missing is predicted from the
+        others.
         """
         with processes.alone():
             return self._by_observation(inference.reconstruct(self.names, rows))
@@ -354,7 +354,7 @@ class Graph:
         leaf: Module | str | None = None,
         random_state: int | None = None,
     ) -> np.ndarray | dict[str, np.ndarray]:
-        """Draw at the top and go down through the decoders to data space.
+        """Draw rows: at the top, then down through the decoders to data space.
 
         Parameters
         ----------
@@ -375,7 +375,7 @@ class Graph:
         check_argument("Graph.sample", "n_samples", n_samples, Count())
         for name, value in {"component": component, "random_state": random_state}.items():
             check_argument("Graph.sample", name, value, Count(at_least=0, or_none=True))
-        senders = [m for m in self.modules if isinstance(m, Module) and m.sends_up is not None]
+        senders = [module for module in self._learners if module.sends_up is not None]
         tops = [m for m in senders if not any(child in senders for child in self.children_of(m))]
         if leaf is None and len(tops) > 1:
             listed = ", ".join(self.name_of(top) for top in tops)
@@ -388,17 +388,17 @@ class Graph:
         if not isinstance(top, Module):
             raise GraphError(f"leaf={top.label} is not a module that could be drawn from")
         with processes.alone():
-            drawn = inference.generate(self.names, top, n_samples, component, random_state)
-        return self._by_observation(drawn)
+            rows = inference.generate(self.names, top, n_samples, component, random_state)
+        return self._by_observation(rows)
 
     def _by_observation(self, rows: dict[str, np.ndarray]) -> np.ndarray | dict[str, np.ndarray]:
-        """By name, but of a single observation as it is."""
+        """Rows by name, or those of the only observation."""
         return rows if len(self.observations) > 1 else next(iter(rows.values()))
 
     # -- keeping and showing -------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the whole graph to one file, but for the observations' rows and code you gave.
+        """Write the graph to one file, without the observations' rows and without your code.
 
         Raises
         ------
@@ -408,7 +408,7 @@ class Graph:
         write_once(self._run(), lambda run: snapshot.save(path, run))
 
     def _resume(self, path: Path) -> int | None:
-        """Go on from a checkpoint, if it is there; the rounds asked for when a hook stopped it."""
+        """Go on from a checkpoint, if there; returns its `stopped_before`, see `Run`."""
         if not processes.of_first(path.exists()):
             _prepared(path.parent)
             return None
@@ -460,7 +460,7 @@ class Graph:
         return pictures.graph(self.names)
 
     def mermaid(self) -> str:
-        """The same as Mermaid text, for a README."""
+        """The modules and the messages between them as Mermaid text, for a README."""
         return structure.mermaid(self.names)
 
 

@@ -1,4 +1,4 @@
-"""Using a trained graph: recognition of new rows, reconstruction, and draws from the top down."""
+"""Uses of a trained graph: recognition of new rows, reconstruction, and sampling."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from ..module import Module, Node, Posterior, check_rows
 from ..observation import Observation
 
 Kind = TypeVar("Kind", bound=Message)
+Names = dict[str, Node]  # parents before children
+MessagesUp = dict[Node, Message | None]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a graph recognised in new rows.
+    """What a graph infers of new rows: latents and class probabilities.
 
     Attributes
     ----------
     messages : dict of str to Message
-        By module: its message up, and for class probabilities that times its children's messages.
+        The message up of each module; class probabilities times the messages of its children.
 
     Examples
     --------
@@ -56,7 +58,7 @@ class Prediction:
 
     @property
     def classes(self) -> np.ndarray:
-        """Number of the most probable class of each row, (N,); of a classifier's `classes_`."""
+        """Number of the most probable class of each row, (N,), in a classifier's `classes_`."""
         return self._last(Categorical).log_prob.argmax(axis=1)
 
     def _last(self, kind: type[Kind]) -> Kind:
@@ -66,34 +68,25 @@ class Prediction:
         return messages[-1]
 
 
-def recognise(names: dict[str, Node], rows: Sequence) -> Prediction:
-    """Pass new rows up through the modules, and what the children say of classes down again.
-
-    Parameters
-    ----------
-    names : dict of str to Node
-        Parents before children.
-    rows : sequence of array-like, Data or None
-        New rows for each Observation, in order; None where a modality is missing in all rows.
-    """
+def recognise(names: Names, rows: Sequence) -> Prediction:
+    """Pass new rows (of each observation, or None) up, and the children's messages down again."""
     up, posteriors = _pass_up(names, rows)
     from_children = _pass_down(names, up, posteriors, to_data=False)
     messages = {}
     for name, node in names.items():
         message = up[node]
         if isinstance(message, Categorical):
-            n_rows, k = message.log_prob.shape
-            factors = [message, *from_children[node]]
-            if message.observed is not None:  # P(k) in rows that are missing
-                factors.insert(1, Categorical.uniform(n_rows, k))
-            message = product(factors)
+            factors: list[Message] = [message]
+            if message.observed is not None:  # which makes P(k) of rows that are missing
+                factors.append(Categorical.uniform(*message.log_prob.shape))
+            message = product([*factors, *from_children[node]])
         if message is not None:
             messages[name] = message
     return Prediction(messages)
 
 
-def reconstruct(names: dict[str, Node], rows: Sequence) -> dict[str, np.ndarray]:
-    """Each observation's rows after a pass up and down, by name."""
+def reconstruct(names: Names, rows: Sequence) -> dict[str, np.ndarray]:
+    """Each observation's reconstructed rows after a pass up and down, by name."""
     up, posteriors = _pass_up(names, rows)
     from_children = _pass_down(names, up, posteriors, to_data=True)
     reconstructions = {
@@ -106,11 +99,9 @@ def reconstruct(names: dict[str, Node], rows: Sequence) -> dict[str, np.ndarray]
     return reconstructions
 
 
-def _pass_up(
-    names: dict[str, Node], rows: Sequence
-) -> tuple[dict[Node, Message | None], dict[Module, Posterior]]:
-    """Messages up, and what each module believes of the new rows before its children speak."""
-    up: dict[Node, Message | None] = dict(_new_rows(names, rows))
+def _pass_up(names: Names, rows: Sequence) -> tuple[MessagesUp, dict[Module, Posterior]]:
+    """Messages up of new rows, and each module's posterior without its children's messages."""
+    up: MessagesUp = {**_new_rows(names, rows)}
     posteriors = {}
     for node in names.values():
         if isinstance(node, Module):
@@ -122,19 +113,15 @@ def _pass_up(
 
 
 def _pass_down(
-    names: dict[str, Node],
-    up: dict[Node, Message | None],
-    posteriors: dict[Module, Posterior],
-    *,
-    to_data: bool,
+    names: Names, up: MessagesUp, posteriors: dict[Module, Posterior], *, to_data: bool
 ) -> dict[Node, list[Message]]:
-    """What the children say to each node, the topmost first.
+    """The messages of children to each node, the topmost first.
 
-    Messages that only observations would get are made where `to_data` asks for them; what modules
-    say of latents, where one of those below has classes or data are asked for.
+    Only those that are needed are made: messages to observations where `to_data`, and messages to
+    modules where one of those below has classes, or `to_data`.
     """
     from_children: dict[Node, list[Message]] = {node: [] for node in names.values()}
-    wanted: set[Node] = set()  # nodes of whose rows somebody asks what their children say
+    wanted: set[Node] = set()  # whose messages from children are needed
     for node in names.values():
         below = any(parent in wanted for parent in node.parents)
         if isinstance(up[node], Categorical) or below or to_data:
@@ -142,8 +129,9 @@ def _pass_down(
     for node in reversed(names.values()):
         if not isinstance(node, Module) or not wanted.intersection(node.parents):
             continue
-        heard = product(from_children[node])
-        posterior = posteriors[node] if heard is None else node.infer(_inputs(node, up), heard)
+        posterior = posteriors[node]
+        if from_children[node]:
+            posterior = node.infer(_inputs(node, up), product(from_children[node]))
         pairs = zip(node.parents, posterior.down, strict=True)
         down = node.read([message if parent in wanted else None for parent, message in pairs])
         for parent, message in zip(node.parents, down, strict=True):
@@ -152,8 +140,8 @@ def _pass_down(
     return from_children
 
 
-def _inputs(module: Module, up: dict[Node, Message | None]) -> list[Message]:
-    """The parents' messages of new rows; no row is observed where an observation got none."""
+def _inputs(module: Module, up: MessagesUp) -> list[Message]:
+    """The parents' messages of new rows; an observation without any sends missing rows."""
     known = [up[parent] for parent in module.parents if up.get(parent) is not None]
     n_rows = next(m.n_rows for m in [*known, *up.values()] if m is not None)
     for parent in module.parents:
@@ -162,8 +150,8 @@ def _inputs(module: Module, up: dict[Node, Message | None]) -> list[Message]:
     return [message for parent in module.parents if (message := up[parent]) is not None]
 
 
-def _new_rows(names: dict[str, Node], rows: Sequence) -> dict[Node, Data]:
-    """New rows as messages, by observation; of those for which there are any."""
+def _new_rows(names: Names, rows: Sequence) -> dict[Node, Data]:
+    """New rows as messages of their observations, without those for which there are none."""
     observations = {n: node for n, node in names.items() if isinstance(node, Observation)}
     if len(rows) != len(observations):
         raise InputError(
@@ -172,7 +160,7 @@ def _new_rows(names: dict[str, Node], rows: Sequence) -> dict[Node, Data]:
         )
     pairs = zip(observations.items(), rows, strict=True)
     messages = {node: node.new_rows(values, name) for (name, node), values in pairs}
-    known: dict[Node, Data] = {node: m for node, m in messages.items() if m is not None}
+    known = {node: message for node, message in messages.items() if message is not None}
     if not known:
         raise InputError("every modality is missing (None); give rows for at least one")
     return known
@@ -181,12 +169,12 @@ def _new_rows(names: dict[str, Node], rows: Sequence) -> dict[Node, Data]:
 def mean_rows(
     messages: Sequence[Message], shape: Sequence[int], n_rows: int | None = None
 ) -> np.ndarray:
-    """What messages down say of the (first) rows of an observation, on average: (n, *shape)."""
-    rows = [predicted_rows(message)[:n_rows] for message in messages]
+    """The mean of messages down as the (first) rows of an observation, (n, *shape)."""
+    rows = [_predicted_rows(message)[:n_rows] for message in messages]
     return np.mean(rows, axis=0).reshape(-1, *shape)
 
 
-def predicted_rows(message: Message) -> np.ndarray:
+def _predicted_rows(message: Message) -> np.ndarray:
     """What a message down predicts of an observation's rows, (N, D)."""
     if isinstance(message, Mixture):
         message = message.expected()
@@ -194,35 +182,29 @@ def predicted_rows(message: Message) -> np.ndarray:
     return rows.reshape(len(rows), -1)
 
 
-def log_standard_normal(latents: Gaussian) -> float:
-    """E[log N(z; 0, I)] of latents, nats per row, as a mean over rows; missing rows count 0."""
-    variance = 0.0 if latents.var is None else latents.var
-    terms = -0.5 * (latents.mean**2 + variance + math.log(2 * math.pi)).sum(axis=1)
-    return float(np.where(latents.is_observed, terms, 0.0).mean())
+def log_standard_normal(mean: np.ndarray, var: np.ndarray) -> np.ndarray:
+    """E[log N(z; 0, I)] of z ~ N(mean, var), both (N, D), in nats per row: (N,)."""
+    return -0.5 * (mean**2 + var + math.log(2 * math.pi)).sum(axis=1)
 
 
 def generate(
-    names: dict[str, Node],
-    leaf: Module,
-    n_samples: int,
-    component: int | None,
-    random_state: int | None,
+    names: Names, leaf: Module, n_samples: int, component: int | None, random_state: int | None
 ) -> dict[str, np.ndarray]:
     """Draw at `leaf` and go down through the decoders: data-space rows by observation."""
     seed = getattr(leaf, "seed_", 0) if random_state is None else random_state
     rng = np.random.default_rng(seed if component is None else [seed, component])
-    reached: dict[Node, list[np.ndarray]] = {node: [] for node in names.values()}
-    drawn = leaf.generate(n_samples, rng, component=component)
+    samples: dict[Node, list[np.ndarray]] = {node: [] for node in names.values()}
+    rows = leaf.generate(n_samples, rng, component=component)
     rng = np.random.default_rng([seed, 1])
     for node in reversed(names.values()):
         if node is not leaf:
-            if not isinstance(node, Module) or not reached[node]:
+            if not isinstance(node, Module) or not samples[node]:
                 continue
-            drawn = node.generate(n_samples, rng, values=np.mean(reached[node], axis=0))
-        for parent, rows in zip(node.parents, drawn, strict=True):
-            reached[parent].append(rows)
+            rows = node.generate(n_samples, rng, values=np.mean(samples[node], axis=0))
+        for parent, parent_rows in zip(node.parents, rows, strict=True):
+            samples[parent].append(parent_rows)
     return {
-        name: np.mean(reached[node], axis=0).reshape(n_samples, *node.row_shape)
+        name: np.mean(samples[node], axis=0).reshape(n_samples, *node.row_shape)
         for name, node in names.items()
-        if isinstance(node, Observation) and reached[node]
+        if isinstance(node, Observation) and samples[node]
     }

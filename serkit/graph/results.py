@@ -1,4 +1,4 @@
-"""What `Graph.fit(out=...)` leaves behind: a folder for each module, and pictures.
+"""Results that `Graph.fit(out=...)` writes: a folder for each module, history and pictures.
 
 ::
 
@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from .. import plots
 from ..errors import GraphError, OutputError
 from ..messages import Categorical, Data, Gaussian
 from ..module import Module, messages_to
@@ -39,13 +40,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def prepare(folder: Path) -> Path:
-    """Make a folder and make sure that it can be written to.
-
-    Raises
-    ------
-    OutputError
-        If not; raised before training, so that no result is lost.
-    """
+    """Make a folder; raise OutputError, before training, if it cannot be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -65,7 +60,7 @@ def write(run: Run, folder: Path) -> None:
 
 
 def write_modules(run: Run, folder: Path) -> None:
-    """Write each module's folder: its arrays as text, its parameters as safetensors."""
+    """Write a folder per module: its arrays as text, its parameters as safetensors."""
     for number, (name, module) in enumerate(run.learnt.items(), start=1):
         place = prepare(folder / f"module{number:03d}_{name}")
         for file, values in text_files(module).items():
@@ -83,15 +78,15 @@ def _latents(module: Module) -> np.ndarray | None:
 
 
 def _reconstruction(module: Module) -> np.ndarray | None:
-    """What an autoencoder makes of all its parents' rows, side by side: (N, D)."""
+    """An autoencoder's reconstructions of its parents' rows, side by side, (N, D)."""
     if not hasattr(module, "loss_curve_"):
         return None
-    data = [message for message in module.messages_down if isinstance(message, Data)]
-    return np.concatenate([m.array.reshape(m.n_rows, -1) for m in data], axis=1) if data else None
+    arrays = [message.array for message in module.messages_down if isinstance(message, Data)]
+    return np.hstack([array.reshape(len(array), -1) for array in arrays]) if arrays else None
 
 
 def _clusters(module: Module) -> np.ndarray | None:
-    """Most probable class of each row, (N,), by all that is known."""
+    """The most probable class of each row, (N,), by all that is known."""
     return None if module.posterior is None else module.posterior.clusters
 
 
@@ -113,12 +108,10 @@ def _losses(module: Module) -> np.ndarray | None:
     return np.array([list(epoch.values()) for epoch in curve]) if curve else None
 
 
-def _learnt(name: str) -> Callable[[Module], np.ndarray | None]:
-    def array(module: Module) -> np.ndarray | None:
-        values = getattr(module, name, None)
-        return values if isinstance(values, np.ndarray) else None
-
-    return array
+def _learnt(name: str, module: Module) -> np.ndarray | None:
+    """An attribute, if it is an array."""
+    values = getattr(module, name, None)
+    return values if isinstance(values, np.ndarray) else None
 
 
 TEXT_FILES: dict[str, Callable[[Module], np.ndarray | None]] = {
@@ -128,17 +121,17 @@ TEXT_FILES: dict[str, Callable[[Module], np.ndarray | None]] = {
     "Pdz_learn.txt": _probabilities,
     "acc_learn.txt": _accuracies,
     "loss.txt": _losses,
-    "log_likelihood.txt": _learnt("log_likelihood_"),
-    "mu_learn.txt": _learnt("means_"),
-    "component_classes.txt": _learnt("component_classes_"),
-    "transition.txt": _learnt("transition_"),
-    "initial.txt": _learnt("initial_"),
-    "permutations.txt": _learnt("permutations_"),
+    "log_likelihood.txt": partial(_learnt, "log_likelihood_"),
+    "mu_learn.txt": partial(_learnt, "means_"),
+    "component_classes.txt": partial(_learnt, "component_classes_"),
+    "transition.txt": partial(_learnt, "transition_"),
+    "initial.txt": partial(_learnt, "initial_"),
+    "permutations.txt": partial(_learnt, "permutations_"),
 }
 
 
 def text_files(module: Module) -> Arrays:
-    """The arrays of a module that go into text files, by file name."""
+    """The arrays of a module for text files, by file name."""
     arrays = {name: values_of(module) for name, values_of in TEXT_FILES.items()}
     words = getattr(module, "components_", None)  # P(word | topic) of each modality
     for number, phi in enumerate(words if isinstance(words, list) else []):
@@ -151,54 +144,48 @@ def text_files(module: Module) -> Arrays:
 
 def pictures(run: Run) -> Iterator[tuple[str, Figure]]:
     """Every picture the graph has the data for, with its name."""
+    from .. import plots  # only here, as Matplotlib takes a while
+
     yield "graph", plots.graph.graph(run.names)
     yield "rounds", plots.graph.rounds(run.history)
-    labels, clusters = _last_labels(run), _last_clusters(run)
+    labels = _last(getattr(node, "labels", None) for node in run.names.values())
+    clusters = _last(map(_clusters, run.modules.values()))
     for name, module in run.learnt.items():
         if curve := getattr(module, "loss_curve_", None):
             yield f"losses_{name}", plots.losses(curve, title=name)
         if hasattr(module, "log_likelihood_"):
             yield f"log_likelihood_{name}", plots.log_likelihood(module.log_likelihood_)
-    for name, module in run.learnt.items():
-        if not isinstance(module.message_up, Gaussian):
-            continue
-        latents = {"before": run.first_latents.get(name), "after": module.message_up.mean}
-        for when, z in latents.items():
-            if z is not None:
-                title = f"{name}: {when} the joint training"
-                figure = plots.latents(z, labels, clusters, title=title)
-                yield f"latents_{name}_{when}", figure
+        if isinstance(module.message_up, Gaussian):
+            latents = {"before": run.first_latents.get(name), "after": module.message_up.mean}
+            for when, z in latents.items():
+                if z is not None:
+                    title = f"{name}: {when} the joint training"
+                    figure = plots.latents(z, labels, clusters, title=title)
+                    yield f"latents_{name}_{when}", figure
     if labels is not None and clusters is not None:
         yield "confusion", plots.confusion(labels, clusters)
     yield from _image_pictures(run)
 
 
-def _last_labels(run: Run) -> np.ndarray | None:
-    labels = [getattr(node, "labels", None) for node in run.names.values()]
-    return next((np.asarray(some) for some in reversed(labels) if some is not None), None)
-
-
-def _last_clusters(run: Run) -> np.ndarray | None:
-    clusters = [_clusters(node) for node in run.names.values() if isinstance(node, Module)]
-    return next((some for some in reversed(clusters) if some is not None), None)
+def _last(several: Iterable[ArrayLike | None]) -> np.ndarray | None:
+    """The last that is not None, as an array."""
+    arrays = [np.asarray(values) for values in several if values is not None]
+    return arrays[-1] if arrays else None
 
 
 def _image_pictures(run: Run) -> Iterator[tuple[str, Figure]]:
-    """Reconstructions and samples, of observations whose rows can be shown as images."""
-    modules = [node for node in run.names.values() if isinstance(node, Module)]
-    shown = {
-        name: node
-        for name, node in run.names.items()
-        if isinstance(node, Observation) and is_image(node)
-    }
-    for name, observation in shown.items():
+    """Reconstructions and samples of observations whose rows are images."""
+    from .. import plots
+
+    nodes, modules = run.names.items(), list(run.modules.values())
+    images = {name: n for name, n in nodes if isinstance(n, Observation) and is_image(n)}
+    for name, observation in images.items():
         readers = [module for module in modules if observation in module.parents]
         messages = messages_to(observation, readers)
         if messages and observation.data is not None:
-            n_shown = min(_RECONSTRUCTIONS_SHOWN, len(observation.data))
-            rows = inference.mean_rows(messages, observation.row_shape, n_shown)
-            figure = plots.reconstructions(observation.data[:n_shown], rows)
-            yield f"reconstructions_{name}", figure
+            rows = observation.data[:_RECONSTRUCTIONS_SHOWN]
+            means = inference.mean_rows(messages, observation.row_shape, len(rows))
+            yield f"reconstructions_{name}", plots.reconstructions(rows, means)
     below = {parent for module in modules for parent in module.parents}
     for name, top in run.learnt.items():
         if top.sends_up is not Categorical or top in below:
@@ -210,14 +197,14 @@ def _image_pictures(run: Run) -> Iterator[tuple[str, Figure]]:
             ]
         except GraphError:
             continue  # some module on the way down generates nothing
-        for observed in [key for key in samples[0] if key in shown]:
-            images = np.stack([sample[observed] for sample in samples])
+        for observed in [key for key in samples[0] if key in images]:
+            rows = np.stack([sample[observed] for sample in samples])
             classes = getattr(top, "classes_", None)  # a classifier's; else clusters are numbered
-            yield f"samples_{name}_{observed}", plots.samples(images, names=classes)
+            yield f"samples_{name}_{observed}", plots.samples(rows, names=classes)
 
 
 def is_image(observation: Observation) -> bool:
-    """Whether rows are (H, W), (1 or 3, H, W), or flat, square and not tiny."""
+    """Whether rows are images: (H, W), (1 or 3, H, W), or flat, square and not tiny."""
     shape = observation.row_shape
     if len(shape) == 1:
         return shape[0] >= 16 and int(np.sqrt(shape[0])) ** 2 == shape[0]

@@ -1,6 +1,6 @@
-"""What modules keep for each row: from all processes to the first, which writes, and back.
+"""Rows that modules keep: gathered from all processes for writing, cut into shares after reading.
 
-With a single process nothing is moved.
+A single process holds all rows anyway.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ RowFunction = Callable[[np.ndarray], np.ndarray]
 
 
 def write_once(run: Run, write: Callable[[Run], None]) -> None:
-    """Call `write` in the first process, where the modules hold the rows of all meanwhile."""
+    """Call `write` in the first process, whose modules hold the rows of all while it runs."""
     if processes.count() == 1:
         write(run)
         return
     for node in run.names.values():
         if isinstance(node, Observation):
-            node.fingerprint()  # which is of all rows, and kept
+            node.fingerprint()  # a sum over all processes, made once
     before = {module: dict(vars(module)) for module in run.modules.values()}
     try:
         for module in before:
@@ -44,7 +44,7 @@ def write_once(run: Run, write: Callable[[Run], None]) -> None:
 
 
 def keep_share(run: Run) -> Run:
-    """Of a graph whose modules hold all rows, keep those that this process works on."""
+    """Cut the rows that a graph's modules hold down to this process's share."""
     if processes.count() == 1:
         return run
     for module in run.modules.values():
@@ -54,13 +54,13 @@ def keep_share(run: Run) -> Run:
 
 
 def _share_of(node: Node) -> RowFunction:
-    """What takes this process's share of rows of all."""
+    """A function that cuts rows of all processes down to this process's share."""
     share = _source(node).share
     return lambda rows: rows[share].copy()
 
 
 def _source(node: Node) -> Observation:
-    """The observation that a node's rows come from, one for one."""
+    """The observation each of whose rows gives one of the node's."""
     source = source_of_rows(node)
     if isinstance(source, Module):
         check_shares(source)  # which refuses it, as it puts rows together
@@ -69,7 +69,7 @@ def _source(node: Node) -> Observation:
 
 
 def _applied(module: Module, function: RowFunction) -> dict[str, Any]:
-    """A module's attributes with a row per data row, a function applied to them."""
+    """A function applied to those of a module's attributes that hold a row per data row."""
     names = [name for name in module.row_attributes if hasattr(module, name)]
     changed: dict[str, Any] = {name: function(getattr(module, name)) for name in names}
     posterior = module.posterior

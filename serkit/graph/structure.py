@@ -1,4 +1,4 @@
-"""What a graph is made of: its nodes, found, put in order, named, and described in words."""
+"""The nodes of a graph: found, put in order, named, and described in words."""
 
 from __future__ import annotations
 
@@ -18,11 +18,6 @@ def find_nodes(leaves: Sequence[Node]) -> list[Node]:
     """The leaves and everything below them, parents before children.
 
     Nodes of equal depth stand in the order in which the leaves and their parents name them.
-
-    Raises
-    ------
-    GraphError
-        For no leaves, something that is not a node, or a module without parents.
     """
     if not leaves:
         raise GraphError("Graph() needs at least one module, for example Graph(gmm)")
@@ -45,25 +40,20 @@ def _depth(node: Node) -> int:
 def name_nodes(nodes: Iterable[Node]) -> dict[str, Node]:
     """A distinct name for each node: its own or its class's, numbered from 2 where it repeats.
 
-    Raises
-    ------
-    InputError
-        For a name that cannot be that of a folder, as `Graph.fit(out=...)` needs it.
+    `InputError` for a name that cannot be that of a folder, as `Graph.fit(out=...)` needs it.
     """
     names: dict[str, Node] = {}
     for node in nodes:
-        if node.name is not None and not (
-            isinstance(node.name, str) and _FOLDER_NAME.fullmatch(node.name)
-        ):
+        name = type(node).__name__.lower() if node.name is None else node.name
+        if not (isinstance(name, str) and _FOLDER_NAME.fullmatch(name)):
             raise InputError(
-                f"{type(node).__name__}: name={node.name!r:.60} must be letters, digits, spaces, "
-                "'_', '-' or '.', and begin with a letter or digit"
+                f"{type(node).__name__}: name={name!r:.60} must be letters, digits, spaces, '_', "
+                "'-' or '.', and begin with a letter or digit"
             )
-        base = name = node.name or type(node).__name__.lower()
-        number = 2
-        while name in names:
-            name, number = f"{base}{number}", number + 1
-        names[name] = node
+        distinct, number = name, 2
+        while distinct in names:
+            distinct, number = f"{name}{number}", number + 1
+        names[distinct] = node
     return names
 
 
@@ -90,16 +80,8 @@ def describe(names: dict[str, Node]) -> str:
     rows = [("module", "class", "parents", "sends up", "sends down", "state")]
     for name, node in names.items():
         parents = ", ".join(name_of.get(parent, "?") for parent in node.parents) or "-"
-        rows.append(
-            (
-                name,
-                type(node).__name__,
-                parents,
-                _shape_of(node.sends_up, node.message_up, node.n_outputs),
-                _sends_down(node),
-                _state(node),
-            )
-        )
+        up = _shape_of(node.sends_up, node.message_up, node.n_outputs)
+        rows.append((name, type(node).__name__, parents, up, _sends_down(node), _state(node)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
     return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
