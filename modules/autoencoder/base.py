@@ -26,14 +26,7 @@ from ...options import Choice, Constraint, Count, Counts, Flag, Number, Positive
 from ..common.inputs import all_observed, join, split_columns
 from ..nets import architectures
 from ..nets.architectures import Bernoulli, GaussianNoise
-from ..nets.device import (
-    compiled,
-    draw_apart,
-    in_blocks,
-    private_random_state,
-    resolve_device,
-    uses_bfloat16,
-)
+from ..nets.device import compiled, draw_apart, in_blocks, private_random_state, uses_bfloat16
 from ..nets.trainer import DivergedError, NetOptions, Terms, Trainer, check_batches, load_optimizer
 from .divergences import Target
 
@@ -58,9 +51,7 @@ class Autoencoder(NetOptions, Module):
 
     A subclass says what its latents are: what the encoder's output tells of them (`q_of`), how they
     explain the rows (`expected_log_likelihood`), and what the children's message makes of them
-    (`target_of`, `latents_by`). `n_outputs` is their number, `codes_per_latent` that of the
-    encoder's outputs for each; `q_parameters` are the attributes of q that are inferred for each
-    row, and `divergence` is what the loss terms call the pull to the target.
+    (`target_of`, `latents_by`).
     """
 
     net: Annotated[str, Choice("mlp", "conv")] = "mlp"
@@ -79,10 +70,10 @@ class Autoencoder(NetOptions, Module):
     takes_from_parents = (Data,)
     sends_down = Data
     learns_from_shares = True
-    codes_per_latent = 1
-    q_parameters: ClassVar[tuple[str, ...]] = ("mean",)  # the latents' means first
+    codes_per_latent = 1  # outputs of the encoder for each latent
+    q_parameters: ClassVar[tuple[str, ...]] = ("mean",)  # attributes of q; latent means first
     default_alpha = 1.0
-    divergence = "kl"
+    divergence = "kl"  # what the loss terms call the pull to the target
 
     # -- what the latents are: to be filled in by a subclass ------------------------------------
 
@@ -162,7 +153,7 @@ class Autoencoder(NetOptions, Module):
         """Raise InputError for options that cannot work, or data outside the likelihood's range."""
         known = [message for message in inputs if isinstance(message, Data)]
         n_own = known[0].n_rows if known else n_rows // processes.count()
-        resolve_device(self.device, self.label)
+        self._torch_device()  # raises for one that is not there
         self._check_own_nets()
         self._check_n_learnt(len(observed_rows(known, n_own)))
         for message in known:
@@ -199,10 +190,10 @@ class Autoencoder(NetOptions, Module):
         rows = cast(Data, message).array
         rows = rows if message.observed is None else rows[message.observed]
         if self.likelihood == "bernoulli" and len(rows) and (rows.min() < 0 or rows.max() > 1):
+            values = f"[{rows.min():g}, {rows.max():g}]"
             raise InputError(
-                f"{self.label}: likelihood='bernoulli' needs values in [0, 1], got "
-                f"[{rows.min():g}, {rows.max():g}]; divide images by 255, or use "
-                "likelihood='gaussian'"
+                f"{self.label}: likelihood='bernoulli' needs values in [0, 1], got {values}; "
+                "divide images by 255, or use likelihood='gaussian'"
             )
 
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
@@ -211,8 +202,7 @@ class Autoencoder(NetOptions, Module):
         Returns the terms of the epoch kept, and the number of epochs. TrainingError if the loss
         becomes NaN or infinite; the last weights with a finite one are put back.
         """
-        rows = join(inputs)
-        device = resolve_device(self.device, self.label)
+        rows, device = join(inputs), self._torch_device()
         seed = int(self.rng().integers(2**62))
 
         def loss(x: Tensor, index: Tensor, epoch: int) -> dict[str, Tensor]:
@@ -367,14 +357,12 @@ class Autoencoder(NetOptions, Module):
         """Rows through encoder and decoder, in data space: (N, ...) -> (N, ...)."""
         return self.decode(self.encode(x))
 
-    def _sample(
-        self, n_samples: int, random_state: int | None, component: int | None = None
-    ) -> np.ndarray:
+    def _sample(self, n_samples: int, seed: int | None, component: int | None) -> np.ndarray:
         """Decoded draws of the prior, (n_samples, ...), by the module's own seed unless given."""
         self._check_fitted()
         check_argument(self.label, "n_samples", n_samples, Count())
-        check_argument(self.label, "random_state", random_state, Count(at_least=0, or_none=True))
-        rng = np.random.default_rng(self.seed_ if random_state is None else random_state)
+        check_argument(self.label, "random_state", seed, Count(at_least=0, or_none=True))
+        rng = np.random.default_rng(self.seed_ if seed is None else seed)
         return self.decode(self._draw(n_samples, rng, None, component))
 
     def _in_blocks(self, function: Callable, *tables: np.ndarray) -> Any:
@@ -386,9 +374,8 @@ class Autoencoder(NetOptions, Module):
 
     def _check_row_shape(self, row_shape: tuple[int, ...]) -> None:
         if row_shape != self.row_shape_:
-            raise InputError(
-                f"{self.label}: trained on rows of shape {self.row_shape_}, got {row_shape}"
-            )
+            expected = f"trained on rows of shape {self.row_shape_}"
+            raise InputError(f"{self.label}: {expected}, got {row_shape}")
 
     # -- building and saving -------------------------------------------------------------------
 
@@ -410,17 +397,15 @@ class Autoencoder(NetOptions, Module):
     def get_state(self) -> dict[str, Any]:
         """Everything learnt, nets and optimiser as their state dicts."""
         state = super().get_state()
-        if "nets_" in state:
-            state["nets_"] = self.nets_.state_dict()
-            state["optimizer_"] = self.optimizer_.state_dict()
-        return state
+        built = [name for name in ("nets_", "optimizer_") if name in state]
+        return state | {name: state[name].state_dict() for name in built}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over what `get_state` gave."""
         state = dict(state)
         nets, optimizer = state.pop("nets_", None), state.pop("optimizer_", None)
         if nets is not None:
-            device = resolve_device(self.device, self.label)
+            device = self._torch_device()
             state["row_shape_"] = tuple(state["row_shape_"])
             with private_random_state(0, device):
                 self._build(state["row_shape_"])
@@ -432,14 +417,12 @@ class Autoencoder(NetOptions, Module):
 
 def build_nets(module: Autoencoder, row_shape: tuple[int, ...]) -> nn.ModuleDict:
     """New encoder, decoder and likelihood for rows of `row_shape`; a user's own are copied."""
-    n_latents = int(module.n_outputs)
+    n_latents, encoder, decoder = int(module.n_outputs), module.encoder, module.decoder
     n_codes = module.codes_per_latent * n_latents
     sizes = (module.hidden_sizes, n_codes, n_latents, module.batch_norm)
-    encoder, decoder = module.encoder, module.decoder
     if encoder is not None and decoder is not None:
-        pair = architectures.copy_pair(
-            encoder, decoder, row_shape, n_codes, n_latents, module.label
-        )
+        ends = (row_shape, n_codes, n_latents)
+        pair = architectures.copy_pair(encoder, decoder, *ends, module.label)
     elif module.net == "conv":
         what = f"{module.label}: net='conv'"
         image_shape = architectures.needed_image_shape(row_shape, what)

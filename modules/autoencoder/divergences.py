@@ -7,8 +7,9 @@ those of a batch, and ``target.kl(q)`` their divergences (B,), in closed form an
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self, cast
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -16,8 +17,6 @@ from torch import Tensor, distributions
 
 from ...messages import Gaussian, Mixture
 from ..nets.device import as_tensor
-
-_LEAST_LOG_PROB = math.log(1e-8)
 
 
 class DiagonalNormal(distributions.Normal):
@@ -39,18 +38,21 @@ class Point:
         return self.mean
 
 
-class Target(Protocol):
-    """What latents are pulled to."""
+@dataclass(frozen=True)
+class Target(ABC):
+    """What latents are pulled to; its fields hold a row per data row."""
 
     def rows(self, index: Tensor) -> Self:
         """The target of some rows."""
+        return replace(self, **{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
+    @abstractmethod
     def kl(self, q: Any) -> Tensor:
         """Divergence from q to the target, of each row of a batch: (B,)."""
 
 
 @dataclass(frozen=True)
-class GaussianTarget:
+class GaussianTarget(Target):
     """A diagonal Gaussian per row: mean (N, D), var (N, D)."""
 
     mean: Tensor
@@ -61,10 +63,6 @@ class GaussianTarget:
         """A message as float32 tensors on a device."""
         var = cast(np.ndarray, message.var)
         return cls(as_tensor(message.mean, device), as_tensor(var, device))
-
-    def rows(self, index: Tensor) -> Self:
-        """The target of some rows."""
-        return replace(self, mean=self.mean[index], var=self.var[index])
 
     def kl(self, q: DiagonalNormal) -> Tensor:
         """``1/2 sum(s^2 / var + (m - mean)^2 / var - 1 - log(s^2 / var))`` of q = N(m, s^2).
@@ -86,7 +84,7 @@ class PointTarget(GaussianTarget):
 
 
 @dataclass(frozen=True)
-class MixtureTarget:
+class MixtureTarget(Target):
     """A Gaussian mixture, and which of its components each row belongs to."""
 
     log_prob: Tensor  # (N, K), log responsibilities
@@ -120,8 +118,8 @@ class MixtureTarget:
             white = torch.einsum("bkd,kde->bke", offsets, self.whitening)  # (B, K, D)
             precisions = (self.whitening**2).sum(dim=2)  # (K, D), the diagonals
             trace = q.log_var.exp() @ precisions.T  # (B, K)
-            constant = self.log_det - q.mean.shape[1]  # (K,)
             entropy = q.log_var.sum(dim=1, keepdim=True)  # (B, 1), twice and up to a constant
+            constant = self.log_det - q.mean.shape[1]  # (K,)
             kl = 0.5 * ((white**2).sum(dim=2) + trace + constant - entropy)  # (B, K)
             r = self.log_prob.exp()  # (B, K)
             log_ratio = torch.where(r > 0, self.log_prob - self.log_weights, 0.0)  # (B, K)
@@ -129,14 +127,10 @@ class MixtureTarget:
 
 
 @dataclass(frozen=True)
-class CategoricalTarget:
+class CategoricalTarget(Target):
     """Class probabilities per row, as logarithms (N, K)."""
 
     log_prob: Tensor
-
-    def rows(self, index: Tensor) -> Self:
-        """The target of some rows."""
-        return replace(self, log_prob=self.log_prob[index])
 
     def kl(self, q: distributions.OneHotCategorical) -> Tensor:
         """``sum_k q_k (log q_k - log p_k)``.
@@ -144,5 +138,5 @@ class CategoricalTarget:
         No p_k counts as less than 1e-8, so that a class which p rules out costs up to 18 nats, and
         not infinitely many.
         """
-        floored = self.log_prob.clamp(min=_LEAST_LOG_PROB)
+        floored = self.log_prob.clamp(min=math.log(1e-8))
         return (q.probs * (q.logits - floored)).sum(dim=1)

@@ -23,7 +23,7 @@ from ...options import Constraint, Number, PositiveInt
 from ..common.inputs import check_component, check_labels, draw_classes
 from ..nets.device import as_tensor
 from .base import Arrays, Autoencoder, Ramp
-from .divergences import CategoricalTarget
+from .divergences import CategoricalTarget, Target
 
 
 class Temperature(Constraint):
@@ -41,16 +41,14 @@ class Temperature(Constraint):
 class MultinomialVAE(Autoencoder):
     """Variational autoencoder whose latent is one of K classes.
 
-    Minimises, per row, ``-E_q[log p(x | k)] + alpha KL(q(k | x) || P(k))``. P(k) is what the
-    children's message says of the row, be it a prior or evidence beside the module's own, which
-    is uniform; and uniform until a message has come. A class the message rules out counts as one
-    of probability 1e-8.
+    Minimises, per row, ``-E_q[log p(x | k)] + alpha KL(q(k | x) || P(k))``. P(k) is uniform, until
+    a child has sent a message, and then what that says of the row, be it a prior or evidence beside
+    the module's own. A class which it rules out counts as one of probability 1e-8.
 
     In training the decoder gets a relaxed class, a draw from the Gumbel-softmax distribution, so
-    that gradients reach the encoder (Jang, Gu and Poole, 2017, "Categorical reparameterization
-    with Gumbel-softmax"; Maddison, Mnih and Teh, 2017, "The concrete distribution"); the KL term
-    is that of the classes, in closed form. For rows held out, and for the joint objective, the
-    expectation is a sum over the classes.
+    that gradients reach the encoder (Jang, Gu and Poole, 2017; Maddison, Mnih and Teh, 2017, "The
+    concrete distribution"). The KL term is that of the classes, in closed form; for rows held out,
+    and for the joint objective, the expectation is a sum over the classes.
 
     Takes `Data`, sends `Categorical` class probabilities up and the expected rows down. Latents
     are class probabilities: `encode` gives P(k | x), `decode` gives ``sum_k P(k) E[x | k]``. Rows
@@ -101,8 +99,6 @@ class MultinomialVAE(Autoencoder):
         """Number of classes K."""
         return self.n_components
 
-    # -- the model -----------------------------------------------------------------------------
-
     def q_of(self, x: Tensor) -> OneHotCategorical:
         """q(k | x), whose mean is the class probabilities (B, K)."""
         return OneHotCategorical(logits=self._net("encoder")(x).float(), validate_args=False)
@@ -117,8 +113,8 @@ class MultinomialVAE(Autoencoder):
     def _class_log_likelihoods(self, x: Tensor) -> Tensor:
         """Log p(x | k) of each row and class: (B, ...) -> (B, K)."""
         classes = torch.eye(self.n_components, dtype=torch.float32, device=x.device)
-        rows, outputs = x.flatten(1), self.nets_["decoder"](classes).float().flatten(1)
-        log_prob = self._likelihood.log_prob
+        outputs = self.nets_["decoder"](classes).float().flatten(1)  # (K, n_features)
+        rows, log_prob = x.flatten(1), self._likelihood.log_prob
         return torch.stack([log_prob(rows, output.expand_as(rows)) for output in outputs], dim=1)
 
     def _temperature(self, epoch: int) -> float:
@@ -133,9 +129,7 @@ class MultinomialVAE(Autoencoder):
             raise InputError(f"{self.label}: temperature must be above 0, got {temperature}")
         return temperature
 
-    def target_of(
-        self, from_children: Message | None, n_rows: int, device: torch.device
-    ) -> CategoricalTarget:
+    def target_of(self, from_children: Message | None, n_rows: int, device: torch.device) -> Target:
         """The children's probabilities; equal ones where there is no message."""
         return CategoricalTarget(as_tensor(self._class_prior(from_children, n_rows), device))
 
@@ -149,14 +143,12 @@ class MultinomialVAE(Autoencoder):
         if from_children is None:
             return np.full((n_rows, k), -np.log(k))
         if (from_children.n_rows, from_children.shape) != (n_rows, (k,)):
+            n_classes = from_children.shape[0]
             raise InputError(
-                f"{self.label}: its children sent probabilities of {from_children.shape[0]} "
-                f"classes for {from_children.n_rows} rows; expected n_components={k} for "
-                f"{n_rows} rows"
+                f"{self.label}: its children sent probabilities of {n_classes} classes for "
+                f"{from_children.n_rows} rows; expected n_components={k} for {n_rows} rows"
             )
         return cast(Categorical, from_children).log_prob
-
-    # -- training and messages -----------------------------------------------------------------
 
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
         """Raise InputError for options or labels that cannot work, or data out of range."""
@@ -175,8 +167,8 @@ class MultinomialVAE(Autoencoder):
         super().fit(x)
         if self.labels is not None:
             clusters = self.predict(x)
-            share = processes.share(len(clusters))
-            self.history_[-1].update(scores_of(self.labels, clusters[share]))
+            scores = scores_of(self.labels, clusters[processes.share(len(clusters))])
+            self.history_[-1].update(scores)
         return self
 
     def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
@@ -203,10 +195,7 @@ class MultinomialVAE(Autoencoder):
     def sample(
         self, n_samples: int = 1, component: int | None = None, random_state: int | None = None
     ) -> np.ndarray:
-        """Decoded classes, (n_samples, ...), all of one `component` or each equally probable.
-
-        The module's own seed unless one is given, so the same call repeats its draw.
-        """
+        """Decoded classes (n_samples, ...), all of one `component` or any; the same every time."""
         return self._sample(n_samples, random_state, component)
 
     def _draw(self, n: int, rng: Generator, values: Values, component: int | None) -> np.ndarray:
@@ -221,8 +210,6 @@ class MultinomialVAE(Autoencoder):
             classes = np.full(n, component)
         return np.eye(k)[classes]
 
-    # -- use on new rows -----------------------------------------------------------------------
-
     def predict(self, x: ArrayLike) -> np.ndarray:
         """Most probable class of each row: (N, ...) -> (N,) of int."""
         return self.encode(x).argmax(axis=1)
@@ -230,9 +217,9 @@ class MultinomialVAE(Autoencoder):
     def _decode(self, z: np.ndarray) -> np.ndarray:
         """Expected rows under class probabilities (N, K), ``sum_k p_k E[x | k]``."""
         if z.min() < 0 or not np.allclose(z.sum(axis=1), 1, atol=1e-3):
+            sums = z.sum(axis=1)
             raise InputError(
                 f"{self.label}: expected latents that are class probabilities, >= 0 and adding up "
-                f"to 1 per row; the least is {z.min():g}, the sums {z.sum(axis=1).min():g} to "
-                f"{z.sum(axis=1).max():g}"
+                f"to 1 per row; the least is {z.min():g}, the sums {sums.min():g} to {sums.max():g}"
             )
         return np.tensordot(z, super()._decode(np.eye(self.n_components)), axes=1)

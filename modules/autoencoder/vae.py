@@ -41,16 +41,13 @@ class GaussianAutoencoder(Autoencoder):
 
     def latents_by(self, from_children: Message | None, n_rows: int) -> np.ndarray:
         """Latent means (N, D) by the children's message alone; 0 if None."""
-        message = self._checked(from_children, n_rows)
-        if message is None:
-            return np.zeros((n_rows, self.latent_dim))
-        return self._moments(message).mean
+        return self._moments(self._checked(from_children, n_rows)).mean
 
     def target_of(self, from_children: Message | None, n_rows: int, device: torch.device) -> Target:
         """What `kl_target` makes of the children's message; N(0, I) where there is none."""
         message = self._checked(from_children, n_rows)
-        if message is None or self.kl_target == "standard_normal":
-            return self.gaussian_target.of(Gaussian.standard(n_rows, self.latent_dim), device)
+        if self.kl_target == "standard_normal":
+            message = Gaussian.standard(n_rows, self.latent_dim)
         if isinstance(message, Mixture) and self.kl_target == "mixture":
             return MixtureTarget.of(message, device)
         return self.gaussian_target.of(self._moments(message), device)
@@ -61,11 +58,11 @@ class GaussianAutoencoder(Autoencoder):
             return message
         return message.assigned() if self.kl_target == "assigned" else message.expected()
 
-    def _checked(self, from_children: Message | None, n_rows: int) -> Gaussian | Mixture | None:
-        """The children's message; raise if it does not fit the rows or the latents."""
-        message = cast(Gaussian | Mixture | None, from_children)
-        if message is None:
-            return None
+    def _checked(self, from_children: Message | None, n_rows: int) -> Gaussian | Mixture:
+        """The children's message, N(0, I) if None; raise if it does not fit rows or latents."""
+        if from_children is None:
+            return Gaussian.standard(n_rows, self.latent_dim)
+        message = cast(Gaussian | Mixture, from_children)
         if isinstance(message, Gaussian) and message.var is None:
             raise MessageError(f"{self.label}: its children sent a Gaussian without a variance")
         means = message.mean if isinstance(message, Gaussian) else message.means
@@ -78,7 +75,7 @@ class GaussianAutoencoder(Autoencoder):
 
     def sample(self, n_samples: int = 1, random_state: int | None = None) -> np.ndarray:
         """Decoded draws from N(0, I), (n_samples, ...); the same call repeats its draw."""
-        return self._sample(n_samples, random_state)
+        return self._sample(n_samples, random_state, None)
 
     def _draw(self, n: int, rng: Generator, values: Values, component: int | None) -> np.ndarray:
         """The latents given, else draws from N(0, I)."""
@@ -93,8 +90,8 @@ class AE(GaussianAutoencoder):
     Minimises, per row, ``-log p(x | z) + alpha / 2 |z - mu|^2`` with z the encoder's output: mean
     squared error over two (Gaussian likelihood) or binary cross-entropy (Bernoulli), and, if
     `alpha` is above 0, a joint pull to mu: 0 until a child has sent a message, and then what
-    `kl_target` makes of it. The pull is `VAE`'s KL term without the variance. Rows that are
-    missing are treated as there.
+    `kl_target` makes of it. The pull is `VAE`'s KL term without the variance, and missing rows are
+    treated as in `VAE`.
 
     Parameters
     ----------
@@ -162,17 +159,15 @@ class VAE(GaussianAutoencoder):
     net : {"mlp", "conv"}
         Default nets; "conv" needs images (N, H, W), (N, C, H, W) or flat and square.
     hidden_sizes : sequence of int
-        Widths of the encoder's hidden layers (after the convolutions, if any); the decoder
-        mirrors them.
+        Widths of the encoder's hidden layers, after any convolutions; the decoder mirrors them.
     filters : sequence of int
         Filters of the convolutions, each of which halves height and width.
     batch_norm : bool
         Batch normalisation before each ReLU of the default nets (Ioffe and Szegedy, 2015). Every
         batch then needs two rows or more.
     encoder, decoder : torch.nn.Module, optional
-        Your own pair instead: rows -> (N, 2 D), the means followed by the log variances, and
-        (N, D) -> as many values as a row has (logits under a Bernoulli likelihood). Copied before
-        training.
+        Your own pair instead, of which copies are trained: rows -> (N, 2 D), the means followed by
+        the log variances, and (N, D) -> the values of a row (logits under Bernoulli).
     likelihood : {"bernoulli", "gaussian"}
         Bernoulli on logits, for values in [0, 1]; or Gaussian.
     noise_variance : float or "learnt"
@@ -181,21 +176,20 @@ class VAE(GaussianAutoencoder):
         Weight of the KL term, 1 unless given (else a beta-VAE), or a function of (update, epoch),
         both counted from 0.
     augment : callable, optional
-        From a batch tensor to one of the same shape, applied in training; the KL target stays
-        that of the original row. `serkit.modules.RandomAffine` is one for images.
+        From a batch tensor to one of the same shape, such as `serkit.modules.RandomAffine`; in
+        training only. The KL target stays that of the original row.
     epochs : int or sequence of int
         Epochs an update; of a sequence, one entry an update, the last for all further ones.
     batch_size, lr, weight_decay : int, float, float
         Of AdamW (Adam where weight_decay is 0).
     scheduler : {None, "cosine", "onecycle"} or callable
-        Learning-rate schedule over the steps of each update; a callable gets the optimiser and
-        the number of steps and returns a torch scheduler that is stepped a batch.
+        Learning-rate schedule over the steps of each update; a callable makes, of the optimiser and
+        the number of steps, a torch scheduler that is stepped a batch.
     max_grad_norm : float, optional
         Gradients are clipped to this norm.
-    validation_fraction : float
+    validation_fraction, patience : float, int
         Share of rows held out; if above 0, an update stops once their loss has not improved for
         `patience` epochs, and the best weights are kept.
-    patience : int
     warm_start : bool
         Weights and optimiser are kept from update to update; False starts afresh.
     device : {"auto", "cpu", "cuda", ...}
@@ -245,9 +239,8 @@ class VAE(GaussianAutoencoder):
     def _row_bounds(self, rows: np.ndarray, q: Arrays, children: Message | None) -> np.ndarray:
         """E_q[log p(x | z)] - E_q[log q(z | x)] of each row, (N,).
 
-        The prior's half of the ELBO, E_q[log p(z)], is the children's term. The expectation takes
-        one draw of z per row, the same noise every time, so that differences between calls are the
-        model's.
+        The prior's half of the ELBO, E_q[log p(z)], is the children's term. One z per row is drawn,
+        by the same noise every time, so that differences between calls are the model's.
         """
         mean, log_var = q
         noise = np.random.default_rng(0).standard_normal(mean.shape)

@@ -21,7 +21,7 @@ from ...errors import InputError, NotFittedError, TrainingError
 from ...options import Counts, PositiveInt, Seed
 from ..common.inputs import checked_targets
 from .architectures import conv_classifier, copy_supervised, needed_image_shape
-from .device import compiled, in_blocks, private_random_state, resolve_device, uses_bfloat16
+from .device import compiled, in_blocks, private_random_state, uses_bfloat16
 from .trainer import DivergedError, NetOptions, Scheduler, Terms, Trainer, check_batches
 
 
@@ -65,7 +65,7 @@ class SupervisedNet(NetOptions, ABC):
             If the loss becomes NaN or infinite. What was learnt before is kept in any case.
         """
         self.check_options()
-        device = resolve_device(self.device, self.label)
+        device = self._torch_device()
         rows = as_rows(X, f"{self.label}.fit")
         targets, learnt = self._targets(y, len(rows))
         seed = processes.of_first(int(np.random.default_rng(self.random_state).integers(2**62)))
@@ -123,7 +123,7 @@ class SupervisedNet(NetOptions, ABC):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over what `get_state` gave."""
-        row_shape, device = tuple(state["row_shape_"]), resolve_device(self.device, self.label)
+        row_shape, device = tuple(state["row_shape_"]), self._torch_device()
         with private_random_state(0, device):
             net = self._make_net(row_shape, state["n_outputs_"])
         net.load_state_dict(state["net_"])

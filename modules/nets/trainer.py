@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ... import arrays, processes
 from ...errors import InputError
 from ...options import Choice, Constraint, Counts, Flag, Number, Options, PositiveInt
-from .device import as_tensor, evaluating
+from .device import as_tensor, evaluating, resolve_device
 
 Rows = np.ndarray | Tensor
 Terms = dict[str, float]
@@ -52,6 +52,9 @@ class NetOptions(Options):
     device: str = "auto"
     precision: Annotated[str, Choice("auto", "bfloat16", "float32")] = "auto"
     compile: Flag = False
+
+    def _torch_device(self) -> torch.device:
+        return resolve_device(self.device, self.label)
 
     def _settings(self) -> dict[str, Any]:
         """A trainer's settings: the arguments of the same names."""
