@@ -155,8 +155,10 @@ class Trainer:
 
     def _terms(self, x: Tensor, index: Tensor, epoch: int) -> dict[str, Tensor]:
         """The loss of a batch, which is augmented in training."""
+        if self.nets.training:  # in full precision: coordinates of pixels must not be rounded
+            x = self._augmented(x)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            return self.loss(self._augmented(x) if self.nets.training else x, index, epoch)
+            return self.loss(x, index, epoch)
 
     def _batches(self, source: Rows, parts: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Row numbers and rows of each part; from an array a thread reads one part ahead."""

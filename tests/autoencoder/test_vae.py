@@ -290,3 +290,16 @@ def test_memory_layout_of_rows_does_not_matter(x, change):
     view = change(x)
     one, other = (trained(rows) for rows in (view, np.array(view, order="C")))
     np.testing.assert_array_equal(one.encode(view), other.encode(view.copy()))
+
+
+def test_augmentation_keeps_full_precision_beside_bfloat16():
+    """A batch is augmented outside of autocast, under which its matrix products would be rounded."""
+    x = np.random.default_rng(0).random((8, 4)).astype(np.float32)
+    dtypes = []
+
+    def augment(batch):
+        dtypes.append((batch @ torch.eye(4)).dtype)
+        return batch
+
+    VAE(2, epochs=1, precision="bfloat16", augment=augment, random_state=0).fit(x)
+    assert dtypes == [torch.float32]
