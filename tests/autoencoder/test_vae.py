@@ -293,7 +293,7 @@ def test_memory_layout_of_rows_does_not_matter(x, change):
 
 
 def test_augmentation_keeps_full_precision_beside_bfloat16():
-    """A batch is augmented outside of autocast, under which its matrix products would be rounded."""
+    """A batch is augmented outside of autocast, which would round its matrix products."""
     x = np.random.default_rng(0).random((8, 4)).astype(np.float32)
     dtypes = []
 
