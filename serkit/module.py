@@ -21,7 +21,7 @@ from . import processes
 from .errors import GraphError, InputError, NotReadyError
 from .messages import Categorical, Data, Deferred, Message, product
 from .metrics import scores_of
-from .options import Options, Seed
+from .options import Name, Options, Seed
 
 Values: TypeAlias = np.ndarray | None  # rows for `Module.generate` to start from, if any
 WITHOUT_ROWS = (
@@ -159,7 +159,7 @@ class Node(Options, ABC):
 class Arguments(Options):
     """Constructor arguments of every module; see `Module`."""
 
-    name: str | None = None
+    name: Name = None
     random_state: Seed = None
 
 

@@ -98,6 +98,20 @@ class Choice(Constraint):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Text(Constraint):
+    """A string."""
+
+    def fits(self, value: Any) -> bool:
+        """Whether a value is one."""
+        return isinstance(value, str)
+
+    @property
+    def wanted(self) -> str:
+        """The range in words."""
+        return "a string"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Count(Constraint):
     """An integer, Python's or NumPy's, of at least `at_least`."""
 
@@ -153,6 +167,7 @@ class Number(Constraint):
 
 
 Flag = Annotated[bool, Choice(False, True)]
+Name = Annotated[str | None, Text(or_none=True)]
 PositiveInt = Annotated[int, Count()]
 Seed = Annotated[int | None, Count(at_least=0, or_none=True)]
 

@@ -66,6 +66,11 @@ def _check_rows(nodes: Sequence[Node]) -> None:
                 raise NotReadyError(f"{node.label}: {WITHOUT_ROWS}")
             n_rows[node] = node.n_rows
         elif isinstance(node, Module):
+            if not node.parents:
+                raise GraphError(
+                    f"{node.label} was disconnected after this graph was made; connect it again, "
+                    "or make a new Graph"
+                )
             check_rows(node.parents, [n_rows[parent] for parent in node.parents])
             _check_same_shares(node)
             below = n_rows[node.parents[0]]

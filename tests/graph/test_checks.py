@@ -305,6 +305,15 @@ def test_connecting_to_a_module_outside_the_graph_is_found():
     assert len(vae.history_) == 1
 
 
+def test_a_module_disconnected_since_is_found():
+    vae, gmm = chain()
+    graph = Graph(gmm)
+    gmm.disconnect()
+    with pytest.raises(GraphError, match="GMM was disconnected after this graph was made"):
+        graph.fit(1, verbose=False)
+    assert len(vae.history_) == 1
+
+
 # -- describing --------------------------------------------------------------------------------
 
 
