@@ -101,14 +101,11 @@ class Choice(Constraint):
 class Text(Constraint):
     """A string."""
 
-    def fits(self, value: Any) -> bool:
-        """Whether a value is one."""
-        return isinstance(value, str)
+    wanted = "a string"
 
-    @property
-    def wanted(self) -> str:
-        """The range in words."""
-        return "a string"
+    def fits(self, value: Any) -> bool:
+        """Whether a value is a string."""
+        return isinstance(value, str)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from serkit.modules import GMM, VAE
 from tests.helpers.modules import NET, KMeans, Teller, chain, uniform_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*lost all their rows")
+
 # -- exchange ----------------------------------------------------------------------------------
 
 
@@ -59,18 +60,18 @@ def test_children_of_one_vae_multiply():
     vae, gmm = chain()
     second = GMM(3, random_state=1).connect(vae)
     second.update()
-    told = vae.received_from_children()
+    received = vae.received_from_children()
     (one,), (other,) = gmm.messages_down, second.messages_down
-    assert told.shape == (6,)
+    assert received.shape == (6,)
     for i, j in np.ndindex(2, 3):
         pair = 3 * i + j
         both = [np.linalg.inv(m.covariances[k]) for m, k in ((one, i), (other, j))]
         covariance = np.linalg.inv(both[0] + both[1])
         mean = covariance @ (both[0] @ one.means[i] + both[1] @ other.means[j])
-        np.testing.assert_allclose(told.covariances[pair], covariance)
-        np.testing.assert_allclose(told.means[pair], mean)
+        np.testing.assert_allclose(received.covariances[pair], covariance)
+        np.testing.assert_allclose(received.means[pair], mean)
         np.testing.assert_allclose(
-            told.log_prob[:, pair], one.log_prob[:, i] + other.log_prob[:, j]
+            received.log_prob[:, pair], one.log_prob[:, i] + other.log_prob[:, j]
         )
     assert np.isfinite(vae.update().history_[-1]["loss"])
 
@@ -80,10 +81,10 @@ def test_gaussian_children_multiply_precision_weighted():
     vae.update()
     mean, var = np.full((2, 20, 2), [[[1.0]], [[4.0]]]), np.full((2, 20, 2), [[[1.0]], [[0.5]]])
     tellers = [Teller(Gaussian(m, v)).connect(vae).update() for m, v in zip(mean, var, strict=True)]
-    told = vae.received_from_children()
+    received = vae.received_from_children()
     assert len(tellers) == 2
-    np.testing.assert_allclose(told.var, 1 / (1 / 1.0 + 1 / 0.5))
-    np.testing.assert_allclose(told.mean, (1 / 1.0 + 4 / 0.5) / (1 / 1.0 + 1 / 0.5))
+    np.testing.assert_allclose(received.var, 1 / (1 / 1.0 + 1 / 0.5))
+    np.testing.assert_allclose(received.mean, (1 / 1.0 + 4 / 0.5) / (1 / 1.0 + 1 / 0.5))
 
 
 def test_children_that_contradict_each_other_are_an_error():

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*lost all their rows")
 
 
 class Scripted(Module):
-    """Reports given numbers, one an update, then the last for ever; learns nothing."""
+    """Reports given numbers, one per update, then the last for ever; learns nothing."""
 
     def __init__(self, values, *, report="loss", name=None):
         super().__init__(name=name)
@@ -229,13 +229,13 @@ def relabelled(message, order):
 
 def test_diagnostics_of_a_first_message():
     message = mixture()
-    found = exchange_diagnostics(None, message)
-    assert found.keys() == {"occupancy", "entropy"}
+    diagnostics = exchange_diagnostics(None, message)
+    assert diagnostics.keys() == {"occupancy", "entropy"}
     probability = np.exp(message.log_prob)
-    assert found["entropy"] == pytest.approx(entropy(probability, axis=1).mean())
-    assert sum(found["occupancy"]) == pytest.approx(1)
+    assert diagnostics["entropy"] == pytest.approx(entropy(probability, axis=1).mean())
+    assert sum(diagnostics["occupancy"]) == pytest.approx(1)
     counts = [(probability.argmax(axis=1) == k).mean() for k in range(4)]
-    assert found["occupancy"] == pytest.approx(counts)
+    assert diagnostics["occupancy"] == pytest.approx(counts)
 
 
 @pytest.mark.filterwarnings("error")
@@ -248,9 +248,9 @@ def test_entropy_of_sure_and_of_undecided_rows():
 
 def test_relabelling_alone_changes_nothing():
     before = mixture()
-    found = exchange_diagnostics(before, relabelled(before, [2, 0, 3, 1]))
-    assert found["changed"] == 0
-    assert found["mean_shift"] == pytest.approx(0, abs=1e-12)
+    diagnostics = exchange_diagnostics(before, relabelled(before, [2, 0, 3, 1]))
+    assert diagnostics["changed"] == 0
+    assert diagnostics["mean_shift"] == pytest.approx(0, abs=1e-12)
 
 
 def test_rows_that_change_cluster_are_counted():
@@ -258,9 +258,9 @@ def test_rows_that_change_cluster_are_counted():
     log_prob = before.log_prob.copy()
     log_prob[:3] = np.roll(log_prob[:3], 1, axis=1)
     after = Mixture(log_prob, before.means + np.array([3.0, 4.0]), before.covariances)
-    found = exchange_diagnostics(before, relabelled(after, [3, 1, 0, 2]))
-    assert found["changed"] == pytest.approx(3 / 30)
-    assert found["mean_shift"] == pytest.approx(5.0)
+    diagnostics = exchange_diagnostics(before, relabelled(after, [3, 1, 0, 2]))
+    assert diagnostics["changed"] == pytest.approx(3 / 30)
+    assert diagnostics["mean_shift"] == pytest.approx(5.0)
 
 
 def test_other_rows_are_not_compared():

@@ -60,7 +60,7 @@ def _share_of(node: Node) -> RowFunction:
 
 
 def _source(node: Node) -> Observation:
-    """The observation each of whose rows gives one of the node's."""
+    """The observation that a node's rows come from, row for row."""
     source = source_of_rows(node)
     if isinstance(source, Module):
         check_shares(source)  # which refuses it, as it puts rows together
