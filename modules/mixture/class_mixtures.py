@@ -5,9 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax
 from sklearn.base import clone
@@ -17,26 +18,19 @@ from ...density import MixtureDensity, combine
 from ...errors import InputError
 from ...options import as_numbers
 from ..common.inputs import checked_targets
+from .base import MixtureModule
 from .gmm import GMM
-from .options import MixtureOptions, count_distinct
-from .rows import Rows
+from .rows import Rows, count_distinct
+
+ByName: TypeAlias = Mapping[Any, MixtureDensity]  # classes' mixtures
 
 
 class ClassMixtures(NamedTuple):
-    """A mixture p(x | c) for each of C classes, and the classes' priors P(c).
+    """A mixture p(x | c) for each of C classes, and the classes' priors P(c)."""
 
-    Attributes
-    ----------
-    components : MixtureDensity
-        All M components, one class after the other; the weights of each class add up to 1.
-    owners : (M,)
-        The class, 0..C-1, of each component; ascending.
-    priors : (C,)
-    """
-
-    components: MixtureDensity
-    owners: np.ndarray
-    priors: np.ndarray
+    components: MixtureDensity  # all M, one class after the other, whose weights add up to 1
+    owners: np.ndarray  # (M,), the class, 0..C-1, of each component; ascending
+    priors: np.ndarray  # (C,)
 
     @property
     def log_priors(self) -> np.ndarray:
@@ -92,16 +86,13 @@ def normalised(log_joint: np.ndarray, log_prior: np.ndarray) -> np.ndarray:
 
 
 class Targets(NamedTuple):
-    """What there is to learn: classes (C,), and of the rows kept codes (n,) and weights (n,).
+    """What there is to learn."""
 
-    `kept` (N,) leaves out rows of weight 0; `priors` (C,) are P(c).
-    """
-
-    kept: np.ndarray
-    classes: np.ndarray
-    codes: np.ndarray
-    weight: np.ndarray
-    priors: np.ndarray
+    kept: np.ndarray  # (N,) of bool, False for rows of weight 0
+    classes: np.ndarray  # (C,)
+    codes: np.ndarray  # (n,), of the rows kept, indices into the classes
+    weight: np.ndarray  # (n,)
+    priors: np.ndarray  # P(c), (C,)
 
 
 def targets_of(
@@ -113,10 +104,7 @@ def targets_of(
 ) -> Targets:
     """Checked classes and weights of rows; P(c) are the classes' frequencies unless given.
 
-    Raises
-    ------
-    InputError
-        For what is no class or no weight, and `priors` that are not one probability a class.
+    InputError for what is no class or no weight, and `priors` that are not one probability a class.
     """
     y, weight = checked_targets(label, y, sample_weight, n_rows)
     kept = weight > 0
@@ -126,65 +114,46 @@ def targets_of(
         raise InputError(f"{label}: classes must be of one type: {error}") from None
     if priors is None:
         p = np.bincount(codes, weights=weight[kept]) / weight.sum()
-        return Targets(kept, classes, codes, weight[kept], p)
-    p = as_numbers(label, "priors", priors)
-    if p.shape != classes.shape or p.min() < 0 or abs(p.sum() - 1) > 1e-6:
-        raise InputError(
-            f"{label}: priors must be {len(classes)} probabilities, one a class, that add up to 1, "
-            f"got {priors!r:.60}"
-        )
+    else:
+        p = as_numbers(label, "priors", priors)
+        if p.shape != classes.shape or p.min() < 0 or abs(p.sum() - 1) > 1e-6:
+            raise InputError(
+                f"{label}: priors must be {len(classes)} probabilities, one a class, that add up "
+                f"to 1, got {priors!r:.60}"
+            )
     return Targets(kept, classes, codes, weight[kept], p)
 
 
-class Group(NamedTuple):
-    """The rows of one class: different ones in ascending order, and their weights.
+def grouped(x: np.ndarray, codes: np.ndarray, weight: np.ndarray, n_classes: int) -> list[Rows]:
+    """Each class's different rows, in ascending order, and their weights: of (N, D), (N,), (N,).
 
     Equal rows are one row of their common weight, so the order of the rows and whether a row's
     weight is 2 or it is there twice make no difference.
     """
-
-    rows: np.ndarray
-    weight: np.ndarray
-
-
-def grouped(x: np.ndarray, codes: np.ndarray, weight: np.ndarray, n_classes: int) -> list[Group]:
-    """Rows (N, D) of positive weight (N,) by class: codes (N,) in 0..C-1."""
     groups = []
     for code in range(n_classes):
         members = codes == code
         rows, which = np.unique(x[members], axis=0, return_inverse=True)
         total = np.bincount(which.ravel(), weights=weight[members], minlength=len(rows))
-        groups.append(Group(rows, total.astype(float)))
+        groups.append(Rows(rows, weight=total.astype(float)))
     return groups
 
 
 def fit_mixtures(
-    groups: Sequence[Group],
-    classes: Sequence,
-    template: GMM,
-    rng: np.random.Generator,
-    previous: Mapping[Any, MixtureDensity],
+    groups: Sequence[Rows], classes: Sequence, template: GMM, rng: Generator, previous: ByName
 ) -> list[GMM]:
-    """Fit a copy of `template` to the rows of each class.
+    """Fit a copy of `template` to the rows of each class, by `previous` where it has a mixture.
 
     A class gets at most as many components as it has different rows; what a component without
     rows was is no concern here, so there is no warning of it.
-
-    Parameters
-    ----------
-    groups : sequence of Group
-    classes : sequence
-        What the classes are called.
-    previous : mapping
-        By class, the mixture to start from where there is one over the same space.
     """
     mixtures = []
-    for (x, weight), name in zip(groups, classes, strict=True):
+    for rows, name in zip(groups, classes, strict=True):
         before, start = previous.get(name), None
-        n_components = count_distinct(x, template.n_components)
-        if before is not None and _can_start(before, x):
+        n_components = count_distinct(rows.x, template.n_components)
+        if before is not None and _can_start(before, rows.x):
             n_components = before.n_components
-            start = before.responsibilities(x) if len(x) else np.empty((0, n_components))
+            start = before.responsibilities(rows.x) if len(rows) else np.empty((0, n_components))
         mixture = clone(template).set_params(
             n_components=n_components,
             name=f"{template.name}, class {name}",
@@ -192,7 +161,7 @@ def fit_mixtures(
         )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*lost all their rows")
-            mixture.fit_rows(Rows(x, weight=weight), start=start)
+            mixture.fit_rows(rows, start=start)
         mixtures.append(mixture)
     return mixtures
 
@@ -204,54 +173,47 @@ def _can_start(density: MixtureDensity, x: np.ndarray) -> bool:
 
 
 def template_of(
-    options: MixtureOptions, n_components: int, n_init: int, groups: Sequence[Group]
+    classifier: MixtureModule, n_components: int, n_init: int, groups: Sequence[Rows]
 ) -> GMM:
     """The mixture to fit to each class's rows, by a classifier's arguments."""
-    shared = {field.name: getattr(options, field.name) for field in fields(MixtureOptions)}
-    shared |= {"name": options.label, "labels": None, "sample_weight": None}
-    if isinstance(options.covariance_prior, str):  # "pooled"
-        d, nu = groups[0].rows.shape[1], options.degrees_of_freedom_prior
+    shared = {field.name: getattr(classifier, field.name) for field in fields(MixtureModule)}
+    shared |= {"name": classifier.label, "labels": None, "sample_weight": None}
+    if isinstance(classifier.covariance_prior, str):  # "pooled"
+        d, nu = groups[0].n_columns, classifier.degrees_of_freedom_prior
         shared["covariance_prior"] = (d + 2 if nu is None else nu) * pooled_covariance(groups)
     return GMM(n_components, n_init=n_init, **shared)
 
 
-def occupied(mixture: GMM, group: Group) -> MixtureDensity:
+def occupied(mixture: GMM, rows: Rows) -> MixtureDensity:
     """A fitted mixture's density, without components of less than half of the lightest row."""
-    density, total = mixture.density(), processes.total(group.weight.sum())
-    lightest = -processes.largest(-group.weight.min(initial=np.inf))
+    density, total = mixture.density(), processes.total(rows.weights.sum())
+    lightest = -processes.largest(-rows.weights.min(initial=np.inf))
     heavy = density.weights * total >= 0.5 * lightest
     return density if heavy.all() else density.permuted(np.flatnonzero(heavy))
 
 
-def pooled_covariance(groups: Sequence[Group]) -> np.ndarray:
+def pooled_covariance(groups: Sequence[Rows]) -> np.ndarray:
     """Covariance about the class means, (D, D), with 1e-6 of the mean variance on the diagonal."""
-    weights = processes.total(np.array([weight.sum() for _, weight in groups]))  # (C,)
-    sums = processes.total(np.stack([weight @ rows for rows, weight in groups]))  # (C, D)
+    weights = processes.total(np.array([rows.weights.sum() for rows in groups]))  # (C,)
+    sums = processes.total(np.stack([rows.weights @ rows.x for rows in groups]))  # (C, D)
     means, fractions = sums / weights[:, None], weights / weights.sum()
     centre = np.average(means, axis=0, weights=fractions)
     within = np.zeros((len(centre), len(centre)))
-    for (rows, weight), mean in zip(groups, means, strict=True):
-        within += ((rows - mean).T * (weight / weights.sum())) @ (rows - mean)
+    for rows, mean in zip(groups, means, strict=True):
+        within += ((rows.x - mean).T * (rows.weights / weights.sum())) @ (rows.x - mean)
     within = processes.total(within)
     between = np.average((means - centre) ** 2, axis=0, weights=fractions)
     floor = 1e-6 * (np.diag(within) + between).mean() or 1e-6  # one row has no variance at all
     return within + floor * np.eye(len(centre))
 
 
-def held_out_rows(
-    codes: np.ndarray, fraction: float, rng: np.random.Generator, label: str
-) -> np.ndarray:
+def held_out_rows(codes: np.ndarray, fraction: float, rng: Generator, label: str) -> np.ndarray:
     """A random fraction of each class's rows, as a mask (N,); none for a fraction of 0.
 
-    Raises
-    ------
-    InputError
-        If some class would have none on one side.
+    InputError if some class would have none on one side.
     """
     mask = np.zeros(len(codes), dtype=bool)
-    if not fraction:
-        return mask
-    for code in np.unique(codes):
+    for code in np.unique(codes) if fraction else ():
         members = np.flatnonzero(codes == code)
         n_held_out = round(fraction * len(members))
         if n_held_out not in range(1, len(members)):
@@ -267,14 +229,9 @@ def thresholds(
     log_likelihood: np.ndarray, codes: np.ndarray, weight: np.ndarray, quantile: float
 ) -> np.ndarray:
     """The weighted `quantile` of each class's log-likelihood over its own rows: (N, C) -> (C,)."""
-    return np.array(
-        [
-            np.quantile(
-                log_likelihood[codes == code, code],
-                quantile,
-                weights=weight[codes == code],
-                method="inverted_cdf",
-            )
-            for code in range(log_likelihood.shape[1])
-        ]
-    )
+    quantiles = []
+    for code, column in enumerate(log_likelihood.T):
+        own = codes == code
+        options = {"weights": weight[own], "method": "inverted_cdf"}
+        quantiles.append(np.quantile(column[own], quantile, **options))
+    return np.array(quantiles)

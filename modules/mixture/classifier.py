@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, Any, Self
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 from sklearn.base import ClassifierMixin
@@ -17,18 +17,19 @@ from sklearn.utils.validation import validate_data
 from ... import processes
 from ...density import MixtureDensity
 from ...errors import InputError, NotFittedError, NotReadyError
-from ...messages import Categorical, Data, Gaussian, Message, Mixture
-from ...module import Module, Posterior
-from ...options import Count, Number, PositiveInt, check_argument
+from ...messages import Categorical, Message
+from ...module import Posterior, Values
+from ...options import Number, PositiveInt
 from ..common.inputs import (
     any_observed,
     check_component,
     check_labels,
     checked_targets,
     draw_classes,
-    split_columns,
 )
+from .base import MixtureModule, messages_down
 from .class_mixtures import (
+    ByName,
     ClassMixtures,
     fit_mixtures,
     grouped,
@@ -39,23 +40,22 @@ from .class_mixtures import (
     template_of,
     thresholds,
 )
-from .options import MixtureOptions, check_squares, checked_classes, checked_weight
-from .rows import stack
+from .rows import check_squares, stack
 from .statistics import log_class_prior, mean_half_trace
 
 Fraction = Annotated[float, Number(at_least=0, below=1)]
 
 
 @dataclass(eq=False, repr=False)
-class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
+class GMMClassifier(ClassifierMixin, MixtureModule):
     """Bayes' classifier with one Gaussian mixture a class.
 
     ``P(c | x) = P(c) p(x | c) / sum_c' P(c') p(x | c')``, each p(x | c) a mixture fitted to the
-    rows of class c (Hastie and Tibshirani, 1996, "Discriminant analysis by Gaussian mixtures",
-    with covariances of its own for every component). A row that is unlikely under every class can
-    be rejected. A scikit-learn classifier through `fit` and `predict`, and a module: it takes
-    latents or data from its parents, learns from `labels`, and sends `Categorical` class
-    probabilities up and all its components as one `Mixture` down.
+    rows of class c (Hastie and Tibshirani, 1996, "Discriminant analysis by Gaussian mixtures", but
+    every component has its own covariance). Rows unlikely under every class can be rejected.
+    A scikit-learn classifier through `fit` and `predict`, and a module: it takes latents or data
+    from its parents, learns from `labels`, and sends `Categorical` class probabilities up and all
+    its components as one `Mixture` down.
 
     Parameters
     ----------
@@ -63,24 +63,22 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
         Components of each class's mixture, at most as many as the class has different rows; those
         that end up without rows are dropped.
     labels : array-like of shape (N,), optional
-        The classes to learn from when the module is updated in a graph; `fit` takes its own. The
-        first update starts as `fit` does, later ones from the mixtures before.
+        The classes to learn from in a graph; `fit` takes its own. The first update starts as `fit`
+        does, later ones from the mixtures before.
     priors : array-like of shape (C,), optional
-        P(c), in the order of the sorted classes; the classes' shares of the (weighted) training
-        rows unless given.
+        P(c) of the sorted classes; their shares of the (weighted) training rows unless given.
     covariance_type, inference, n_init, max_iter, tol, reg_covar
         Of each mixture, as in `GMM`.
     mean_precision_prior, degrees_of_freedom_prior, covariance_prior
         The same; m0 is the mean of the class. With "pooled" S0 is nu times the covariance pooled
-        within classes, whatever the scale of the data: a component of many rows has its own
-        covariance, one of few nears nu / (nu + D + 2) of the pooled one, by default half, as
-        components are narrower than classes (in the spirit of Friedman, 1989, "Regularized
-        discriminant analysis").
+        within classes: a component of many rows has its own covariance, one of few nears
+        nu / (nu + D + 2) of the pooled one, by default half, as components are narrower than
+        classes (in the spirit of Friedman, 1989, "Regularized discriminant analysis").
     reject_quantile : float
         Share of each class's held-out rows that its threshold leaves below, in [0, 1).
     validation_fraction : float
-        Share of the training rows of each class that is held out to set the thresholds. With 0
-        there are none until `fit_thresholds` is called.
+        Share of each class's training rows that is held out to set the thresholds. With 0 there
+        are none until `fit_thresholds` is called.
     sample_weight : array-like of shape (N,), optional
         Non-negative weights of the training rows, unless `fit` is given others.
     name, random_state
@@ -88,8 +86,7 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
 
     Attributes
     ----------
-    classes_ : np.ndarray of shape (C,)
-    priors_ : np.ndarray of shape (C,)
+    classes_, priors_, n_iter_ : np.ndarray of shape (C,)
     weights_, means_, covariances_ : np.ndarray
         Of all M components, one class after the other: (M,), adding up to 1 within each class,
         (M, D), and (M, D, D), (M, D) or (M,); those of "tied" mixtures are kept as full ones.
@@ -97,11 +94,10 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
         The class of each component, as an index into `classes_`.
     log_likelihood_ : dict of np.ndarray
         Mean log-likelihood of each class's rows by iteration, the start first.
-    n_iter_ : np.ndarray of shape (C,)
     thresholds_ : np.ndarray of shape (C,)
         Log-likelihoods in nats, below which a row counts as not of that class.
     n_components_, n_features_in_ : int
-        The argument n_components they were fitted with, and D.
+        The argument n_components at the fit, and D.
 
     Examples
     --------
@@ -124,12 +120,6 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
     covariance_prior: float | ArrayLike | str = "pooled"
     reject_quantile: Fraction = 0.05
     validation_fraction: Fraction = 0.0
-
-    takes_from_parents = (Data, Gaussian)
-    takes_from_children = (Categorical,)
-    sends_up = Categorical
-    sends_down = Mixture
-    learns_from_shares = True
 
     # -- module contract -----------------------------------------------------------------------
 
@@ -165,7 +155,7 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
         """Raise InputError for labels, weights or priors that cannot work with `n_rows` rows."""
         if self.frozen:
             return
-        checked_weight(self, n_rows)
+        self._checked_weight(n_rows)
         if self.labels is None:
             raise InputError(f"{self.label}: labels=... is needed, the classes to learn from")
         check_labels(self.label, self.labels, n_rows)
@@ -179,8 +169,8 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
             if getattr(self, "n_components_", None) == self.n_components:
                 previous = {name: self.density(name) for name in self.classes_.tolist()}
             rows = stack(inputs)
-            x = self._checked_rows(rows.block(), reset=True)
-            weight = checked_weight(self, int(processes.total(len(x))))
+            x = self._checked_rows(rows.x, reset=True)
+            weight = self._checked_weight(int(processes.total(len(x))))
             if processes.any_of(rows.observed is not None):
                 complete = rows.observed is None or rows.observed.all(axis=1)  # others do not teach
                 weight = weight * processes.gather(np.broadcast_to(complete, len(x)))
@@ -194,41 +184,30 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
         the parents' variances.
         """
         rows, mixtures = stack(inputs), self._mixtures()
-        if rows.n_columns != self.n_features_in_:
-            raise InputError(
-                f"{self.label}: fitted on {self.n_features_in_} columns, got {rows.n_columns}"
-            )
+        self._check_columns(rows, self.n_features_in_)
         log_weighted = mixtures.log_weighted(replace(rows, variances=None))  # (N, M)
         joint = log_weighted + mixtures.log_priors[mixtures.owners]
         up = normalised(mixtures.by_class(joint), mixtures.log_priors)  # (N, C)
-        n_classes = len(mixtures.priors)
-        children = checked_classes(self.label, from_children, n_classes, "n_classes")
+        children = self._checked_children(from_children, len(mixtures.priors), "n_classes")
         if children is not None:
             class_prior = log_class_prior(mixtures.log_priors, children)  # (N, C)
             joint = log_weighted + class_prior[:, mixtures.owners]
-        log_prob = normalised(joint, mixtures.log_weights)  # (N, M)
-        components = mixtures.components
-        parameters = components.means, components.full_covariances(), mixtures.log_weights
-        mixture = Mixture(log_prob, *parameters, checked=False)
+        components, log_weights = mixtures.components, mixtures.log_weights
+        log_prob, observed = normalised(joint, log_weights), any_observed(inputs)  # (N, M)
 
         def bound() -> float:
-            trace = 0.0 if rows.variances is None else mean_half_trace(rows, components, log_prob)
-            return float(logsumexp(joint, axis=1).mean()) - trace
+            log_evidence = logsumexp(joint, axis=1)
+            return float(log_evidence.mean()) - mean_half_trace(rows, components, log_prob)
 
-        observed = any_observed(inputs)
         return Posterior(
             up=Categorical(up, log_prior=mixtures.log_priors, observed=observed, checked=False),
-            down=tuple(mixture.split([math.prod(message.shape) for message in inputs])),
+            down=messages_down(inputs, components, log_weights, log_prob),
             bound=bound,
             classes=Categorical(mixtures.by_class(log_prob), checked=False),
         )
 
     def generate(
-        self,
-        n_samples: int,
-        rng: np.random.Generator,
-        values: np.ndarray | None = None,
-        component: int | None = None,
+        self, n_samples: int, rng: Generator, values: Values = None, component: int | None = None
     ) -> list[np.ndarray]:
         """Draw from all classes, the class of a number, or those that probabilities (n, C) pick."""
         mixtures = self._mixtures()
@@ -245,16 +224,14 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
                     f"drawn from, 0 to {len(self.classes_) - 1}"
                 )
             rows, _ = mixtures.density(component).sample(n_samples, rng)
-        return split_columns(rows, [cast(int, parent.n_outputs) for parent in self.parents])
+        return self._by_parent(rows)
 
     def scores(self) -> dict[str, float]:
         """Accuracy of the last posterior, if `labels` are of as many rows."""
-        codes = None if self.posterior is None else self.posterior.clusters
-        if codes is None or self.labels is None:
+        codes, labels = None if self.posterior is None else self.posterior.clusters, self.labels
+        if codes is None or labels is None or np.shape(labels) != (processes.total(len(codes)),):
             return {}
-        if np.shape(self.labels) != (processes.total(len(codes)),):
-            return {}
-        right = self.classes_[codes] == processes.share_of(self.labels, len(codes))
+        right = self.classes_[codes] == processes.share_of(labels, len(codes))
         return {"accuracy": processes.mean(float(right.mean()), len(codes))}
 
     # -- scikit-learn classifier ---------------------------------------------------------------
@@ -315,8 +292,7 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
 
     def log_likelihood_per_class(self, X: ArrayLike) -> np.ndarray:
         """Log p(row | c) in nats, without the priors: (N, D) -> (N, C)."""
-        mixtures = self._mixtures()
-        return mixtures.log_likelihood(self._checked_rows(X, reset=False))
+        return self._mixtures().log_likelihood(self._checked_rows(X, reset=False))
 
     def score_samples(self, X: ArrayLike) -> np.ndarray:
         """Log p(row) = log sum_c P(c) p(row | c) in nats: (N, D) -> (N,)."""
@@ -372,11 +348,10 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
         self, log_likelihood: np.ndarray, codes: np.ndarray, weight: np.ndarray
     ) -> None:
         quantiles = thresholds(log_likelihood, codes, weight, self.reject_quantile)
-        if not np.isfinite(quantiles).all():
+        if far := self.classes_[~np.isfinite(quantiles)].tolist():
             raise InputError(
                 f"{self.label}: thresholds cannot be set on rows beyond floating point from their "
-                f"class, as for {self.classes_[~np.isfinite(quantiles)].tolist()}; check their "
-                "scale"
+                f"class, as for {far}; check their scale"
             )
         self.thresholds_ = quantiles
 
@@ -412,8 +387,7 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
         NotFittedError, InputError
             Before fitting; for a class that does not exist.
         """
-        mixtures = self._mixtures()
-        return mixtures.density(None if label is None else self._code(label))
+        return self._mixtures().density(None if label is None else self._code(label))
 
     def sample(
         self,
@@ -427,10 +401,8 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
         Parameters
         ----------
         n_samples : int
-        label : optional
-            One of `classes_`; drawn from the priors unless given.
-        component : int, optional
-            Of that class's mixture.
+        label, component : optional
+            One of `classes_`, drawn from the priors unless given, and of its mixture's components.
         random_state : int, optional
             Seed of the draw; the module's own unless given, so the same call repeats its draw.
 
@@ -442,16 +414,14 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
         if component is not None and label is None:
             raise InputError(f"{self.label}: component={component} of which class? Give a label")
         density = self.density(label)
-        check_argument(self.label, "n_samples", n_samples, Count())
-        check_argument(self.label, "random_state", random_state, Count(at_least=0, or_none=True))
+        seed = self._seed_of_draw(n_samples, random_state)
         if component is not None:
             check_component(self.label, component, density.n_components)
             density = density.component(component)
-        seed = self.seed_ if random_state is None else int(random_state)
         if label is None:
             rows, components = density.sample(n_samples, seed)
             return rows, self.classes_[self.component_classes_[components]]
-        code = self._code(label)  # of the seed too, so that classes differ by more than their shape
+        code = self._code(label)  # in the seed, so that classes differ by more than their shape
         stream = [seed, code] if component is None else [seed, code, component]
         rows, _ = density.sample(n_samples, np.random.default_rng(stream))
         return rows, np.full(n_samples, self.classes_[code])
@@ -476,15 +446,10 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
     # -- fitting -------------------------------------------------------------------------------
 
     def _learn(
-        self,
-        x: np.ndarray,
-        y: ArrayLike | None,
-        sample_weight: ArrayLike | None,
-        previous: Mapping[Any, MixtureDensity],
+        self, x: np.ndarray, y: ArrayLike | None, sample_weight: ArrayLike | None, previous: ByName
     ) -> dict[str, Any]:
         """Learn from this process's rows (n, D); targets and weights are those of all, (N,)."""
-        place, rng = processes.place(len(x)), self.rng()
-        n_rows = int(processes.total(len(x)))
+        place, rng, n_rows = processes.place(len(x)), self.rng(), int(processes.total(len(x)))
         targets = targets_of(self.label, y, sample_weight, n_rows, self.priors)
         names = targets.classes.tolist()
         held_out = held_out_rows(targets.codes, self.validation_fraction, rng, self.label)
@@ -494,14 +459,13 @@ class GMMClassifier(ClassifierMixin, MixtureOptions, Module):
         groups = grouped(x[~held_out], codes[~held_out], weight[~held_out], len(names))
         template = template_of(self, self.n_components, self.n_init, groups)
         fitted = fit_mixtures(groups, names, template, rng, previous)
-        densities = [occupied(*both) for both in zip(fitted, groups, strict=True)]
-        mixtures = ClassMixtures.of(densities, targets.priors)
+        mixtures = ClassMixtures.of([*map(occupied, fitted, groups)], targets.priors)
         self.n_components_ = int(self.n_components)
         self.classes_, self.priors_ = targets.classes, targets.priors
-        self.weights_, self.means_ = mixtures.components.weights, mixtures.components.means
-        self.covariances_ = mixtures.components.covariances
-        self.component_classes_ = mixtures.owners
-        curves = [mixture.log_likelihood_ for mixture in fitted]
+        components, self.component_classes_ = mixtures.components, mixtures.owners
+        self.weights_, self.means_ = components.weights, components.means
+        self.covariances_ = components.covariances
+        curves = (mixture.log_likelihood_ for mixture in fitted)
         self.log_likelihood_ = dict(zip(names, curves, strict=True))
         self.__dict__.pop("thresholds_", None)  # they were of other mixtures
         log_likelihood = mixtures.log_likelihood(x)  # (n, C)

@@ -78,17 +78,13 @@ def _drawn_to(
 
 
 def _pooled(
-    scatters: np.ndarray,
-    counts: np.ndarray,
-    scale: np.ndarray | float,
-    extra: float,
-    covariance_type: str,
+    scatters: np.ndarray, counts: np.ndarray, scale: np.ndarray | float, extra: float, kind: str
 ) -> np.ndarray:
     """(scale + scatter) / (count + extra) in the shape of the covariance type."""
-    if covariance_type == "tied":
+    if kind == "tied":
         return (scale + scatters.sum(axis=0)) / (counts.sum() + extra)
     covariances = (scale + scatters) / _along(scatters, counts + extra)
-    return covariances.mean(axis=1) if covariance_type == "spherical" else covariances
+    return covariances.mean(axis=1) if kind == "spherical" else covariances
 
 
 def _outer(rows: np.ndarray, diagonal: bool) -> np.ndarray:
@@ -121,17 +117,14 @@ def log_prior(density: MixtureDensity, prior: Prior | None) -> float:
     """Log of the prior's density at the parameters, up to a constant; 0 without a prior."""
     if prior is None:
         return 0.0
-    white, log_det = density.whitening
-    k, d = density.means.shape
+    (white, log_det), (k, d) = density.whitening, density.means.shape
     offsets = density.means - prior.mean
     dirichlet = (prior.concentration - 1) * np.log(density.weights).sum()
     if white.ndim == 2:
-        scaled = np.diag(prior.scale) * white**2
-        distances = ((offsets * white) ** 2).sum(axis=1)
+        scale, distances = np.diag(prior.scale), ((offsets * white) ** 2).sum(axis=1)
     else:
-        scaled = prior.scale * (white @ np.swapaxes(white, 1, 2))
-        distances = ((offsets[:, None] @ white) ** 2).sum(axis=(1, 2))
-    traces = scaled.reshape(k, -1).sum(axis=1)
+        scale, distances = prior.scale, ((offsets[:, None] @ white) ** 2).sum(axis=(1, 2))
+    traces = (scale * density.precisions).reshape(k, -1).sum(axis=1)
     if density.covariance_type == "tied":  # one matrix, so one inverse-Wishart term
         matrix = -0.5 * ((prior.nu + d + 1) * log_det[0] + traces[0])
         return float(dirichlet + matrix - 0.5 * (log_det + prior.kappa * distances).sum())
@@ -144,8 +137,7 @@ def drawn_density(statistics: Statistics, prior: Prior, rng: np.random.Generator
     kind = statistics.covariance_type
     counts, means, scatters = _scatters(statistics)
     means, scatters = _drawn_to(prior, counts, means, scatters, statistics.diagonal)
-    scale, d = prior.scale_of(statistics), means.shape[1]
-    nu = prior.nu + counts
+    scale, nu, d = prior.scale_of(statistics), prior.nu + counts, means.shape[1]
     if kind == "tied":
         pooled = scale + scatters.sum(axis=0)
         covariances = _drawn_matrix(prior.nu + counts.sum(), pooled, rng)

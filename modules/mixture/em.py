@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -45,22 +45,13 @@ class Problem:
     """What stays the same over all starts of one fit.
 
     Statistics are of the rows of all processes that share them, and so are the mixtures.
-
-    Attributes
-    ----------
-    rows : Rows
-        This process's.
-    from_children : Categorical or None
-        What the children say about the rows' classes.
-    prior : Prior or None
-        None for maximum likelihood.
     """
 
-    rows: Rows
-    from_children: Categorical | None
+    rows: Rows  # this process's
+    from_children: Categorical | None  # what the children say about the rows' classes
     n_components: int
     covariance_type: str
-    prior: Prior | None
+    prior: Prior | None  # None for maximum likelihood
     reg_covar: float
     max_iter: int
     tol: float
@@ -73,25 +64,16 @@ class Problem:
     def score(self, statistics: Statistics, density: MixtureDensity) -> Score:
         """Score of a mixture, by the statistics under its responsibilities."""
         log_likelihood = statistics.log_likelihood / self.total_weight
-        return Score(log_likelihood, log_likelihood + self.log_prior(density))
-
-    def log_prior(self, density: MixtureDensity) -> float:
-        """The parameters' log prior per row, so that it adds to the mean log-likelihood."""
-        return log_prior(density, self.prior) / self.total_weight
+        per_row = log_prior(density, self.prior) / self.total_weight
+        return Score(log_likelihood, log_likelihood + per_row)
 
 
 @dataclass(frozen=True)
 class Solution:
-    """One fitted mixture, and how it came about.
-
-    Attributes
-    ----------
-    curve : list of Score
-        One an iteration, the start's first.
-    """
+    """One fitted mixture, and how it came about."""
 
     density: MixtureDensity
-    curve: list[Score]
+    curve: list[Score]  # one an iteration, the start's first
     converged: bool
 
     @property
@@ -135,15 +117,6 @@ def gibbs_sampling(problem: Problem, density: MixtureDensity, rng: np.random.Gen
     density = m_step(statistics, problem.prior, problem.reg_covar)
     statistics = e_step(problem.rows, density, problem.from_children)
     return Solution(density, [*curve, problem.score(statistics, density)], True)
-
-
-def solver(
-    inference: str, problem: Problem, rng: np.random.Generator
-) -> Callable[[MixtureDensity], Solution]:
-    """The function from a start to its solution: EM, or sampling for "gibbs"."""
-    if inference == "gibbs":
-        return partial(gibbs_sampling, problem, rng=rng)
-    return partial(expectation_maximisation, problem)
 
 
 def align(
@@ -203,7 +176,8 @@ def start_from_means(problem: Problem, means: np.ndarray) -> MixtureDensity:
     classes = np.eye(problem.n_components)
 
     def nearest(tile: slice) -> np.ndarray:
-        return classes[pairwise_distances_argmin(problem.rows.block(tile), means)]
+        x = problem.rows.x[tile].astype(np.float64, copy=False)
+        return classes[pairwise_distances_argmin(x, means)]
 
     return start_from(problem, nearest)
 
@@ -222,14 +196,12 @@ def plus_plus_starts(
     """
     x, weight = problem.rows.x, problem.rows.weights
     counting = np.flatnonzero(weight)
-    place = processes.place(len(counting))
-    n_counting = int(processes.total(len(counting)))
+    place, n_counting = processes.place(len(counting)), int(processes.total(len(counting)))
     for _ in range(n_init):
         seed, some = int(rng.integers(2**31)), counting
         if n_counting > _ROWS_TO_START_FROM:
-            drawn = np.random.default_rng(seed).choice(
-                n_counting, _ROWS_TO_START_FROM, replace=False
-            )
+            draw = np.random.default_rng(seed).choice
+            drawn = draw(n_counting, _ROWS_TO_START_FROM, replace=False)
             here = np.sort(drawn[(drawn >= place.start) & (drawn < place.stop)])
             some = counting[here - place.start]
         centres = plus_plus_centres(x[some], weight[some], problem.n_components, seed)
@@ -241,33 +213,22 @@ def plus_plus_starts(
 
 @dataclass(frozen=True)
 class Stream:
-    """What is kept of all batches so far.
+    """What is kept of all batches so far."""
 
-    Attributes
-    ----------
-    sums : (K, F)
-        Statistics per row.
-    centre : (D,)
-        Mean of the rows fitted first: what statistics are about, and where the prior stands.
-    weight : float
-        Number of rows so far.
-    n_batches : int
-    """
-
-    sums: np.ndarray
-    centre: np.ndarray
-    weight: float
+    sums: np.ndarray  # statistics per row, (K, F)
+    centre: np.ndarray  # (D,), mean of the rows fitted first: of the statistics and of the prior
+    weight: float  # number of rows so far
     n_batches: int
 
 
 def stream_of(density: MixtureDensity, n_rows: float) -> Stream:
     """What a mixture that was fitted to n_rows rows says of them, as the first batch."""
     centre = density.weights @ density.means
-    x, diagonal = density.means - centre, density.covariance_type in DIAGONAL_TYPES
-    if diagonal:
-        second = density.variances() + x**2
-    else:
-        second = packed(density.full_covariances() + x[:, :, None] * x[:, None], diagonal)
+    x = density.means - centre
+    second = density.variances() + x**2
+    if density.covariance_type not in DIAGONAL_TYPES:
+        matrices = density.full_covariances() + x[:, :, None] * x[:, None]
+        second = packed(matrices, diagonal=False)
     features = np.concatenate([second, x, np.ones((len(x), 1))], axis=1)  # (K, F)
     return Stream(density.weights[:, None] * features, centre, float(n_rows), 1)
 

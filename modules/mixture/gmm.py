@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from operator import attrgetter
-from typing import Annotated, Any, Self, cast
+from functools import partial
+from numbers import Real
+from typing import Annotated, Any, Self
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import ArrayLike
 
 from ... import processes
 from ...arrays import as_rows
 from ...density import MixtureDensity
 from ...errors import InputError, NotFittedError
-from ...messages import Categorical, Data, Gaussian, Message, Mixture
+from ...messages import Categorical, Data, Message
 from ...metrics import scores_of
-from ...module import Module, Posterior
-from ...options import Count, Flag, Number, PositiveInt, as_numbers, check_argument
-from ..common.inputs import (
-    any_observed,
-    check_component,
-    check_labels,
-    draw_classes,
-    split_columns,
-)
+from ...module import Posterior, Values
+from ...options import Flag, Number, PositiveInt, as_numbers
+from ..common.inputs import any_observed, check_component, check_labels, draw_classes
 from . import em
-from . import options as checks
-from .options import MixtureOptions, Starts
-from .rows import Rows, stack
+from .base import (
+    MixtureModule,
+    Starts,
+    checked_means,
+    checked_responsibilities,
+    messages_down,
+)
+from .rows import Rows, check_squares, prepared, stack
 from .statistics import (
     log_likelihoods,
     log_posterior,
@@ -42,7 +42,7 @@ from .statistics import (
 
 
 @dataclass(eq=False, repr=False)
-class GMM(MixtureOptions, Module):
+class GMM(MixtureModule):
     """Gaussian mixture model, fitted by MAP-EM, maximum likelihood or Gibbs sampling.
 
     ``p(x) = sum_k pi_k N(x; mu_k, Sigma_k)``. Takes latents or data from its parents (several are
@@ -60,17 +60,15 @@ class GMM(MixtureOptions, Module):
     labels : array-like of shape (N,), optional
         True classes. Only scores are computed from them; they never train.
     n_init : int or sequence of int
-        Number of k-means++ starts in each update; of a sequence, one entry an update, the last for
-        all further ones, and 0 to go on from the last parameters alone. The solution with the
-        highest log-likelihood is kept. (Not the highest posterior density: under the default prior
-        that is mostly won by solutions that leave components empty.)
+        k-means++ starts in each update; of a sequence, one entry an update, the last for all
+        further ones, and 0 to go on from the last parameters alone. The highest log-likelihood
+        wins (the highest posterior density under the default prior often leaves components empty).
     max_iter, tol : int, float
         EM stops when the bound, in nats per row, gains less than `tol`.
     use_variance : bool
-        Whether the variances that a VAE sends with its latents count. If so, the mixture is
-        fitted to the encoder's distributions N(m_n, diag(s_n^2)) and not to their means, so that
-        each update raises the joint objective (but for the prior's pull), and latents the encoder
-        leaves undecided do not look like clusters. Better where the latents hold much of the
+        Whether the mixture is fitted to a VAE's distributions N(m_n, diag(s_n^2)) and not to their
+        means, so that each update raises the joint objective (but for the prior's pull), and
+        latents left undecided do not look like clusters. Better where the latents hold much of the
         data; where they hold little (a KL term of a few nats), no clusters may be left to find.
     means_init : array-like of shape (K, D), optional
         The only start of the first update, instead of k-means++.
@@ -87,9 +85,8 @@ class GMM(MixtureOptions, Module):
     sample_weight : array-like of shape (N,), optional
         Non-negative weights of the training rows.
     warm_start : bool
-        Later updates also start from the last parameters, keep whichever log-likelihood is
-        higher, and number the components as before. A mixture of another number of components or
-        covariance type starts afresh in any case.
+        Later updates also start from the last parameters and number the components as before.
+        Another number of components or covariance type starts afresh in any case.
     name, random_state
         See `serkit.Module`.
 
@@ -100,11 +97,10 @@ class GMM(MixtureOptions, Module):
     covariance_type_ : str
         The argument they were fitted with.
     responsibilities_ : np.ndarray of shape (N, K)
-        P(k | row), what the children said included; of this process's rows, where several share
-        them.
+        P(k | row), what the children said included; of this process's rows.
     log_likelihood_, lower_bound_ : np.ndarray
-        Mean log-likelihood per row by iteration; the same plus the log prior of the parameters (up
-        to a constant), which EM never lowers.
+        Mean log-likelihood per row by iteration; that plus the parameters' log prior (up to a
+        constant), which EM never lowers.
     empty_components_ : np.ndarray
         Components with less than one row's weight.
     converged_ : bool
@@ -140,11 +136,6 @@ class GMM(MixtureOptions, Module):
     weight_concentration_prior: Annotated[float, Number(at_least=1)] = 1.0
     warm_start: Flag = True
 
-    takes_from_parents = (Data, Gaussian)
-    takes_from_children = (Categorical,)
-    sends_up = Categorical
-    sends_down = Mixture
-    learns_from_shares = True
     row_attributes = ("responsibilities_",)
 
     # -- module contract -----------------------------------------------------------------------
@@ -165,19 +156,17 @@ class GMM(MixtureOptions, Module):
                 f"n_components={k} to take effect"
             )
         check_labels(self.label, self.labels, n_rows)
-        checks.checked_weight(self, n_rows)
+        self._checked_weight(n_rows)
         if self.means_init is not None:
-            checks.checked_means(self.label, self.means_init, k)
+            checked_means(self.label, self.means_init, k)
         if self.responsibilities_init is not None:
-            checks.checked_responsibilities(self.label, self.responsibilities_init, n_rows, k)
+            checked_responsibilities(self.label, self.responsibilities_init, n_rows, k)
 
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
         """Fit to the parents' rows side by side, by what the children say of their classes."""
         rows = self._believed(stack(inputs))
-        weight = checks.checked_weight(self, int(processes.total(len(rows))))
-        if self.sample_weight is not None:
-            rows = replace(rows, weight=processes.share_of(weight, len(rows)))
-        self.fit_rows(rows, from_children)
+        weight = self._checked_weight(int(processes.total(len(rows))))
+        self.fit_rows(replace(rows, weight=processes.share_of(weight, len(rows))), from_children)
         report = {
             "log_likelihood": float(self.log_likelihood_[-1]),
             "lower_bound": float(self.lower_bound_[-1]),
@@ -195,35 +184,26 @@ class GMM(MixtureOptions, Module):
         """
         rows, density = stack(inputs), self.density()
         k, log_weights = density.n_components, log_weights_of(density)
-        children = checks.checked_classes(self.label, from_children, k, "n_components")
+        children = self._checked_children(from_children, k, "n_components")
         log_likelihood = self._log_likelihoods(self._believed(rows))
         log_prob_up, log_evidence = log_posterior(log_likelihood, log_weights)
-        log_prob = log_prob_up
+        log_prob, observed = log_prob_up, any_observed(inputs)
         if children is not None:
             log_prob, log_evidence = log_posterior(log_likelihood, log_weights, children)
-        parameters = density.means, density.full_covariances(), log_weights
-        mixture = Mixture(log_prob, *parameters, checked=False)
 
         def bound() -> float:
-            counted = self.use_variance or rows.variances is None
-            trace = 0.0 if counted else mean_half_trace(rows, density, log_prob)
+            trace = 0.0 if self.use_variance else mean_half_trace(rows, density, log_prob)
             return float(log_evidence.mean()) - trace
 
         return Posterior(
-            up=Categorical(
-                log_prob_up, log_prior=log_weights, observed=any_observed(inputs), checked=False
-            ),
-            down=tuple(mixture.split([math.prod(message.shape) for message in inputs])),
+            up=Categorical(log_prob_up, log_prior=log_weights, observed=observed, checked=False),
+            down=messages_down(inputs, density, log_weights, log_prob),
             bound=bound,
             classes=Categorical(log_prob, checked=False),
         )
 
     def generate(
-        self,
-        n_samples: int,
-        rng: np.random.Generator,
-        values: np.ndarray | None = None,
-        component: int | None = None,
+        self, n_samples: int, rng: Generator, values: Values = None, component: int | None = None
     ) -> list[np.ndarray]:
         """Draw from the mixture, a component, or those that class probabilities (n, K) pick."""
         density = self.density()
@@ -237,7 +217,7 @@ class GMM(MixtureOptions, Module):
                 check_component(self.label, component, density.n_components)
                 density = density.component(component)
             rows, _ = density.sample(n_samples, rng)
-        return split_columns(rows, [cast(int, parent.n_outputs) for parent in self.parents])
+        return self._by_parent(rows)
 
     def _believed(self, rows: Rows) -> Rows:
         """The rows with their variances only if those count."""
@@ -296,9 +276,7 @@ class GMM(MixtureOptions, Module):
             Before fitting; for a component that does not exist.
         """
         density = self.density()
-        check_argument(self.label, "n_samples", n_samples, Count())
-        check_argument(self.label, "random_state", random_state, Count(at_least=0, or_none=True))
-        seed = self.seed_ if random_state is None else int(random_state)
+        seed = self._seed_of_draw(n_samples, random_state)
         if component is None:
             return density.sample(n_samples, seed)
         check_component(self.label, component, density.n_components)
@@ -312,12 +290,8 @@ class GMM(MixtureOptions, Module):
         return log_posterior(joint, log_weights_of(self.density()), out=joint)
 
     def _log_likelihoods(self, rows: Rows) -> np.ndarray:
-        density = self.density()
-        if rows.n_columns != density.n_dims:
-            raise InputError(
-                f"{self.label}: fitted on {density.n_dims} columns, got {rows.n_columns}"
-            )
-        return log_likelihoods(rows, density)
+        self._check_columns(rows, self.density().n_dims)
+        return log_likelihoods(rows, self.density())
 
     # -- fitting -------------------------------------------------------------------------------
 
@@ -338,20 +312,21 @@ class GMM(MixtureOptions, Module):
         return self
 
     def fit_rows(
-        self,
-        rows: Rows,
-        from_children: Message | None = None,
-        start: np.ndarray | None = None,
+        self, rows: Rows, from_children: Message | None = None, start: np.ndarray | None = None
     ) -> None:
         """Fit to the rows (n, D) of this process.
 
         `start` (n, K) are responsibilities to start from, in place of any other start.
         """
-        k = self.n_components
-        children = checks.checked_classes(self.label, from_children, k, "n_components")
-        rows = checks.checked_rows(self, rows, k)
+        if rows.observed is not None and self.inference == "gibbs":
+            raise InputError(
+                f"{self.label}: some rows miss a parent's values, which inference='gibbs' cannot "
+                "fill in; use inference='map' or 'ml'"
+            )
+        children = self._checked_children(from_children, self.n_components, "n_components")
+        rows = prepared(self.label, rows, self.n_components)
         if self.means_init is not None:
-            checks.checked_means(self.label, self.means_init, k, rows.n_columns)
+            checked_means(self.label, self.means_init, self.n_components, rows.n_columns)
         problem, rng = self._problem(rows, children, rows.mean(rows.weights)), self.rng()
         previous = self._previous(rows)
         with em.explained(self.label, self.reg_covar):
@@ -361,8 +336,10 @@ class GMM(MixtureOptions, Module):
                 starts = [em.start_from(problem, start.__getitem__)]
             else:
                 starts = self._starts(problem, previous, rng)
-            solve = em.solver(self.inference, problem, rng)
-            best = max(map(solve, starts), key=attrgetter("log_likelihood"))
+            solve = partial(em.expectation_maximisation, problem)
+            if self.inference == "gibbs":
+                solve = partial(em.gibbs_sampling, problem, rng=rng)
+            best = max(map(solve, starts), key=lambda solution: solution.log_likelihood)
         em.check_finite(self.label, best.curve[-1])
         responsibilities = responsibilities_of(rows, best.density, children)
         if previous is not None:
@@ -371,16 +348,11 @@ class GMM(MixtureOptions, Module):
 
     def _goes_on(self) -> bool:
         """Whether there is a mixture of the components and the covariance type asked for."""
-        if not hasattr(self, "means_"):
-            return False
-        kind = len(self.means_), self.covariance_type_
-        return kind == (self.n_components, self.covariance_type)
+        kind = self.n_components, self.covariance_type
+        return hasattr(self, "means_") and (len(self.means_), self.covariance_type_) == kind
 
     def _previous(self, rows: Rows) -> np.ndarray | None:
-        """The last responsibilities, if they are of as many rows, components and dimensions.
-
-        In every process: if in one they are not, all start afresh.
-        """
+        """The last responsibilities, if in every process of as many rows and of this mixture."""
         if not self.warm_start or not self._goes_on():
             return None
         same = len(self.responsibilities_) == len(rows) and self.means_.shape[1] == rows.n_columns
@@ -406,30 +378,24 @@ class GMM(MixtureOptions, Module):
             starts.append(em.start_from_children(problem, problem.from_children))
         return starts if previous is None else [self.density(), *starts]
 
-    def _problem(
-        self, rows: Rows, from_children: Categorical | None, mean: np.ndarray
-    ) -> em.Problem:
+    def _problem(self, rows: Rows, children: Categorical | None, mean: np.ndarray) -> em.Problem:
         """What is to be solved; the prior stands at `mean` (D,) unless the module has one."""
         if self.mean_prior is not None:
             mean = as_numbers(self.label, "mean_prior", self.mean_prior)
         prior = None
         if self.inference != "ml":
-            prior = checks.prior_of(self, rows.n_columns, mean, self.weight_concentration_prior)
-        limits = self.reg_covar, self.max_iter, self.tol
-        return em.Problem(
-            rows, from_children, self.n_components, self.covariance_type, prior, *limits
-        )
+            prior = self._checked_prior(rows.n_columns, mean, self.weight_concentration_prior)
+        kind, limits = (self.n_components, self.covariance_type), (self.max_iter, self.tol)
+        return em.Problem(rows, children, *kind, prior, self.reg_covar, *limits)
 
-    def _keep(
-        self, solution: em.Solution, responsibilities: np.ndarray, problem: em.Problem
-    ) -> None:
+    def _keep(self, solution: em.Solution, r: np.ndarray, problem: em.Problem) -> None:
+        """Take over a solution and its responsibilities (N, K)."""
         self._keep_density(solution.density)
         self.__dict__.pop("stream_", None)  # of batches before
-        self.responsibilities_ = responsibilities
+        self.responsibilities_, self.converged_ = r, solution.converged
         curve = np.array(solution.curve)  # (iterations, 2)
         self.log_likelihood_, self.lower_bound_ = curve[:, 0], curve[:, 1]
-        self.converged_ = solution.converged
-        counts = processes.total(problem.rows.weights @ responsibilities)
+        counts = processes.total(problem.rows.weights @ r)
         self.empty_components_ = np.flatnonzero(counts < 1)
         enough = problem.total_weight > self.n_components
         if len(self.empty_components_) and enough and processes.is_first():
@@ -470,7 +436,7 @@ class GMM(MixtureOptions, Module):
             If a covariance matrix is not positive definite (``inference="ml"``).
         """
         self.check_options()
-        checks.check_batches(self, step_size)
+        self._check_batches(step_size)
         x, goes_on = as_rows(x, f"{self.label}.partial_fit"), self._goes_on()
         if x.ndim != 2 or (goes_on and x.shape[1] != self.means_.shape[1]):
             wanted = f"(n, {self.means_.shape[1]})" if goes_on else "(n, D)"
@@ -483,9 +449,24 @@ class GMM(MixtureOptions, Module):
             self.check([Data(x)], len(x))
             self.fit_rows(rows)
             self.stream_ = vars(em.stream_of(self.density(), processes.total(len(rows))))
-        score, seconds = float(self.log_likelihood_[-1]), time.perf_counter() - start
-        self.record({"log_likelihood": score, "seconds": seconds})
+        seconds = time.perf_counter() - start
+        self.record({"log_likelihood": float(self.log_likelihood_[-1]), "seconds": seconds})
         return self
+
+    def _check_batches(self, step_size: float | None) -> None:
+        """Raise InputError for arguments that learning from batches has no use for."""
+        if self.inference == "gibbs":
+            raise InputError(
+                f"{self.label}: partial_fit needs inference='map' or 'ml', not 'gibbs'"
+            )
+        for name in ("labels", "sample_weight"):
+            if getattr(self, name) is not None:
+                raise InputError(
+                    f"{self.label}: {name} belong to fixed rows, which batches are not; leave them "
+                    "out for partial_fit"
+                )
+        if step_size is not None and not (isinstance(step_size, Real) and 0 < step_size <= 1):
+            raise InputError(f"{self.label}: step_size must be in (0, 1], got {step_size!r:.60}")
 
     def _step(self, rows: Rows, step_size: float | None) -> None:
         """A step of stepwise EM; nothing is changed if it fails."""
@@ -494,7 +475,7 @@ class GMM(MixtureOptions, Module):
             stream = em.Stream(**self.stream_)
         else:
             stream = em.stream_of(before, processes.total(len(self.responsibilities_)))
-        checks.check_squares(self.label, rows.x)
+        check_squares(self.label, rows.x)
         problem = self._problem(replace(rows, origin=stream.centre), None, stream.centre)
         with em.explained(self.label, self.reg_covar):
             density, stream, score = em.learn_batch(problem, before, stream, step_size)

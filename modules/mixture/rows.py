@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -10,39 +10,31 @@ import numpy as np
 
 from ... import arrays, processes
 from ...density import MixtureDensity, log_gaussians
+from ...errors import InputError
 from ...messages import Message
 from ..common.inputs import flat, side_by_side
-
-ALL = slice(None)
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows of one process, read block by block.
+    """Rows of one process; `rows[block]` are some of them.
 
-    Attributes
-    ----------
-    x : (N, D)
-        float32 rows stay float32: only blocks of them are converted.
-    variances : (N, D) or None
-        Where the sender is unsure; every statistic is then an expectation over
-        N(x_n, diag(variances_n)).
-    observed : (N, D) of bool, or None
-        False where a value is missing; None if none is.
-    weight : (N,) or None
-        How often each row counts; once unless given.
-    origin : (D,) or None
-        What statistics are about; the mean of x over all processes unless given.
+    Unsure rows stand for N(x_n, diag(variances_n)): every statistic is an expectation over it.
     """
 
-    x: np.ndarray
-    variances: np.ndarray | None = None
-    observed: np.ndarray | None = None
-    weight: np.ndarray | None = None
-    origin: np.ndarray | None = None
+    x: np.ndarray  # (N, D); float32 rows stay float32: only blocks of them are converted
+    variances: np.ndarray | None = None  # (N, D)
+    observed: np.ndarray | None = None  # (N, D) of bool, False where a value is missing
+    weight: np.ndarray | None = None  # (N,), how often each row counts; once unless given
+    origin: np.ndarray | None = None  # (D,), the centre; the mean over all processes unless given
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def __getitem__(self, block: slice) -> Rows:
+        values = self.variances, self.observed, self.weight
+        variances, observed, weight = (v if v is None else v[block] for v in values)
+        return Rows(self.x[block], variances, observed, weight, self.origin)
 
     @property
     def n_columns(self) -> int:
@@ -64,41 +56,36 @@ class Rows:
         """How far x gets from its centre in each column, (D,)."""
         if not len(self):
             return np.zeros(self.n_columns)
-        ends = self.x.max(axis=0) - self.centre, self.centre - self.x.min(axis=0)
-        return np.maximum(*ends)
+        return np.maximum(self.x.max(axis=0) - self.centre, self.centre - self.x.min(axis=0))
 
     def mean(self, weight: np.ndarray) -> np.ndarray:
         """Mean of x over all processes under weights (N,): (D,)."""
         sums = np.zeros(self.n_columns)
         for block in arrays.blocks(self.x):
-            sums = sums + weight[block] @ self.block(block)
+            sums = sums + weight[block] @ self.x[block].astype(np.float64, copy=False)
         return processes.total(sums) / processes.total(weight.sum())
 
-    def block(self, block: slice = ALL) -> np.ndarray:
-        """Some of x, or all, in float64: (n, D)."""
-        return self.x[block].astype(np.float64, copy=False)
+    def log_gaussians(self, density: MixtureDensity) -> np.ndarray:
+        """Log density of what is observed under each component, (N, K); 0 where nothing is."""
+        return self._by_columns(log_gaussians, density)
 
-    def log_gaussians(self, density: MixtureDensity, block: slice = ALL) -> np.ndarray:
-        """Log density of what is observed of some rows under each component, (n, K)."""
-        variances = None if self.variances is None else self.variances[block]
-        observed = None if self.observed is None else self.observed[block]
-        return log_gaussians_of_observed(self.block(block), density, variances, observed)
+    def half_traces(self, density: MixtureDensity) -> np.ndarray:
+        """``tr(Sigma_k^-1 diag(variances_n)) / 2``, which variances take off that, (N, K)."""
+        return self._by_columns(_half_traces, density)
 
-    def half_traces(self, density: MixtureDensity, block: slice = ALL) -> np.ndarray:
-        """``tr(Sigma_k^-1 diag(variances_n)) / 2`` of some unsure rows, (n, K).
-
-        By so much their variances lower the expected log density.
-        """
-        assert self.variances is not None
-        variances = self.variances[block]
+    def _by_columns(
+        self, function: Callable[..., np.ndarray], density: MixtureDensity
+    ) -> np.ndarray:
+        """A function of complete rows, a density and variances, of the columns each row has."""
         if self.observed is None:
-            return half_traces(variances, density)
-        traces = np.zeros((len(variances), density.n_components))
-        for rows, columns in patterns(self.observed[block]):
+            return function(self.x, density, self.variances)
+        result = np.zeros((len(self), density.n_components))
+        for rows, columns in patterns(self.observed):
             if len(columns):
-                some = variances[np.ix_(rows, columns)]
-                traces[rows] = half_traces(some, density.marginal(columns))
-        return traces
+                some = np.ix_(rows, columns)
+                variances = None if self.variances is None else self.variances[some]
+                result[rows] = function(self.x[some], density.marginal(columns), variances)
+        return result
 
 
 def stack(inputs: Sequence[Message]) -> Rows:
@@ -107,14 +94,36 @@ def stack(inputs: Sequence[Message]) -> Rows:
     variances = [getattr(message, "var", None) for message in inputs]
     rows = Rows(side_by_side(means))
     if any(v is not None for v in variances):
-        parts = zip(means, variances, strict=True)
-        every = [np.zeros_like(mean) if v is None else v for mean, v in parts]
+        pairs = zip(means, variances, strict=True)
+        every = [np.zeros_like(mean) if v is None else v for mean, v in pairs]
         rows = replace(rows, variances=side_by_side(every))
     if all(message.observed is None for message in inputs):
         return rows
-    widths = [mean.shape[1] for mean in means]
     masks = np.stack([message.is_observed for message in inputs], axis=1)  # (N, parents)
-    return replace(rows, observed=np.repeat(masks, widths, axis=1))
+    return replace(rows, observed=np.repeat(masks, [m.shape[1] for m in means], axis=1))
+
+
+# -- before a fit ----------------------------------------------------------------------------------
+
+
+def prepared(label: str, rows: Rows, n_components: int) -> Rows:
+    """Rows with what is missing filled in, those of which nothing is observed without weight.
+
+    InputError for values beyond floating point, fewer distinct rows than components, or no weight.
+    """
+    check_squares(label, rows.x)
+    rows = filled(rows)
+    n_distinct = count_distinct(rows.x, n_components)
+    if n_distinct < n_components:
+        raise InputError(
+            f"{label}: n_components={n_components}, but only {n_distinct} of the "
+            f"{int(processes.total(len(rows)))} rows are distinct"
+        )
+    if rows.observed is not None:
+        rows = replace(rows, weight=rows.weights * rows.observed.any(axis=1))
+    if not processes.any_of(bool(rows.weights.any())):
+        raise InputError(f"{label}: no row with a weight above 0 is observed in any parent")
+    return rows
 
 
 def filled(rows: Rows) -> Rows:
@@ -127,14 +136,32 @@ def filled(rows: Rows) -> Rows:
     means = processes.total(sums) / np.maximum(processes.total(counts), 1)
     if rows.observed is None:
         return rows
-    x = arrays.empty(rows.x.shape, rows.x.dtype, rows.x)
+    x, variances = arrays.empty(rows.x.shape, rows.x.dtype, rows.x), rows.variances
     for block in arrays.blocks(x):
         x[block] = np.where(observed[block], rows.x[block], means)
-    variances = rows.variances
     if variances is not None:
         variances = arrays.copy(variances)
         variances[~observed] = 0
     return replace(rows, x=x, variances=variances)
+
+
+def check_squares(label: str, x: np.ndarray) -> None:
+    """Raise InputError for values whose squares are beyond floating point."""
+    largest = float(max(x.max(initial=0), -x.min(initial=0)))
+    if largest > np.sqrt(np.finfo(np.float64).max / max(x.size, 1)):
+        raise InputError(
+            f"{label}: values up to {largest:g} are too large to square; scale the data"
+        )
+
+
+def count_distinct(x: np.ndarray, enough: int) -> int:
+    """Number of different rows of all processes, or `enough`; looks no further than needed."""
+    n_read, distinct = 0, x[:0]
+    while len(distinct) < enough and n_read < len(x):
+        n_read = min(len(x), max(2 * n_read, 4 * enough))
+        distinct = np.unique(x[:n_read], axis=0)
+    some = processes.gather(distinct[:enough])
+    return min(len(np.unique(some, axis=0)), enough)
 
 
 # -- rows that miss columns ------------------------------------------------------------------------
@@ -147,56 +174,28 @@ def patterns(observed: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield np.flatnonzero(kind_of_row.ravel() == number), np.flatnonzero(columns)
 
 
-def log_gaussians_of_observed(
-    x: np.ndarray,
-    density: MixtureDensity,
-    variances: np.ndarray | None,
-    observed: np.ndarray | None,
-) -> np.ndarray:
-    """`log_gaussians` of the columns each row has, (N, K); 0 where it has none."""
-    if observed is None:
-        return log_gaussians(x, density, variances)
-    result = np.zeros((len(x), density.n_components))
-    for rows, columns in patterns(observed):
-        if len(columns):
-            some = np.ix_(rows, columns)
-            unsure = None if variances is None else variances[some]
-            result[rows] = log_gaussians(x[some], density.marginal(columns), unsure)
-    return result
-
-
-def half_traces(variances: np.ndarray, density: MixtureDensity) -> np.ndarray:
-    """``tr(Sigma_k^-1 diag(variances_n)) / 2`` of complete rows: (N, D) -> (N, K)."""
-    white, _ = density.whitening
-    precisions = white**2 if white.ndim == 2 else (white**2).sum(axis=2)  # their diagonals, (K, D)
-    return 0.5 * variances @ precisions.T
-
-
 def expected_moments(
-    x: np.ndarray,
-    responsibilities: np.ndarray,
-    density: MixtureDensity,
-    variances: np.ndarray | None,
-    observed: np.ndarray,
+    rows: Rows, responsibilities: np.ndarray, density: MixtureDensity
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sums over rows of r_nk E[x_n | k], (K, D), and of r_nk E[x_n x_n^T | k], (K, D, D).
 
     The expectations are under component k of `density`, given the columns that are observed.
     """
+    assert rows.observed is not None
     k, d = density.means.shape
     first, second = np.zeros((k, d)), np.zeros((k, d, d))
     covariances = density.full_covariances()
-    for rows, columns in patterns(observed):
-        some = np.ix_(rows, columns)
+    for numbers, columns in patterns(rows.observed):
+        some = np.ix_(numbers, columns)
         for c in range(k):
             gain, spread = _regression(covariances[c], columns)
             mean = density.means[c]
-            completed = mean + (x[some] - mean[columns]) @ gain.T  # (n, D)
-            r = responsibilities[rows, c]  # (n,)
+            completed = mean + (rows.x[some] - mean[columns]) @ gain.T  # (n, D)
+            r = responsibilities[numbers, c]  # (n,)
             first[c] += r @ completed
             second[c] += (r[:, None] * completed).T @ completed + r.sum() * spread
-            if variances is not None:
-                second[c] += (gain * (r @ variances[some])) @ gain.T
+            if rows.variances is not None:
+                second[c] += (gain * (r @ rows.variances[some])) @ gain.T
     return first, second
 
 
@@ -208,3 +207,9 @@ def _regression(covariance: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray
     remaining = covariance - gain @ across.T
     remaining[columns], remaining[:, columns] = 0, 0
     return gain, remaining
+
+
+def _half_traces(_: np.ndarray, density: MixtureDensity, variances: np.ndarray) -> np.ndarray:
+    white = density.whitening[0]
+    precisions = white**2 if white.ndim == 2 else (white**2).sum(axis=2)  # their diagonals, (K, D)
+    return 0.5 * variances @ precisions.T

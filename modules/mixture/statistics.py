@@ -8,18 +8,20 @@ taken in the same order for any number of threads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from numpy.random import Generator
 from scipy.special import logsumexp
 
 from ... import arrays, processes
 from ...density import DIAGONAL_TYPES, MixtureDensity
 from ...messages import Categorical
 from ..common.threads import for_blocks
-from .rows import Rows, expected_moments, log_gaussians_of_observed
+from .rows import Rows, expected_moments
 
 Responsibilities = Callable[[slice], np.ndarray]  # of some rows, (n, K)
 
@@ -30,29 +32,20 @@ _PRECISE = 1e-9  # nats by which rounding may change a log density before featur
 
 @dataclass(frozen=True)
 class Statistics:
-    """Sums over rows of their features, each times its responsibilities and weight.
+    """Sums over rows of their F features, each times its responsibilities and weight."""
 
-    Attributes
-    ----------
-    sums : (K, F)
-        F = 1 + D + D (D + 1) / 2 features, or 1 + 2 D with only the squares.
-    log_likelihood : float
-        Sum over rows of w_n log p(x_n), in nats.
-    centre : (D,)
-        Subtracted from the rows beforehand, which keeps differences of sums accurate.
-    covariance_type : str
-    """
-
-    sums: np.ndarray
-    log_likelihood: float
-    centre: np.ndarray
+    sums: np.ndarray  # (K, F), F = 1 + D + D (D + 1) / 2, or 1 + 2 D with only the squares
+    log_likelihood: float  # sum over rows of w_n log p(x_n), in nats
+    centre: np.ndarray  # (D,), subtracted from the rows: keeps differences of sums accurate
     covariance_type: str
 
     @classmethod
-    def zero(cls, rows: Rows, n_components: int, covariance_type: str) -> Statistics:
-        """Statistics of no rows, to add others to."""
+    def of_totals(cls, totals: np.ndarray, rows: Rows, covariance_type: str) -> Statistics:
+        """From this process's sums, with the log-likelihood behind them: (K F + 1,)."""
+        totals = processes.total(totals)
         width = n_features(rows.n_columns, covariance_type in DIAGONAL_TYPES)
-        return cls(np.zeros((n_components, width)), 0.0, rows.centre, covariance_type)
+        sums = totals[:-1].reshape(-1, width)
+        return cls(sums, float(totals[-1]), rows.centre, covariance_type)
 
     @property
     def diagonal(self) -> bool:
@@ -67,19 +60,13 @@ class Statistics:
     @property
     def first(self) -> np.ndarray:
         """Sums of r x, (K, D)."""
-        d = len(self.centre)
-        return self.sums[:, -1 - d : -1]
+        return self.sums[:, -1 - len(self.centre) : -1]
 
     @property
     def second(self) -> np.ndarray:
         """Sums of r x x^T, (K, D, D), or of r x^2, (K, D)."""
         d = len(self.centre)
         return unpacked(self.sums[:, : -1 - d], d, self.diagonal)
-
-    def __add__(self, other: Statistics) -> Statistics:
-        """Statistics of these and of other rows, about the same centre."""
-        log_likelihood = self.log_likelihood + other.log_likelihood
-        return replace(self, sums=self.sums + other.sums, log_likelihood=log_likelihood)
 
 
 # -- statistics of rows ----------------------------------------------------------------------------
@@ -95,7 +82,7 @@ def softmax(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return joint, np.log(total) + top
 
 
-def drawn_classes(joint: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def drawn_classes(joint: np.ndarray, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
     """One class per row, drawn by its responsibilities (Gumbel-max): 0 or 1, (K, n); evidence."""
     noise = rng.gumbel(size=joint.shape[::-1])
     classes = (joint + noise.T).argmax(axis=0)  # (n,)
@@ -111,50 +98,39 @@ def e_step(
     respond: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]] = softmax,
     n_threads: int | None = None,
 ) -> Statistics:
-    """The E-step: statistics of all processes' rows under their responsibilities.
+    """The E-step: statistics of all processes' rows under their responsibilities P(k | row).
 
-    Parameters
-    ----------
-    rows : Rows
-    density : MixtureDensity
-        Whose P(k | row) the responsibilities are.
-    from_children : Categorical, optional
-        What the children say of the classes.
-    respond : function
-        From log joint densities (K, n) to responsibilities (K, n) and log evidence (n,).
-    n_threads : int, optional
+    `respond` makes responsibilities (K, n) and log evidence (n,) of log joint densities (K, n).
     """
     if rows.observed is not None:
         return _e_step_of_incomplete(rows, density, from_children)
-    zero = Statistics.zero(rows, density.n_components, density.covariance_type)
-    log_weights, weights = log_weights_of(density), rows.weights
     shifted = replace(density, means=density.means - rows.centre)
-    coefficients = coefficients_of(shifted, zero.diagonal)  # (K, F)
+    kind, log_weights, weights = density.covariance_type, log_weights_of(density), rows.weights
+    coefficients = coefficients_of(shifted)  # (K, F)
     precise = rounding(shifted, rows.reach) < _PRECISE
 
-    def statistics_of_block(block: slice) -> Statistics:
+    def totals_of_block(block: slice) -> np.ndarray:
         sums, log_likelihood = np.zeros(coefficients.shape), 0.0
-        for tile in tiles(block, sum(coefficients.shape)):
-            features = features_of(rows, tile, zero.diagonal)  # (F, n)
+        for tile in tiles(block, sum(sums.shape)):
+            features = features_of(rows[tile], rows.centre, kind)  # (F, n)
             if precise:
                 joint = coefficients @ features  # (K, n)
             else:
-                joint = rows.log_gaussians(density, tile).T.copy()  # (K, n)
+                joint = rows[tile].log_gaussians(density).T.copy()  # (K, n)
             joint += log_class_prior(log_weights, from_children, tile).T
             r, log_evidence = respond(joint)
             sums += (r * weights[tile]) @ features.T
             log_likelihood += float(weights[tile] @ log_evidence)
             del features, joint, r  # their memory, still in cache, serves the next tile
-        return replace(zero, sums=sums, log_likelihood=log_likelihood)
+        return np.append(sums, log_likelihood)
 
-    return of_all_processes(sum(for_blocks(statistics_of_block, len(rows), n_threads), zero))
+    start = np.zeros(coefficients.size + 1)
+    totals = sum(for_blocks(totals_of_block, len(rows), n_threads), start)
+    return Statistics.of_totals(totals, rows, kind)
 
 
 def gibbs_step(
-    rows: Rows,
-    density: MixtureDensity,
-    from_children: Categorical | None,
-    rng: np.random.Generator,
+    rows: Rows, density: MixtureDensity, from_children: Categorical | None, rng: Generator
 ) -> Statistics:
     """Statistics of all processes' rows under one class each, drawn from its responsibilities."""
     respond = partial(drawn_classes, rng=rng)
@@ -168,40 +144,40 @@ def statistics_of(
 
     Missing values are taken as they stand in x, as there is no density yet to fill them by.
     """
-    zero, weights = Statistics.zero(rows, n_components, covariance_type), rows.weights
+    shape = n_components, n_features(rows.n_columns, covariance_type in DIAGONAL_TYPES)
+    centre, weights = rows.centre, rows.weights  # made here, as all processes make the centre
 
-    def statistics_of_block(block: slice) -> Statistics:
-        sums = np.zeros(zero.sums.shape)
-        for tile in tiles(block, sum(sums.shape)):
+    def totals_of_block(block: slice) -> np.ndarray:
+        sums = np.zeros(shape)
+        for tile in tiles(block, sum(shape)):
             r = responsibilities(tile).T * weights[tile]  # (K, n)
-            sums += r @ features_of(rows, tile, zero.diagonal).T
-        return replace(zero, sums=sums)
+            sums += r @ features_of(rows[tile], centre, covariance_type).T
+        return np.append(sums, 0.0)
 
-    return of_all_processes(sum(for_blocks(statistics_of_block, len(rows)), zero))
+    totals = sum(for_blocks(totals_of_block, len(rows)), np.zeros(math.prod(shape) + 1))
+    return Statistics.of_totals(totals, rows, covariance_type)
 
 
 def _e_step_of_incomplete(
     rows: Rows, density: MixtureDensity, from_children: Categorical | None
 ) -> Statistics:
     """The E-step of rows that miss columns, whose moments are expected under each component."""
-    zero = Statistics.zero(rows, density.n_components, density.covariance_type)
-    log_weights, weights = log_weights_of(density), rows.weights
+    diagonal, log_weights = density.covariance_type in DIAGONAL_TYPES, log_weights_of(density)
     shifted = replace(density, means=density.means - rows.centre)
 
-    def statistics_of_block(block: slice) -> Statistics:
-        assert rows.observed is not None
-        x, observed = rows.block(block) - rows.centre, rows.observed[block]
-        variances = None if rows.variances is None else rows.variances[block]
-        joint = log_gaussians_of_observed(x, shifted, variances, observed).T.copy()  # (K, n)
+    def totals_of_block(block: slice) -> np.ndarray:
+        some, weights = replace(rows[block], x=rows.x[block] - rows.centre), rows.weights[block]
+        joint = some.log_gaussians(shifted).T.copy()  # (K, n)
         joint += log_class_prior(log_weights, from_children, block).T
         r, log_evidence = softmax(joint)
-        r = r * weights[block]
-        first, second = expected_moments(x, r.T, shifted, variances, observed)
-        moments = packed(second, zero.diagonal), first, r.sum(axis=1, keepdims=True)
-        log_likelihood = float(weights[block] @ log_evidence)
-        return replace(zero, sums=np.concatenate(moments, axis=1), log_likelihood=log_likelihood)
+        r = r * weights
+        first, second = expected_moments(some, r.T, shifted)
+        moments = packed(second, diagonal), first, r.sum(axis=1, keepdims=True)
+        return np.append(np.concatenate(moments, axis=1), weights @ log_evidence)
 
-    return of_all_processes(sum(for_blocks(statistics_of_block, len(rows)), zero))
+    start = np.zeros(density.n_components * n_features(rows.n_columns, diagonal) + 1)
+    totals = sum(for_blocks(totals_of_block, len(rows)), start)
+    return Statistics.of_totals(totals, rows, density.covariance_type)
 
 
 def tiles(block: slice, width: int) -> Iterator[slice]:
@@ -209,16 +185,6 @@ def tiles(block: slice, width: int) -> Iterator[slice]:
     n_rows = max(_CACHE_VALUES // width, min(_TILE_ROWS, _TILE_VALUES // width), 1)
     for start in range(block.start, block.stop, n_rows):
         yield slice(start, min(start + n_rows, block.stop))
-
-
-def of_all_processes(statistics: Statistics) -> Statistics:
-    """The sum of all processes' statistics, which must have one centre."""
-    if processes.count() == 1:
-        return statistics
-    message = np.array([*statistics.sums.ravel(), statistics.log_likelihood])
-    *sums, log_likelihood = processes.total(message)
-    shape = statistics.sums.shape
-    return replace(statistics, sums=np.reshape(sums, shape), log_likelihood=log_likelihood)
 
 
 # -- features --------------------------------------------------------------------------------------
@@ -229,12 +195,12 @@ def n_features(d: int, diagonal: bool) -> int:
     return 1 + d + (d if diagonal else d * (d + 1) // 2)
 
 
-def features_of(rows: Rows, tile: slice, diagonal: bool) -> np.ndarray:
-    """Products x_i x_j (or squares), x and 1 of rows about their centre, (F, n).
+def features_of(rows: Rows, centre: np.ndarray, covariance_type: str) -> np.ndarray:
+    """Products x_i x_j (or squares), x and 1 of rows about a centre, (F, n).
 
     Squares are expected ones under the rows' variances.
     """
-    x = rows.block(tile).T - rows.centre[:, None]  # (D, n)
+    x, diagonal = rows.x.T - centre[:, None], covariance_type in DIAGONAL_TYPES  # (D, n)
     d, n = x.shape
     features = np.empty((n_features(d, diagonal), n))
     features[-1 - d : -1], features[-1] = x, 1
@@ -248,22 +214,19 @@ def features_of(rows: Rows, tile: slice, diagonal: bool) -> np.ndarray:
             np.multiply(x[i], x[i:], out=features[offset : offset + d - i])
             offset += d - i
     if rows.variances is not None:
-        features[squares] += rows.variances[tile].T
+        features[squares] += rows.variances.T
     return features
 
 
-def coefficients_of(density: MixtureDensity, diagonal: bool) -> np.ndarray:
+def coefficients_of(density: MixtureDensity) -> np.ndarray:
     """What log N(x; mu_k, Sigma_k) takes of each feature, (K, F)."""
-    white, log_det = density.whitening
-    d = density.n_dims
-    if white.ndim == 2:
-        precisions = white**2
+    precisions, (_, log_det), d = density.precisions, density.whitening, density.n_dims
+    if precisions.ndim == 2:
         pulls = precisions * density.means  # (K, D)
         quadratic = -0.5 * precisions
     else:
-        precisions = white @ np.swapaxes(white, 1, 2)  # (K, D, D)
         pulls = (precisions @ density.means[..., None])[..., 0]
-        quadratic = packed(-precisions, diagonal)
+        quadratic = packed(-precisions, diagonal=False)
         quadratic[:, _diagonal_places(d)] *= 0.5
     constant = (density.means * pulls).sum(axis=1) + log_det + d * np.log(2 * np.pi)
     return np.concatenate([quadratic, pulls, -0.5 * constant[:, None]], axis=1)
@@ -272,11 +235,9 @@ def coefficients_of(density: MixtureDensity, diagonal: bool) -> np.ndarray:
 def rounding(density: MixtureDensity, reach: np.ndarray) -> float:
     """About how much rounding errors add up to in log densities from features, in nats."""
     white, _ = density.whitening
-    if white.ndim == 2:
-        largest = (white**2 * reach**2).sum(axis=1)
-    else:
-        largest = ((white * reach[:, None]) ** 2).sum(axis=(1, 2))
-    return float(np.finfo(np.float64).eps * largest.max())
+    stretched = white * (reach if white.ndim == 2 else reach[:, None])
+    largest = (stretched.reshape(len(white), -1) ** 2).sum(axis=1).max()
+    return float(np.finfo(np.float64).eps * largest)
 
 
 def packed(second: np.ndarray, diagonal: bool) -> np.ndarray:
@@ -293,8 +254,7 @@ def unpacked(values: np.ndarray, d: int, diagonal: bool) -> np.ndarray:
         return values
     i, j = np.triu_indices(d)
     second = np.empty((len(values), d, d))
-    second[:, i, j] = values
-    second[:, j, i] = values
+    second[:, i, j] = second[:, j, i] = values
     return second
 
 
@@ -314,7 +274,7 @@ def log_likelihoods(rows: Rows, density: MixtureDensity) -> np.ndarray:
     result = arrays.empty((len(rows), density.n_components), np.float64, rows.x)
 
     def fill(block: slice) -> None:
-        result[block] = rows.log_gaussians(density, block)
+        result[block] = rows[block].log_gaussians(density)
 
     list(for_blocks(fill, len(rows)))
     return result
@@ -326,29 +286,13 @@ def log_posterior(
     from_children: Categorical | None = None,
     out: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bayes' rule: each row's class probabilities, and its evidence.
+    """Bayes' rule: log P(k | row), (N, K), and log p(row), (N,), of log p(row | k), (N, K).
 
-    Parameters
-    ----------
-    log_likelihood : (N, K)
-        Log p(row | k).
-    log_weights : (K,)
-        Log pi_k.
-    from_children : Categorical, optional
-        What the children say of the classes.
-    out : (N, K), optional
-        Where log P(k | row) is written to; may be `log_likelihood` itself.
-
-    Returns
-    -------
-    log_prob : np.ndarray, shape (N, K)
-        Log P(k | row).
-    log_evidence : np.ndarray, shape (N,)
-        Log p(row), in nats.
+    `out` is where log P(k | row) is written to; it may be `log_likelihood` itself.
     """
-    shape, like = log_likelihood.shape, log_likelihood
-    log_prob = arrays.empty(shape, np.float64, like) if out is None else out
-    log_evidence = arrays.empty(shape[:1], np.float64, like)
+    shape = log_likelihood.shape
+    log_prob = arrays.empty(shape, np.float64, log_likelihood) if out is None else out
+    log_evidence = arrays.empty(shape[:1], np.float64, log_likelihood)
 
     def fill(block: slice) -> None:
         joint = log_likelihood[block] + log_class_prior(log_weights, from_children, block)  # (n, K)
@@ -394,8 +338,10 @@ def mean_half_trace(rows: Rows, density: MixtureDensity, log_prob: np.ndarray) -
 
     ``mean_n sum_k r_nk tr(Sigma_k^-1 diag(variances_n)) / 2`` with log r (N, K).
     """
+    if rows.variances is None:
+        return 0.0
 
     def total_of_block(block: slice) -> float:
-        return float((np.exp(log_prob[block]) * rows.half_traces(density, block)).sum())
+        return float((np.exp(log_prob[block]) * rows[block].half_traces(density)).sum())
 
     return sum(for_blocks(total_of_block, len(rows))) / len(rows)

@@ -216,9 +216,9 @@ def test_grouping_sorts_the_rows_of_each_class_and_adds_their_weights():
     x = np.array([[2.0, 1], [0, 3], [2, 1], [0, 1], [0, 3], [2, 1]])
     codes, weight = np.array([0, 0, 0, 0, 0, 1]), np.array([1.0, 2, 4, 8, 16, 32])
     first, second = by_class(x, codes, weight)
-    np.testing.assert_array_equal(first.rows, [[0, 1], [0, 3], [2, 1]])
+    np.testing.assert_array_equal(first.x, [[0, 1], [0, 3], [2, 1]])
     np.testing.assert_array_equal(first.weight, [8, 18, 5])
-    np.testing.assert_array_equal(second.rows, [[2, 1]])
+    np.testing.assert_array_equal(second.x, [[2, 1]])
     np.testing.assert_array_equal(second.weight, [32])
 
 

@@ -60,7 +60,7 @@ def test_expected_moments_equal_sampling(x, observed, unsure):
     """Draw what is missing from scipy's conditional of the joint, by rejection-free algebra."""
     density, r = some_density("full", k=K, d=D), softmax(x[:, :K], axis=1)
     variances = np.where(observed, 0.3, 0.0) if unsure else None
-    first, second = expected_moments(x, r, density, variances, observed)
+    first, second = expected_moments(Rows(x, variances, observed), r, density)
     rng = np.random.default_rng(2)
     draws = 4000
     for c in range(K):

@@ -109,9 +109,9 @@ def test_statistics_of_parts_add_up(rows):
         e_step(Rows(rows.x[part], weight=rows.weight[part], origin=expected.centre), density)
         for part in (slice(0, N // 3), slice(N // 3, N))
     )
-    found = first + second
-    np.testing.assert_allclose(found.sums, expected.sums, rtol=1e-9, atol=1e-6)
-    assert found.log_likelihood == pytest.approx(expected.log_likelihood)
+    np.testing.assert_allclose(first.sums + second.sums, expected.sums, rtol=1e-9, atol=1e-6)
+    log_likelihood = first.log_likelihood + second.log_likelihood
+    assert log_likelihood == pytest.approx(expected.log_likelihood)
 
 
 @pytest.mark.parametrize("step", [e_step, gibbs_step])

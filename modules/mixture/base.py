@@ -1,0 +1,156 @@
+"""What both modules of mixtures share: arguments, their checks, and the messages they take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ...density import COVARIANCE_TYPES, MixtureDensity
+from ...errors import InputError
+from ...messages import Categorical, Data, Gaussian, Message, Mixture
+from ...module import Module
+from ...options import Choice, Count, Number, PositiveInt, as_numbers, check_argument
+from ..common.inputs import split_columns
+from .components import Prior
+from .rows import Rows
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class MixtureModule(Module):
+    """Abstract base of modules that fit Gaussian mixtures to rows; see `GMM` for the arguments."""
+
+    covariance_type: Annotated[str, Choice(*COVARIANCE_TYPES)] = "full"
+    inference: Annotated[str, Choice("map", "ml", "gibbs")] = "map"
+    labels: ArrayLike | None = None
+    max_iter: PositiveInt = 200
+    tol: Annotated[float, Number(at_least=0)] = 1e-3
+    mean_precision_prior: Annotated[float, Number(above=0)] = 1.0
+    degrees_of_freedom_prior: Annotated[float | None, Number(above=0, or_none=True)] = None
+    covariance_prior: float | ArrayLike = 0.1
+    reg_covar: Annotated[float, Number(at_least=0)] = 1e-6
+    sample_weight: ArrayLike | None = None
+
+    takes_from_parents = (Data, Gaussian)
+    takes_from_children = (Categorical,)
+    sends_up = Categorical
+    sends_down = Mixture
+    learns_from_shares = True
+
+    def _checked_weight(self, n_rows: int) -> np.ndarray:
+        """The argument `sample_weight` as an array (n_rows,), 1 unless given.
+
+        InputError unless it is one finite number >= 0 per row, and some are above 0.
+        """
+        if self.sample_weight is None:
+            return np.ones(n_rows)
+        wanted = f"{n_rows} finite numbers >= 0, one a row"
+        weight = as_numbers(self.label, "sample_weight", self.sample_weight, wanted)
+        minimum = weight.min(initial=np.inf)
+        if weight.ndim == 1 and len(weight) != n_rows:
+            raise InputError(
+                f"{self.label}: sample_weight has {len(weight)} entries for {n_rows} rows"
+            )
+        if weight.ndim != 1 or minimum < 0:
+            raise InputError(
+                f"{self.label}: sample_weight must be {wanted}, got shape {weight.shape} with "
+                f"minimum {minimum:g}"
+            )
+        if not weight.any():
+            raise InputError(f"{self.label}: every sample_weight is 0")
+        return weight
+
+    def _checked_prior(self, d: int, mean: np.ndarray, concentration: float) -> Prior:
+        """The prior of a mixture in D dimensions; InputError for what are no parameters of one."""
+        scale = as_numbers(self.label, "covariance_prior", self.covariance_prior)
+        scale = scale * np.eye(d) if scale.ndim == 0 else scale
+        degrees = self.degrees_of_freedom_prior
+        nu = d + 2 if degrees is None else float(degrees)
+        if scale.shape != (d, d) or mean.shape != (d,) or nu <= d - 1:
+            raise InputError(
+                f"{self.label}: for D={d} dimensions expected mean_prior ({d},), covariance_prior "
+                f"a number or ({d}, {d}) and degrees_of_freedom_prior > {d - 1}, got "
+                f"{mean.shape}, {scale.shape} and {nu}"
+            )
+        if not np.allclose(scale, scale.T) or np.linalg.eigvalsh(scale).min() <= 0:
+            raise InputError(
+                f"{self.label}: covariance_prior must be positive definite and symmetric, got "
+                f"{self.covariance_prior!r:.60}"
+            )
+        return Prior(mean, self.mean_precision_prior, nu, scale, concentration)
+
+    def _checked_children(self, message: Message | None, n: int, name: str) -> Categorical | None:
+        """What the children say of the classes; InputError if not of `n` of them."""
+        if message is not None and message.shape != (n,):
+            raise InputError(
+                f"{self.label}: its children sent probabilities of {message.shape[0]} classes for "
+                f"{name}={n}"
+            )
+        return cast(Categorical | None, message)
+
+    def _check_columns(self, rows: Rows, n_columns: int) -> None:
+        """Raise InputError unless rows are as wide as those it was fitted to."""
+        if rows.n_columns != n_columns:
+            raise InputError(f"{self.label}: fitted on {n_columns} columns, got {rows.n_columns}")
+
+    def _seed_of_draw(self, n_samples: int, random_state: int | None) -> int:
+        """The seed of `sample`, after a check of its arguments; the module's own unless given."""
+        check_argument(self.label, "n_samples", n_samples, Count())
+        check_argument(self.label, "random_state", random_state, Count(at_least=0, or_none=True))
+        return self.seed_ if random_state is None else int(random_state)
+
+    def _by_parent(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Rows (n, D) cut into those of each parent."""
+        return split_columns(rows, [cast(int, parent.n_outputs) for parent in self.parents])
+
+
+def messages_down(
+    inputs: list[Message], density: MixtureDensity, log_weights: np.ndarray, log_prob: np.ndarray
+) -> tuple[Mixture, ...]:
+    """A mixture and each row's log P(k | row), (N, K), for each parent in its own dimensions."""
+    covariances = density.full_covariances()
+    mixture = Mixture(log_prob, density.means, covariances, log_weights, checked=False)
+    return tuple(mixture.split([math.prod(message.shape) for message in inputs]))
+
+
+class Starts(Count):
+    """A number of starts, or a sequence of them, one an update, of which later ones may be 0."""
+
+    wanted = "an integer >= 1, or several of which further ones may be 0"
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is one; later updates may have none."""
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            return super().fits(value)
+        return bool(value) and super().fits(value[0]) and all(map(Count(at_least=0).fits, value))
+
+
+def checked_means(label: str, means_init: ArrayLike, k: int, d: int | None = None) -> np.ndarray:
+    """The argument `means_init` as an array (k, d); of any dimensions unless d is given."""
+    means = as_numbers(label, "means_init", means_init)
+    if means.ndim != 2 or len(means) != k or d not in (None, means.shape[1]):
+        raise InputError(
+            f"{label}: expected means_init of shape ({k}, {'D' if d is None else d}), got "
+            f"{means.shape}"
+        )
+    return means
+
+
+def checked_responsibilities(label: str, values: ArrayLike, n_rows: int, k: int) -> np.ndarray:
+    """The argument `responsibilities_init` as an array (n_rows, k)."""
+    responsibilities = as_numbers(label, "responsibilities_init", values)
+    shape, minimum = responsibilities.shape, responsibilities.min(initial=np.inf)
+    if shape and shape[0] != n_rows:
+        raise InputError(f"{label}: responsibilities_init has {shape[0]} entries for {n_rows} rows")
+    if shape != (n_rows, k) or minimum < 0:
+        raise InputError(
+            f"{label}: expected responsibilities_init of shape ({n_rows}, {k}) without negative "
+            f"entries, got {shape} with minimum {minimum}"
+        )
+    if not np.allclose(responsibilities.sum(axis=1), 1, atol=1e-3):
+        raise InputError(f"{label}: the rows of responsibilities_init must add up to 1")
+    return responsibilities
