@@ -110,9 +110,7 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     parser.add_argument("--shuffled", action="store_true", help="rows in random order")
     parser.add_argument("--seeds", type=int, choices=range(1, 101), default=1, metavar="N")
     parser.add_argument("--out", type=Path, help="folder for results and pictures, of seed 0")
-    parser.add_argument(
-        "--quick", action="store_true", help="fewer epochs and steps, for CI"
-    )
+    parser.add_argument("--quick", action="store_true", help="fewer epochs and steps, for CI")
     chosen = parser.parse_args(arguments)
 
     digits, preset = load(chosen.data, chosen.shuffled), PRESETS[chosen.data]
