@@ -124,7 +124,9 @@ class Trainer:
             sums = torch.zeros((), device=self.device)
             batches = self._batches(source, order.tensor_split(n_batches))
             for (index, x), share in zip(batches, shares, strict=True):
-                terms = self._terms(x, index, epoch)
+                x = self._augmented(x)  # in full precision: pixels' coordinates must not be rounded
+                with self._autocast():
+                    terms = self.loss(x, index, epoch)
                 self.optimizer.zero_grad()
                 (terms["loss"] * share).backward()
                 processes.add_gradients(parameters)
@@ -153,12 +155,8 @@ class Trainer:
             raise DivergedError(epoch + 1, {"loss": math.nan})
         return {**report, "epochs": epoch + 1}
 
-    def _terms(self, x: Tensor, index: Tensor, epoch: int) -> dict[str, Tensor]:
-        """The loss of a batch, which is augmented in training."""
-        if self.nets.training:  # in full precision: coordinates of pixels must not be rounded
-            x = self._augmented(x)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            return self.loss(x, index, epoch)
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def _batches(self, source: Rows, parts: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Row numbers and rows of each part; from an array a thread reads one part ahead."""
@@ -187,9 +185,9 @@ class Trainer:
     def _mean_loss(self, source: Rows, index: Tensor, epoch: int) -> float:
         """Mean loss over some rows, in evaluation mode."""
         total = torch.zeros((), device=self.device)
-        with evaluating(self.nets):
+        with evaluating(self.nets), self._autocast():
             for part, x in self._batches(source, index.split(int(self.batch_size))):
-                total = total + self._terms(x, part, epoch)["loss"] * len(x)
+                total = total + self.loss(x, part, epoch)["loss"] * len(x)
         return _means(total[None], len(index))[0]
 
     def _is_finite(self, source: Rows, learnt: Tensor) -> bool:
