@@ -58,6 +58,14 @@ def launch(job, folder, n_processes, *arguments):
     return [(p.returncode, output) for p, output in zip(running, outputs, strict=True)]
 
 
+def run(job, folder, n_processes, *arguments):
+    """Run a job that must succeed; returns the output of each process."""
+    results = launch(job, folder, n_processes, *arguments)
+    for status, output in results:
+        assert status == 0, output
+    return [output for _, output in results]
+
+
 def data():
     """Rows (N, 3) of three overlapping clusters, in no order; their classes."""
     rng = np.random.default_rng(0)
