@@ -99,7 +99,7 @@ def rounds(history: Sequence[dict[str, Any]]) -> Figure:
     >>> updates = [{"module": "gmm", "accuracy": 0.8, "nmi": 0.7, "objective": -50.0}]
     >>> figure = plots.graph.rounds([{"round": 1, "updates": updates}])
     >>> [axis.get_ylabel() for axis in figure.axes[:2]]
-    ['score', 'joint objective after each update (nats per row)']
+    ['score', 'joint objective (nats per row)']
     """
     if not history:
         raise InputError("there are no rounds to draw: fit the graph first")
@@ -113,7 +113,7 @@ def rounds(history: Sequence[dict[str, Any]]) -> Figure:
     for (module, _), points in series.items():  # who raises it, who lowers it
         objective.plot(*np.transpose(points), "o", markersize=4, label=f"after {module}")
     scores.set(ylabel="score")
-    objective.set(ylabel="joint objective after each update (nats per row)")
+    objective.set(ylabel="joint objective (nats per row)")
     changed.set(ylabel="fraction of rows that changed cluster")
     for axis in (scores, objective, changed):
         axis.set(xlabel="round")
