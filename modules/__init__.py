@@ -13,7 +13,7 @@ from .autoencoder import AE, VAE, MultinomialVAE
 from .mixture import GMM, GMMClassifier
 from .nets import NetClassifier, NetRegressor
 from .preprocessing import HAC, RandomAffine
-from .sequence import MarkovModel
+from .sequence import MarkovModel, NeighbourField
 from .topics import MLDA
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "LabelAlignment",
     "MarkovModel",
     "MultinomialVAE",
+    "NeighbourField",
     "NetClassifier",
     "NetRegressor",
     "RandomAffine",

@@ -32,6 +32,7 @@ from serkit.modules import (
     LabelAlignment,
     MarkovModel,
     MultinomialVAE,
+    NeighbourField,
     RandomAffine,
     Sklearn,
     SklearnTransformer,
@@ -59,6 +60,12 @@ def on_classes_with_targets(rows):
     """The same and an observation of targets."""
     targets = (rows.mean(axis=(1, 2)) > rows.mean()).astype(int)
     return [*on_classes(rows), Observation(targets[:, None], name="targets")]
+
+
+def on_classes_and_rows(rows):
+    """A parent that sends class probabilities, and the rows themselves."""
+    (classes,) = on_classes(rows)
+    return [classes, *classes.parents]
 
 
 class Case(NamedTuple):
@@ -104,6 +111,12 @@ CASES = {
         n_new=N,
         ordered=True,
     ),
+    "field": Case(
+        NeighbourField(n_neighbors=5, coupling=2.0, random_state=SEED),
+        {"n_neighbors": N},
+        on_classes_and_rows,
+        ordered=True,
+    ),
     **{
         f"mlda-{kind}-{below.__name__}": Case(
             MLDA(K, inference=kind, max_iter=5, random_state=SEED), {"weights": [-1]}, below
@@ -127,7 +140,7 @@ CASES = {
 
 
 # What has no distribution of its own to draw from.
-WITHOUT_PRIOR = (Features, GroupSum, KMeans, SklearnTransformer)
+WITHOUT_PRIOR = (Features, GroupSum, KMeans, NeighbourField, SklearnTransformer)
 # One case of each class, for what does not depend on how a module is set.
 CLASSES = {type(case.module): name for name, case in reversed(CASES.items())}
 

@@ -1,5 +1,6 @@
-"""Hidden Markov models over the classes of consecutive rows."""
+"""Chains and fields over the classes of rows: which follow each other, which are neighbours."""
 
+from .field import NeighbourField
 from .markov import MarkovModel
 
-__all__ = ["MarkovModel"]
+__all__ = ["MarkovModel", "NeighbourField"]
