@@ -12,7 +12,7 @@ from .adapters import (
 from .autoencoder import AE, VAE, MultinomialVAE
 from .mixture import GMM, GMMClassifier
 from .nets import NetClassifier, NetRegressor
-from .preprocessing import HAC, RandomAffine
+from .preprocessing import HAC, Compose, RandomAffine, RandomIntensity
 from .sequence import MarkovModel, NeighbourField
 from .topics import MLDA
 
@@ -22,6 +22,7 @@ __all__ = [
     "HAC",
     "MLDA",
     "VAE",
+    "Compose",
     "Features",
     "GMMClassifier",
     "GroupSum",
@@ -32,6 +33,7 @@ __all__ = [
     "NetClassifier",
     "NetRegressor",
     "RandomAffine",
+    "RandomIntensity",
     "Sklearn",
     "SklearnClusterer",
     "SklearnTransformer",

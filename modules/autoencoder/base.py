@@ -66,6 +66,7 @@ class Autoencoder(NetOptions, Module):
     validation_fraction: Annotated[float, Number(at_least=0)] = 0.0
     patience: PositiveInt = 10
     warm_start: Flag = True
+    augment_target: Annotated[str, Choice("augmented", "clean")] = "augmented"
 
     takes_from_parents = (Data,)
     sends_down = Data
@@ -108,10 +109,15 @@ class Autoencoder(NetOptions, Module):
 
     # -- the model -----------------------------------------------------------------------------
 
-    def loss(self, x: Tensor, target: Target, epoch: int = 0) -> dict[str, Tensor]:
-        """``-E_q[log p(x | z)] + alpha KL(q(z | x) || target)``, means over a batch, in nats."""
+    def loss(
+        self, x: Tensor, explained: Tensor, target: Target, epoch: int = 0
+    ) -> dict[str, Tensor]:
+        """``-E_q[log p(explained | z)] + alpha KL(q(z | x) || target)``, batch means in nats.
+
+        The rows explained are x, or those it was augmented from if `augment_target` is "clean".
+        """
         q = self.q_of(x)
-        reconstruction = -self.expected_log_likelihood(x, q, epoch).mean()
+        reconstruction = -self.expected_log_likelihood(explained, q, epoch).mean()
         kl = target.kl(q).mean()
         alpha = self.default_alpha if self.alpha is None else self.alpha
         loss = reconstruction + self._ramped("alpha", alpha, epoch) * kl
@@ -205,8 +211,9 @@ class Autoencoder(NetOptions, Module):
         rows, device = join(inputs), self._torch_device()
         seed = int(self.rng().integers(2**62))
 
-        def loss(x: Tensor, index: Tensor, epoch: int) -> dict[str, Tensor]:
-            return self.loss(x, target.rows(index), epoch)
+        def loss(x: Tensor, clean: Tensor, index: Tensor, epoch: int) -> dict[str, Tensor]:
+            explained = clean if self.augment_target == "clean" else x
+            return self.loss(x, explained, target.rows(index), epoch)
 
         def on_epoch(epoch: int, terms: Terms) -> bool:
             self.loss_curve_.append({"update": len(self.history_) + 1, "epoch": epoch, **terms})

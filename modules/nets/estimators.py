@@ -89,7 +89,7 @@ class SupervisedNet(NetOptions, ABC):
         device, curve = targets.device, list[Terms]()
         outputs_of = compiled(net, device, self.label) if self.compile else net
 
-        def loss(x: Tensor, index: Tensor, epoch: int) -> dict[str, Tensor]:
+        def loss(x: Tensor, original: Tensor, index: Tensor, epoch: int) -> dict[str, Tensor]:
             return self._loss(outputs_of(x).float(), targets[index])
 
         def on_epoch(epoch: int, terms: Terms) -> None:

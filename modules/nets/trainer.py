@@ -23,7 +23,7 @@ from .device import as_tensor, evaluating, resolve_device
 
 Rows = np.ndarray | Tensor
 Terms = dict[str, float]
-Loss = Callable[[Tensor, Tensor, int], dict[str, Tensor]]
+Loss = Callable[[Tensor, Tensor, Tensor, int], dict[str, Tensor]]
 Schedule = Callable[[torch.optim.Optimizer, int], Any]
 Scheduler = Annotated[str | Schedule | None, Choice(None, "cosine", "onecycle", or_callable=True)]
 
@@ -74,8 +74,9 @@ class DivergedError(Exception):
 class Trainer:
     """Fits nets to rows by minimising a loss over minibatches; `VAE` describes the settings.
 
-    From a batch of rows (B, ...), their numbers (B,) and the epoch, from 0, the loss makes scalar
-    terms, means over the batch; the one named ``"loss"`` is minimised.
+    From a batch of rows as augmented, (B, ...), the same as they were, their numbers (B,) and the
+    epoch, from 0, the loss makes scalar terms, means over the batch; the one named ``"loss"`` is
+    minimised.
     """
 
     nets: nn.Module
@@ -124,9 +125,9 @@ class Trainer:
             sums = torch.zeros((), device=self.device)
             batches = self._batches(source, order.tensor_split(n_batches))
             for (index, x), share in zip(batches, shares, strict=True):
-                x = self._augmented(x)  # in full precision: pixels' coordinates must not be rounded
+                augmented = self._augmented(x)  # in full precision: coordinates must not be rounded
                 with self._autocast():
-                    terms = self.loss(x, index, epoch)
+                    terms = self.loss(augmented, x, index, epoch)
                 self.optimizer.zero_grad()
                 (terms["loss"] * share).backward()
                 processes.add_gradients(parameters)
@@ -174,20 +175,14 @@ class Trainer:
     def _augmented(self, x: Tensor) -> Tensor:
         if self.augment is None:
             return x
-        result = self.augment(x)
-        if not isinstance(result, Tensor) or result.shape != x.shape:
-            got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
-            raise InputError(
-                f"{self.label}: augment must return a tensor of shape {tuple(x.shape)}, got {got}"
-            )
-        return result
+        return transformed(self.augment, x.clone(), f"{self.label}: augment")  # may work in place
 
     def _mean_loss(self, source: Rows, index: Tensor, epoch: int) -> float:
         """Mean loss over some rows, in evaluation mode."""
         total = torch.zeros((), device=self.device)
         with evaluating(self.nets), self._autocast():
             for part, x in self._batches(source, index.split(int(self.batch_size))):
-                total = total + self.loss(x, part, epoch)["loss"] * len(x)
+                total = total + self.loss(x, x, part, epoch)["loss"] * len(x)
         return _means(total[None], len(index))[0]
 
     def _is_finite(self, source: Rows, learnt: Tensor) -> bool:
@@ -199,6 +194,15 @@ class Trainer:
             self.nets.load_state_dict(state)
             if self._is_finite(source, learnt):
                 break
+
+
+def transformed(transform: Callable[[Tensor], Tensor], x: Tensor, what: str) -> Tensor:
+    """A batch as a transform makes it; InputError unless that is a tensor of the same shape."""
+    result = transform(x)
+    if not isinstance(result, Tensor) or result.shape != x.shape:
+        got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        raise InputError(f"{what} must return a tensor of shape {tuple(x.shape)}, got {got}")
+    return result
 
 
 def batches_of(n_rows: int, batch_size: int) -> int:

@@ -70,7 +70,7 @@ def test_every_epoch_visits_every_row_once_in_even_batches(
     rows.tofile(tmp_path / "rows")
     rows = np.memmap(tmp_path / "rows", np.float32, "r", shape=rows.shape) if mapped else rows
 
-    def loss(x, index, epoch):
+    def loss(x, original, index, epoch):
         assert torch.equal(x[:, 0], index.float())
         if torch.is_grad_enabled():  # not in the check of the last weights
             visited.append((epoch, index.tolist()))
@@ -92,7 +92,7 @@ def test_every_epoch_visits_every_row_once_in_even_batches(
 @pytest.mark.parametrize(("max_grad_norm", "step"), [(0.5, 0.5), (None, 200.0), (1e3, 200.0)])
 def test_gradients_are_clipped_to_the_norm(max_grad_norm, step):
     parameter = nn.Parameter(torch.zeros(4))
-    slope = lambda x, index, epoch: {"loss": (parameter * 100.0).sum()}  # noqa: E731
+    slope = lambda x, original, index, epoch: {"loss": (parameter * 100.0).sum()}  # noqa: E731
     fit(slope, np.zeros((4, 1)), parameter, max_grad_norm=max_grad_norm)
     torch.testing.assert_close(parameter.detach().norm(), torch.tensor(step))
 

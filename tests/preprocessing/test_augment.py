@@ -121,7 +121,12 @@ def test_rows_that_are_no_images_are_refused(shape):
     [
         ({"degrees": -1.0}, "degrees must be a number >= 0, got -1.0"),
         ({"shear": np.zeros(2)}, r"shear must be a number >= 0, got array\("),
-        ({"scale": 1.0}, "scale must be a number >= 0 and < 1, got 1.0"),
+        ({"scale": 1.0}, f"scale must be {SCALES}, got 1.0"),
+        ({"scale": (1.1, 0.9)}, rf"scale must be {SCALES}, got \(1.1, 0.9\)"),
+        ({"scale": (0.0, 1.0)}, rf"scale must be {SCALES}, got \(0.0, 1.0\)"),
+        ({"scale": (0.5, 0.7, 0.9)}, rf"scale must be {SCALES}, got \(0.5, 0.7, 0.9\)"),
+        ({"scale": "ab"}, f"scale must be {SCALES}, got 'ab'"),
+        ({"aspect": None}, "aspect must be a number >= 0, got None"),
         ({"shift": "far"}, "shift must be a number >= 0, got 'far'"),
     ],
 )
