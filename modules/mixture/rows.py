@@ -31,7 +31,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self.x)
 
-    def __getitem__(self, block: slice) -> Rows:
+    def __getitem__(self, block: slice | np.ndarray) -> Rows:
         values = self.variances, self.observed, self.weight
         variances, observed, weight = (v if v is None else v[block] for v in values)
         return Rows(self.x[block], variances, observed, weight, self.origin)

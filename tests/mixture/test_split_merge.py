@@ -1,0 +1,267 @@
+"""Split-and-merge EM: what leads out of a poor optimum, and what each step gains or loses."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+
+from serkit.density import MixtureDensity
+from serkit.messages import Categorical
+from serkit.modules.mixture import em, split_merge
+from serkit.modules.mixture.rows import Rows
+from serkit.modules.mixture.split_merge import Beliefs, split_and_merge
+from tests.helpers import oracles
+from tests.helpers.mixtures import all_types, matrices_of, some_density, some_prior, unsure
+
+CENTRES = np.array([[-10.0, 0.0], [4.0, 0.0], [10.0, 0.0]])
+MISPLACED = np.array([[-10.5, 0.0], [-9.5, 0.0], [7.0, 0.0]])  # two in one blob, one over two
+D = 2
+
+
+def blobs():
+    """Rows (300, 2) of three blobs of variance 1, and their classes."""
+    classes = np.repeat(np.arange(3), 100)
+    return CENTRES[classes] + np.random.default_rng(0).normal(size=(300, D)), classes
+
+
+def problem(rows, covariance_type="full", prior=None, from_children=None, n_components=3):
+    limits = {"reg_covar": 1e-3, "max_iter": 100, "tol": 1e-4}
+    return em.Problem(rows, from_children, n_components, covariance_type, prior, **limits)
+
+
+def stuck(task):
+    return em.expectation_maximisation(task, em.start_from_means(task, MISPLACED))
+
+
+def tried(task, solution, n_tries=12, seed=0):
+    return split_and_merge(task, solution, n_tries, np.random.default_rng(seed))
+
+
+def log_joint(rows, density):
+    """By scipy, with the rows' variances, (N, K)."""
+    matrices = matrices_of(density)
+    joint = oracles.log_joint(rows.x, density.weights, density.means, matrices)
+    if rows.variances is None:
+        return joint
+    precisions = np.array([np.diag(np.linalg.inv(m)) for m in matrices])
+    return joint - 0.5 * rows.variances @ precisions.T
+
+
+def log_likelihood(rows, density):
+    return rows.weights @ logsumexp(log_joint(rows, density), axis=1)
+
+
+def overlapping(with_variances=False, n_rows=150):
+    """Weighted rows (n, 2) without clear clusters."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(n_rows, D)) + rng.integers(3, size=(n_rows, 1)) * 2.0
+    variances = rng.gamma(2.0, 0.2, size=x.shape) if with_variances else None
+    return Rows(x, variances, weight=rng.gamma(2.0, size=n_rows))
+
+
+# -- what it finds -----------------------------------------------------------------------------
+
+
+@all_types
+@pytest.mark.parametrize("prior", [None, some_prior()], ids=["ml", "map"])
+def test_three_blobs_are_found_where_em_stays_with_two_means_in_one(covariance_type, prior):
+    x, classes = blobs()
+    task = problem(Rows(x), covariance_type, prior)
+    before = stuck(task)
+    assert before.converged
+    assert before.density.means[:, 0].max() < 8  # one over two blobs
+    after = tried(task, before, n_tries=1)  # there is but one exchange for the better: the first
+    order = after.density.means[:, 0].argsort()
+    # four standard errors of a blob's mean, 1 / sqrt(100); the prior pulls by less than 0.2
+    np.testing.assert_allclose(after.density.means[order], CENTRES, atol=0.6)
+    assert after.log_likelihood > before.log_likelihood + task.tol
+    found = Beliefs.of(task.rows, after.density).responsibilities.argmax(axis=1)
+    assert oracles.best_accuracy(classes.tolist(), found.tolist()) > 0.99
+
+
+@all_types
+def test_of_rows_that_count_differently_unsure_or_miss_a_column(covariance_type):
+    x, _ = blobs()
+    rng = np.random.default_rng(3)
+    variances, weight = np.full(x.shape, 0.2), rng.gamma(2.0, size=len(x))
+    observed = np.ones(x.shape, dtype=bool)
+    observed[::7, 1] = False
+    for rows in (
+        Rows(x, variances),
+        Rows(x, weight=weight),
+        Rows(np.where(observed, x, 0), variances, observed, weight),
+    ):
+        task = problem(rows, covariance_type, some_prior())
+        means = np.sort(tried(task, stuck(task)).density.means[:, 0])
+        np.testing.assert_allclose(means, CENTRES[:, 0], atol=0.6)
+
+
+@all_types
+@unsure
+@pytest.mark.parametrize("seed", range(2))
+def test_the_log_likelihood_never_falls(covariance_type, with_variances, seed):
+    task = problem(overlapping(with_variances), covariance_type, some_prior(), n_components=4)
+    (start,) = em.plus_plus_starts(task, 1, np.random.default_rng(seed))
+    before = em.expectation_maximisation(task, start)
+    after = tried(task, before, 5, seed)
+    assert after is before or after.log_likelihood > before.log_likelihood + task.tol
+    found = log_likelihood(task.rows, after.density) / task.total_weight
+    assert found == pytest.approx(after.log_likelihood, rel=1e-9)
+
+
+def test_the_same_seed_gives_the_same_bits():
+    task = problem(overlapping(), n_components=4)
+    (start,) = em.plus_plus_starts(task, 1, np.random.default_rng(0))
+    before = em.expectation_maximisation(task, start)
+    one, other = tried(task, before, seed=1), tried(task, before, seed=1)
+    np.testing.assert_array_equal(one.density.means, other.density.means)
+    assert one.curve == other.curve
+
+
+def test_components_that_are_not_exchanged_keep_their_numbers():
+    x, _ = blobs()
+    far = np.array([0.0, 30.0])
+    x = np.concatenate([x, far + np.random.default_rng(1).normal(size=(100, D))])
+    means = np.insert(MISPLACED, 1, far, axis=0)
+    task = problem(Rows(x), n_components=4)
+    before = em.expectation_maximisation(task, em.start_from_means(task, means))
+    after = tried(task, before, n_tries=1)
+    assert after is not before
+    np.testing.assert_allclose(after.density.means[1], before.density.means[1], atol=1e-3)
+    np.testing.assert_allclose(after.density.means[0], CENTRES[0], atol=0.6)  # the union is i
+
+
+# -- when there is nothing to try --------------------------------------------------------------
+
+
+def test_the_solution_stays_without_tries_triples_or_silence():
+    x, _ = blobs()
+    task = problem(Rows(x))
+    before = stuck(task)
+    assert tried(task, before, n_tries=0) is before
+    two = problem(Rows(x), n_components=2)  # no third component to split
+    solution = em.expectation_maximisation(two, em.start_from_means(two, CENTRES[:2]))
+    assert tried(two, solution) is solution
+    told = replace(task, from_children=Categorical.uniform(len(x), 3))
+    assert tried(told, before) is before
+
+
+def test_no_more_tries_than_asked_for(monkeypatch):
+    x, _ = blobs()
+    task = problem(Rows(x))
+    best, starts = tried(task, stuck(task)), []
+
+    def count(problem, density):
+        starts.append(problem.n_components)
+        return em.expectation_maximisation(problem, density)
+
+    monkeypatch.setattr(split_merge, "expectation_maximisation", count)
+    assert tried(task, best, n_tries=2) is best
+    assert starts.count(3) == 2
+    starts.clear()
+    assert tried(task, best, n_tries=50) is best
+    assert starts.count(3) == 3  # pairs of three components, each with one left to split
+
+
+@pytest.mark.parametrize("n_components", [2, 3], ids=["split", "exchange"])
+def test_a_try_that_fails_spoils_nothing(n_components, monkeypatch):
+    x, _ = blobs()
+    task = problem(Rows(x))
+    before, failed = stuck(task), []
+
+    def fail(problem, density):
+        if problem.n_components == n_components:
+            failed.append(density)
+            raise np.linalg.LinAlgError("a variance is not positive")
+        return em.expectation_maximisation(problem, density)
+
+    monkeypatch.setattr(split_merge, "expectation_maximisation", fail)
+    assert tried(task, before) is before
+    assert len(failed) == 3
+
+
+@all_types
+def test_components_without_rows_are_merged_and_never_split(covariance_type):
+    x, _ = blobs()
+    task = problem(Rows(x), covariance_type, some_prior())
+    means = np.array([[-10.0, 0.0], [300.0, 300.0], [7.0, 0.0]])
+    density = some_density(covariance_type)
+    weights = np.array([1 / 3, 1e-18, 2 / 3])
+    density = replace(density, weights=weights, means=means)
+    beliefs = Beliefs.of(task.rows, density)
+    assert split_merge.split(task, beliefs, 1, np.random.default_rng(0)) is None
+    before = em.Solution(density, [em.Score(-99.0, -99.0)], True)
+    after = tried(task, before, n_tries=1)
+    np.testing.assert_allclose(np.sort(after.density.means[:, 0]), CENTRES[:, 0], atol=0.6)
+
+
+# -- what steps gain and lose ------------------------------------------------------------------
+
+
+@all_types
+@unsure
+def test_what_a_merger_loses(covariance_type, with_variances):
+    """By the log-likelihoods of the mixtures before and after."""
+    rows, density = overlapping(with_variances), some_density(covariance_type)
+    union = split_merge.merged(density, (0, 2))
+    loss = split_merge.loss_of_merger(Beliefs.of(rows, density), (0, 2), union)
+    after = MixtureDensity(
+        [union.weights[0], density.weights[1]],
+        np.stack([union.means[0], density.means[1]]),
+        np.stack([matrices_of(union)[0], matrices_of(density)[1]]),
+    )
+    expected = log_likelihood(rows, density) - log_likelihood(rows, after)
+    assert loss == pytest.approx(expected, rel=1e-9)
+
+
+@all_types
+def test_a_union_has_the_moments_of_both(covariance_type):
+    """Of many draws, to five standard errors."""
+    density = some_density(covariance_type)
+    two = MixtureDensity(
+        density.weights[:2] / density.weights[:2].sum(),
+        density.means[:2],
+        matrices_of(density)[:2],
+    )
+    x, _ = two.sample(200_000, random_state=0)
+    union = split_merge.merged(density, (0, 1))
+    assert union.weights == pytest.approx(density.weights[:2].sum())
+    errors = 5 * x.std(axis=0) / np.sqrt(len(x))
+    assert (np.abs(union.means[0] - x.mean(axis=0)) < errors).all()
+    if covariance_type == "tied":
+        np.testing.assert_array_equal(union.covariances, density.covariances)
+    else:
+        expected = oracles.as_type(np.cov(x.T)[None], np.ones(1), covariance_type)
+        np.testing.assert_allclose(union.covariances, expected, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical"])
+@unsure
+def test_what_a_split_gains_at_least(covariance_type, with_variances):
+    """Of the mixture's log-likelihood before and after."""
+    rows, density = overlapping(with_variances), some_density(covariance_type, spread=2.0)
+    task, beliefs = problem(rows, covariance_type), Beliefs.of(rows, density)
+    for k in range(3):
+        found = split_merge.split(task, beliefs, k, np.random.default_rng(k))
+        others = [i for i in range(3) if i != k]
+        after = MixtureDensity(
+            np.append(density.weights[others], density.weights[k] * found.halves.weights),
+            np.concatenate([density.means[others], found.halves.means]),
+            np.concatenate([density.covariances[others], found.halves.covariances]),
+            covariance_type,
+        )
+        gain = log_likelihood(rows, after) - log_likelihood(rows, density)
+        assert found.gain <= gain + 1e-3 * task.total_weight  # of rows with r below 1e-3
+        assert found.gain > 0
+
+
+def test_the_most_promising_exchange_comes_first():
+    x, _ = blobs()
+    task = problem(Rows(x))
+    before = stuck(task).density
+    first, *others = split_merge.exchanges(task, before, np.random.default_rng(0))
+    assert len(others) == 2
+    assert all(
+        log_likelihood(task.rows, first) > log_likelihood(task.rows, other) for other in others
+    )
