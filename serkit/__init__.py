@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING
 
 from . import datasets, errors, measures, messages, metrics, paths, processes, training
 from .density import MixtureDensity
-from .graph import Graph
+from .graph import Ensemble, Graph, ensemble
 from .module import Module, Posterior
+from .novelty import Novelty
 from .observation import Observation
 
 __version__ = "0.1.0"
 __all__ = [
+    "Ensemble",
     "Graph",
     "MixtureDensity",
     "Module",
+    "Novelty",
     "Observation",
     "Posterior",
     "datasets",
+    "ensemble",
     "errors",
     "measures",
     "messages",

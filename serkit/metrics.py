@@ -6,6 +6,8 @@ InputError.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -60,6 +62,33 @@ def ari(labels: ArrayLike, clusters: ArrayLike) -> float:
     """Adjusted Rand index: 1 for equal partitions, 0 on average for random ones."""
     _contingency(labels, clusters)
     return float(adjusted_rand_score(labels, clusters))
+
+
+def stability(clusterings: Sequence[ArrayLike]) -> np.ndarray:
+    """Mean adjusted Rand index of each clustering with all others of the same rows, (n,).
+
+    A judge that needs no labels: runs that find what is in the data agree with each other (von
+    Luxburg, 2010, "Clustering stability: an overview"). Of processes that share rows, each gives
+    its own; clusters are integers from 0 then.
+
+    Raises
+    ------
+    InputError
+        For fewer than two clusterings, or unequal numbers of rows.
+
+    Examples
+    --------
+    >>> from serkit import metrics
+    >>> metrics.stability([[0, 0, 1, 1], [1, 1, 0, 0], [0, 1, 0, 1]])
+    array([ 0.25,  0.25, -0.5 ])
+    """
+    several = [np.asarray(clusters) for clusters in clusterings]
+    if len(several) < 2:
+        raise InputError(f"stability compares at least two clusterings, got {len(several)}")
+    agreement = np.full((len(several), len(several)), np.nan)
+    for i, j in combinations(range(len(several)), 2):
+        agreement[i, j] = agreement[j, i] = ari(*processes.pairs(several[i], several[j]))
+    return np.nanmean(agreement, axis=1)
 
 
 def purity(labels: ArrayLike, clusters: ArrayLike) -> float:

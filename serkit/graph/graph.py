@@ -28,7 +28,7 @@ from ..training import (
     clusters_of,
     exchange_diagnostics,
 )
-from . import checks, inference, results, structure
+from . import checks, inference, restarting, results, structure
 from .inference import Prediction
 from .state import keep_share, write_once
 
@@ -147,6 +147,8 @@ class Graph:
         out: str | os.PathLike | None = None,
         out_each_round: bool = False,
         verbose: bool = True,
+        restarts: int = 1,
+        choose: restarting.Choose = None,
     ) -> Graph:
         """Check the graph, then train it for some rounds; returns self.
 
@@ -173,6 +175,21 @@ class Graph:
             Whether to write the results of every round too, below `out`.
         verbose : bool
             Whether to show progress bars.
+        restarts : int
+            Number of runs from different seeds, of which the best is kept, for a graph that has
+            learnt nothing yet (frozen modules may have). Run 0 has the modules' own seeds, later
+            ones those of `serkit.graph.restarting.seed_of_run`; `random_state` stays as it is. The
+            last entry of the history has the runs' scores, and the number of the one kept, as
+            ``"chosen": {"run": 2, "scores": [...]}``. With a checkpoint each run has a file,
+            ``checkpoint`` and ``.run0``, ``.run1``, ...; the same call goes on after a kill and
+            chooses again.
+        choose : "stability", "likelihood" or callable, optional
+            By what, never by labels. The mean adjusted Rand index of the topmost module's classes
+            with those of the other runs, of which there must be at least two (stability; what is
+            used unless given); the log-likelihood of the topmost module that has
+            ``log_likelihood_`` (used where there is a `MarkovModel`, whose it is); or a function
+            of the graph after a run, which returns a number: the larger the better. The joint
+            objective tells nothing here: its runs are of different latents.
 
         Raises
         ------
@@ -181,16 +198,23 @@ class Graph:
             checkpoint, a folder that cannot be written); TrainingError while training. What was
             learnt before stays.
         """
-        check_argument("Graph.fit", "rounds", rounds, Count())
+        for name, count in {"rounds": rounds, "restarts": restarts}.items():
+            check_argument("Graph.fit", name, count, Count())
+        if restarts > 1 and out_each_round:
+            raise InputError("Graph.fit: out_each_round=True writes one run; leave it or restarts=")
         hooks = as_callbacks(callbacks)
         hooks += [Progress()] if verbose and processes.is_first() else []
         self._updates_of_round(schedule, len(self.history))  # raises now if it is wrong
         folder = None if out is None else _prepared(Path(out))
-        last = rounds if checkpoint is not None else len(self.history) + rounds
-        finished = checkpoint is not None and self._resume(Path(checkpoint)) == last
-        self.check()
-        if not finished:
-            self._train(last, schedule, hooks, checkpoint, folder if out_each_round else None)
+        if restarts > 1:
+            fit = partial(self.fit, rounds, schedule=schedule, callbacks=callbacks, verbose=verbose)
+            self._fit_best_of(restarts, choose, checkpoint, fit)
+        else:
+            last = rounds if checkpoint is not None else len(self.history) + rounds
+            finished = checkpoint is not None and self._resume(Path(checkpoint)) == last
+            self.check()
+            if not finished:
+                self._train(last, schedule, hooks, checkpoint, folder if out_each_round else None)
         if folder is not None:
             write_once(self._run(), lambda run: results.write(run, folder))
         return self
@@ -230,6 +254,46 @@ class Graph:
                 module.on_epoch = None
             for hook in hooks:
                 hook.on_end(self)
+
+    def _fit_best_of(
+        self,
+        n_runs: int,
+        choose: restarting.Choose,
+        checkpoint: str | os.PathLike | None,
+        fit: Callable[..., Graph],
+    ) -> None:
+        """Train from different seeds in turn and keep the best run; no run if one breaks off."""
+        judge = restarting.judge_for(choose, self.modules, n_runs)
+        restarting.check_untrained(self._learners, len(self.history))
+        untrained = restarting.attributes_of(self._learners)
+        runs, seen = [], []
+        try:
+            for number in range(n_runs):
+                self._hold([], {}, untrained)
+                with restarting.seeds_of_run(self._learners, number):
+                    fit(checkpoint=None if checkpoint is None else f"{checkpoint}.run{number}")
+                seen.append(judge.look(self))
+                learnt = restarting.attributes_of(self._learners)
+                runs.append((self.history, self.first_latents, learnt))
+            scores = [float(score) for score in judge.score(seen)]
+        except BaseException:
+            self._hold([], {}, untrained)
+            raise
+        best = processes.of_first(int(np.argmax(scores)))
+        self._hold(*runs[best])
+        self.history[-1]["chosen"] = {"run": best, "scores": scores}
+
+    def _hold(
+        self,
+        history: list[Record],
+        first_latents: dict[str, np.ndarray],
+        attributes: restarting.Attributes,
+    ) -> None:
+        """Have what a run left: the graph itself, and its modules."""
+        self.history, self.first_latents = history, first_latents
+        for module, held in attributes.items():
+            module.__dict__.clear()
+            module.__dict__.update(held)
 
     def _round(self, schedule: Schedule | None, hooks: Sequence[Callback]) -> Record:
         """Update the modules in turn; returns the round's entry, which is now in the history."""

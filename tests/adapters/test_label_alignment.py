@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from serkit import Graph, Observation
+from serkit import Graph, Module, Observation, Posterior
 from serkit.errors import GraphError, InputError, MessageError, NotFittedError
 from serkit.messages import Categorical, Data
 from serkit.metrics import accuracy
 from serkit.modules import GMM
-from serkit.modules.adapters.label_alignment import LabelAlignment, match_classes
-from tests.helpers.modules import Teller
+from serkit.modules.adapters.label_alignment import LabelAlignment, groups_of, match_classes
+from tests.helpers.modules import Classes, Teller
 from tests.helpers.saved import assert_same
 
 N, K = 40, 4
@@ -187,6 +187,196 @@ def test_certain_parents_that_agree_are_no_contradiction():
     first, second = posterior.down
     np.testing.assert_array_equal(first.log_prob.argmax(axis=1), labels)
     np.testing.assert_array_equal(second.log_prob.argmax(axis=1), ORDER[labels])
+
+
+# -- parents that share data ------------------------------------------------------------------
+
+
+def some_rows(seed=0):
+    return Observation(np.random.default_rng(seed).normal(size=(N, 3)))
+
+
+def parents_of(*observations):
+    """A module with classes on each, which learns nothing."""
+    nodes = [below if isinstance(below, tuple) else (below,) for below in observations]
+    return [Classes(K, random_state=i).connect(*below) for i, below in enumerate(nodes)]
+
+
+def aligned_on(parents, messages, **options):
+    """An alignment of some parents that has learnt, in place of what they say, from messages."""
+    module = LabelAlignment(random_state=0, **options).connect(*parents)
+    module.learn(messages, None)
+    return module
+
+
+def normalised(factors):
+    return factors / factors.sum(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("told", [None, soft(7)])
+def test_parents_of_the_same_rows_count_as_one_by_the_mean_of_their_evidence(told):
+    """Of models of the same rows one is right, each as probably: the sum over all cases."""
+    seen = some_rows()
+    weights = np.random.default_rng(9).dirichlet(np.ones(K), 4)
+    inputs = [soft(i, log_prior=np.log(w)) for i, w in enumerate(weights)]
+    module = aligned_on(parents_of(*[seen] * 4), inputs)
+    posterior = module.infer(inputs, told)
+    pairs = zip(inputs, module.permutations_, strict=True)
+    evidence = [normalised(np.exp(m.log_likelihood[:, classes])) for m, classes in pairs]
+    np.testing.assert_allclose(
+        np.exp(posterior.up.log_prob), normalised(weights[0] * sum(evidence) / 4)
+    )
+    above = 1 if told is None else np.exp(told.log_prob)
+    for number, down in enumerate(posterior.down):
+        others = sum(said for i, said in enumerate(evidence) if i != number) / 3
+        heard = np.exp(down.log_prob)[:, module.permutations_[number]]
+        np.testing.assert_allclose(heard, normalised(others * above))
+
+
+def test_copies_of_a_chain_add_no_certainty():
+    """Of what is said of the same rows once or five times, the same follows."""
+    said, seen = soft(0, log_prior=np.log([0.4, 0.3, 0.2, 0.1])), some_rows()
+    for n in (2, 5):
+        posterior = aligned_on(parents_of(*[seen] * n), [said] * n).infer([said] * n, None)
+        np.testing.assert_allclose(posterior.up.log_prob, said.log_prob)
+        for down in posterior.down:
+            expected = log_softmax(said.log_likelihood, axis=1)
+            np.testing.assert_allclose(down.log_prob, expected)
+
+
+def test_other_data_counts_beside_chains_that_share_theirs():
+    """Two chains on images and one on speech: the speech counts as much as both."""
+    seen, heard = some_rows(0), some_rows(1)
+    inputs = [soft(i) for i in range(3)]
+    module = aligned_on(parents_of(seen, heard, seen), inputs)
+    first, speech, second = (np.exp(m.log_prob) for m in inputs)
+    posterior = module.infer(inputs, None)
+    assert_same(module.permutations_, np.tile(np.arange(K), (3, 1)))
+    for message, expected in zip(
+        (posterior.up, *posterior.down),
+        ((first + second) * speech, speech * second, first + second, first * speech),
+        strict=True,
+    ):
+        np.testing.assert_allclose(np.exp(message.log_prob), normalised(expected))
+
+
+def test_the_mean_is_of_those_that_observed_the_row():
+    seen, other = some_rows(0), some_rows(1)
+    here = np.arange(N) >= 10
+    inputs = [soft(0, observed=here), soft(1), soft(2)]
+    module = aligned_on(parents_of(seen, (seen, other), seen), inputs)
+    first, second, third = (np.exp(m.log_prob) for m in inputs)
+    up = np.exp(module.infer(inputs, None).up.log_prob)
+    np.testing.assert_allclose(up[:10], (second + third)[:10] / 2)
+    np.testing.assert_allclose(up[10:], (first + second + third)[10:] / 3)
+
+
+def test_data_in_common_is_found_below_and_through_others():
+    one, two, three = some_rows(0), some_rows(1), some_rows(2)
+    (below,) = parents_of(one)
+    parents = [*parents_of(three, (one, two), two), Teller(soft(0)).connect(below)]
+    first, *others = groups_of(parents)
+    assert len({*others}) == 1
+    assert first not in others
+
+
+@pytest.mark.parametrize("weight", [1, 0.3])
+def test_message_weight_is_the_power_of_every_parent(weight):
+    seen = some_rows()
+    inputs = [soft(i) for i in range(3)]
+    module = aligned_on(parents_of(*[seen] * 3), inputs, message_weight=weight)
+    posterior = module.infer(inputs, told := soft(7))
+    first, second, third = (m.log_prob for m in inputs)
+    expected = log_softmax(weight * (first + second + third), axis=1)
+    np.testing.assert_allclose(posterior.up.log_prob, expected)
+    expected = log_softmax(weight * (second + third) + told.log_prob, axis=1)
+    np.testing.assert_allclose(posterior.down[0].log_prob, expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"message_weight": 0}, "LabelAlignment: message_weight must be a number > 0, got 0"),
+        ({"start": -1}, "LabelAlignment: start must be an integer >= 0, got -1"),
+    ],
+)
+def test_odd_options_are_refused(graph, options, text):
+    graph["labelalignment"].set_params(**options)
+    with pytest.raises(InputError, match=text):
+        graph.fit(1, verbose=False)
+    assert not graph.history
+
+
+def test_models_of_the_same_rows_may_contradict_each_other():
+    labels, seen = np.arange(N) % K, some_rows()
+    inputs = [certain(labels), certain(labels), certain(np.where(np.arange(N) == 5, 3, labels))]
+    up = aligned_on(parents_of(*[seen] * 3), inputs).infer(inputs, None).up
+    np.testing.assert_allclose(np.exp(up.log_prob[5]), [0, 2 / 3, 0, 1 / 3])
+
+
+def test_the_vote_is_by_the_mean_of_what_all_say():
+    messages = [soft(0, strength=1), reordered(soft(1, strength=1), ORDER), soft(2, strength=1)]
+    tellers = [_Sender(message).connect(some_rows()).update() for message in messages]
+    module = LabelAlignment().connect(*tellers).update()
+    pairs = zip(messages, module.permutations_, strict=True)
+    mean = np.mean([np.exp(m.log_prob[:, classes]) for m, classes in pairs], axis=0)
+    np.testing.assert_array_equal(module.vote(), mean.argmax(axis=1))
+    assert (module.vote() != module.posterior.clusters).any()  # which are by the product
+
+
+class _Sender(Module):
+    """Sends the message it was made with up."""
+
+    sends_up = Categorical
+
+    def __init__(self, message):
+        super().__init__()
+        self.message = message
+
+    def learn(self, inputs, from_children):
+        return {}
+
+    def infer(self, inputs, from_children):
+        return Posterior(self.message, (None,))
+
+
+# -- late consensus ----------------------------------------------------------------------------
+
+
+def test_nothing_goes_down_before_the_start(graph):
+    graph["labelalignment"].set_params(start=3)
+    left, right, labels = views()
+    alone = GMM(K, labels=labels, weight_concentration_prior=1e3, random_state=0, name="left")
+    alone.connect(Observation(left))
+    for round_ in range(1, 5):
+        graph.fit(1, verbose=False)
+        alone.update()
+        module = graph["labelalignment"]
+        assert [message is None for message in module.messages_down] == [round_ < 3] * 2
+        assert module.message_up.shape == (K,)
+        assert graph.predict(left, right).classes.shape == (200,)
+        said = graph["left"].posterior.classes.log_prob
+        assert np.array_equal(said, alone.posterior.classes.log_prob) is (round_ < 4)
+
+
+def test_before_the_start_children_are_heard_but_not_passed_on(graph):
+    module = graph["labelalignment"].set_params(start=2)
+    for mixture in (graph["left"], graph["right"], module):
+        mixture.update()
+    Teller(soft(0, np.full(200, 2), strength=1e3)).connect(module).update()
+    posterior = module.infer(module.received_from_parents(), module.received_from_children())
+    assert posterior.down == (None, None)
+    np.testing.assert_array_equal(posterior.clusters, 2)
+
+
+def test_the_start_counts_on_in_a_loaded_graph(graph, tmp_path):
+    graph["labelalignment"].set_params(start=2)
+    graph.fit(1, verbose=False).save(tmp_path / "graph")
+    left, right, _ = views()
+    loaded = Graph.load(tmp_path / "graph", data=[left, right]).fit(1, verbose=False)
+    graph.fit(1, verbose=False)
+    assert None not in loaded["labelalignment"].messages_down
+    assert_same(loaded["labelalignment"].messages_down, graph["labelalignment"].messages_down)
 
 
 # -- in graphs ---------------------------------------------------------------------------------

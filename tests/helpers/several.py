@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 
-from serkit import Graph, Observation, datasets, processes
+from serkit import Graph, Observation, datasets, ensemble, processes
 from serkit.errors import SerkitError
 from serkit.messages import Gaussian
 from serkit.modules import (
@@ -124,6 +124,10 @@ def others():
     mlda = MLDA(K, labels=classes, random_state=0).fit(datasets.make_counts(classes))
     aligned = LabelAlignment(labels=classes)
     aligned.connect(*(GMM(K, random_state=i).connect(Observation(x)).update() for i in range(2)))
+    best = GMM(K, n_init=1, random_state=0).connect(Observation(x))
+    chosen = Graph(best).fit(1, restarts=3, verbose=False).history[-1]["chosen"]
+    joined = ensemble(lambda seed: GMM(K, random_state=seed).connect(Observation(x)), range(3))
+    joined.fit(1, verbose=False)
     ae = AE(2, likelihood="gaussian", epochs=20, batch_size=N, random_state=0, precision="float32")
     uneven = Observation(x, lengths=(220, 40, 21, 20))
     ae.connect(uneven).update()  # one batch an epoch, no noise: the gradient is that of all rows
@@ -139,6 +143,8 @@ def others():
         "predicted": _said_of(graph, x),
         "mlda": numbers(mlda),
         "alignment": numbers(aligned.update()),
+        "best of three": np.append(numbers(best), chosen["scores"]),
+        "ensemble": np.concatenate([joined.vote(), joined.stability_]),
         "ae": np.ravel(curve),
     }
 
