@@ -26,6 +26,7 @@ from serkit.modules import (
     GMM,
     MLDA,
     VAE,
+    Compose,
     Features,
     GMMClassifier,
     GroupSum,
@@ -34,6 +35,7 @@ from serkit.modules import (
     MultinomialVAE,
     NeighbourField,
     RandomAffine,
+    RandomIntensity,
     Sklearn,
     SklearnTransformer,
     Supervised,
@@ -80,6 +82,7 @@ NET = {"epochs": 2, "batch_size": 16, "hidden_sizes": (8,), "filters": (2, 3), "
 NOISY = {**NET, "likelihood": "gaussian", "noise_variance": "learnt", "max_grad_norm": 1.0}
 HELD_OUT = {**NET, "validation_fraction": 0.25, "scheduler": "onecycle", "weight_decay": 0.01}
 BAD_NET, BAD_GMM = {"kl_target": "middle"}, {"covariance_type": "round"}
+AUGMENT = Compose([RandomAffine(scale=(0.75, 1.05), aspect=0.1), RandomIntensity(blur=0.5)])
 LABELS = np.array(["ape", "bee", "cat"])[np.arange(N) % K]
 
 CASES = {
@@ -87,6 +90,9 @@ CASES = {
     "ae-pulled": Case(AE(2, alpha=1.0, kl_target="expected", **NOISY), BAD_NET),
     "vae": Case(VAE(2, **NET), BAD_NET),
     "vae-mixture": Case(VAE(2, kl_target="mixture", **NOISY), BAD_NET),
+    "vae-clean": Case(
+        VAE(2, augment=AUGMENT, augment_target="clean", **NET), {"augment_target": "original"}
+    ),
     "vae-conv": Case(VAE(2, net="conv", augment=RandomAffine(), **NET), {"lr": -1.0}),
     "vae-afresh": Case(VAE(2, warm_start=False, **HELD_OUT), {"epochs": 0}),
     **{

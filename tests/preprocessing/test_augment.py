@@ -1,24 +1,32 @@
-"""RandomAffine: each amount alone, measured by the moments of a blob on an oblong image."""
+"""Transforms: affine ones by the moments of a blob, those of values by closed forms; several."""
 
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage, stats
+from sklearn.base import clone
 from torch.nn import functional as F
 
+from serkit import Graph, Observation
 from serkit.errors import InputError
-from serkit.modules import AE, VAE, RandomAffine
+from serkit.modules import AE, VAE, Compose, RandomAffine, RandomIntensity
 from serkit.modules.preprocessing.augment import _grid
 from tests.helpers import oracles
 
 N, HEIGHT, WIDTH = 300, 61, 41
 NONE = {"degrees": 0.0, "shear": 0.0, "scale": 0.0, "shift": 0.0}
+SCALES = r"a number >= 0 and < 1, or a pair \(low, high\) with 0 < low <= high"
 
 
-def transformed(batch, seed=0, **amounts):
+def from_seed(transform, batch, seed=0):
     """From a seed of torch's generator, whose state is put back."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return RandomAffine(**NONE | amounts)(batch)
+        return transform(batch)
+
+
+def transformed(batch, seed=0, **amounts):
+    return from_seed(RandomAffine(**NONE | amounts), batch, seed)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +83,47 @@ def test_scale_is_the_same_along_both_axes(images):
     spreads_to(width - 1, 0.1, slack=0.1)
     np.testing.assert_allclose(width, height, rtol=0.02)
     np.testing.assert_allclose(covariances[:, 0, 1], 0, atol=0.01)
+
+
+def test_scale_may_be_a_range_of_factors(images):
+    _, covariances = measured(images, scale=(0.75, 1.05))
+    width, height = np.sqrt(covariances[:, 0, 0]) / 3, np.sqrt(covariances[:, 1, 1]) / 5
+    spreads_to(width - 0.9, 0.15, slack=0.1)
+    np.testing.assert_allclose(width, height, rtol=0.02)
+
+
+def test_a_share_is_the_range_either_side_of_one(images):
+    pair, share = (transformed(images, scale=scale) for scale in ((0.9, 1.1), 0.1))
+    torch.testing.assert_close(pair, share)
+
+
+def test_aspect_scales_width_and_height_apart_and_keeps_areas(images):
+    centres, covariances = measured(images, aspect=0.3)
+    width, height = np.sqrt(covariances[:, 0, 0]) / 3, np.sqrt(covariances[:, 1, 1]) / 5
+    spreads_to(np.log(width / height), 0.3, slack=0.1)
+    np.testing.assert_allclose(width * height, 1, rtol=0.02)
+    np.testing.assert_allclose(covariances[:, 0, 1], 0, atol=0.01)
+    np.testing.assert_allclose(centres, [[20, 30]] * N, atol=0.01)
+
+
+def test_aspect_is_of_the_image_before_it_is_turned(images):
+    """Along its own axes, so that it turns as far as without."""
+    turned, stretched = (measured(images, degrees=30.0, aspect=a)[1] for a in (0.0, 0.3))
+    for covariances in (turned, stretched):
+        xx, xy, yy = covariances[:, 0, 0], covariances[:, 0, 1], covariances[:, 1, 1]
+        spreads_to(np.degrees(0.5 * np.arctan2(2 * xy, yy - xx)), 30.0)
+    np.testing.assert_allclose(np.linalg.det(stretched), 15.0**2, rtol=0.04)
+
+
+def test_aspect_draws_nothing_unless_it_is_asked_for(images):
+    """So that what is drawn after it, and the results of before, stay."""
+
+    def after(transform):
+        return from_seed(lambda batch: (transform(batch), torch.rand(3))[1], images)
+
+    five = after(lambda batch: torch.rand(5, len(batch), dtype=batch.dtype))
+    assert torch.equal(after(RandomAffine()), five)
+    assert not torch.equal(after(RandomAffine(aspect=0.1)), five)
 
 
 def test_shift_is_in_pixels(images):
@@ -140,6 +189,194 @@ def test_a_misspelt_amount_is_told_with_the_one_meant():
         RandomAffine(sheer=0.1)
 
 
+# -- intensity ---------------------------------------------------------------------------------
+
+
+def changed(batch, seed=0, **amounts):
+    return from_seed(RandomIntensity(**{"gamma": 0.0, "gain": (1.0, 1.0)} | amounts), batch, seed)
+
+
+def noise(*shape):
+    """Values in (0, 1)."""
+    return torch.tensor(np.random.default_rng(0).uniform(0.05, 0.95, shape))
+
+
+def assert_uniform(values, low, high):
+    """One value of each image, by Kolmogorov and Smirnov's test; all within the limits."""
+    assert values.min() >= low - 1e-6
+    assert values.max() <= high + 1e-6
+    assert stats.kstest(values, stats.uniform(low, high - low).cdf).pvalue > 1e-3
+
+
+def test_no_change_of_intensity():
+    batch = noise(5, 4, 6)
+    torch.testing.assert_close(changed(batch), batch, rtol=0, atol=0)
+
+
+def test_gamma_is_a_power_of_each_image():
+    batch = noise(N, 2, 4, 6)
+    exponents = (changed(batch, gamma=0.7).log() / batch.log()).flatten(1).numpy()
+    np.testing.assert_allclose(exponents, exponents[:, :1].repeat(48, axis=1), rtol=1e-9)
+    assert_uniform(np.log(exponents[:, 0]), -0.7, 0.7)
+
+
+def test_gamma_keeps_black_and_white():
+    ends = torch.tensor([[[0.0, 1.0]]]).repeat(50, 1, 1)
+    assert torch.equal(changed(ends, gamma=2.0), ends)
+
+
+def test_gain_is_a_factor_of_each_image():
+    batch = noise(N, 2, 4, 6)
+    factors = (changed(batch, gain=(0.6, 1.2)) / batch).flatten(1).numpy()
+    np.testing.assert_allclose(factors, factors[:, :1].repeat(48, axis=1), rtol=1e-9)
+    assert_uniform(factors[:, 0], 0.6, 1.2)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.5, 6.0])  # whose cut at four of them is scipy's
+def test_blur_is_a_share_of_a_gaussian_one(sigma):
+    batch = noise(N, 9, 14)
+    blurred, weights = (
+        ndimage.gaussian_filter(rows, sigma, mode="constant", axes=(1, 2))
+        for rows in (batch.numpy(), np.ones((1, 9, 14)))
+    )
+    full = (blurred / weights - batch.numpy()).reshape(N, -1)
+    found = (changed(batch, blur=sigma) - batch).numpy().reshape(N, -1)
+    shares = (found * full).sum(axis=1) / (full**2).sum(axis=1)
+    np.testing.assert_allclose(found, shares[:, None] * full, atol=1e-9)
+    assert_uniform(shares, 0.0, 1.0)
+
+
+def test_blur_keeps_a_constant_image():
+    batch = torch.full((20, 5, 7), 0.8)
+    torch.testing.assert_close(changed(batch, blur=2.0), batch)
+
+
+def test_changes_of_intensity_are_gamma_then_gain_then_blur():
+    """With numbers of their own, which are the same whatever else is asked for."""
+    batch = noise(20, 5, 7)
+    amounts = {"gamma": 1.0, "gain": (0.3, 0.9), "blur": 1.0}
+    expected = batch
+    for name, amount in amounts.items():
+        expected = changed(expected, **{name: amount})
+    torch.testing.assert_close(changed(batch, **amounts), expected)
+
+
+def test_layouts_agree_in_intensity():
+    batch, amounts = noise(6, 8, 8), {"gamma": 1.0, "gain": (0.6, 1.0), "blur": 1.0}
+    expected = changed(batch, **amounts)
+    for shape in [(6, 1, 8, 8), (6, 64)]:
+        found = changed(batch.reshape(shape), **amounts)
+        assert found.shape == shape
+        torch.testing.assert_close(found.reshape(6, 8, 8), expected)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, torch.nan])
+def test_gamma_needs_values_between_0_and_1(value):
+    batch = noise(4, 3, 3)
+    batch[2, 1, 1] = value
+    with pytest.raises(
+        InputError, match=r"RandomIntensity: gamma=1.0 needs values in \[0, 1\], got"
+    ):
+        changed(batch, gamma=1.0)
+    assert changed(batch, gain=(0.5, 0.9)).shape == batch.shape
+
+
+def test_gamma_takes_what_rounding_has_put_outside():
+    found = changed(torch.tensor([[[-1e-7, 1 + 1e-7]]]), gamma=1.0)
+    assert torch.equal(found, torch.tensor([[[0.0, 1.0]]]))
+
+
+@pytest.mark.parametrize(
+    ("amounts", "text"),
+    [
+        ({"gamma": -1.0}, "gamma must be a number >= 0, got -1.0"),
+        ({"gain": 0.6}, r"gain must be a pair \(low, high\) with 0 < low <= high, got 0.6"),
+        ({"gain": (1.0, 0.6)}, r"gain must be a pair .*, got \(1.0, 0.6\)"),
+        ({"gain": (0.6, np.inf)}, r"gain must be a pair .*, got \(0.6, inf\)"),
+        ({"blur": "much"}, "blur must be a number >= 0, got 'much'"),
+    ],
+)
+def test_amounts_of_intensity_out_of_range_are_refused(amounts, text):
+    with pytest.raises(InputError, match=f"RandomIntensity: {text}"):
+        changed(torch.zeros(4, 3, 3), **amounts)
+
+
+# -- several -----------------------------------------------------------------------------------
+
+
+def test_several_transforms_are_applied_in_turn():
+    batch = noise(10, 6, 6)
+    affine, intensity = RandomAffine(aspect=0.2), RandomIntensity(blur=1.0)
+    expected = from_seed(lambda rows: intensity(affine(rows)), batch)
+    for several in ([affine, intensity], (Compose([affine]), intensity)):
+        assert torch.equal(from_seed(Compose(several), batch), expected)
+    own = Compose([lambda rows: rows + 1, lambda rows: rows * 2])
+    torch.testing.assert_close(own(batch), (batch + 1) * 2)
+
+
+def test_rows_of_any_shape_reach_functions_as_they_are():
+    shapes = []
+    Compose([lambda rows: shapes.append(rows.shape) or rows])(torch.zeros(4, 10))
+    assert shapes == [(4, 10)]
+
+
+SEVERAL = "transforms must be a list, not empty, of transforms such as RandomAffine"
+
+
+@pytest.mark.parametrize(
+    ("transforms", "text"),
+    [
+        ([], rf"{SEVERAL}.*, got \[\]"),
+        (RandomAffine(), rf"{SEVERAL}.*, got RandomAffine\(\)"),
+        ([RandomAffine(), 3], rf"{SEVERAL}.*, got \[RandomAffine\(\), 3\]"),
+        ([RandomAffine], rf"{SEVERAL}.*, got \[<class "),
+        (
+            [RandomAffine(), lambda rows: rows[:, 0]],
+            r"transforms\[1\] must return a tensor of shape \(4, 3, 3\), got \(4, 3\)",
+        ),
+        ([lambda rows: rows.numpy()], r"transforms\[0\] must return .*, got ndarray"),
+    ],
+)
+def test_transforms_that_do_not_work_are_refused(transforms, text):
+    with pytest.raises(InputError, match=f"^Compose: {text}"):
+        Compose(transforms)(torch.zeros(4, 3, 3))
+
+
+def test_an_error_within_names_the_transform():
+    with pytest.raises(InputError, match=r"^RandomIntensity: blur must be"):
+        Compose([RandomAffine(), RandomIntensity(blur=-1)])(torch.zeros(4, 3, 3))
+
+
+def test_several_transforms_are_cloned_and_printed():
+    several = Compose([RandomAffine(scale=(0.75, 1.05)), RandomIntensity()])
+    expected = "Compose(transforms=[RandomAffine(scale=(0.75, 1.05)), RandomIntensity()])"
+    assert repr(clone(several)) == repr(several) == expected
+    assert clone(several).transforms[0] is not several.transforms[0]
+
+
+def test_several_transforms_are_saved_with_a_graph(tmp_path):
+    several = Compose([RandomAffine(scale=(0.75, 1.05)), RandomIntensity(gain=[0.5, 0.9])])
+    options = {"hidden_sizes": (4,), "epochs": 1, "augment_target": "clean", "random_state": 0}
+    vae = VAE(2, augment=several, name="vae", **options).connect(Observation(noise(9, 3, 3)))
+    graph = Graph(vae)
+    graph.fit(1, verbose=False)
+    graph.save(tmp_path / "graph")
+    loaded = Graph.load(tmp_path / "graph", data=[noise(9, 3, 3).numpy()])["vae"]
+    assert repr(loaded.augment) == repr(several)
+    assert loaded.augment_target == "clean"
+    assert loaded.update().loss_curve_ == vae.update().loss_curve_
+
+
+def test_a_function_among_several_makes_them_code(tmp_path):
+    graph = Graph(VAE(2, augment=Compose([torch.sqrt]), name="vae").connect(Observation(np.eye(4))))
+    graph.save(tmp_path / "graph")
+    loaded = Graph.load(tmp_path / "graph", data=[np.eye(4)])
+    with pytest.raises(InputError, match=r"augment=Compose, which is code .*'vae.augment'"):
+        loaded.fit(1, verbose=False)
+    given = {"vae.augment": Compose([torch.sqrt])}
+    Graph.load(tmp_path / "graph", data=[np.eye(4)], custom=given)
+
+
 # -- in training -------------------------------------------------------------------------------
 
 
@@ -185,6 +422,14 @@ def test_copies_without_transformation_are_the_images(digits):
 def test_numbers_of_copies_and_seeds_are_checked(name, value):
     with pytest.raises(InputError, match=f"RandomAffine: {name} must be an integer >= [01], got"):
         RandomAffine().copies(np.zeros((4, 3, 3)), **{name: value})
+
+
+def test_copies_by_several_transforms(digits):
+    several = Compose([RandomAffine(), RandomIntensity()])
+    first = several.copies(digits.x, n_copies=2, random_state=0)
+    assert (first.shape, first.dtype) == ((400, 8, 8), np.float32)
+    np.testing.assert_array_equal(first, several.copies(digits.x, 2, random_state=0))
+    assert not np.array_equal(first[:200], first[200:])
 
 
 def test_copies_of_nan_are_an_error():
