@@ -196,7 +196,7 @@ class Graph:
         SerkitError
             Before any training for whatever can be known then (see `check`, a damaged
             checkpoint, a folder that cannot be written); TrainingError while training. What was
-            learnt before stays.
+            learnt before stays; with `restarts` the graph is again as before the call.
         """
         for name, count in {"rounds": rounds, "restarts": restarts}.items():
             check_argument("Graph.fit", name, count, Count())
