@@ -85,9 +85,9 @@ def exchanges(
     """Mixtures with i and j merged into i, and k split into j and k, the most promising first.
 
     That is by what the split of k gains in log-likelihood, at least, less what the merger loses.
-    (Ueda et al. rank by the overlap of i and j and by how far k is from its rows; the latter, of
-    the rows as points, comes to k's volume per row whatever their shape, and on latents of images
-    leads to gains later.)
+    (Ueda et al. rank by the overlap of i and j and by how far k is from its rows. The latter, with
+    the rows as points, comes to k's volume per row whatever their shape; on latents of images as
+    many tries gained less in that order.)
     """
     beliefs = Beliefs.of(problem.rows, density)
     pairs = list(combinations(range(problem.n_components), 2))
