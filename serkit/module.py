@@ -211,7 +211,7 @@ class Module(Arguments, Node):
     history_: Sequence[dict[str, Any]] = ()
     frozen: bool = False
     on_epoch: Callable[[Module, dict[str, float]], bool] | None = None
-    n_sent_: int = 0  # updates so far that sent messages
+    n_sent_: int = 0  # updates so far that may have changed the message up
     heard_: tuple[int, ...] = ()  # the parents' `n_sent_` at the last of them
 
     # -- to be filled in by a subclass ---------------------------------------------------------
@@ -327,9 +327,10 @@ class Module(Arguments, Node):
             self.record({**report, "seconds": time.perf_counter() - start})
         posterior = self.infer(inputs, from_children)
         _check_posterior(self, posterior)
+        if not (self.frozen and self.is_current):  # else what it sends up is what it sent before
+            self.n_sent_ += 1
         self.posterior = replace(posterior, bound=bound_of(posterior))
         self.heard_ = self._heard_now()
-        self.n_sent_ += 1
         return self
 
     @property

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.special import rel_entr
 from sklearn.metrics import pairwise_distances_argmin
 
 from ... import processes
@@ -182,9 +183,31 @@ def start_from_means(problem: Problem, means: np.ndarray) -> MixtureDensity:
     return start_from(problem, nearest)
 
 
-def start_from_children(problem: Problem, classes: Categorical) -> MixtureDensity:
-    """The mixture of the classes that the children's message makes probable."""
-    return start_from(problem, lambda tile: np.exp(classes.log_prob[tile]))
+def starts_from_children(problem: Problem, classes: Categorical) -> list[MixtureDensity]:
+    """The mixture of the classes that the children's message makes probable; none if it tells none.
+
+    A row counts by what the message says of it in particular, so that rows of which it says nothing
+    do not draw all components to the middle.
+    """
+    information = information_of(classes)
+    if processes.total(information.sum()) < problem.n_components:
+        return []
+
+    def informed(tile: slice) -> np.ndarray:
+        return information[tile, None] * np.exp(classes.log_prob[tile])
+
+    return [start_from(problem, informed)]
+
+
+def information_of(classes: Categorical) -> np.ndarray:
+    """KL(P(k | n) || mean of P(k | n) over rows) / log K, (N,), of each row: from 0 up.
+
+    Its mean over rows is the mutual information of row and class as a share of the most there can
+    be.
+    """
+    probabilities = np.exp(classes.log_prob)
+    mean = processes.total(probabilities.sum(axis=0)) / processes.total(len(probabilities))
+    return rel_entr(probabilities, mean).sum(axis=1) / np.log(max(len(mean), 2))
 
 
 def plus_plus_starts(
@@ -205,7 +228,18 @@ def plus_plus_starts(
             here = np.sort(drawn[(drawn >= place.start) & (drawn < place.stop)])
             some = counting[here - place.start]
         centres = plus_plus_centres(x[some], weight[some], problem.n_components, seed)
-        yield start_from_means(problem, centres)
+        start = start_from_means(problem, centres)
+        yield start if problem.from_children is None else numbered_by_children(problem, start)
+
+
+def numbered_by_children(problem: Problem, density: MixtureDensity) -> MixtureDensity:
+    """The mixture with its components numbered as the children's message does, as far as it can."""
+    assert problem.from_children is not None
+    responsibilities = responsibilities_of(problem.rows, density, None)
+    shared = processes.total(np.exp(problem.from_children.log_prob).T @ responsibilities)  # (K, K)
+    _, order = linear_sum_assignment(shared, maximize=True)
+    gain = shared[np.arange(len(order)), order].sum() - np.trace(shared)
+    return density.permuted(order) if gain > 1e-9 * shared.sum() else density  # else rounding
 
 
 # -- batches of a stream ---------------------------------------------------------------------------

@@ -330,10 +330,10 @@ class GMM(MixtureModule):
         problem, rng = self._problem(rows, children, rows.mean(rows.weights)), self.rng()
         previous = self._previous(rows)
         with em.explained(self.label, self.reg_covar):
-            if children is not None and children.is_prior and previous is not None:
-                problem, starts = replace(problem, max_iter=1), [self.density()]
-            elif start is not None:
+            if start is not None:
                 starts = [em.start_from(problem, start.__getitem__)]
+            elif self._takes_one_step(children, previous):
+                problem, starts = replace(problem, max_iter=1), [self.density()]
             else:
                 starts = self._starts(problem, previous, rng)
             solve = partial(em.expectation_maximisation, problem)
@@ -358,6 +358,17 @@ class GMM(MixtureModule):
         same = len(self.responsibilities_) == len(rows) and self.means_.shape[1] == rows.n_columns
         return None if processes.any_of(not same) else self.responsibilities_
 
+    def _takes_one_step(self, children: Categorical | None, previous: np.ndarray | None) -> bool:
+        """Whether a prior came for rows that are those of the last update, and not others.
+
+        Then one step of EM is half a step of the algorithm that the sender takes the other half of
+        (Baum-Welch under a Markov model). Parameters of latents that have moved since are no place
+        to take it from.
+        """
+        return (
+            previous is not None and children is not None and children.is_prior and self.is_current
+        )
+
     def _starts(
         self, problem: em.Problem, previous: np.ndarray | None, rng: np.random.Generator
     ) -> list[MixtureDensity]:
@@ -370,13 +381,12 @@ class GMM(MixtureModule):
             return [em.start_from_means(problem, means)]
         per_update = self.n_init if isinstance(self.n_init, Sequence) else [self.n_init]
         n_init = per_update[min(len(self.history_), len(per_update) - 1)]
-        if not n_init and previous is not None:
-            return [self.density()]
-        starts = list(em.plus_plus_starts(problem, max(n_init, 1), rng))
+        starts = [] if previous is None else [self.density()]
         if problem.from_children is not None and self.inference != "gibbs":
-            # random starts number the components against what the children say
-            starts.append(em.start_from_children(problem, problem.from_children))
-        return starts if previous is None else [self.density(), *starts]
+            starts += em.starts_from_children(problem, problem.from_children)
+        if n_init or not starts:
+            starts += em.plus_plus_starts(problem, max(n_init, 1), rng)
+        return starts
 
     def _problem(self, rows: Rows, children: Categorical | None, mean: np.ndarray) -> em.Problem:
         """What is to be solved; the prior stands at `mean` (D,) unless the module has one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,7 +15,7 @@ from ... import processes
 from ...errors import InputError, NotFittedError
 from ...messages import Categorical, Message
 from ...metrics import scores_of
-from ...module import Module, Posterior, source_of_rows
+from ...module import Module, Node, Posterior, source_of_rows
 from ...observation import Observation
 from ...options import Count, Flag, Number, PositiveInt, as_numbers, check_argument
 from ..common.inputs import check_component, check_labels
@@ -176,14 +176,36 @@ class MarkovModel(Module):
         bound = partial(_bound, smoothed, likelihoods, self._priors_of_parents(inputs))
         return Posterior(up=up, down=down, bound=bound, classes=classes)
 
+    def update(self, children: Sequence[Node] | None = None) -> Self:
+        """Learn and send new messages, see `serkit.Module.update`."""
+        told = self._told_parents(len(self.parents))
+        super().update(children)
+        self._told = told
+        return self
+
+    def _told_parents(self, n_parents: int) -> list[np.ndarray | None]:
+        """Log class probabilities (N, K) that each parent had heard when it sent last, or None.
+
+        Those sent down last, unless the parent has sent nothing since.
+        """
+        sent: list[np.ndarray | None] = [None] * n_parents
+        for number, message in enumerate(self.messages_down):
+            sent[number] = cast(Categorical, message).log_prob
+        if self.posterior is None or not hasattr(self, "_told"):
+            return sent
+        unheard = np.equal(self.heard_, self._heard_now())
+        return [e if u else s for e, s, u in zip(self._told, sent, unheard, strict=True)]
+
     def _priors_of_parents(self, inputs: list[Message]) -> list[np.ndarray]:
         """Log class probabilities that went into the parents' terms, (N, K) or (K,)."""
-        sent = [message for message in self.messages_down if isinstance(message, Categorical)]
-        if sent and sent[0].n_rows == inputs[0].n_rows:
-            return [message.log_prob for message in sent]
-        own = [message.log_prior for message in inputs if isinstance(message, Categorical)]
-        uniform = np.full(inputs[0].shape, -np.log(inputs[0].shape[0]))
-        return [uniform if log_prior is None else log_prior for log_prior in own]
+        priors = []
+        told = self._told_parents(len(inputs))
+        for message, log_prob in zip(cast(list[Categorical], inputs), told, strict=True):
+            own = message.log_prior
+            if log_prob is not None and len(log_prob) == message.n_rows:
+                own = log_prob
+            priors.append(np.full(message.shape, -np.log(*message.shape)) if own is None else own)
+        return priors
 
     def generate(
         self,
