@@ -2,7 +2,8 @@
 
 Each token of row n has a topic k, drawn from the row's ``theta_n ~ Dirichlet(alpha)``, and is a
 word drawn from the topic's ``phi_k ~ Dirichlet(beta)``, which adds up to 1 over each modality's
-words. What the children say of a row, m_n, stands beside theta_n: topic k is weighted with m_nk.
+words. What the children say of a row is an observation more: of a class c, drawn from theta_n as
+the tokens' topics are, it has seen something of likelihood m_nc, all in all ``theta_n . m_n``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike
 from scipy import sparse
+from scipy.optimize import linear_sum_assignment
 
 from ... import processes
 from ...arrays import as_rows
@@ -26,9 +28,10 @@ from ..common.plus_plus import plus_plus_centres
 Counts: TypeAlias = ArrayLike | sparse.sparray | sparse.spmatrix
 Modalities: TypeAlias = list[sparse.csr_array]  # counts (N, W_m) of each
 
-TOKENS_OF_PROBABILITIES = 50.0
+TOKENS_OF_PROBABILITIES = 50.0  # of a modality's order: what one class stands for is no one word
 BLOCK_NUMBERS = 2**17  # in a block: a few megabytes stay near the processor
 START_STEPS = 3
+HEARD_STEPS = 5
 FOLD_IN_STEPS, FOLD_IN_TOL = 200, 1e-3
 
 
@@ -106,7 +109,8 @@ class Problem:
 
     counts: sparse.csr_array  # (N, W), >= 0, maybe no integers, all modalities side by side
     sizes: tuple[int, ...]  # number of words of each modality; they add up to W
-    from_children: np.ndarray  # (N, K), m, up to a factor per row; 1 where nothing is known
+    from_children: np.ndarray  # (N, K), m, up to a factor per row
+    n_heard: np.ndarray  # (N,), observations that m counts as; 0 where it says nothing
     alpha: float  # concentration of the Dirichlet prior on theta
     beta: float  # the same of phi
     max_iter: int
@@ -128,8 +132,23 @@ class Problem:
         return self.counts @ np.repeat(np.eye(len(self.sizes)), self.sizes, axis=0)
 
     def proportions(self, row_counts: np.ndarray) -> np.ndarray:
-        """Each row's distribution over topics given its tokens' topics: (N, K) -> (N, K)."""
-        return normalised(self.from_children * (row_counts + self.alpha))
+        """E[theta] given the tokens' topics and what the children say: (N, K) -> (N, K)."""
+        return normalised(self.with_heard(row_counts + self.alpha))
+
+    def with_heard(
+        self, dirichlet: np.ndarray, rows: slice | np.ndarray = slice(None)
+    ) -> np.ndarray:
+        """Concentrations (n, K) of some rows' theta, with what the children say of these rows."""
+        n_heard = self.n_heard[rows]
+        if not n_heard.any():
+            return dirichlet
+        return dirichlet + heard_counts(dirichlet, self.from_children[rows], n_heard)
+
+    def total(self, per_token: float, row_counts: np.ndarray) -> float:
+        """Log-likelihood of all rows' tokens, and of messages given those, in nats."""
+        theta = normalised(row_counts + self.alpha)
+        of_messages = self.n_heard @ np.log((theta * self.from_children).sum(axis=1))
+        return float(processes.total(self.n_tokens * per_token + of_messages))
 
     def topics(self, word_counts: np.ndarray) -> np.ndarray:
         """E[phi] given the tokens' topics: (W, K) -> (K, W), 1 in sum over each modality."""
@@ -147,14 +166,31 @@ class Solution:
     """Topics learnt from rows."""
 
     topics: np.ndarray  # (K, W), word probabilities, which add up to 1 over each modality
-    proportions: np.ndarray  # (N, K), topic probabilities of rows, what the children say included
+    proportions: np.ndarray  # (N, K), E[theta], what the children say included
     log_likelihood: list[float]  # mean over tokens, in nats, by iteration
+    total: float  # log-likelihood of all tokens and of what the children say, by which to choose
     converged: bool
 
 
 def normalised(values: np.ndarray) -> np.ndarray:
     """Rows divided by their sums."""
     return values / values.sum(axis=1, keepdims=True)
+
+
+def heard_counts(dirichlet: np.ndarray, message: np.ndarray, n_heard: np.ndarray) -> np.ndarray:
+    """Expected observations of each topic that a message adds to Dirichlet(a), (n, K).
+
+    As w observations a message m has the likelihood ``(theta . m)^w``: each is of a class drawn
+    from theta, which is k with probability ``r_k ~ m_k (a_k + (w - 1) r_k)`` by the tokens and the
+    other w - 1 of them, if there are any. Then ``E[theta] ~ a + w r``. That is exact for w = 1,
+    where ``E[theta_k] ~ a_k (a . m + m_k)``, and where m leaves one class; a uniform m makes r
+    proportional to a, and changes nothing.
+    """
+    others = np.maximum(n_heard - 1, 0)[:, None]
+    probability = normalised(message * dirichlet)
+    for _ in range(HEARD_STEPS if others.any() else 0):
+        probability = normalised(message * (dirichlet + others * probability))
+    return n_heard[:, None] * probability
 
 
 @dataclass(frozen=True)
@@ -196,7 +232,8 @@ def plus_plus_starts(problem: Problem, n_init: int, rng: Generator) -> Iterator[
     """Topics (K, W) of rows grouped around k-means++ centres, `n_init` times.
 
     Distances are Hellinger's, between the rows' relative frequencies. Centres are rows of all
-    modalities where there are enough, so that rows are not grouped by what they miss.
+    modalities where there are enough, so that rows are not grouped by what they miss. Groups get
+    the numbers of the children's classes with which they share most rows.
     """
     tokens = problem.row_tokens  # (N, M)
     complete, filled = (tokens > 0).all(axis=1), (tokens > 0).any(axis=1)
@@ -207,9 +244,25 @@ def plus_plus_starts(problem: Problem, n_init: int, rng: Generator) -> Iterator[
     for _ in range(n_init):
         seed = int(rng.integers(2**31))
         centres = plus_plus_centres(rows, weight, problem.n_components, seed)
-        nearest = (roots @ centres.T).argmax(axis=1)
-        word_counts = problem.counts.T @ np.eye(problem.n_components)[nearest]
-        yield problem.topics(processes.total(word_counts))
+        groups = np.eye(problem.n_components)[(roots @ centres.T).argmax(axis=1)]  # (N, K)
+        shared = processes.total(groups.T @ groups_of_message(problem))
+        _, numbers = linear_sum_assignment(-shared)  # as they are where nothing is shared
+        yield topics_of_groups(problem, groups[:, np.argsort(numbers)])
+
+
+def start_of_message(problem: Problem) -> np.ndarray:
+    """Topics (K, W) of the rows grouped as the children say."""
+    return topics_of_groups(problem, groups_of_message(problem))
+
+
+def groups_of_message(problem: Problem) -> np.ndarray:
+    """Each row's probabilities of topics by the children alone, (N, K), 0 where they are silent."""
+    return normalised(problem.from_children) * (problem.n_heard > 0)[:, None]
+
+
+def topics_of_groups(problem: Problem, groups: np.ndarray) -> np.ndarray:
+    """Topics (K, W) by the words of all rows in each of K groups, given as (N, K)."""
+    return problem.topics(processes.total(problem.counts.T @ groups))
 
 
 # -- inference -------------------------------------------------------------------------------------
@@ -219,12 +272,13 @@ def cvb0(problem: Problem, topics: np.ndarray) -> Solution:
     """Collapsed variational inference of order zero, from the given topics (K, W).
 
     The topic probabilities of a token are updated from expected counts that leave it out,
-    ``gamma_nwk ~ m_nk (N_nk + alpha) (N_wk + beta) / (N_k + W_m beta)``, for all tokens of a block
-    of rows at once (Asuncion, Welling, Smyth and Teh, 2009, "On smoothing and inference for topic
-    models"); the tokens of an entry of `counts` share their K probabilities, which are kept. Stops
-    when the log-likelihood of tokens, each predicted from all the others, changes by less than
-    `tol`. Of several processes each hears of the others' rows once an iteration (Newman, Asuncion,
-    Smyth and Welling, 2009, "Distributed algorithms for topic models").
+    ``gamma_nwk ~ (N_nk + w r_nk + alpha) (N_wk + beta) / (N_k + W_m beta)``, for all tokens of a
+    block of rows at once (Asuncion, Welling, Smyth and Teh, 2009, "On smoothing and inference for
+    topic models"); w r_n is what the children's message adds, see `heard_counts`. The tokens of an
+    entry of `counts` share their K probabilities, which are kept. Stops when the log-likelihood of
+    tokens, each predicted from all the others, changes by less than `tol`. Of several processes
+    each hears of the others' rows once an iteration (Newman, Asuncion, Smyth and Welling, 2009,
+    "Distributed algorithms for topic models").
     """
     blocks = list(blocks_of(problem))
     row_counts, _ = fold_in(problem, topics, START_STEPS)
@@ -251,8 +305,13 @@ def cvb0(problem: Problem, topics: np.ndarray) -> Solution:
         word_counts = processes.merged(before, word_counts)
         likelihoods.append(float(processes.total(total) / n_tokens))
         converged = len(likelihoods) > 1 and abs(likelihoods[-1] - likelihoods[-2]) < problem.tol
-    proportions = problem.proportions(row_counts)
-    return Solution(problem.topics(word_counts), proportions, likelihoods, converged)
+    return Solution(
+        problem.topics(word_counts),
+        problem.proportions(row_counts),
+        likelihoods,
+        problem.total(likelihoods[-1], row_counts),
+        converged,
+    )
 
 
 def fold_in(
@@ -288,7 +347,7 @@ def reassign(
     P(word | topic). Also returns log p(word | the row's other tokens), (n,), of one token each.
     """
     prior = (row_counts[block.rows] + problem.alpha).take(block.row, axis=0) - left_out
-    prior *= problem.from_children[block.rows].take(block.row, axis=0)
+    prior = problem.with_heard(prior, block.rows.start + block.row)
     joint = prior * p_word
     ones = np.ones(problem.n_components)  # a product is several times faster than sum(axis=1)
     total = joint @ ones
@@ -298,15 +357,16 @@ def reassign(
 
 def _start_of(problem: Problem, block: Block, counts: np.ndarray, topics: np.ndarray) -> np.ndarray:
     """Topic probabilities of a block's tokens, (n, K), by rows' counts (N, K) and topics (K, W)."""
-    prior = problem.from_children[block.rows] * (counts[block.rows] + problem.alpha)
+    prior = problem.with_heard(counts[block.rows] + problem.alpha, block.rows)
     return normalised(prior[block.row] * topics.T[block.word])
 
 
 def gibbs_sampling(problem: Problem, topics: np.ndarray, rng: Generator) -> Solution:
-    """`max_iter` sweeps: theta and phi given all tokens' topics, then all topics given those.
+    """`max_iter` sweeps: all topics given theta and phi, then those given all tokens' topics.
 
-    A blocked sampler of the same posterior, of counts rounded to integers. The solution holds the
-    posterior means over the second half of the sweeps, from expected counts.
+    A blocked sampler of the same posterior, of counts rounded to integers. The classes of which the
+    children speak are drawn as topics are; where they count as no whole number of observations, as
+    the one above or below, at random. The solution holds means over the second half of the sweeps.
     """
     counts = problem.counts.rint()
     counts.eliminate_zeros()
@@ -319,14 +379,20 @@ def gibbs_sampling(problem: Problem, topics: np.ndarray, rng: Generator) -> Solu
     for sweep in range(problem.max_iter):
         row_counts, word_counts, likelihood = gibbs_step(problem, blocks, theta, topics, own_rng)
         likelihoods.append(likelihood)
+        observations = row_counts + draw_heard(problem, theta, own_rng)
         if sweep >= burn_in:
-            row_sum, word_sum = row_sum + row_counts, word_sum + word_counts
-        theta = normalised(problem.from_children * _gamma(row_counts + problem.alpha, own_rng))
+            row_sum, word_sum = row_sum + observations, word_sum + word_counts
+        theta = normalised(_gamma(observations + problem.alpha, own_rng))
         weights = _gamma(word_counts + problem.beta, rng)
         topics = (weights / problem.per_word(weights)).T
     n_kept = problem.max_iter - burn_in
-    proportions = problem.proportions(row_sum / n_kept)
-    return Solution(problem.topics(word_sum / n_kept), proportions, likelihoods, True)
+    return Solution(
+        problem.topics(word_sum / n_kept),
+        normalised(row_sum / n_kept + problem.alpha),
+        likelihoods,
+        problem.total(likelihoods[-1], row_counts),
+        True,
+    )
 
 
 def gibbs_step(
@@ -344,6 +410,12 @@ def gibbs_step(
         total += block.counts @ np.log(likelihood)
     mean = processes.total(total) / processes.total(problem.n_tokens)
     return row_counts, processes.total(word_counts), float(mean)
+
+
+def draw_heard(problem: Problem, theta: np.ndarray, rng: Generator) -> np.ndarray:
+    """Draw the classes of which the children speak given theta: their numbers, (N, K)."""
+    n_heard = np.floor(problem.n_heard) + rng.binomial(1, problem.n_heard % 1)
+    return rng.multinomial(n_heard.astype(np.int64), normalised(theta * problem.from_children))
 
 
 def _gamma(shape: np.ndarray, rng: Generator) -> np.ndarray:

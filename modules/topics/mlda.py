@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
@@ -10,7 +11,6 @@ from typing import Annotated, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
-from scipy.special import log_softmax
 
 from ... import processes
 from ...errors import InputError, NotFittedError
@@ -39,15 +39,27 @@ class MLDA(Module):
     go predicted histograms, or, to parents that send class probabilities, P(k) in place of their
     own, without what they said. A modality that a row misses is inferred from the row's others.
 
+    What children say of a row, m, is one observation of theta beside the tokens: of a class that is
+    drawn from theta they have seen something of likelihood m_k, so that ``p(m | theta) = sum_k
+    theta_k m_k``. Then each token has the topic probabilities ``(N_k + alpha) (S + m_k) p(w | k)``,
+    where N_k counts the row's other tokens and ``S = sum_k (N_k + alpha) m_k``. A uniform m changes
+    nothing, and in a row of 100 tokens any m is outvoted where these are sure. Once children have
+    spoken, each fit also starts from the words of the rows which they put into each topic, so that
+    it depends on old topics no more than these are worth, and gets the children's numbers.
+
     Parameters
     ----------
     n_components : int
         Number of topics K.
     weights : sequence of (float or None), optional
         Tokens that each row counts as, for each parent. None leaves counts as they are, and lets
-        class probabilities count as 50.
+        class probabilities count as 50: they stand for a whole modality, and as the one observation
+        that a class is they would not be heard beside another one's hundreds of words.
     doc_topic_prior, topic_word_prior : float, optional
         Concentrations of the Dirichlet priors on theta and phi; 1 / K unless given.
+    message_weight : float
+        Observations w of theta that what the children say of a row counts as, above 0, 1 by the
+        model: ``p(m | theta) = (sum_k theta_k m_k)^w``.
     inference : {"cvb0", "gibbs"}
         Collapsed variational inference (Asuncion et al., 2009, "On smoothing and inference for
         topic models"), or the means over the second half of `max_iter` sweeps of blocked Gibbs
@@ -55,11 +67,13 @@ class MLDA(Module):
     labels : array-like of shape (N,), optional
         True classes. Only scores are computed from them; they never train.
     n_init : int
-        Number of k-means++ starts; the solution with the highest log-likelihood is kept.
+        Number of k-means++ starts; the solution with the highest log-likelihood of tokens and
+        messages is kept.
     max_iter, tol : int, float
         CVB0 stops when the log-likelihood, in nats per token, changes by less than `tol`.
     warm_start : bool
-        Later updates go on from the last topics, so that they keep their numbers.
+        Later updates go on from the last topics, so that they keep their numbers, or start from
+        what the children say, whichever ends with the higher log-likelihood.
     name, random_state
         See `serkit.Module`.
 
@@ -92,6 +106,7 @@ class MLDA(Module):
     weights: Sequence[float | None] | None = None
     doc_topic_prior: Annotated[float | None, Number(above=0, or_none=True)] = None
     topic_word_prior: Annotated[float | None, Number(above=0, or_none=True)] = None
+    message_weight: Annotated[float, Number(above=0)] = 1.0
     inference: Annotated[str, Choice("cvb0", "gibbs")] = "cvb0"
     labels: ArrayLike | None = None
     n_init: PositiveInt = 5
@@ -126,13 +141,14 @@ class MLDA(Module):
         self._weights(len(inputs))
 
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
-        """Fit to the parents' counts; what the children say weights the rows' topics."""
+        """Fit to the parents' counts, and to what the children say of the rows' topics."""
         return self._learn(lda.counts_of(self.label, inputs), from_children)
 
     def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
         """Topics of the rows, and what they let expect of each parent's rows.
 
-        Up goes the posterior mean of theta from the row alone. Down goes to mixtures
+        Up goes the posterior mean of theta from the row alone; the classes are that by the row and
+        what the children say of it. Down goes to mixtures
         ``P(class) = sum_k theta_k phi_k``, with theta from the children's message and the other
         parents' rows; to others counts, see `predicted_counts`.
         """
@@ -141,8 +157,7 @@ class MLDA(Module):
         up = classes = Categorical(np.log(theta), observed=any_observed(inputs), checked=False)
         if isinstance(from_children, Categorical):
             theta_by_all = self._theta(counts, from_children)
-            joint = log_softmax(up.log_prob + from_children.log_prob, axis=1)
-            classes = Categorical(joint, checked=False)
+            classes = Categorical(np.log(theta_by_all), checked=False)
         modalities = zip(inputs, counts, self.mean_tokens_, strict=True)
         tokens = [np.where(m.is_observed, c.sum(axis=1), mean) for m, c, mean in modalities]
         predicted = Deferred(np.column_stack([theta_by_all, *tokens]), "predicted_counts")
@@ -238,7 +253,7 @@ class MLDA(Module):
         rng = self.rng()
         solve = partial(lda.gibbs_sampling, rng=rng) if self.inference == "gibbs" else lda.cvb0
         solutions = (solve(problem, start) for start in self._starts(problem, rng))
-        best = max(solutions, key=lambda solution: solution.log_likelihood[-1])
+        best = max(solutions, key=lambda solution: solution.total)
         self.components_: list[np.ndarray] = split_columns(best.topics, problem.sizes)
         self.topic_proportions_ = best.proportions
         self.log_likelihood_ = np.array(best.log_likelihood)
@@ -252,16 +267,21 @@ class MLDA(Module):
         return report | scores_of(self.labels, best.proportions.argmax(axis=1))
 
     def _starts(self, problem: Problem, rng: np.random.Generator) -> Iterable[np.ndarray]:
-        """Topics (K, W): the last ones, if they are of as many topics and words."""
+        """Topics (K, W): those the children speak of, and the last ones or k-means++ ones.
+
+        The last ones, if they are of as many topics and words, are of what was known before the
+        parents learnt; the children's are not.
+        """
+        told = [lda.start_of_message(problem)] if processes.total(problem.n_heard.sum()) else []
         k, last = self.n_components, [phi.shape for phi in getattr(self, "components_", [])]
         if self.warm_start and last == [(k, size) for size in problem.sizes]:
-            return [np.concatenate(self.components_, axis=1)]
+            return [*told, np.concatenate(self.components_, axis=1)]
         n_filled = int(processes.total((problem.row_tokens > 0).any(axis=1).sum()))
         if n_filled < k:
             raise InputError(
                 f"{self.label}: n_components={k}, but only {n_filled} rows have any tokens"
             )
-        return lda.plus_plus_starts(problem, self.n_init, rng)
+        return itertools.chain(told, lda.plus_plus_starts(problem, self.n_init, rng))
 
     def _problem(self, counts: Modalities, from_children: Message | None) -> Problem:
         """What there is to solve on the modalities' counts."""
@@ -275,10 +295,12 @@ class MLDA(Module):
                 )
             top = from_children.log_prob.max(axis=1, keepdims=True)
             factors = np.exp(from_children.log_prob - top)  # exactly 1 where it is uniform
+        n_heard = np.where((factors < 1).any(axis=1), self.message_weight, 0.0)
         pairs = zip(counts, self._weights(len(counts)), strict=True)
         joined = sparse.hstack([lda.with_tokens(*pair) for pair in pairs], format="csr")
         sizes = tuple(modality.shape[1] for modality in counts)
-        return Problem(joined, sizes, factors, *self._concentrations, self.max_iter, self.tol)
+        alpha, beta = self._concentrations
+        return Problem(joined, sizes, factors, n_heard, alpha, beta, self.max_iter, self.tol)
 
     def _weights(self, n_modalities: int) -> Sequence[float | None]:
         """Tokens per row of each modality, None for as many as there are."""

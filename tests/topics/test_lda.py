@@ -15,20 +15,22 @@ from serkit.modules.topics.lda import Problem, cvb0, fold_in, gibbs_sampling, pl
 from tests.helpers import oracles
 
 SIZES = (3, 2)
-PRIOR = np.array([[1.0, 0.2], [1.0, 1.0], [0.5, 1.0]])
+MESSAGE = np.array([[1.0, 0.2], [1.0, 1.0], [0.5, 1.0]])
+HEARD = np.array([1.0, 0.0, 1.0])  # the second row's says nothing
 
 
-def problem(counts, sizes=None, k=2, from_children=None, **options):
+def problem(counts, sizes=None, k=2, from_children=None, n_heard=None, **options):
     counts = sparse.csr_array(np.asarray(counts, dtype=np.float64))
     from_children = np.ones((counts.shape[0], k)) if from_children is None else from_children
     settings = {"alpha": 0.7, "beta": 0.4, "max_iter": 2000, "tol": 0.0} | options
-    return Problem(counts, sizes or (counts.shape[1],), from_children, **settings)
+    heard = (from_children < 1).any(axis=1).astype(float) if n_heard is None else n_heard
+    return Problem(counts, sizes or (counts.shape[1],), from_children, heard, **settings)
 
 
 def tiny(**options):
     """Three rows of two modalities, seven tokens; the last row misses the second modality."""
     return problem(
-        [[2, 0, 0, 1, 0], [0, 1, 0, 0, 1], [0, 1, 1, 0, 0]], SIZES, from_children=PRIOR, **options
+        [[2, 0, 0, 1, 0], [0, 1, 0, 0, 1], [0, 1, 1, 0, 0]], SIZES, from_children=MESSAGE, **options
     )
 
 
@@ -53,45 +55,85 @@ def best(given, n_init=5):
 # -- against references ------------------------------------------------------------------------
 
 
-def expected_counts(given):
-    """E[N_nk] and E[N_wk] over all assignments of all tokens, by enumeration."""
+def expectations(given, topics=None):
+    """E[theta] and E[N_wk] over all topics of all tokens and of what is heard, by enumeration.
+
+    The topics' words are (K, W), or as probable as their prior says.
+    """
     dense, k = given.counts.toarray().astype(int), given.n_components
     tokens = [(n, w) for n, row in enumerate(dense) for w, c in enumerate(row) for _ in range(c)]
     stops = np.cumsum(given.sizes)
     total, by_row, by_word = 0.0, 0.0, 0.0
-    for z in product(range(k), repeat=len(tokens)):
+    heard = [n for n, count in enumerate(given.n_heard) for _ in range(int(count))]
+    for z in product(range(k), repeat=len(tokens) + len(heard)):
         rows, words, log_p = np.zeros((len(dense), k)), np.zeros((dense.shape[1], k)), 0.0
-        for (n, w), topic in zip(tokens, z, strict=True):
+        for (n, w), topic in zip(tokens, z[: len(tokens)], strict=True):
             rows[n, topic] += 1
             words[w, topic] += 1
+        for n, topic in zip(heard, z[len(tokens) :], strict=True):
+            rows[n, topic] += 1
             log_p += np.log(given.from_children[n, topic])
         log_p += gammaln(rows + given.alpha).sum()
-        for size, stop in zip(given.sizes, stops, strict=True):
+        if topics is not None:
+            log_p += (words * np.log(topics.T)).sum()
+        for size, stop in zip(given.sizes, stops, strict=True) if topics is None else ():
             part = words[stop - size : stop] + given.beta
             log_p += gammaln(part).sum() - gammaln(part.sum(axis=0)).sum()
         p = np.exp(log_p)
         total, by_row, by_word = total + p, by_row + p * rows, by_word + p * words
-    return by_row / total, by_word / total
+    concentrations = by_row / total + given.alpha
+    return concentrations / concentrations.sum(axis=1, keepdims=True), by_word / total
 
 
-def test_gibbs_sampling_finds_the_posterior_of_all_assignments():
-    given = tiny(max_iter=300)
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+def test_gibbs_sampling_finds_the_posterior_of_all_assignments(weight):
+    given = tiny(max_iter=300, n_heard=weight * HEARD)
     chains = [
         gibbs_sampling(given, some_topics(2, SIZES, seed), np.random.default_rng(seed))
         for seed in range(12)
     ]
-    by_row, by_word = expected_counts(given)
-    assert oracles.within([c.proportions for c in chains], given.proportions(by_row)).all()
+    theta, by_word = expectations(given)
+    assert oracles.within([c.proportions for c in chains], theta).all()
     # the ratio of means over half a chain has a bias of the order of its variance, 1 / 150
     close = np.mean([c.topics for c in chains], axis=0)
     np.testing.assert_allclose(close, given.topics(by_word), atol=0.02)
 
 
-def test_cvb0_is_near_the_posterior_of_all_assignments():
-    given = tiny(tol=1e-9)
-    by_row, _ = expected_counts(given)
+@pytest.mark.parametrize("weight", [2.0, 3.0])
+def test_cvb0_is_near_the_posterior_of_all_assignments(weight):
+    # of all topics' numberings, which messages of less weight leave about equally probable
+    given = tiny(tol=1e-9, n_heard=weight * HEARD)
+    theta, _ = expectations(given)
     # the approximation's own error, with two or three tokens per row
-    np.testing.assert_allclose(best(given).proportions, given.proportions(by_row), atol=0.1)
+    np.testing.assert_allclose(best(given).proportions, theta, atol=0.1)
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0, 2.0, 3.0])
+def test_folding_in_is_near_the_posterior_of_all_assignments(weight):
+    given, topics = tiny(n_heard=weight * HEARD), some_topics(2, SIZES)
+    theta, _ = expectations(given, topics)
+    found = given.proportions(fold_in(given, topics)[0])
+    np.testing.assert_allclose(found, theta, atol=0.03)  # as above: the approximation's own error
+
+
+def test_theta_after_one_observation_is_exact():
+    rng = np.random.default_rng(0)
+    dirichlet, message = rng.random((5, 3)) * 4, rng.random((5, 3))
+    found = dirichlet + lda.heard_counts(dirichlet, message, np.ones(5))
+    found /= found.sum(axis=1, keepdims=True)
+    for a, m, theta in zip(dirichlet, message, found, strict=True):
+        after = a + np.eye(3)  # the Dirichlet after a class each, (class, topic)
+        expected = (m * a) @ (after / after.sum(axis=1, keepdims=True)) / (m @ a)
+        np.testing.assert_allclose(theta, expected)
+
+
+@pytest.mark.parametrize("weight", [0.5, 1.0, 4.0])
+def test_a_sure_message_adds_its_class_and_a_uniform_one_nothing(weight):
+    dirichlet = np.random.default_rng(0).random((2, 3)) * 4
+    message, n_heard = np.array([[0.0, 1.0, 0.0], [1.0, 1.0, 1.0]]), np.full(2, weight)
+    sure, uniform = lda.heard_counts(dirichlet, message, n_heard)
+    np.testing.assert_allclose(sure, [0, weight, 0])
+    np.testing.assert_allclose(uniform, weight * dirichlet[1] / dirichlet[1].sum())
 
 
 def slow_cvb0(given, gammas, topics=None):
@@ -110,7 +152,8 @@ def slow_cvb0(given, gammas, topics=None):
         new, total = {}, 0.0
         for (n, w), gamma in gammas.items():
             out = min(dense[n, w], 1) * gamma
-            prior = given.from_children[n] * (rows[n] - out + given.alpha)
+            prior, m = rows[n] - out + given.alpha, given.from_children[n]
+            prior = prior * (prior @ m + m) if given.n_heard[n] else prior  # one observation more
             own = words[owner == owner[w]].sum(axis=0) - out + given.sizes[owner[w]] * given.beta
             word = (words[w] - out + given.beta) / own if topics is None else topics[:, w]
             new[n, w] = prior * word / (prior * word).sum()
@@ -147,8 +190,10 @@ def test_folding_in_ends_where_the_slow_updates_end(monkeypatch):
 
 
 def test_folding_in_a_single_token_is_exact():
-    topics, prior = some_topics(2, (4,)), np.random.default_rng(1).random((4, 2))
-    row_counts, log_likelihood = fold_in(problem(np.eye(4), from_children=prior), topics)
+    topics, message = some_topics(2, (4,)), np.random.default_rng(1).random((4, 2))
+    given = problem(np.eye(4), from_children=message)
+    row_counts, log_likelihood = fold_in(given, topics)
+    prior = given.alpha + message / message.sum(axis=1, keepdims=True)
     joint = prior * topics.T
     np.testing.assert_allclose(row_counts, joint / joint.sum(axis=1, keepdims=True))
     assert log_likelihood == pytest.approx(np.log(joint.sum(axis=1) / prior.sum(axis=1)).sum())
@@ -188,25 +233,36 @@ def test_a_constant_message_changes_nothing():
     x, topics = drawn(n=50)
     one = cvb0(problem(x, k=4, tol=1e-4), topics)
     other = cvb0(problem(x, k=4, tol=1e-4, from_children=np.full((50, 4), 0.25)), topics)
-    np.testing.assert_array_equal(one.proportions, other.proportions)
+    np.testing.assert_allclose(one.proportions, other.proportions, rtol=1e-9)  # rounding
 
 
 def test_a_message_pulls_every_row():
     x, topics = drawn(n=50)
-    prior = np.tile([1.0, 1e-3, 1e-3, 1e-3], (50, 1))
+    message = np.tile([1.0, 1e-3, 1e-3, 1e-3], (50, 1))
     given = problem(x, k=4)
-    pulled = replace(given, from_children=prior)
+    pulled = replace(given, from_children=message, n_heard=np.ones(50))
     own = given.proportions(fold_in(given, topics)[0])
     theta = pulled.proportions(fold_in(pulled, topics)[0])
     assert (theta[:, 0] > own[:, 0]).all()
 
 
-def test_an_impossible_topic_gets_nothing():
+def test_an_impossible_class_only_adds_to_the_other_topics():
     x, topics = drawn(n=50)
-    prior = np.tile([0.0, 1.0, 1.0, 1.0], (50, 1))
-    found = cvb0(problem(x, k=4, from_children=prior, tol=1e-4), topics)
-    assert (found.proportions[:, 0] == 0).all()
-    assert np.isfinite(found.log_likelihood[-1])
+    message = np.tile([0.0, 1.0, 1.0, 1.0], (50, 1))
+    given = problem(x, k=4, from_children=message)
+    silent = replace(given, n_heard=np.zeros(50))
+    heard, own = (g.proportions(fold_in(g, topics)[0]) for g in (given, silent))
+    assert (heard[:, 0] < own[:, 0]).all()
+    assert (heard[:, 0] > 0).all()  # other tokens of the row may have the topic still
+
+
+def test_a_message_counts_once_however_many_tokens_a_row_has():
+    # of two words, each as probable in one topic as in the other, nothing is learnt but the message
+    topics, message = np.full((2, 2), 0.5), np.tile([1.0, 0.25], (3, 1))
+    given = problem([[1, 1], [10, 10], [100, 100]], from_children=message)
+    for row in given.proportions(fold_in(given, topics, 5000)[0]):
+        # by symmetry N_k = N / 2 to begin with, where the message decides one observation's topic
+        assert 0.5 < row[0] < (given.alpha + 1) / (2 * given.alpha + 1)
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -243,12 +299,23 @@ def test_probabilities_add_up_to_one_in_each_modality():
 def test_rows_without_tokens_keep_what_children_say():
     x, topics = drawn(n=50)
     x[7] = 0
-    prior = np.tile([4.0, 3.0, 2.0, 1.0], (50, 1))
-    given = problem(x, k=4, from_children=prior, max_iter=50)
+    message = np.tile([0.4, 0.3, 0.2, 0.1], (50, 1))
+    given = problem(x, k=4, from_children=message, max_iter=50)
     (start,) = plus_plus_starts(given, 1, np.random.default_rng(0))
-    np.testing.assert_allclose(cvb0(given, start).proportions[7], prior[7] / 10)
-    with_gibbs = gibbs_sampling(given, topics, np.random.default_rng(0))
-    np.testing.assert_allclose(with_gibbs.proportions[7], prior[7] / 10)
+    expected = (given.alpha + message[7]) / (4 * given.alpha + 1)  # one observation
+    np.testing.assert_allclose(cvb0(given, start).proportions[7], expected)
+    rng = np.random.default_rng(0)
+    chains = [gibbs_sampling(given, topics, rng).proportions[7] for _ in range(12)]
+    assert oracles.within(chains, expected).all()
+
+
+def test_starts_have_the_numbers_of_the_classes_the_children_speak_of():
+    x, topics = drawn(alpha=0.02)
+    classes = (x @ np.log(topics).T).argmax(axis=1)
+    given = problem(x, k=4, from_children=np.where(np.eye(4)[classes] > 0, 1.0, 0.2))
+    starts = [lda.start_of_message(given), *plus_plus_starts(given, 3, np.random.default_rng(0))]
+    for start in starts:
+        np.testing.assert_array_equal((start @ topics.T).argmax(axis=1), np.arange(4))
 
 
 def test_rows_are_not_grouped_by_what_they_miss():
