@@ -5,7 +5,8 @@
     python tutorials/gmm_per_class.py --data fashion --seeds 5
 
 The autoencoder never sees a label. A Gaussian mixture a class is then fitted to its latents: it
-classifies, says "none of them" to strangers, and its draws come out of the decoder as new images.
+classifies, and its draws come out of the decoder as new images. Together with the decoder it says
+"none of them" to strangers: to images of unlikely latents, and to those that are decoded badly.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ PRESETS = {
     "digits": {
         "encoder": {"latent_dim": 10, "hidden_sizes": (256,), "epochs": 150, "batch_size": 128},
         "classifier": {"n_components": 2},
+        "novelty": {"smoothing": 0.5},
     },
     "mnist": {
         "encoder": {
@@ -39,6 +41,7 @@ PRESETS = {
         },
         "copies": (1, RandomAffine()),
         "classifier": {"n_components": 12, "reject_quantile": 0.04},
+        "novelty": {"smoothing": 1.0, "reject_quantile": 0.04},
     },
     "fashion": {
         "encoder": {
@@ -51,6 +54,7 @@ PRESETS = {
         },
         "copies": (4, RandomAffine(degrees=4, shear=0.05, scale=0.05, shift=1)),
         "classifier": {"n_components": 24, "tol": 3e-3},
+        "novelty": {"smoothing": 1.0, "reject_quantile": 0.04},
     },
 }
 ENCODER = {"scheduler": "onecycle", "likelihood": "bernoulli"}
@@ -97,7 +101,7 @@ def train_encoder(task: Task, preset: dict, seed: int) -> AE:
 def train_classifier(encoder: AE, task: Task, preset: dict, seed: int) -> GMMClassifier:
     """A mixture a class on the latents, of transformed copies too where the preset asks for some.
 
-    Thresholds are set on images that neither the encoder nor the mixtures have seen.
+    Its thresholds are set on images that neither the encoder nor the mixtures have seen.
     """
     images, labels = task.train
     if "copies" in preset:
@@ -109,8 +113,19 @@ def train_classifier(encoder: AE, task: Task, preset: dict, seed: int) -> GMMCla
     return classifier.fit_thresholds(encoder.encode(task.held_out.images), task.held_out.labels)
 
 
-def evaluate(encoder: AE, classifier: GMMClassifier, task: Task) -> dict[str, float]:
-    """Accuracies, and shares of rows refused, among them uniform draws from the latent box."""
+def train_novelty(encoder: AE, classifier: GMMClassifier, task: Task, preset: dict) -> srk.Novelty:
+    """Who is a stranger, by latents and reconstructions of the same held-out images."""
+    novelty = srk.Novelty(**preset["novelty"])
+    return novelty.fit(encoder, classifier.density(), task.held_out.images)
+
+
+def evaluate(
+    encoder: AE, classifier: GMMClassifier, novelty: srk.Novelty, task: Task
+) -> dict[str, float]:
+    """Accuracies, and shares kept and refused: by latents and decoder, and by latents alone.
+
+    Uniform draws from the latent box have no image that could be compared with what is decoded.
+    """
 
     def refused(z: np.ndarray) -> float:
         return float((classifier.outlier_score(z) > 0).mean())
@@ -120,8 +135,10 @@ def evaluate(encoder: AE, classifier: GMMClassifier, task: Task) -> dict[str, fl
         "train": classifier.score(z, task.train.labels),
         "held out": classifier.score(encoder.encode(task.held_out.images), task.held_out.labels),
         "test": classifier.score(z_test, task.test.labels),
-        "kept": 1 - refused(z_test),
-        "strangers refused": refused(encoder.encode(task.strangers)),
+        "kept": 1 - float(novelty.is_novel(task.test.images).mean()),
+        "strangers refused": float(novelty.is_novel(task.strangers).mean()),
+        "kept by latents": 1 - refused(z_test),
+        "refused by latents": refused(encoder.encode(task.strangers)),
         "uniform refused": refused(uniform(z, 2000, seed=0)),
     }
 
@@ -228,6 +245,12 @@ def walk(path: Path, encoder: AE, classifier: GMMClassifier, seed: int) -> None:
     plots.save_gif(encoder.decode(steps.rows), path)
 
 
+def print_row(title: str, row: dict[str, float]) -> None:
+    """Numbers below their names."""
+    columns = (f"{value:{max(len(name), 8)}.4f}" for name, value in row.items())
+    print(f"{title:>5}  " + "  ".join(columns), flush=True)
+
+
 def print_entropies(classifier: GMMClassifier) -> None:
     """How much room each class takes up in latent space."""
     print("class      entropy (nats)          bounds")
@@ -244,6 +267,7 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", choices=PRESETS, default="digits")
     parser.add_argument("--seeds", type=int, choices=range(1, 101), default=1, metavar="N")
+    parser.add_argument("--first-seed", type=int, default=0, metavar="N")
     parser.add_argument("--out", type=Path, help="folder for pictures, of the first seed")
     parser.add_argument("--quick", action="store_true", help="few rows and 2 epochs, for CI")
     chosen = parser.parse_args(arguments)
@@ -251,20 +275,22 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     task, preset = load(chosen.data, chosen.quick), PRESETS[chosen.data]
     preset = shortened(preset) if chosen.quick else preset
     rows = []
-    for seed in range(chosen.seeds):
+    for seed in range(chosen.first_seed, chosen.first_seed + chosen.seeds):
         start = time.perf_counter()
         encoder = train_encoder(task, preset, seed)
         classifier = train_classifier(encoder, task, preset, seed)
-        rows.append({**evaluate(encoder, classifier, task), "seconds": time.perf_counter() - start})
-        if seed == 0:
-            print(" seed " + " ".join(f"{name:>17}" for name in rows[0]))
-        print(f"{seed:5d} " + " ".join(f"{value:17.4f}" for value in rows[-1].values()), flush=True)
-        if seed == 0 and chosen.out:
+        novelty = train_novelty(encoder, classifier, task, preset)
+        evaluated = evaluate(encoder, classifier, novelty, task)
+        rows.append({**evaluated, "seconds": time.perf_counter() - start})
+        if seed == chosen.first_seed:
+            print(" seed  " + "  ".join(f"{name:>8}" for name in rows[0]))
+        print_row(f"{seed}", rows[-1])
+        if seed == chosen.first_seed and chosen.out:
             draw(chosen.out, encoder, classifier, task, seed)
             print_entropies(classifier)
     scores = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    print(" mean " + " ".join(f"{values.mean():17.4f}" for values in scores.values()))
-    print("  std " + " ".join(f"{values.std():17.4f}" for values in scores.values()))
+    print_row("mean", {name: values.mean() for name, values in scores.items()})
+    print_row("std", {name: values.std() for name, values in scores.items()})
     return scores
 
 
