@@ -19,6 +19,8 @@ from ..common.inputs import split_columns
 from .components import Prior
 from .rows import Rows
 
+_SHARE_OF_VARIANCE = 0.1  # Serket's S0 = 0.1 I, for columns of variance 1
+
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class MixtureModule(Module):
@@ -31,7 +33,7 @@ class MixtureModule(Module):
     tol: Annotated[float, Number(at_least=0)] = 1e-3
     mean_precision_prior: Annotated[float, Number(above=0)] = 1.0
     degrees_of_freedom_prior: Annotated[float | None, Number(above=0, or_none=True)] = None
-    covariance_prior: float | ArrayLike = 0.1
+    covariance_prior: float | ArrayLike | None = None
     reg_covar: Annotated[float, Number(at_least=0)] = 1e-6
     sample_weight: ArrayLike | None = None
 
@@ -64,10 +66,18 @@ class MixtureModule(Module):
             raise InputError(f"{self.label}: every sample_weight is 0")
         return weight
 
-    def _checked_prior(self, d: int, mean: np.ndarray, concentration: float) -> Prior:
-        """The prior of a mixture in D dimensions; InputError for what are no parameters of one."""
-        scale = as_numbers(self.label, "covariance_prior", self.covariance_prior)
-        scale = scale * np.eye(d) if scale.ndim == 0 else scale
+    def _checked_prior(
+        self, mean: np.ndarray, variances: np.ndarray, concentration: float
+    ) -> Prior:
+        """The prior about `mean` of rows whose columns have these variances, (D,) each.
+
+        InputError for arguments that are no parameters of one.
+        """
+        d = len(variances)
+        scale = _SHARE_OF_VARIANCE * np.diag(variances)
+        if self.covariance_prior is not None:
+            scale = as_numbers(self.label, "covariance_prior", self.covariance_prior)
+            scale = scale * np.eye(d) if scale.ndim == 0 else scale
         degrees = self.degrees_of_freedom_prior
         nu = d + 2 if degrees is None else float(degrees)
         if scale.shape != (d, d) or mean.shape != (d,) or nu <= d - 1:

@@ -251,6 +251,7 @@ class Stream:
 
     sums: np.ndarray  # statistics per row, (K, F)
     centre: np.ndarray  # (D,), mean of the rows fitted first: of the statistics and of the prior
+    variances: np.ndarray  # (D,), theirs by the mixture, for the prior
     weight: float  # number of rows so far
     n_batches: int
 
@@ -259,12 +260,13 @@ def stream_of(density: MixtureDensity, n_rows: float) -> Stream:
     """What a mixture that was fitted to n_rows rows says of them, as the first batch."""
     centre = density.weights @ density.means
     x = density.means - centre
-    second = density.variances() + x**2
+    second = density.variances() + x**2  # (K, D)
+    variances = density.weights @ second
     if density.covariance_type not in DIAGONAL_TYPES:
         matrices = density.full_covariances() + x[:, :, None] * x[:, None]
         second = packed(matrices, diagonal=False)
     features = np.concatenate([second, x, np.ones((len(x), 1))], axis=1)  # (K, F)
-    return Stream(density.weights[:, None] * features, centre, float(n_rows), 1)
+    return Stream(density.weights[:, None] * features, centre, variances, float(n_rows), 1)
 
 
 def learn_batch(
@@ -282,7 +284,7 @@ def learn_batch(
     statistics, t = e_step(problem.rows, density), stream.n_batches + 1
     step = (t + 1) ** -_DECAY if step_size is None else step_size
     sums = (1 - step) * stream.sums + step * statistics.sums / problem.total_weight
-    stream = Stream(sums, stream.centre, stream.weight + problem.total_weight, t)
+    stream = replace(stream, sums=sums, weight=stream.weight + problem.total_weight, n_batches=t)
     whole = replace(statistics, sums=stream.weight * sums)
     log_likelihood = statistics.log_likelihood / problem.total_weight
     bound = log_likelihood + log_prior(density, problem.prior) / stream.weight

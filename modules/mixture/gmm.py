@@ -21,7 +21,7 @@ from ...errors import InputError, NotFittedError
 from ...messages import Categorical, Data, Message
 from ...metrics import scores_of
 from ...module import Posterior, Values
-from ...options import Flag, Number, PositiveInt, as_numbers
+from ...options import Count, Flag, Number, PositiveInt, as_numbers
 from ..common.inputs import any_observed, check_component, check_labels, draw_classes
 from . import em
 from .base import (
@@ -32,6 +32,7 @@ from .base import (
     messages_down,
 )
 from .rows import Rows, check_squares, prepared, stack
+from .split_merge import split_and_merge
 from .statistics import (
     log_likelihoods,
     log_posterior,
@@ -65,6 +66,11 @@ class GMM(MixtureModule):
         wins (the highest posterior density under the default prior often leaves components empty).
     max_iter, tol : int, float
         EM stops when the bound, in nats per row, gains less than `tol`.
+    n_split_merge : int
+        Tries of split-and-merge EM after the starts (Ueda et al., 2000): two components become one,
+        a third becomes two, EM goes on, and what has a higher log-likelihood is kept. A way out of
+        optima with two components in one cluster and one over two. None are made under
+        ``inference="gibbs"``, nor with messages from children, which speak of components by number.
     use_variance : bool
         Whether the mixture is fitted to a VAE's distributions N(m_n, diag(s_n^2)) and not to their
         means, so that each update raises the joint objective (but for the prior's pull), and
@@ -76,7 +82,8 @@ class GMM(MixtureModule):
         The same, as probabilities of each row's cluster.
     mean_prior, mean_precision_prior, degrees_of_freedom_prior, covariance_prior
         Prior m0 (D,), kappa, nu and S0 (a number s standing for s I, or a matrix (D, D)).
-        Defaults: the data's mean, 1, D + 2 and 0.1 I.
+        Defaults: the data's mean, 1, D + 2 and a tenth of the data's variances on the diagonal,
+        so that the units of the columns make no difference.
     weight_concentration_prior : float
         Of the symmetric Dirichlet prior on the mixing weights, at least 1 (flat, the default).
         Large values make all clusters about equally frequent, where that is known of the classes.
@@ -129,6 +136,7 @@ class GMM(MixtureModule):
     n_components: PositiveInt
     _: KW_ONLY
     n_init: Annotated[int | Sequence[int], Starts()] = 5
+    n_split_merge: Annotated[int, Count(at_least=0)] = 0
     use_variance: Flag = False
     means_init: ArrayLike | None = None
     responsibilities_init: ArrayLike | None = None
@@ -327,7 +335,9 @@ class GMM(MixtureModule):
         rows = prepared(self.label, rows, self.n_components)
         if self.means_init is not None:
             checked_means(self.label, self.means_init, self.n_components, rows.n_columns)
-        problem, rng = self._problem(rows, children, rows.mean(rows.weights)), self.rng()
+        mean = rows.mean(rows.weights)
+        problem = self._problem(rows, children, mean, rows.scale(rows.weights, mean))
+        rng = self.rng()
         previous = self._previous(rows)
         with em.explained(self.label, self.reg_covar):
             if start is not None:
@@ -340,7 +350,9 @@ class GMM(MixtureModule):
             if self.inference == "gibbs":
                 solve = partial(em.gibbs_sampling, problem, rng=rng)
             best = max(map(solve, starts), key=lambda solution: solution.log_likelihood)
-        em.check_finite(self.label, best.curve[-1])
+            em.check_finite(self.label, best.curve[-1])
+            if self.inference != "gibbs":
+                best = split_and_merge(problem, best, self.n_split_merge, rng)
         responsibilities = responsibilities_of(rows, best.density, children)
         if previous is not None:
             best, responsibilities = em.align(problem, best, responsibilities, previous)
@@ -388,13 +400,15 @@ class GMM(MixtureModule):
             starts += em.plus_plus_starts(problem, max(n_init, 1), rng)
         return starts
 
-    def _problem(self, rows: Rows, children: Categorical | None, mean: np.ndarray) -> em.Problem:
-        """What is to be solved; the prior stands at `mean` (D,) unless the module has one."""
+    def _problem(
+        self, rows: Rows, children: Categorical | None, mean: np.ndarray, variances: np.ndarray
+    ) -> em.Problem:
+        """What is to be solved; mean and variances (D,) are for the prior, unless it is given."""
         if self.mean_prior is not None:
             mean = as_numbers(self.label, "mean_prior", self.mean_prior)
         prior = None
         if self.inference != "ml":
-            prior = self._checked_prior(rows.n_columns, mean, self.weight_concentration_prior)
+            prior = self._checked_prior(mean, variances, self.weight_concentration_prior)
         kind, limits = (self.n_components, self.covariance_type), (self.max_iter, self.tol)
         return em.Problem(rows, children, *kind, prior, self.reg_covar, *limits)
 
@@ -481,12 +495,13 @@ class GMM(MixtureModule):
     def _step(self, rows: Rows, step_size: float | None) -> None:
         """A step of stepwise EM; nothing is changed if it fails."""
         before = self.density()
+        n_rows = processes.total(len(self.responsibilities_))
+        stream = em.stream_of(before, n_rows)
         if hasattr(self, "stream_"):
-            stream = em.Stream(**self.stream_)
-        else:
-            stream = em.stream_of(before, processes.total(len(self.responsibilities_)))
+            stream = replace(stream, **self.stream_)
         check_squares(self.label, rows.x)
-        problem = self._problem(replace(rows, origin=stream.centre), None, stream.centre)
+        rows = replace(rows, origin=stream.centre)
+        problem = self._problem(rows, None, stream.centre, stream.variances)
         with em.explained(self.label, self.reg_covar):
             density, stream, score = em.learn_batch(problem, before, stream, step_size)
             responsibilities = responsibilities_of(rows, density, None)

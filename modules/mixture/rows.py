@@ -14,6 +14,8 @@ from ...errors import InputError
 from ...messages import Message
 from ..common.inputs import flat, side_by_side
 
+_CONSTANT = 1e-12  # standard deviation of a column of ones: less is rounding
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -64,6 +66,18 @@ class Rows:
         for block in arrays.blocks(self.x):
             sums = sums + weight[block] @ self.x[block].astype(np.float64, copy=False)
         return processes.total(sums) / processes.total(weight.sum())
+
+    def scale(self, weight: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        """Variance of each column of x over all processes, (D,); the columns' mean for constants.
+
+        Of rows that are all equal 1.
+        """
+        sums = np.zeros(self.n_columns)
+        for block in arrays.blocks(self.x):
+            sums = sums + weight[block] @ (self.x[block] - mean) ** 2
+        variances = processes.total(sums) / processes.total(weight.sum())
+        varies = variances > (_CONSTANT * mean) ** 2
+        return np.where(varies, variances, variances.mean() if varies.any() else 1.0)
 
     def log_gaussians(self, density: MixtureDensity) -> np.ndarray:
         """Log density of what is observed under each component, (N, K); 0 where nothing is."""

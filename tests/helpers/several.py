@@ -103,6 +103,7 @@ def mixtures():
     found["stream"] = GMM(K, random_state=0).partial_fit(x[:150]).partial_fit(x[150:])
     first, second = Observation(x[:, :2]), Observation(x[:, 2:], observed=np.arange(N) > 200)
     found["twice"] = GMM(K, random_state=0).fit(x).fit(x[:300])
+    found["split and merge"] = GMM(K + 2, n_split_merge=4, random_state=0).fit(x)
     em._ROWS_TO_START_FROM = 100
     found["starts among some"] = GMM(K, random_state=0, max_iter=1).fit(x)
     found["missing"] = GMM(K, random_state=0).connect(first, second).update().update()

@@ -65,8 +65,8 @@ def test_maximum_likelihood_equals_sklearn(x, covariance_type, prior, max_iter):
 @all_types
 @pytest.mark.parametrize("own", [False, True], ids=["default prior", "own prior"])
 def test_the_priors_hyperparameters(x, covariance_type, own):
-    """One component has a closed form. Defaults: the data's mean, 1, D + 2, 0.1 I."""
-    hyper = x.mean(axis=0), 1.0, 5, 0.1 * np.eye(3)
+    """One component has a closed form. Defaults: the data's mean, 1, D + 2, 0.1 variances."""
+    hyper = x.mean(axis=0), 1.0, 5, 0.1 * np.diag(x.var(axis=0))
     options = {}
     if own:
         names = (
@@ -121,15 +121,53 @@ def test_permuting_rows_permutes_results(x, covariance_type, inference):
 
 @pytest.mark.parametrize("covariance_type", ["full", "tied", "spherical"])
 def test_rotating_the_data_rotates_the_mixture(x, covariance_type):
-    """The default prior is isotropic about the data's mean, so no direction is special."""
+    """A prior that is isotropic about the data's mean knows no special direction."""
     rotation, _ = np.linalg.qr(np.random.default_rng(4).normal(size=(3, 3)))
-    make = partial(GMM, K, covariance_type=covariance_type, responsibilities_init=soft())
+    options = {"covariance_type": covariance_type, "covariance_prior": 0.1}
+    make = partial(GMM, K, responsibilities_init=soft(), **options)
     still, turned = make().fit(x), make().fit(x @ rotation)
     np.testing.assert_allclose(turned.means_, still.means_ @ rotation, atol=1e-8)
     expected = still.covariances_
     if covariance_type != "spherical":
         expected = rotation.T @ expected @ rotation
     np.testing.assert_allclose(turned.covariances_, expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag"])
+def test_units_of_the_columns_make_no_difference(x, covariance_type):
+    """With the default prior, whose scale is the data's, and starts of equal responsibilities."""
+    units = np.array([1e-6, 1.0, 1e6])
+    make = partial(GMM, K, covariance_type=covariance_type, responsibilities_init=soft())
+    still, scaled = make().fit(x), make().fit(x * units + [1.0, 0.0, -1e3])
+    # of 1e-6 at 1 ten of sixteen digits are left
+    np.testing.assert_allclose(scaled.responsibilities_, still.responsibilities_, atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [3e-3, 1e-3, 1e-9, 1e9])
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_blobs_are_found_in_any_unit_and_anywhere(blobs, factor, offset):
+    """Case C3: a fixed S0 = 0.1 I swallowed all clusters of rows in small units."""
+    x = factor * (blobs.x + offset)
+    gmm = GMM(len(set(blobs.labels)), random_state=0).fit(x)
+    assert oracles.best_accuracy(blobs.labels.tolist(), gmm.predict(x).tolist()) == 1
+
+
+def test_a_constant_column_changes_no_class(blobs):
+    x = np.column_stack([blobs.x, np.full(len(blobs.x), 7.0)])
+    assert hits(GMM(K, random_state=0).fit(blobs.x), blobs) == 1
+    gmm = GMM(K, random_state=0).fit(x)
+    assert oracles.best_accuracy(blobs.labels.tolist(), gmm.predict(x).tolist()) == 1
+
+
+def test_tries_of_split_and_merge_follow_the_starts():
+    """Two means in one blob and one over two, from which EM by itself finds no way out."""
+    x = np.repeat([[0.0], [8.0], [12.0]], 20, axis=0)
+    x += np.random.default_rng(0).normal(scale=0.1, size=x.shape)
+    options = {"means_init": [[-0.1], [0.1], [10.0]], "inference": "ml", "reg_covar": 0.01}
+    stuck, free = GMM(3, **options).fit(x), GMM(3, n_split_merge=3, **options).fit(x)
+    assert np.sort(stuck.means_[:, 0])[1] < 1
+    np.testing.assert_allclose(np.sort(free.means_[:, 0]), [0, 8, 12], atol=0.5)
+    assert free.log_likelihood_[-1] > stuck.log_likelihood_[-1]
 
 
 @em_only
@@ -267,7 +305,7 @@ def test_parents_are_set_side_by_side_with_their_variances(x, use_variance):
     gmm.learn(inputs, None)
     known = np.column_stack([np.zeros(150), variances]) * use_variance
     update = partial(oracles.map_update, x, known, covariance_type="full", m0=x.mean(axis=0))
-    update = partial(update, kappa=1, nu=5, scale=0.1 * np.eye(3))
+    update = partial(update, kappa=1, nu=5, scale=0.1 * np.diag(x.var(axis=0)))
     weights, means, covariances = update(resp=start)
     precisions = [np.diag(np.linalg.inv(c)) for c in covariances]
     joint = oracles.log_joint(x, weights, means, covariances) - known @ np.transpose(precisions) / 2
