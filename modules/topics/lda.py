@@ -135,6 +135,10 @@ class Problem:
         """E[theta] given the tokens' topics and what the children say: (N, K) -> (N, K)."""
         return normalised(self.with_heard(row_counts + self.alpha))
 
+    def classes(self, theta: np.ndarray) -> np.ndarray:
+        """P(c) of the one class that parents and children speak of, by theta and the children."""
+        return normalised(theta * self.from_children ** self.n_heard[:, None])
+
     def with_heard(
         self, dirichlet: np.ndarray, rows: slice | np.ndarray = slice(None)
     ) -> np.ndarray:

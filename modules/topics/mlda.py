@@ -59,7 +59,7 @@ class MLDA(Module):
         Concentrations of the Dirichlet priors on theta and phi; 1 / K unless given.
     message_weight : float
         Observations w of theta that what the children say of a row counts as, above 0, 1 by the
-        model: ``p(m | theta) = (sum_k theta_k m_k)^w``.
+        model: ``p(m | theta) = (sum_k theta_k m_k)^w``. To mixtures it goes down as m^w.
     inference : {"cvb0", "gibbs"}
         Collapsed variational inference (Asuncion et al., 2009, "On smoothing and inference for
         topic models"), or the means over the second half of `max_iter` sweeps of blocked Gibbs
@@ -148,9 +148,9 @@ class MLDA(Module):
         """Topics of the rows, and what they let expect of each parent's rows.
 
         Up goes the posterior mean of theta from the row alone; the classes are that by the row and
-        what the children say of it. Down goes to mixtures
-        ``P(class) = sum_k theta_k phi_k``, with theta from the children's message and the other
-        parents' rows; to others counts, see `predicted_counts`.
+        what the children say of it. Down goes to mixtures ``P(class) ~ sum_k theta_k m_k phi_k``,
+        with theta from the other parents' rows: a row's class is one draw from theta, and mixtures
+        and children speak of the same one. To others go counts, see `predicted_counts`.
         """
         counts = lda.counts_of(self.label, inputs)
         theta = theta_by_all = self._theta(counts)
@@ -173,7 +173,7 @@ class MLDA(Module):
         """P(class) for the parent of that number, in place of its own."""
         others = [*counts]
         others[number] = sparse.csr_array(counts[number].shape)
-        cavity = self._theta(others, from_children)
+        cavity = self._problem(others, from_children).classes(self._theta(others))
         log_prob = np.log(lda.normalised(cavity @ self.components_[number]))
         if from_children is None and message.log_prior is not None:
             silent = sum(modality.sum(axis=1) for modality in others) == 0

@@ -3,6 +3,7 @@
 from .files import Recordings
 from .loaders import (
     CLASS_NAMES,
+    Concepts,
     Counts,
     Dataset,
     in_cycles,
@@ -13,12 +14,14 @@ from .loaders import (
     load_spoken_digits,
     load_tutorial_digits,
     load_tutorial_speech,
+    make_concepts,
     make_counts,
     train_test_split,
 )
 
 __all__ = [
     "CLASS_NAMES",
+    "Concepts",
     "Counts",
     "Dataset",
     "Recordings",
@@ -30,6 +33,7 @@ __all__ = [
     "load_spoken_digits",
     "load_tutorial_digits",
     "load_tutorial_speech",
+    "make_concepts",
     "make_counts",
     "train_test_split",
 ]

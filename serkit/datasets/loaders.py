@@ -71,6 +71,26 @@ class Counts(NamedTuple):
     labels: np.ndarray
 
 
+class Concepts(NamedTuple):
+    """Counts (N, V), float32, of objects and of how they are moved, and the labels (N,) of both.
+
+    Examples
+    --------
+    >>> from serkit import datasets
+    >>> concepts = datasets.make_concepts(100)
+    >>> concepts.vision.shape, concepts.angle.shape, concepts.objects[:3]
+    ((100, 20), (100, 20), array([6, 5, 4]))
+    """
+
+    vision: np.ndarray
+    audio: np.ndarray
+    touch: np.ndarray
+    angle: np.ndarray
+    force: np.ndarray
+    objects: np.ndarray
+    motions: np.ndarray
+
+
 Labelled = TypeVar("Labelled", Dataset, Counts)
 
 
@@ -299,3 +319,54 @@ def make_counts(
     rng = np.random.default_rng(random_state)
     words = rng.dirichlet(np.full(n_words, float(concentration)), len(classes))  # (C, V)
     return rng.multinomial(n_tokens, words[index]).astype(np.float32)
+
+
+def make_concepts(
+    n_rows: int = 300,
+    *,
+    n_objects: int = 8,
+    n_motions: int = 4,
+    unusual: float = 0.1,
+    random_state: int = 0,
+) -> Concepts:
+    """Make up objects that are seen, heard and touched, and motions, which go with the objects.
+
+    An object has a usual motion, which others have too: object o is moved by motion o modulo
+    `n_motions`, but in a fraction `unusual` of all rows by any. Each of the five modalities has 40
+    tokens a row, of 20 words, as `make_counts` draws them; motions are told apart nearly without a
+    mistake, objects are not. Who knows the motion can rule out most objects.
+
+    Parameters
+    ----------
+    n_rows : int
+        Number of rows N.
+    n_objects, n_motions : int
+        Numbers of classes of each.
+    unusual : float
+        Fraction of rows, from 0 to below 1.
+    random_state : int
+
+    Returns
+    -------
+    Concepts
+        Counts of vision, audio and touch, by the object; of angle and force, by the motion.
+
+    Raises
+    ------
+    InputError
+        For a number out of range.
+    """
+    label = "datasets.make_concepts"
+    for name, number in {"n_rows": n_rows, "n_objects": n_objects, "n_motions": n_motions}.items():
+        check_argument(label, name, number, Count())
+    check_argument(label, "unusual", unusual, Number(at_least=0, below=1))
+    check_argument(label, "random_state", random_state, Count(at_least=0))
+    rng = np.random.default_rng(random_state)
+    objects = rng.integers(n_objects, size=n_rows)
+    any_motion = rng.integers(n_motions, size=n_rows)
+    motions = np.where(rng.random(n_rows) < unusual, any_motion, objects % n_motions)
+    vision, audio, touch, angle, force = (
+        make_counts(labels, 20, 40, concentration=alike, random_state=int(rng.integers(2**31)))
+        for labels, alike in [(objects, 8.0)] * 3 + [(motions, 3.0)] * 2
+    )
+    return Concepts(vision, audio, touch, angle, force, objects, motions)

@@ -8,6 +8,7 @@ python -m tests.benchmarks mnist_joint fashion_joint --seeds 3     # 70,000 imag
 python -m tests.benchmarks vade dec --seeds 1   # ClustPy's, where installed
 python -m tests.benchmarks mnist fashion conv7 animals --seeds 5   # two hours
 python -m tests.benchmarks mlda forward_backward --seeds 5         # speed, five minutes
+python -m tests.benchmarks concepts           # accuracy, 10 seeds, two minutes
 python -m tests.benchmarks markov semi_supervised speech hidden    # accuracy, two hours
 python -m tests.benchmarks --all
 python -m tests.benchmarks --all --quick   # a minute: only to see that they run
@@ -58,6 +59,7 @@ BENCHMARKS = {
     "speech": modalities.speech,
     "hidden": modalities.hidden,
     "mlda": topics.mlda,
+    "concepts": topics.concepts,
     "forward_backward": chains.forward_backward,
 }
 

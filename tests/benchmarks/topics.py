@@ -1,4 +1,4 @@
-"""Topic models of spoken digits' histograms, beside scikit-learn in the same run."""
+"""Topic models: of spoken digits' histograms, beside scikit-learn; of each other's topics."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.decomposition import LatentDirichletAllocation
 
 from serkit import Observation, datasets, metrics
+from serkit.datasets import Concepts
 from serkit.modules import MLDA
 
 from . import table
@@ -52,6 +53,51 @@ def mlda(n_seeds: int, quick: bool = False) -> None:
         ["", "serkit", "scikit-learn"],
         [(name, *map(table.spread, pair)) for name, pair in zip(names, pairs, strict=True)],
     )
+
+
+def concepts(n_seeds: int, quick: bool = False) -> None:
+    """Five modalities, two MLDA below a third, five rounds of updates in turn; new data a seed.
+
+    Target: no seed falls below its first round, which is what each MLDA knows alone.
+    """
+    n_rows, n_rounds = (60, 2) if quick else (300, 5)
+    curves = []
+    for seed in range(n_seeds):
+        data = datasets.make_concepts(n_rows, random_state=seed)
+        curves.append(rounds_of_two_levels(data, n_rounds, seed))
+        print(f"seed {seed}:", *np.round(curves[-1], 3).tolist(), flush=True)
+    accuracies = np.array(curves)  # (seeds, rounds, modules)
+    print()
+    table.show(
+        f"two chains of MLDA, {n_rows} rows, {n_seeds} seeds: mean accuracy by round",
+        ["", *(f"round {i + 1}" for i in range(n_rounds)), "least gain of a seed"],
+        [
+            (name, *(f"{a:.3f}" for a in of_module.mean(axis=0)), f"{gain.min():+.3f}")
+            for name, of_module, gain in zip(
+                ["objects", "motions"],
+                np.moveaxis(accuracies, 2, 0),
+                (accuracies[:, -1] - accuracies[:, 0]).T,
+                strict=True,
+            )
+        ],
+    )
+
+
+def rounds_of_two_levels(data: Concepts, n_rounds: int, seed: int) -> list[list[float]]:
+    """Accuracy of objects and of motions after each round, told apart by all that is known."""
+    n_objects, n_motions = (len(np.unique(labels)) for labels in (data.objects, data.motions))
+    objects = MLDA(n_objects, labels=data.objects, name="objects", random_state=seed)
+    motions = MLDA(n_motions, labels=data.motions, name="motions", random_state=seed)
+    whole = MLDA(n_objects, name="concepts", random_state=seed)
+    objects.connect(*map(Observation, (data.vision, data.audio, data.touch)))
+    motions.connect(*map(Observation, (data.angle, data.force)))
+    whole.connect(objects, motions)
+    curve = []
+    for _ in range(n_rounds):
+        for module in (objects, motions, whole):
+            module.update()
+        curve.append([module.scores()["accuracy"] for module in (objects, motions)])
+    return curve
 
 
 def _sklearns(seed: int) -> LatentDirichletAllocation:

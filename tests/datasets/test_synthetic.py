@@ -71,3 +71,42 @@ def test_made_up_counts_take_any_labels_and_repeat_with_their_seed():
 def test_counts_that_cannot_be_made_up_are_refused(labels, arguments, text):
     with pytest.raises(InputError, match=text):
         datasets.make_counts(labels, **arguments)
+
+
+def test_made_up_concepts_are_objects_with_usual_motions():
+    concepts = datasets.make_concepts(4000, n_objects=6, n_motions=3, unusual=0.3)
+    assert [len(np.unique(labels)) for labels in concepts[5:]] == [6, 3]
+    usual = (concepts.motions == concepts.objects % 3).mean()
+    assert abs(usual - (0.7 + 0.3 / 3)) < 5 * np.sqrt(0.8 * 0.2 / 4000)  # five standard errors
+    for counts, labels in zip(
+        concepts[:5], [concepts.objects] * 3 + [concepts.motions] * 2, strict=True
+    ):
+        assert (counts.shape, counts.dtype) == ((4000, 20), np.float32)
+        np.testing.assert_array_equal(counts.sum(axis=1), 40)
+        # rows of a class vary as draws from one distribution, by a multinomial's variance
+        for label in np.unique(labels):
+            rows = counts[labels == label]
+            p = rows.mean(axis=0) / 40
+            ratio = rows.var(axis=0).sum() / (40 * (p * (1 - p)).sum())
+            assert abs(ratio - 1) < 5 * np.sqrt(2 / len(rows))
+
+
+def test_made_up_concepts_repeat_with_their_seed():
+    one, same, other = (datasets.make_concepts(20, random_state=seed) for seed in (1, 1, 2))
+    for left, right in zip(one, same, strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert not np.array_equal(one.vision, other.vision)
+    assert not np.array_equal(one.vision, one.audio)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"n_rows": 0}, "datasets.make_concepts: n_rows must be an integer >= 1, got 0"),
+        ({"n_motions": 2.5}, "n_motions must be an integer >= 1, got 2.5"),
+        ({"unusual": 1.0}, "unusual must be a number .*got 1.0"),
+    ],
+)
+def test_concepts_that_cannot_be_made_up_are_refused(arguments, text):
+    with pytest.raises(InputError, match=text):
+        datasets.make_concepts(**arguments)

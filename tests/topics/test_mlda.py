@@ -5,13 +5,14 @@ import pytest
 from scipy import sparse
 from sklearn.decomposition import LatentDirichletAllocation
 
-from serkit import Graph, Observation
+from serkit import Graph, Observation, datasets
 from serkit.errors import InputError, NotFittedError
 from serkit.messages import Categorical, Data, Deferred
 from serkit.metrics import accuracy
 from serkit.modules import GMM, MLDA
 from serkit.modules.topics import lda
 from serkit.modules.topics.lda import fold_in
+from tests.benchmarks.topics import rounds_of_two_levels
 from tests.helpers import oracles
 
 K, N, WORDS = 3, 120, 30
@@ -105,6 +106,17 @@ def test_a_mixture_and_histograms_learn_together(tmp_path):
     whole.save(tmp_path / "graph.safetensors")
     again = Graph.load(tmp_path / "graph.safetensors")
     np.testing.assert_array_equal(again.predict(new, rows).probabilities, probabilities)
+
+
+def test_what_two_levels_tell_each_other_pays():
+    """The small setting of the benchmark `concepts`: modalities of objects and of motions."""
+    curves = []
+    for seed in range(5):
+        data = datasets.make_concepts(120, random_state=seed)
+        curves.append(rounds_of_two_levels(data, 3, seed))
+    first, last = np.array(curves)[:, [0, -1]].swapaxes(0, 1)  # accuracies (seeds, modules)
+    assert (last > first - 0.01).all()  # a row in 120 may change by chance
+    assert last[:, 0].mean() > first[:, 0].mean() + 0.03  # objects gain by their motions
 
 
 def test_sampling_a_topic_gives_its_words():
