@@ -82,8 +82,9 @@ class GMM(MixtureModule):
         The same, as probabilities of each row's cluster.
     mean_prior, mean_precision_prior, degrees_of_freedom_prior, covariance_prior
         Prior m0 (D,), kappa, nu and S0 (a number s standing for s I, or a matrix (D, D)).
-        Defaults: the data's mean, 1, D + 2 and a tenth of the data's variances on the diagonal,
-        so that the units of the columns make no difference.
+        Defaults: the data's mean, 1, D + 2, and on the diagonal a tenth of the data's variances,
+        so that the units of the columns make no difference. A VAE's latents vary by their means and
+        by q(z | x), together by about 1, so that S0 is about Serket's 0.1 I.
     weight_concentration_prior : float
         Of the symmetric Dirichlet prior on the mixing weights, at least 1 (flat, the default).
         Large values make all clusters about equally frequent, where that is known of the classes.
@@ -172,7 +173,7 @@ class GMM(MixtureModule):
 
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
         """Fit to the parents' rows side by side, by what the children say of their classes."""
-        rows = self._believed(stack(inputs))
+        rows = stack(inputs)
         weight = self._checked_weight(int(processes.total(len(rows))))
         self.fit_rows(replace(rows, weight=processes.share_of(weight, len(rows))), from_children)
         report = {
@@ -336,8 +337,9 @@ class GMM(MixtureModule):
         if self.means_init is not None:
             checked_means(self.label, self.means_init, self.n_components, rows.n_columns)
         mean = rows.mean(rows.weights)
-        problem = self._problem(rows, children, mean, rows.scale(rows.weights, mean))
-        rng = self.rng()
+        scale = rows.scale(rows.weights, mean)
+        rows = self._believed(rows)
+        problem, rng = self._problem(rows, children, mean, scale), self.rng()
         previous = self._previous(rows)
         with em.explained(self.label, self.reg_covar):
             if start is not None:

@@ -68,13 +68,16 @@ class Rows:
         return processes.total(sums) / processes.total(weight.sum())
 
     def scale(self, weight: np.ndarray, mean: np.ndarray) -> np.ndarray:
-        """Variance of each column of x over all processes, (D,); the columns' mean for constants.
+        """Variance of each column over all processes, (D,): of x, and the mean of the rows' own.
 
-        Of rows that are all equal 1.
+        A constant column gets the mean of the others' variances, or 1.
         """
         sums = np.zeros(self.n_columns)
         for block in arrays.blocks(self.x):
-            sums = sums + weight[block] @ (self.x[block] - mean) ** 2
+            squares = (self.x[block] - mean) ** 2
+            sums += weight[block] @ (
+                squares if self.variances is None else squares + self.variances[block]
+            )
         variances = processes.total(sums) / processes.total(weight.sum())
         varies = variances > (_CONSTANT * mean) ** 2
         return np.where(varies, variances, variances.mean() if varies.any() else 1.0)

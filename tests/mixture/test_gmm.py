@@ -305,7 +305,8 @@ def test_parents_are_set_side_by_side_with_their_variances(x, use_variance):
     gmm.learn(inputs, None)
     known = np.column_stack([np.zeros(150), variances]) * use_variance
     update = partial(oracles.map_update, x, known, covariance_type="full", m0=x.mean(axis=0))
-    update = partial(update, kappa=1, nu=5, scale=0.1 * np.diag(x.var(axis=0)))
+    sent = np.column_stack([np.zeros(150), variances])
+    update = partial(update, kappa=1, nu=5, scale=0.1 * np.diag(x.var(axis=0) + sent.mean(axis=0)))
     weights, means, covariances = update(resp=start)
     precisions = [np.diag(np.linalg.inv(c)) for c in covariances]
     joint = oracles.log_joint(x, weights, means, covariances) - known @ np.transpose(precisions) / 2
