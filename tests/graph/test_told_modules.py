@@ -1,0 +1,134 @@
+"""What a mixture does with what it is told, once its rows have moved and where they have not."""
+
+import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment
+from scipy.special import log_softmax
+from scipy.stats import entropy
+
+from serkit import Module, Observation, Posterior
+from serkit.messages import Categorical, Data, Gaussian, Mixture
+from serkit.modules import GMM
+from serkit.modules.mixture import em
+from tests.helpers.modules import Teller
+
+K, N = 3, 90
+CLASSES = np.arange(N) % K
+CENTRES = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+NOISE = np.random.default_rng(0).normal(size=(N, 2))
+
+
+class Latents(Module):
+    """Sends latents about the centres of the classes, which trade places in every update."""
+
+    takes_from_parents = (Data,)
+    takes_from_children = (Mixture,)
+    sends_up = Gaussian
+
+    def learn(self, inputs, from_children):
+        self.turns_ = getattr(self, "turns_", -1) + 1
+        return {}
+
+    def infer(self, inputs, from_children):
+        return Posterior(up=Gaussian(CENTRES[(CLASSES + self.turns_) % K] + NOISE), down=(None,))
+
+
+def told(certainty=0.8, is_prior=True):
+    """A message that gives the true class of each row this probability."""
+    probabilities = np.full((N, K), (1 - certainty) / (K - 1))
+    probabilities[np.arange(N), CLASSES] = certainty
+    return Categorical(np.log(probabilities), is_prior=is_prior)
+
+
+def graph(message, **options):
+    latents = Latents().connect(Observation(np.zeros((N, 1)))).update()
+    gmm = GMM(K, random_state=0, labels=CLASSES, **options).connect(latents)
+    return latents, gmm, Teller(message).connect(gmm)
+
+
+@pytest.mark.parametrize("is_prior", [True, False], ids=["prior", "evidence"])
+def test_rows_that_have_moved_are_fitted_from_what_is_told_and_to_convergence(is_prior):
+    """A step from the mixture of the latents before would be one from clusters of other classes."""
+    latents, gmm, teller = graph(told(is_prior=is_prior))
+    gmm.update()
+    teller.update()
+    for _ in range(2):
+        latents.update()
+        gmm.update()
+        assert gmm.converged_
+        np.testing.assert_array_equal(gmm.posterior.clusters, CLASSES)  # the message's numbers
+        nearest = CENTRES[(np.arange(K) + latents.turns_) % K]
+        np.testing.assert_allclose(gmm.means_, nearest, atol=1)  # 30 rows a class: 5 errors
+
+
+def test_rows_that_have_not_moved_take_one_step_from_the_last_mixture():
+    """Half of Baum-Welch under a Markov model: see test_objective."""
+    _, gmm, teller = graph(told(0.5))
+    gmm.update()
+    teller.update()
+    before = gmm.density()
+    gmm.update()
+    assert gmm.history_[-1]["n_iter"] == 2  # the start's log-likelihood, and after the step
+    x = gmm.parents[0].message_up.mean
+    problem = gmm._problem(em.Rows(x), told(0.5), x.mean(axis=0), x.var(axis=0))
+    step = em.m_step(em.e_step(problem.rows, before, told(0.5)), problem.prior, gmm.reg_covar)
+    np.testing.assert_allclose(gmm.means_, step.means, atol=1e-9)
+
+
+def test_a_frozen_parent_that_is_updated_again_has_not_moved():
+    latents, gmm, teller = graph(told(0.5))
+    gmm.update()
+    teller.update()
+    latents.freeze().update()
+    gmm.update()
+    assert gmm.history_[-1]["n_iter"] == 2
+
+
+def test_evidence_goes_on_to_convergence_in_any_case():
+    _, gmm, teller = graph(told(0.5, is_prior=False))
+    gmm.update()
+    teller.update()
+    gmm.update()
+    assert gmm.converged_
+
+
+# -- starts ----------------------------------------------------------------------------------------
+
+
+def problem(message):
+    x = CENTRES[CLASSES] + NOISE
+    return em.Problem(em.Rows(x), message, K, "full", None, 1e-6, max_iter=50, tol=1e-6)
+
+
+def test_a_message_that_tells_nothing_is_no_start():
+    same = np.tile(np.log([0.7, 0.2, 0.1]), (N, 1))
+    for message in (Categorical.uniform(N, K), Categorical(same)):
+        np.testing.assert_allclose(em.information_of(message), 0, atol=1e-12)
+        assert em.starts_from_children(problem(message), message) == []
+
+
+def test_rows_of_which_nothing_is_said_do_not_draw_the_start_to_the_middle():
+    """Labels of a fifth of the rows: the start's means are the labelled rows'."""
+    known = np.arange(N) < N // 5
+    probabilities = np.where(known[:, None], 0.998 * np.eye(K)[CLASSES] + 0.001, 1 / K)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    message = Categorical(np.log(probabilities))
+    (start,) = em.starts_from_children(problem(message), message)
+    np.testing.assert_allclose(start.means, CENTRES, atol=2)  # 6 rows a class
+
+
+def test_information_is_the_divergence_from_the_mean():
+    log_prob = log_softmax(np.random.default_rng(1).normal(size=(N, K)), axis=1)
+    mean = np.exp(log_prob).mean(axis=0)
+    expected = [entropy(p, mean) / np.log(K) for p in np.exp(log_prob)]
+    np.testing.assert_allclose(em.information_of(Categorical(log_prob)), expected)
+
+
+def test_random_starts_number_their_components_as_the_message_does():
+    message = told(0.6)
+    for start in em.plus_plus_starts(problem(message), 5, np.random.default_rng(0)):
+        shared = np.exp(message.log_prob).T @ em.responsibilities_of(
+            problem(message).rows, start, None
+        )
+        _, order = linear_sum_assignment(shared, maximize=True)
+        np.testing.assert_array_equal(order, np.arange(K))
