@@ -17,6 +17,7 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
+from scipy.special import gammaln, log_softmax
 
 from ... import processes
 from ...arrays import as_rows
@@ -28,7 +29,7 @@ from ..common.plus_plus import plus_plus_centres
 Counts: TypeAlias = ArrayLike | sparse.sparray | sparse.spmatrix
 Modalities: TypeAlias = list[sparse.csr_array]  # counts (N, W_m) of each
 
-TOKENS_OF_PROBABILITIES = 50.0  # of a modality's order: what one class stands for is no one word
+TOKENS_OF_CLASSES = 50.0  # where no counts stand beside them that say how long a row is
 BLOCK_NUMBERS = 2**17  # in a block: a few megabytes stay near the processor
 START_STEPS = 3
 HEARD_STEPS = 5
@@ -38,12 +39,12 @@ FOLD_IN_STEPS, FOLD_IN_TOL = 200, 1e-3
 # -- counts ----------------------------------------------------------------------------------------
 
 
-def counts_of(label: str, messages: Sequence[Message]) -> Modalities:
-    """Each parent's counts, (N, W_m): class probabilities count as 50 tokens, missing rows as 0."""
+def counts_of(label: str, messages: Sequence[Message], class_tokens: float) -> Modalities:
+    """Each parent's counts, (N, W_m): P(class) times `class_tokens`; 0 in missing rows."""
     counts = []
     for message in messages:
         if isinstance(message, Categorical):
-            rows = TOKENS_OF_PROBABILITIES * np.exp(message.log_prob)
+            rows = class_tokens * np.exp(message.log_prob)
         else:
             rows = flat(message)
         rows = np.where(message.is_observed[:, None], rows, 0.0)
@@ -195,6 +196,18 @@ def heard_counts(dirichlet: np.ndarray, message: np.ndarray, n_heard: np.ndarray
     for _ in range(HEARD_STEPS if others.any() else 0):
         probability = normalised(message * (dirichlet + others * probability))
     return n_heard[:, None] * probability
+
+
+def log_prob_of_classes(dirichlet: np.ndarray, phi: np.ndarray, n_tokens: float) -> np.ndarray:
+    """Log probability of each class of a parent that counts as w tokens: (N, K), (K, C) -> (N, C).
+
+    A row's class c is w tokens of the word c, so that ``P(c) ~ E[(theta . phi_c)^w]`` for theta of
+    Dirichlet(a). The C numbers theta . phi_c are about Dirichlet(a') with ``a' = a phi`` (exactly
+    if each topic has one class), under which the expectation is ``Gamma(a'_c + w) / Gamma(a'_c)``
+    up to a factor: Pólya's urn. One token makes it the mean of theta . phi_c.
+    """
+    concentrations = dirichlet @ phi  # (N, C)
+    return log_softmax(gammaln(concentrations + n_tokens) - gammaln(concentrations), axis=1)
 
 
 @dataclass(frozen=True)

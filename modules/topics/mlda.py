@@ -53,8 +53,8 @@ class MLDA(Module):
         Number of topics K.
     weights : sequence of (float or None), optional
         Tokens that each row counts as, for each parent. None leaves counts as they are, and lets
-        class probabilities count as 50: they stand for a whole modality, and as the one observation
-        that a class is they would not be heard beside another one's hundreds of words.
+        class probabilities, which stand for a whole modality, count as many tokens as rows of the
+        modalities of counts have in the mean; 50 where there are none.
     doc_topic_prior, topic_word_prior : float, optional
         Concentrations of the Dirichlet priors on theta and phi; 1 / K unless given.
     message_weight : float
@@ -85,6 +85,8 @@ class MLDA(Module):
         Posterior mean of theta, what the children said included; of this process's rows.
     mean_tokens_ : np.ndarray of shape (M,)
         Mean number of tokens of the rows that have the modality, `weights` aside.
+    class_tokens_ : float
+        Tokens that class probabilities counted as, where `weights` do not say.
     log_likelihood_ : np.ndarray
         Mean over tokens, in nats, by iteration. CVB0: each token predicted from all the others.
     converged_ : bool
@@ -142,17 +144,28 @@ class MLDA(Module):
 
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
         """Fit to the parents' counts, and to what the children say of the rows' topics."""
-        return self._learn(lda.counts_of(self.label, inputs), from_children)
+        counts = lda.counts_of(self.label, inputs, 1.0)
+        pairs = zip(counts, self._weights(len(inputs)), strict=True)
+        beside = [
+            lda.mean_tokens(lda.with_tokens(*pair))
+            for pair, message in zip(pairs, inputs, strict=True)
+            if not isinstance(message, Categorical)
+        ]
+        class_tokens = float(np.mean(beside)) if any(beside) else lda.TOKENS_OF_CLASSES
+        counts = lda.counts_of(self.label, inputs, class_tokens)
+        report = self._learn(counts, from_children)
+        self.class_tokens_ = class_tokens
+        return report
 
     def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
         """Topics of the rows, and what they let expect of each parent's rows.
 
         Up goes the posterior mean of theta from the row alone; the classes are that by the row and
-        what the children say of it. Down goes to mixtures ``P(class) ~ sum_k theta_k m_k phi_k``,
-        with theta from the other parents' rows: a row's class is one draw from theta, and mixtures
-        and children speak of the same one. To others go counts, see `predicted_counts`.
+        what the children say of it. Down goes P(class) to mixtures, by the other parents' rows and
+        the children, who speak of the same class; a class counts down as many tokens as it counts
+        up. To others go counts, see `predicted_counts`.
         """
-        counts = lda.counts_of(self.label, inputs)
+        counts = lda.counts_of(self.label, inputs, self.class_tokens_)
         theta = theta_by_all = self._theta(counts)
         up = classes = Categorical(np.log(theta), observed=any_observed(inputs), checked=False)
         if isinstance(from_children, Categorical):
@@ -173,10 +186,13 @@ class MLDA(Module):
         """P(class) for the parent of that number, in place of its own."""
         others = [*counts]
         others[number] = sparse.csr_array(counts[number].shape)
-        cavity = self._problem(others, from_children).classes(self._theta(others))
-        log_prob = np.log(lda.normalised(cavity @ self.components_[number]))
+        problem = self._problem(others, from_children)
+        total = problem.row_tokens.sum(axis=1) + problem.alpha * self.n_components  # (N,)
+        dirichlet = total[:, None] * problem.classes(self._theta(others))
+        n_tokens = self._weights(len(counts))[number] or self.class_tokens_
+        log_prob = lda.log_prob_of_classes(dirichlet, self.components_[number], n_tokens)
         if from_children is None and message.log_prior is not None:
-            silent = sum(modality.sum(axis=1) for modality in others) == 0
+            silent = problem.row_tokens.sum(axis=1) == 0
             log_prob[silent] = message.log_prior  # nothing to add: the parent's own P(k)
         return Categorical(log_prob, is_prior=True, checked=False)
 

@@ -8,6 +8,7 @@ import pytest
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 from scipy.special import gammaln
+from scipy.stats import dirichlet_multinomial
 from sklearn.decomposition import LatentDirichletAllocation
 
 from serkit.modules.topics import lda
@@ -263,6 +264,29 @@ def test_a_message_counts_once_however_many_tokens_a_row_has():
     for row in given.proportions(fold_in(given, topics, 5000)[0]):
         # by symmetry N_k = N / 2 to begin with, where the message decides one observation's topic
         assert 0.5 < row[0] < (given.alpha + 1) / (2 * given.alpha + 1)
+
+
+# -- what goes down to mixtures --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_tokens", [1, 7, 60])
+def test_a_class_of_several_tokens_is_drawn_from_polyas_urn(n_tokens):
+    """All tokens are of one word: scipy's Dirichlet-multinomial, of topics with a class each."""
+    dirichlet = np.random.default_rng(0).gamma(2.0, 5.0, size=(6, 3))
+    found = np.exp(lda.log_prob_of_classes(dirichlet, np.eye(3), n_tokens))
+    all_one = n_tokens * np.eye(3, dtype=int)
+    expected = np.array(
+        [[dirichlet_multinomial.pmf(x, a, n_tokens) for x in all_one] for a in dirichlet]
+    )
+    np.testing.assert_allclose(found, expected / expected.sum(axis=1, keepdims=True), rtol=1e-9)
+
+
+def test_a_class_of_one_token_has_its_expected_probability():
+    rng = np.random.default_rng(0)
+    dirichlet, phi = rng.gamma(2.0, 5.0, size=(6, 3)), rng.dirichlet(np.ones(4), size=3)
+    theta = dirichlet / dirichlet.sum(axis=1, keepdims=True)
+    found = np.exp(lda.log_prob_of_classes(dirichlet, phi, 1))
+    np.testing.assert_allclose(found, theta @ phi, rtol=1e-9)
 
 
 @pytest.mark.parametrize("axis", [0, 1])

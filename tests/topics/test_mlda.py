@@ -156,8 +156,25 @@ def test_a_mixture_alone_hears_what_the_topics_expect_of_any_row():
     alone = [opinions()]
     mlda = learnt(alone)
     (classes,) = down(mlda, alone)
-    expected = np.tile(mlda.components_[0].mean(axis=0), (N, 1))
-    np.testing.assert_allclose(np.exp(classes.log_prob), expected)
+    by_prior = lda.log_prob_of_classes(np.full((1, K), 1 / K), mlda.components_[0], 50)
+    np.testing.assert_allclose(classes.log_prob, np.tile(by_prior, (N, 1)))
+
+
+def test_a_class_counts_as_many_tokens_as_the_rows_beside_it_up_and_down(inputs):
+    mlda = learnt(inputs)
+    assert mlda.class_tokens_ == 60
+    again = learnt(inputs, weights=[None, 60])
+    rounding = {"rtol": 1e-9}  # 60 P(k), or 50 P(k) scaled to a sum of 60
+    np.testing.assert_allclose(again.topic_proportions_, mlda.topic_proportions_, **rounding)
+    pair = down(again, inputs)[1].log_prob, down(mlda, inputs)[1].log_prob
+    np.testing.assert_allclose(*pair, **rounding)
+    assert learnt(inputs, weights=[30, None]).class_tokens_ == 30
+    assert learnt([opinions(), opinions(seed=2)]).class_tokens_ == 50
+
+
+def test_a_mixture_hears_more_of_a_class_that_counts_for_more(inputs):
+    weak, strong = (down(learnt(inputs, weights=[None, w]), inputs)[1] for w in (1, 60))
+    assert np.exp(strong.log_prob).max(axis=1).mean() > np.exp(weak.log_prob).max(axis=1).mean()
 
 
 def test_down_to_histograms_go_expected_counts(inputs):
@@ -203,7 +220,7 @@ def test_what_children_say_pulls_rows_and_goes_down_but_not_up(inputs):
     assert (pulled.log_prob[entries] > plain.log_prob[entries]).all()
     posterior = mlda.infer(inputs, wrong)
     theta = np.exp(posterior.up.log_prob)
-    expected = mlda.transform([inputs[0].array, 50 * np.exp(inputs[1].log_prob)])
+    expected = mlda.transform([inputs[0].array, 60 * np.exp(inputs[1].log_prob)])
     np.testing.assert_allclose(theta, expected)
     moved = np.exp(posterior.classes.log_prob) - theta
     assert (moved[np.arange(N), (LABELS + 1) % K] > 0).all()  # to what the children say,
