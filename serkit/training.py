@@ -70,20 +70,22 @@ class Callback:
 class StopOnTolerance(Callback):
     """Stop once a number of the history changes by less than `tol` from round to round.
 
-    "changed" and "mean_shift" are changes themselves, and compared with `tol` as they are.
+    "changed" and "mean_shift" are changes themselves, and compared with `tol` as they are. By
+    default training stops once less than a hundredth of the rows change their cluster.
 
     Parameters
     ----------
     monitor : str
-        Name of the number, taken from the last update of each round that reports it: "objective",
-        "changed", "loss", "accuracy", ...
+        Name of the number, taken from the last update of each round that reports it: "changed",
+        "loss", "accuracy", ..., or "objective", which may fall where a VAE is pulled to assigned
+        means (see the guide's page on joint training).
     tol : float
         At least 0; smaller changes count as none.
     patience : int
         Number of consecutive rounds without change, at least 1.
     """
 
-    def __init__(self, monitor: str = "objective", tol: float = 1e-2, patience: int = 1) -> None:
+    def __init__(self, monitor: str = "changed", tol: float = 1e-2, patience: int = 1) -> None:
         check_argument("StopOnTolerance", "patience", patience, Count())
         check_argument("StopOnTolerance", "tol", tol, Number(at_least=0))
         self.monitor = monitor

@@ -213,6 +213,16 @@ def test_stop_on_tolerance_names_what_is_there():
         scripted([1.0]).fit(3, callbacks=[StopOnTolerance("acuracy")], verbose=False)
 
 
+def test_by_default_training_stops_once_hardly_a_row_changes_its_cluster():
+    """The joint objective may fall by design, so that the default does not rest on it."""
+    assert (StopOnTolerance().monitor, StopOnTolerance().tol) == ("changed", 0.01)
+    rows = np.random.default_rng(0).normal(size=(60, 2)) + 9 * (np.arange(60) % 2)[:, None]
+    gmm = GMM(2, random_state=0).connect(Observation(rows))
+    graph = Graph(gmm).fit(9, callbacks=[StopOnTolerance()], verbose=False)
+    assert len(graph.history) == 2  # the second round changes nothing
+
+
+
 # -- diagnostics -------------------------------------------------------------------------------
 
 

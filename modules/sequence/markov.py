@@ -204,7 +204,7 @@ class MarkovModel(Module):
             own = message.log_prior
             if log_prob is not None and len(log_prob) == message.n_rows:
                 own = log_prob
-            priors.append(np.full(message.shape, -np.log(*message.shape)) if own is None else own)
+            priors.append(np.full(message.shape, -np.log(message.shape[0])) if own is None else own)
         return priors
 
     def generate(
