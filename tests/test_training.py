@@ -222,7 +222,6 @@ def test_by_default_training_stops_once_hardly_a_row_changes_its_cluster():
     assert len(graph.history) == 2  # the second round changes nothing
 
 
-
 # -- diagnostics -------------------------------------------------------------------------------
 
 
