@@ -74,6 +74,8 @@ class MarkovModel(Module):
         constant), which learning never lowers.
     converged_ : bool
         Whether learning stopped by `tol`.
+    parent_terms_ : list of float
+        What the parents' terms of the joint objective hold of their classes, nats per row.
 
     Examples
     --------
@@ -159,8 +161,9 @@ class MarkovModel(Module):
         Up goes P(k_t | all rows) by what the parents say; down P(k_t | all other rows, and what
         others say of row t). The bound, ``[log p(all rows) - sum_n log sum_k m_n(k) s_n(k)] / N``,
         leaves out what the parents' terms hold: s are the scaled likelihoods, m the class
-        probabilities last sent down (before any, the parents' own P(k)). With a GMM's own term,
-        ``sum_n log sum_k m_n(k) p(x_n | k) / N``, it adds up to the exact log-likelihood.
+        probabilities that a parent had heard when it sent last (before any, its own P(k)). With a
+        GMM's own term, ``sum_n log sum_k m_n(k) p(x_n | k) / N``, it adds up to the exact
+        log-likelihood.
         """
         likelihoods = _likelihoods(inputs)
         smoothed = self._smoothed(_evidence(likelihoods))
@@ -173,39 +176,48 @@ class MarkovModel(Module):
         others = [likelihoods[:p] + likelihoods[p + 1 :] for p in range(len(likelihoods))]
         beliefs = [log_softmax(cavity + np.sum(other, axis=0), axis=1) for other in others]
         down = tuple(Categorical(b, is_prior=True, checked=False) for b in beliefs)
-        bound = partial(_bound, smoothed, likelihoods, self._priors_of_parents(inputs))
+
+        def bound() -> float:
+            parents = sum(self._terms_of_parents(inputs))
+            return float(smoothed.log_normalisers.mean()) - parents
+
         return Posterior(up=up, down=down, bound=bound, classes=classes)
 
     def update(self, children: Sequence[Node] | None = None) -> Self:
         """Learn and send new messages, see `serkit.Module.update`."""
-        told = self._told_parents(len(self.parents))
+        terms = self._terms_of_parents(self.received_from_parents())
         super().update(children)
-        self._told = told
+        self.parent_terms_ = terms
         return self
 
-    def _told_parents(self, n_parents: int) -> list[np.ndarray | None]:
-        """Log class probabilities (N, K) that each parent had heard when it sent last, or None.
+    def _terms_of_parents(self, inputs: Sequence[Message]) -> list[float]:
+        """Mean over rows of ``log sum_k m_n(k) s_n(k)``, for each parent, see `infer`.
 
-        Those sent down last, unless the parent has sent nothing since.
+        A parent that has sent nothing since this module's last update has not heard what that sent.
         """
-        sent: list[np.ndarray | None] = [None] * n_parents
-        for number, message in enumerate(self.messages_down):
-            sent[number] = cast(Categorical, message).log_prob
-        if self.posterior is None or not hasattr(self, "_told"):
-            return sent
-        unheard = np.equal(self.heard_, self._heard_now())
-        return [e if u else s for e, s, u in zip(self._told, sent, unheard, strict=True)]
+        terms = []
+        for number, likelihood in enumerate(_likelihoods(inputs)):
+            if self._is_unheard_by(number, inputs[number]):
+                terms.append(self.parent_terms_[number])
+                continue
+            log_evidence = logsumexp(likelihood + self._prior_of(number, inputs[number]), axis=1)
+            terms.append(processes.mean(float(log_evidence.mean()), len(log_evidence)))
+        return terms
 
-    def _priors_of_parents(self, inputs: list[Message]) -> list[np.ndarray]:
-        """Log class probabilities that went into the parents' terms, (N, K) or (K,)."""
-        priors = []
-        told = self._told_parents(len(inputs))
-        for message, log_prob in zip(cast(list[Categorical], inputs), told, strict=True):
-            own = message.log_prior
-            if log_prob is not None and len(log_prob) == message.n_rows:
-                own = log_prob
-            priors.append(np.full(message.shape, -np.log(message.shape[0])) if own is None else own)
-        return priors
+    def _is_unheard_by(self, number: int, message: Message) -> bool:
+        """Whether a parent's message is the one which this module's last update was of."""
+        if not self.heard_ or not hasattr(self, "parent_terms_"):
+            return False
+        is_last = message is self.parents[number].message_up
+        return is_last and self.heard_[number] == self._heard_now()[number]
+
+    def _prior_of(self, number: int, message: Message) -> np.ndarray:
+        """Log class probabilities last sent to a parent, else its own: (N, K) or (K,)."""
+        sent = self.messages_down[number] if self.messages_down else None
+        if isinstance(sent, Categorical) and sent.n_rows == message.n_rows:
+            return sent.log_prob
+        own = cast(Categorical, message).log_prior
+        return np.full(message.shape, -np.log(message.shape[0])) if own is None else own
 
     def generate(
         self,
@@ -377,13 +389,6 @@ def _evidence(likelihoods: list[np.ndarray], from_children: Message | None = Non
     if isinstance(from_children, Categorical):
         evidence = evidence + from_children.log_prob + np.log(from_children.shape[0])
     return evidence
-
-
-def _bound(smoothed: Smoothed, likelihoods: list[np.ndarray], priors: list[np.ndarray]) -> float:
-    """The chain's log-likelihood less the parents' own terms, nats per row; see `infer`."""
-    pairs = zip(likelihoods, priors, strict=True)
-    parents = np.sum([logsumexp(s + m, axis=1) for s, m in pairs], axis=0)  # (N,)
-    return float((smoothed.log_normalisers - parents).mean())
 
 
 def _as_evidence(log_likelihood: ArrayLike, what: str) -> np.ndarray:

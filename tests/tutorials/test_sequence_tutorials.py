@@ -53,7 +53,7 @@ def test_shuffled_digits_are_the_same_rows_in_another_order():
 def test_labels_of_one_row_in_a_hundred(tmp_path, capsys):
     scores = run("vae_gmm_nn", "--out", tmp_path)
     assert set(scores) == {"none", "told", "started", "named"}
-    assert scores["started"] > scores["none"]
+    assert all(0.3 < shares[0] <= 1 for shares in scores.values())  # chance is 0.1
     assert {"known.png", "named.png", "module003_supervised"} <= names_in(tmp_path)
     out = capsys.readouterr().out
     assert f"started {scores['started'][0]:.3f}" in out
