@@ -1,6 +1,6 @@
 """Unsupervised classification of digits: a VAE and a Gaussian mixture that learn together.
 
-    python tutorials/vae_gmm.py                                    # embedded digits, under a minute
+    python tutorials/vae_gmm.py                                    # embedded digits, a minute
     python tutorials/vae_gmm.py --data tutorial --preset serket    # the original's 3,000 digits
     python tutorials/vae_gmm.py --data tutorial --preset best --seeds 10
     python tutorials/vae_gmm.py --data mnist --preset mnist        # all 70,000
@@ -8,7 +8,8 @@
     torchrun --nproc_per_node=4 tutorials/vae_gmm.py --data mnist --preset mnist
 
 Each round trains the VAE and then the mixture; from the second round on the VAE's KL term is taken
-to the mean of the cluster each row was assigned to. Labels only score.
+to the mean of the cluster each row was assigned to. On the embedded digits the first round is run
+from six seeds, and the run whose clusters agree most with the others' goes on. Labels only score.
 """
 
 from __future__ import annotations
@@ -34,11 +35,12 @@ LARGE_GMM = {
 }
 PRESETS = {
     "default": {
-        "rounds": 5,
+        "restarts": 6,
+        "rounds": 8,
         "vae": {
             "latent_dim": 10,
             "likelihood": "gaussian",
-            "noise_variance": 0.05,
+            "noise_variance": 0.03,
             "epochs": (100, 40),
             "batch_size": 128,
             "lr": 2e-3,
@@ -110,6 +112,15 @@ def build(images: np.ndarray, labels: np.ndarray, preset: dict, seed: int) -> sr
     return srk.Graph(gmm)
 
 
+def train(graph: srk.Graph, preset: dict, rounds: int, out: Path | None = None) -> srk.Graph:
+    """The first round, from several seeds if the preset says so, and then the others."""
+    graph.fit(1, restarts=preset.get("restarts", 1), out=out, verbose=False)
+    print_round(graph, graph.history[0])
+    if rounds > 1:
+        graph.fit(rounds - 1, callbacks=[print_round], out=out, verbose=False)
+    return graph
+
+
 def print_round(graph: srk.Graph, record: dict) -> None:
     """A line of the table."""
     vae, gmm = record["updates"]
@@ -144,8 +155,9 @@ def accuracies(graph: srk.Graph) -> tuple[float, float]:
 
 
 def shortened(preset: dict) -> dict:
-    """The same with 2 rounds of 10 epochs."""
-    return {**preset, "rounds": 2, "vae": {**preset["vae"], "epochs": 10}}
+    """The same with 2 rounds of 10 epochs, the first one from no more than 3 seeds."""
+    restarts = min(preset.get("restarts", 1), 3)
+    return {**preset, "restarts": restarts, "rounds": 2, "vae": {**preset["vae"], "epochs": 10}}
 
 
 def positive(text: str) -> int:
@@ -161,6 +173,7 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     parser.add_argument("--data", choices=LOADERS, default="digits")
     parser.add_argument("--preset", choices=PRESETS, default="default")
     parser.add_argument("--seeds", type=positive, default=1, help="number of runs, seeds 0, 1, ...")
+    parser.add_argument("--first-seed", type=int, default=0, help="in place of 0")
     parser.add_argument("--rounds", type=positive, help="rounds of VAE and GMM updates")
     parser.add_argument("--out", type=Path, help="folder for results and pictures")
     parser.add_argument(
@@ -174,14 +187,14 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
         images, labels, preset = images[:500], labels[:500], shortened(preset)
     rounds = chosen.rounds or preset["rounds"]
     results = []
-    for seed in range(chosen.seeds):
+    for seed in range(chosen.first_seed, chosen.first_seed + chosen.seeds):
         graph = build(images, labels, preset, seed)
-        if seed == 0:
+        if seed == chosen.first_seed:
             print_once(graph, "\n")
         print_once(f"seed {seed}, {len(images)} rows, preset {chosen.preset}")
         out = chosen.out / f"seed{seed}" if chosen.out and chosen.seeds > 1 else chosen.out
         start = time.perf_counter()
-        graph.fit(rounds, callbacks=[print_round], out=out, verbose=False)
+        train(graph, preset, rounds, out)
         print_once(f"{time.perf_counter() - start:.0f} seconds\n")
         results.append(accuracies(graph))
     frozen, joint = np.array(results).T

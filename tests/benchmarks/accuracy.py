@@ -37,7 +37,7 @@ def _run(name: str, data: str, n_seeds: int, quick: bool) -> None:
     curves = []  # of each seed: accuracy and seconds so far, by round
     for seed in range(n_seeds):
         graph = vae_gmm.build(images, labels, preset, seed)
-        graph.fit(preset["rounds"], callbacks=[vae_gmm.print_round], verbose=False)
+        vae_gmm.train(graph, preset, preset["rounds"])
         updates = [record["updates"] for record in graph.history]
         seconds = np.cumsum([sum(update["seconds"] for update in both) for both in updates])
         curves.append((np.array([both[-1]["accuracy"] for both in updates]), seconds))
