@@ -163,7 +163,7 @@ class MLDA(Module):
         Up goes the posterior mean of theta from the row alone; the classes are that by the row and
         what the children say of it. Down goes P(class) to mixtures, by the other parents' rows and
         the children, who speak of the same class; a class counts down as many tokens as it counts
-        up. To others go counts, see `predicted_counts`.
+        up, but to another MLDA as one. To others go counts, see `predicted_counts`.
         """
         counts = lda.counts_of(self.label, inputs, self.class_tokens_)
         theta = theta_by_all = self._theta(counts)
@@ -190,6 +190,8 @@ class MLDA(Module):
         total = problem.row_tokens.sum(axis=1) + problem.alpha * self.n_components  # (N,)
         dirichlet = total[:, None] * problem.classes(self._theta(others))
         n_tokens = self._weights(len(counts))[number] or self.class_tokens_
+        if self.parents and isinstance(self.parents[number], MLDA):
+            n_tokens = 1.0  # what topics hear is of one draw from a row's theta, not of its class
         log_prob = lda.log_prob_of_classes(dirichlet, self.components_[number], n_tokens)
         if from_children is None and message.log_prior is not None:
             silent = problem.row_tokens.sum(axis=1) == 0
