@@ -214,7 +214,8 @@ class MarkovModel(Module):
     def _prior_of(self, number: int, message: Message) -> np.ndarray:
         """Log class probabilities last sent to a parent, else its own: (N, K) or (K,)."""
         sent = self.messages_down[number] if self.messages_down else None
-        if isinstance(sent, Categorical) and sent.n_rows == message.n_rows:
+        shape = message.n_rows, *message.shape
+        if isinstance(sent, Categorical) and sent.log_prob.shape == shape:
             return sent.log_prob
         own = cast(Categorical, message).log_prior
         return np.full(message.shape, -np.log(message.shape[0])) if own is None else own

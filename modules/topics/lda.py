@@ -95,6 +95,21 @@ def with_tokens(counts: sparse.csr_array, n_tokens: float | None) -> sparse.csr_
     return sparse.csr_array(sparse.diags_array(factor) @ counts)
 
 
+def tokens_beside(
+    label: str, messages: Sequence[Message], weights: Sequence[float | None]
+) -> float:
+    """Mean number of tokens, over the modalities of counts and their rows; 50 where there are none.
+
+    So many tokens a class counts as, which stands for a whole modality.
+    """
+    pairs = zip(messages, weights, strict=True)
+    beside = [(m, w) for m, w in pairs if not isinstance(m, Categorical)]
+    counts = counts_of(label, [message for message, _ in beside], TOKENS_OF_CLASSES)
+    weighted = (with_tokens(c, w) for c, (_, w) in zip(counts, beside, strict=True))
+    tokens = [mean_tokens(modality) for modality in weighted]
+    return float(np.mean(tokens)) if any(tokens) else TOKENS_OF_CLASSES
+
+
 def mean_tokens(counts: sparse.csr_array) -> float:
     """Mean number of tokens of the rows that have any, of all processes; 0 if none has."""
     tokens = counts.sum(axis=1)

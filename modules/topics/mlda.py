@@ -122,6 +122,7 @@ class MLDA(Module):
     sends_down = Data
     learns_from_shares = True
     row_attributes = ("topic_proportions_",)
+    class_tokens_ = lda.TOKENS_OF_CLASSES  # until some parent sends classes
 
     # -- module contract -----------------------------------------------------------------------
 
@@ -144,16 +145,10 @@ class MLDA(Module):
 
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
         """Fit to the parents' counts, and to what the children say of the rows' topics."""
-        counts = lda.counts_of(self.label, inputs, 1.0)
-        pairs = zip(counts, self._weights(len(inputs)), strict=True)
-        beside = [
-            lda.mean_tokens(lda.with_tokens(*pair))
-            for pair, message in zip(pairs, inputs, strict=True)
-            if not isinstance(message, Categorical)
-        ]
-        class_tokens = float(np.mean(beside)) if any(beside) else lda.TOKENS_OF_CLASSES
-        counts = lda.counts_of(self.label, inputs, class_tokens)
-        report = self._learn(counts, from_children)
+        class_tokens = self.class_tokens_
+        if any(isinstance(message, Categorical) for message in inputs):
+            class_tokens = lda.tokens_beside(self.label, inputs, self._weights(len(inputs)))
+        report = self._learn(lda.counts_of(self.label, inputs, class_tokens), from_children)
         self.class_tokens_ = class_tokens
         return report
 

@@ -68,7 +68,7 @@ class Ensemble(Graph):
         """The class of each row, (N,) of int, that the chains find most probable in the mean.
 
         The mean is of what each chain says itself, its classes aligned; for new rows see
-        `predict`, whose ``classes`` are by the product that the alignment sends up.
+        `predict`, whose ``classes`` are by what the alignment sends up.
 
         Raises
         ------

@@ -13,39 +13,20 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
-from serkit import Graph, Module, Observation, Posterior
+from serkit import Graph, Observation
 from serkit.errors import GraphError, InputError
 from serkit.messages import Categorical, Data, Gaussian
 from serkit.modules import AE, GMM, NetClassifier, NetRegressor, Supervised
 from serkit.modules.adapters.supervised import gaussian_log_likelihood, residual_variance
 from serkit.saving import format
+from tests.helpers.modules import Sender
 from tests.helpers.saved import assert_same
 
 N, K = 90, 3
 
 
-class Fixed(Module):
-    """Sends the message it was made with, and takes anything."""
-
-    takes_from_children = (Categorical, Gaussian)
-
-    def __init__(self, message, *, name=None):
-        super().__init__(name=name)
-        self.message = message
-
-    @property
-    def sends_up(self):
-        return type(self.message)
-
-    def learn(self, inputs, from_children):
-        return {}
-
-    def infer(self, inputs, from_children):
-        return Posterior(up=self.message, down=(None,))
-
-
 def source(message):
-    return Fixed(message).connect(Observation(np.zeros((message.n_rows, 1)))).update()
+    return Sender(message).connect(Observation(np.zeros((message.n_rows, 1)))).update()
 
 
 def certain(seed=0):

@@ -90,6 +90,30 @@ class Teller(Module):
         return Posterior(down=(self.message,) * len(inputs))
 
 
+class Sender(Module):
+    """Learns nothing, and sends up the message it was made with."""
+
+    takes_from_children = (Categorical, Gaussian, Mixture)
+
+    def __init__(self, message, *, name=None):
+        super().__init__(name=name)
+        self.message = message
+
+    @property
+    def sends_up(self):
+        return type(self.message)
+
+    @property
+    def n_outputs(self):
+        return self.message.shape[0]
+
+    def learn(self, inputs, from_children):
+        return {}
+
+    def infer(self, inputs, from_children):
+        return Posterior(up=self.message, down=(None,))
+
+
 class Classes(Module):
     """Class probabilities by a random linear map, fixed by the seed; it learns nothing."""
 

@@ -9,15 +9,15 @@ from scipy.special import log_softmax, logsumexp, softmax
 from scipy.stats import multivariate_normal
 from sklearn.datasets import make_moons
 
-from serkit import Graph, Module, Observation, Posterior, processes
+from serkit import Graph, Observation, processes
 from serkit.errors import GraphError, InputError, MessageError, NotFittedError
-from serkit.messages import Categorical, Data, Gaussian, Mixture
+from serkit.messages import Categorical, Data, Gaussian
 from serkit.metrics import accuracy
 from serkit.module import bound_of, check_shares
 from serkit.modules import GMM, NeighbourField
 from serkit.modules.sequence import field as fields
 from serkit.modules.sequence.field import beliefs_under, mean_field, neighbours_among, weights_of
-from tests.helpers.modules import Teller
+from tests.helpers.modules import Sender, Teller
 from tests.helpers.saved import assert_same
 
 N, K, D = 7, 3, 2
@@ -25,30 +25,6 @@ N, K, D = 7, 3, 2
 ROUNDING = {"rtol": 0, "atol": 1e-9}
 PRIOR = np.log([0.2, 0.3, 0.5])
 settle = partial(mean_field, max_iter=2000, tol=1e-14)
-
-
-class Says(Module):
-    """Sends the message up that it was made with."""
-
-    takes_from_children = (Categorical, Mixture)
-
-    def __init__(self, message, *, name=None):
-        super().__init__(name=name)
-        self.message = message
-
-    @property
-    def sends_up(self):
-        return type(self.message)
-
-    @property
-    def n_outputs(self):
-        return self.message.shape[0]
-
-    def learn(self, inputs, from_children):
-        return {}
-
-    def infer(self, inputs, from_children):
-        return Posterior(up=self.message, down=(None,) * len(inputs))
 
 
 class Potts:
@@ -94,7 +70,7 @@ def connected(classes, rows=None, observed=None, **options):
     """A field on a parent that says this of the rows' classes, and on their places."""
     rows = places(classes.n_rows) if rows is None else rows
     where = Observation(rows, observed=observed, name="places")
-    says = Says(classes).connect(Observation(rows, name="rows")).update()
+    says = Sender(classes).connect(Observation(rows, name="rows")).update()
     options = {"n_neighbors": 2, "coupling": 2.0, "tol": 1e-14, **options}
     return NeighbourField(**options).connect(says, where)
 
@@ -362,8 +338,8 @@ def test_with_a_mixture_the_objective_is_a_bound_on_the_evidence():
 
 def test_latents_that_only_the_field_hears_leave_no_objective():
     rows = Observation(places())
-    classes = Says(message(evidence()), name="classes").connect(rows).update()
-    latents = Says(Gaussian.standard(N, D), name="latents").connect(rows).update()
+    classes = Sender(message(evidence()), name="classes").connect(rows).update()
+    latents = Sender(Gaussian.standard(N, D), name="latents").connect(rows).update()
     field = NeighbourField(n_neighbors=3).connect(classes, latents).update()
     assert field.posterior.bound is None
     GMM(1).connect(latents)

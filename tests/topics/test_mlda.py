@@ -172,6 +172,18 @@ def test_a_class_counts_as_many_tokens_as_the_rows_beside_it_up_and_down(inputs)
     assert learnt([opinions(), opinions(seed=2)]).class_tokens_ == 50
 
 
+def test_topics_fitted_to_arrays_send_messages_in_a_graph_too():
+    counts = histograms()
+    mlda = MLDA(K, random_state=0).fit(counts).freeze().connect(Observation(counts)).update()
+    np.testing.assert_allclose(np.exp(mlda.message_up.log_prob), mlda.transform(counts))
+
+
+def test_topics_fitted_to_arrays_take_a_mixtures_classes_as_fifty_tokens(inputs):
+    arrays = [inputs[0].array, 50 * np.exp(inputs[1].log_prob)]
+    mlda = MLDA(K, random_state=0).fit(arrays)
+    np.testing.assert_allclose(np.exp(up(mlda, inputs).log_prob), mlda.transform(arrays))
+
+
 def test_a_mixture_hears_more_of_a_class_that_counts_for_more(inputs):
     weak, strong = (down(learnt(inputs, weights=[None, w]), inputs)[1] for w in (1, 60))
     assert np.exp(strong.log_prob).max(axis=1).mean() > np.exp(weak.log_prob).max(axis=1).mean()
