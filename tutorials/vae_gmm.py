@@ -114,7 +114,10 @@ def build(images: np.ndarray, labels: np.ndarray, preset: dict, seed: int) -> sr
 
 def train(graph: srk.Graph, preset: dict, rounds: int, out: Path | None = None) -> srk.Graph:
     """The first round, from several seeds if the preset says so, and then the others."""
-    graph.fit(1, restarts=preset.get("restarts", 1), out=out, verbose=False)
+    restarts = preset.get("restarts", 1)
+    if restarts > 1:
+        print_once(f"the first round from {restarts} seeds, of which the most stable goes on")
+    graph.fit(1, restarts=restarts, out=out if rounds == 1 else None, verbose=False)
     print_round(graph, graph.history[0])
     if rounds > 1:
         graph.fit(rounds - 1, callbacks=[print_round], out=out, verbose=False)
