@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from os import PathLike
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,12 +18,30 @@ from sklearn.metrics import pairwise_distances_argmin
 from threadpoolctl import threadpool_limits
 
 from ...errors import InputError, NotFittedError
-from ...options import Counts, Options, PositiveInt, Seed
+from ...options import Constraint, Count, Counts, Options, PositiveInt, Seed
 
 _WINDOW, _HOP = 0.025, 0.010  # seconds
-_N_MELS = 26
+_N_STREAMS = 3
 _DELTA_WIDTH = 9  # frames
-_LOWEST_RATE = 4000  # Hz; below it the mel filters are narrower than the spectrum's steps
+
+
+class Sizes(Constraint):
+    """A size for all code books, or one for each."""
+
+    wanted = "an integer >= 1, or three of them, one for each code book"
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is."""
+        return Count().fits(value) or (Counts().fits(value) and len(value) == _N_STREAMS)
+
+
+@dataclass(frozen=True)
+class Frames:
+    """How a waveform is cut into frames: samples in each and between their starts; mel bands."""
+
+    n_fft: int
+    hop_length: int
+    n_mels: int
 
 
 @dataclass(eq=False, repr=False)
@@ -35,26 +54,29 @@ class HAC(TransformerMixin, Options):
     lag, how often codeword a is followed by codeword b that many frames later. Van hamme (2008),
     "HAC-models: a novel approach to continuous speech recognition", Interspeech.
 
-    A scikit-learn transformer, whose counts an Observation takes. Frames are 25 ms long and 10 ms
-    apart, with 26 mel bands; recordings are scaled to a peak of 1, so loudness does not matter.
-    Needs librosa: ``pip install 'serkit[audio]'``.
+    A scikit-learn transformer, whose counts an Observation takes. Recordings are scaled to a peak
+    of 1, so loudness does not matter. Needs librosa: ``pip install 'serkit[audio]'``.
 
     Parameters
     ----------
-    n_codewords : int
-        Size K of each code book.
+    n_codewords : int or (int, int, int)
+        Size K of the code books, of all three or of each.
     lags : sequence of int
         Frames between the two codewords of a pair.
     n_mfcc : int
-        Number of cepstral coefficients, at most 26.
+        Number of cepstral coefficients, at most `n_mels`.
+    n_mels : int
+        Number of mel bands, each of which must hold a frequency of the spectrum.
+    n_fft, hop_length : int, optional
+        Samples in a frame, and from one frame to the next; 25 and 10 ms unless given.
     sample_rate : int
-        Samples a second, at least 4,000. Arrays must have it, files are resampled to it.
+        Samples a second. Arrays must have it, files are resampled to it.
     random_state : int, optional
         Seed of k-means.
 
     Attributes
     ----------
-    codebooks_ : np.ndarray of shape (3, K, n_mfcc)
+    codebooks_ : list of three np.ndarray of shape (K, n_mfcc)
         Of the coefficients, their deltas, and the deltas' deltas.
 
     Examples
@@ -71,10 +93,13 @@ class HAC(TransformerMixin, Options):
     ((4, 54), array([267., 267., 267., 267.], dtype=float32))
     """
 
-    n_codewords: PositiveInt = 20
+    n_codewords: Annotated[int | Sequence[int], Sizes()] = 20
     _: KW_ONLY
     lags: Annotated[Sequence[int], Counts()] = (5, 2)
     n_mfcc: PositiveInt = 13
+    n_mels: PositiveInt = 26
+    n_fft: Annotated[int | None, Count(or_none=True)] = None
+    hop_length: Annotated[int | None, Count(or_none=True)] = None
     sample_rate: PositiveInt = 8000
     random_state: Seed = None
 
@@ -94,15 +119,16 @@ class HAC(TransformerMixin, Options):
         """
         self.check_options()
         frames = [np.concatenate(s) for s in zip(*self._streams(recordings), strict=True)]
-        n_different = min(len(np.unique(stream, axis=0)) for stream in frames)
-        if n_different < self.n_codewords:
-            raise InputError(
-                f"{self.label}: {n_different} different frames are too few for "
-                f"n_codewords={self.n_codewords}; give more recordings or lower n_codewords"
-            )
-        seeds = np.random.SeedSequence(self.random_state).generate_state(len(frames))
-        pairs = zip(frames, map(int, seeds), strict=True)
-        self.codebooks_ = np.stack([codebook(f, self.n_codewords, seed) for f, seed in pairs])
+        sizes = self._sizes()
+        n_different = [len(np.unique(stream, axis=0)) for stream in frames]
+        for n, size in zip(n_different, sizes, strict=True):
+            if n < size:
+                raise InputError(
+                    f"{self.label}: {n} different frames are too few for "
+                    f"n_codewords={self.n_codewords}; give more recordings or lower n_codewords"
+                )
+        seeds = map(int, np.random.SeedSequence(self.random_state).generate_state(_N_STREAMS))
+        self.codebooks_ = [codebook(*each) for each in zip(frames, sizes, seeds, strict=True)]
         return self
 
     def transform(self, recordings: Sequence[str | PathLike | ArrayLike]) -> np.ndarray:
@@ -110,33 +136,47 @@ class HAC(TransformerMixin, Options):
 
         Returns
         -------
-        np.ndarray, shape (N, 3 * n_lags * K**2)
+        np.ndarray, shape (N, n_lags * sum of K**2)
             float32 counts. A column for each sequence, lag, codeword and following codeword, the
             last running fastest.
         """
         if not hasattr(self, "codebooks_"):
             raise NotFittedError(f"{self.label} is not fitted yet: call fit(recordings) first")
-        k, histograms = self.codebooks_.shape[1], []
+        histograms = []
         for streams in self._streams(recordings):
-            pairs = zip(streams, self.codebooks_, strict=True)
-            codes = [pairwise_distances_argmin(stream, codewords) for stream, codewords in pairs]
-            counts = [cooccurrences(c, k, lag) for c in codes for lag in self.lags]
+            counts = []
+            for stream, codewords in zip(streams, self.codebooks_, strict=True):
+                codes = pairwise_distances_argmin(stream, codewords)
+                counts += [cooccurrences(codes, len(codewords), lag) for lag in self.lags]
             histograms.append(np.concatenate(counts))
         return np.stack(histograms).astype(np.float32)
 
     def check_options(self) -> None:
         """Raise InputError for an argument that is out of its range."""
         super().check_options()
-        if self.n_mfcc > _N_MELS:
+        if self.n_mfcc > self.n_mels:
             raise InputError(
-                f"{self.label}: n_mfcc must be at most {_N_MELS}, the number of mel bands, got "
+                f"{self.label}: n_mfcc must be at most {self.n_mels}, the number of mel bands, got "
                 f"{self.n_mfcc}"
             )
-        if self.sample_rate < _LOWEST_RATE:
+
+    def _sizes(self) -> list[int]:
+        """Sizes of the code books."""
+        several = isinstance(self.n_codewords, Sequence)
+        return [int(k) for k in (self.n_codewords if several else [self.n_codewords] * _N_STREAMS)]
+
+    def _frames(self) -> Frames:
+        """How waveforms are cut up; InputError for mel bands that hold no frequency."""
+        n_fft = self.n_fft or max(round(_WINDOW * self.sample_rate), 1)
+        hop = self.hop_length or max(round(_HOP * self.sample_rate), 1)
+        n_empty = n_empty_bands(self.sample_rate, n_fft, self.n_mels)
+        if n_empty:
             raise InputError(
-                f"{self.label}: sample_rate must be at least {_LOWEST_RATE} Hz, got "
-                f"{self.sample_rate}"
+                f"{self.label}: {n_empty} of n_mels={self.n_mels} mel bands hold no frequency of a "
+                f"spectrum of {n_fft} samples at sample_rate={self.sample_rate}; lower n_mels or "
+                "raise n_fft"
             )
+        return Frames(n_fft, hop, self.n_mels)
 
     def _streams(self, recordings: Sequence[str | PathLike | ArrayLike]) -> list[list[np.ndarray]]:
         """The three sequences of frames, (T, n_mfcc), of each recording."""
@@ -147,10 +187,13 @@ class HAC(TransformerMixin, Options):
             )
         if not len(recordings):
             raise InputError(f"{self.label}: expected at least one recording, got none")
-        waveforms = [self._waveform(r, number) for number, r in enumerate(recordings)]
-        return [mfcc_streams(w, self.sample_rate, self.n_mfcc) for w in waveforms]
+        frames = self._frames()
+        waveforms = [self._waveform(r, number, frames) for number, r in enumerate(recordings)]
+        return [mfcc_streams(w, self.sample_rate, self.n_mfcc, frames) for w in waveforms]
 
-    def _waveform(self, recording: str | PathLike | ArrayLike, number: int) -> np.ndarray:
+    def _waveform(
+        self, recording: str | PathLike | ArrayLike, number: int, frames: Frames
+    ) -> np.ndarray:
         """One recording, checked, with a peak of 1: (T,), float64."""
         if isinstance(recording, str | PathLike):
             what = f"{self.label}: {recording}"
@@ -164,7 +207,7 @@ class HAC(TransformerMixin, Options):
                 f"integers, got {samples.shape} of {samples.dtype}"
             )
         hops = max(_DELTA_WIDTH - 1, *self.lags)
-        shortest = round((_WINDOW + hops * _HOP) * self.sample_rate)
+        shortest = frames.n_fft + hops * frames.hop_length
         if len(samples) < shortest:
             raise InputError(
                 f"{what}: too short, {len(samples)} samples at {self.sample_rate} Hz; at least "
@@ -193,16 +236,23 @@ def read_audio(path: Path, sample_rate: int, what: str) -> np.ndarray:
     return librosa.resample(samples, orig_sr=rate, target_sr=sample_rate, axis=0)
 
 
-def mfcc_streams(waveform: np.ndarray, rate: int, n_mfcc: int) -> list[np.ndarray]:
+def mfcc_streams(waveform: np.ndarray, rate: int, n_mfcc: int, frames: Frames) -> list[np.ndarray]:
     """Cepstral coefficients of each frame, their deltas and their deltas' deltas: 3 x (T, D).
 
     Deltas are derivatives of polynomials of degree 1 and 2 over 9 frames (Savitzky-Golay).
     """
     feature = _librosa().feature
-    spectrum = {"n_fft": round(_WINDOW * rate), "hop_length": round(_HOP * rate), "center": False}
-    mfcc = feature.mfcc(y=waveform, sr=rate, n_mfcc=n_mfcc, n_mels=_N_MELS, **spectrum)  # (D, T)
+    mfcc = feature.mfcc(y=waveform, sr=rate, n_mfcc=n_mfcc, center=False, **vars(frames))  # (D, T)
     deltas = [feature.delta(mfcc, width=_DELTA_WIDTH, order=order) for order in (1, 2)]
     return [stream.T for stream in (mfcc, *deltas)]
+
+
+def n_empty_bands(rate: int, n_fft: int, n_mels: int) -> int:
+    """How many mel bands are narrower than the spectrum's steps, and lie between two of them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # librosa warns of what is counted here
+        bands = _librosa().filters.mel(sr=rate, n_fft=n_fft, n_mels=n_mels)
+    return int((bands.max(axis=1) == 0).sum())
 
 
 def codebook(frames: np.ndarray, n_codewords: int, seed: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from serkit.datasets import load_spoken_digits
 from serkit.errors import InputError, NotFittedError
-from serkit.modules.preprocessing.hac import HAC, codebook, cooccurrences, mfcc_streams
+from serkit.modules.preprocessing.hac import HAC, Frames, codebook, cooccurrences, mfcc_streams
 from tests.helpers.files import LOCAL, needs
 
 librosa = pytest.importorskip("librosa")
@@ -70,7 +70,7 @@ def test_frames_are_cepstra_of_25_ms_every_10_ms(rate):
     power = np.abs(np.fft.rfft(frames)) ** 2
     bands = power @ librosa.filters.mel(sr=rate, n_fft=size, n_mels=26).T
     cepstra = dct(10 * np.log10(bands), norm="ortho")[:, :13]
-    static, delta, delta_delta = mfcc_streams(wave, rate, 13)
+    static, delta, delta_delta = mfcc_streams(wave, rate, 13, HAC(sample_rate=rate)._frames())
     np.testing.assert_allclose(static, cepstra, rtol=1e-4, atol=1e-3)
     for order, found in ((1, delta), (2, delta_delta)):
         slopes = savgol_filter(cepstra, 9, order, deriv=order, axis=0)
@@ -110,11 +110,36 @@ def test_columns_are_counts_of_nearest_codewords():
     hac = HAC(lags=(2,), **SMALL).fit(waves)
     counts = hac.transform(waves).reshape(4, 3, 4, 4)
     wave = waves[1] / np.abs(waves[1]).max()
-    for number, stream in enumerate(mfcc_streams(wave, RATE, 13)):
+    for number, stream in enumerate(mfcc_streams(wave, RATE, 13, Frames(200, 80, 26))):
         codes = [int(((f - hac.codebooks_[number]) ** 2).sum(axis=1).argmin()) for f in stream]
         found = np.zeros((4, 4))
         np.add.at(found, (codes[:-2], codes[2:]), 1)
         np.testing.assert_array_equal(counts[1, number], found)
+
+
+def test_each_code_book_has_its_own_size_if_wanted():
+    waves, _ = words(4)
+    hac = HAC((5, 4, 3), lags=(2,), random_state=0)
+    counts = hac.fit_transform(waves)
+    assert [len(codewords) for codewords in hac.codebooks_] == [5, 4, 3]
+    assert counts.shape == (4, 25 + 16 + 9)
+    same = HAC(4, lags=(2,), random_state=0).fit_transform(waves)
+    np.testing.assert_array_equal(counts[:, 25:41], same[:, 16:32])  # of the same frames and seed
+
+
+def test_frames_and_mel_bands_are_free():
+    """Of 512 samples every 128: a recording of 2,560 has (2,560 - 512) / 128 + 1 = 17 frames."""
+    options = {"n_fft": 512, "hop_length": 128, "n_mels": 40, "n_mfcc": 30, "lags": (1,)}
+    hac = HAC(2, **options, random_state=0).fit(words(4)[0])
+    assert hac.codebooks_[0].shape == (2, 30)
+    np.testing.assert_array_equal(hac.transform([sound()[:2560]]).reshape(3, 4).sum(axis=1), 16)
+    wave = sound()
+    expected = librosa.feature.mfcc(
+        y=wave, sr=RATE, n_mfcc=30, n_fft=512, hop_length=128, n_mels=40, center=False
+    )
+    np.testing.assert_array_equal(mfcc_streams(wave, RATE, 30, hac._frames())[0], expected.T)
+    with pytest.raises(InputError, match="1535 samples at 8000 Hz; at least 1536 are needed"):
+        hac.transform([sound()[:1535]])  # 512 and 8 hops, of which deltas are made
 
 
 def test_words_of_any_length_and_loudness_are_nearest_to_their_like():
@@ -264,13 +289,31 @@ def test_recordings_are_a_list(recordings, text):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"n_codewords": 0}, "HAC: n_codewords must be an integer >= 1, got 0"),
+        ({"n_codewords": 0}, "HAC: n_codewords must be an integer >= 1, or three .*, got 0"),
         ({"lags": ()}, r"HAC: lags must be a sequence of integers >= 1, got \(\)"),
         ({"lags": (0, 2)}, r"HAC: lags must be a sequence of integers >= 1, got \(0, 2\)"),
         ({"lags": np.array([5, 2])}, r"HAC: lags must be a sequence of integers >= 1, got array"),
         ({"n_mfcc": "all"}, "HAC: n_mfcc must be an integer >= 1, got 'all'"),
         ({"n_mfcc": 27}, "HAC: n_mfcc must be at most 26, the number of mel bands, got 27"),
-        ({"sample_rate": 2000}, "HAC: sample_rate must be at least 4000 Hz, got 2000"),
+        (
+            {"n_codewords": (4, 4)},
+            r"n_codewords must be an integer >= 1, or three .*, got \(4, 4\)",
+        ),
+        (
+            {"n_codewords": (4, 4, 500)},
+            r"different frames are too few for n_codewords=\(4, 4, 500\)",
+        ),
+        ({"n_mfcc": 13, "n_mels": 12}, "n_mfcc must be at most 12, the number of mel bands"),
+        ({"n_fft": 0}, "HAC: n_fft must be an integer >= 1, got 0"),
+        ({"hop_length": 2.5}, "HAC: hop_length must be an integer >= 1, got 2.5"),
+        (
+            {"n_fft": 32},
+            r"HAC: \d+ of n_mels=26 mel bands hold no freq.* 32 samples .*; lower n_mels",
+        ),
+        (
+            {"sample_rate": 1000},
+            "HAC: .* 25 samples at sample_rate=1000; lower n_mels or raise n_fft",
+        ),
         ({"sample_rate": 8000.5}, "HAC: sample_rate must be an integer >= 1, got 8000.5"),
         ({"random_state": -1}, "HAC: random_state must be an integer >= 0, got -1"),
         ({"n_codewords": 500}, "HAC: .* different frames are too few for n_codewords=500; give mo"),
