@@ -39,7 +39,9 @@ FOLD_IN_STEPS, FOLD_IN_TOL = 200, 1e-3
 # -- counts ----------------------------------------------------------------------------------------
 
 
-def counts_of(label: str, messages: Sequence[Message], class_tokens: float) -> Modalities:
+def counts_of(
+    label: str, messages: Sequence[Message], class_tokens: float, clip_negative: bool = False
+) -> Modalities:
     """Each parent's counts, (N, W_m): P(class) times `class_tokens`; 0 in missing rows."""
     counts = []
     for message in messages:
@@ -48,24 +50,25 @@ def counts_of(label: str, messages: Sequence[Message], class_tokens: float) -> M
         else:
             rows = flat(message)
         rows = np.where(message.is_observed[:, None], rows, 0.0)
-        counts.append(_checked(label, sparse.csr_array(rows, dtype=np.float64)))
+        counts.append(_checked(label, sparse.csr_array(rows, dtype=np.float64), clip_negative))
     return counts
 
 
-def counts_in(label: str, x: Any) -> Modalities:
+def counts_in(label: str, x: Any, clip_negative: bool = False) -> Modalities:
     """The counts of an array or sparse matrix (N, W), or of each in a list of them."""
     several = isinstance(x, (list, tuple)) and all(sparse.issparse(a) or np.ndim(a) > 1 for a in x)
-    counts = [_as_sparse(label, modality) for modality in (x if several else [x])]
+    counts = [_as_sparse(label, m, clip_negative) for m in (x if several else [x])]
     n_rows = [modality.shape[0] for modality in counts]
     if len(set(n_rows)) != 1:
         raise InputError(f"{label}: expected modalities of equally many rows, got {n_rows}")
     return counts
 
 
-def _as_sparse(label: str, x: Any) -> sparse.csr_array:
+def _as_sparse(label: str, x: Any, clip_negative: bool) -> sparse.csr_array:
     if not sparse.issparse(x):
         rows = as_rows(x, label)
-        return _checked(label, sparse.csr_array(rows.reshape(len(rows), -1), dtype=np.float64))
+        counts = sparse.csr_array(rows.reshape(len(rows), -1), dtype=np.float64)
+        return _checked(label, counts, clip_negative)
     if 0 in x.shape or x.dtype.kind not in "biuf" or not np.isfinite(x.data).all():
         raise InputError(
             f"{label}: expected finite counts of shape (N, W), got {x.shape} of {x.dtype}"
@@ -73,15 +76,19 @@ def _as_sparse(label: str, x: Any) -> sparse.csr_array:
     counts = sparse.csr_array(x, dtype=np.float64, copy=True)
     counts.sum_duplicates()
     counts.eliminate_zeros()
-    return _checked(label, counts)
+    return _checked(label, counts, clip_negative)
 
 
-def _checked(label: str, counts: sparse.csr_array) -> sparse.csr_array:
+def _checked(label: str, counts: sparse.csr_array, clip_negative: bool) -> sparse.csr_array:
+    """Counts that are 0 or above: those below become 0 if wanted, and are an InputError if not."""
+    if clip_negative:
+        np.maximum(counts.data, 0, out=counts.data)
+        counts.eliminate_zeros()
     if counts.nnz and counts.data.min() < 0:
         row = np.searchsorted(counts.indptr, counts.data.argmin(), side="right") - 1
         raise InputError(
             f"{label}: expected counts >= 0, got {counts.data.min():g} in row {row}; MLDA takes "
-            "histograms or class probabilities"
+            "histograms or class probabilities, and features if clip_negative=True"
         )
     return counts
 
@@ -95,17 +102,12 @@ def with_tokens(counts: sparse.csr_array, n_tokens: float | None) -> sparse.csr_
     return sparse.csr_array(sparse.diags_array(factor) @ counts)
 
 
-def tokens_beside(
-    label: str, messages: Sequence[Message], weights: Sequence[float | None]
-) -> float:
-    """Mean number of tokens, over the modalities of counts and their rows; 50 where there are none.
+def tokens_beside(counts: Modalities, weights: Sequence[float | None]) -> float:
+    """Mean number of tokens, over modalities of counts and their rows; 50 where there are none.
 
     So many tokens a class counts as, which stands for a whole modality.
     """
-    pairs = zip(messages, weights, strict=True)
-    beside = [(m, w) for m, w in pairs if not isinstance(m, Categorical)]
-    counts = counts_of(label, [message for message, _ in beside], TOKENS_OF_CLASSES)
-    weighted = (with_tokens(c, w) for c, (_, w) in zip(counts, beside, strict=True))
+    weighted = (with_tokens(*pair) for pair in zip(counts, weights, strict=True))
     tokens = [mean_tokens(modality) for modality in weighted]
     return float(np.mean(tokens)) if any(tokens) else TOKENS_OF_CLASSES
 

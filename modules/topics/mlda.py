@@ -71,6 +71,9 @@ class MLDA(Module):
         messages is kept.
     max_iter, tol : int, float
         CVB0 stops when the log-likelihood, in nats per token, changes by less than `tol`.
+    clip_negative : bool
+        Whether negative values count as 0 tokens, as Serket has it, so that features of any sign
+        can stand for counts; unless wanted they are an error.
     warm_start : bool
         Later updates go on from the last topics, so that they keep their numbers, or start from
         what the children say, whichever ends with the higher log-likelihood.
@@ -114,6 +117,7 @@ class MLDA(Module):
     n_init: PositiveInt = 5
     max_iter: PositiveInt = 200
     tol: Annotated[float, Number(at_least=0)] = 3e-4
+    clip_negative: Flag = False
     warm_start: Flag = True
 
     takes_from_parents = (Data, Categorical)
@@ -147,8 +151,11 @@ class MLDA(Module):
         """Fit to the parents' counts, and to what the children say of the rows' topics."""
         class_tokens = self.class_tokens_
         if any(isinstance(message, Categorical) for message in inputs):
-            class_tokens = lda.tokens_beside(self.label, inputs, self._weights(len(inputs)))
-        report = self._learn(lda.counts_of(self.label, inputs, class_tokens), from_children)
+            pairs = zip(inputs, self._weights(len(inputs)), strict=True)
+            beside = [(m, weight) for m, weight in pairs if not isinstance(m, Categorical)]
+            counts = self._counts_of([m for m, _ in beside], class_tokens)
+            class_tokens = lda.tokens_beside(counts, [weight for _, weight in beside])
+        report = self._learn(self._counts_of(inputs, class_tokens), from_children)
         self.class_tokens_ = class_tokens
         return report
 
@@ -160,7 +167,7 @@ class MLDA(Module):
         the children, who speak of the same class; a class counts down as many tokens as it counts
         up, but to another MLDA as one. To others go counts, see `predicted_counts`.
         """
-        counts = lda.counts_of(self.label, inputs, self.class_tokens_)
+        counts = self._counts_of(inputs, self.class_tokens_)
         theta = theta_by_all = self._theta(counts)
         up = classes = Categorical(np.log(theta), observed=any_observed(inputs), checked=False)
         if isinstance(from_children, Categorical):
@@ -250,7 +257,7 @@ class MLDA(Module):
         InputError
             For negative counts, NaN, no tokens, or options that do not fit; nothing is changed.
         """
-        counts = lda.counts_in(self.label, x)
+        counts = self._counts_in(x)
         n_rows = counts[0].shape[0]
         self.check_options()
         self.check(counts, n_rows)
@@ -337,22 +344,49 @@ class MLDA(Module):
 
     def transform(self, x: Counts | Sequence[Counts]) -> np.ndarray:
         """Posterior mean of theta, (N, K): counts as in `fit`."""
-        return self._theta(lda.counts_in(self.label, x))
+        return self._theta(self._counts_in(x))
 
     def predict(self, x: Counts | Sequence[Counts]) -> np.ndarray:
         """Most probable topic of each row, (N,) of int: counts as in `fit`."""
         return self.transform(x).argmax(axis=1)
+
+    def word_probabilities(self, x: Counts | Sequence[Counts] | None = None) -> list[np.ndarray]:
+        """P(word | row) = sum_k theta_k phi_kw of each modality, (N, W_m): rows add up to 1.
+
+        Of counts as in `fit`, by them alone; unless given, of the rows of training by all that is
+        known of them. What a row is likely to hold, words it has not included.
+
+        >>> from serkit.modules import MLDA
+        >>> counts = [[9, 3, 0, 0], [0, 0, 8, 4], [7, 4, 1, 0], [0, 1, 9, 2]]
+        >>> (words,) = MLDA(2, random_state=0).fit(counts).word_probabilities()
+        >>> words.shape, words.argmax(axis=1)
+        ((4, 4), array([0, 2, 0, 2]))
+        """
+        self._check_fitted()
+        if x is not None:
+            theta = self.transform(x)
+        elif self.posterior is not None and self.posterior.classes is not None:
+            theta = np.exp(self.posterior.classes.log_prob)
+        else:
+            theta = self.topic_proportions_
+        return [theta @ phi for phi in self.components_]
 
     def perplexity(self, x: Counts | Sequence[Counts]) -> float:
         """Exp of minus the mean log-likelihood of tokens, each predicted from its row's others.
 
         Counts as in `fit`, of any rows. (scikit-learn's is the larger exponential of a bound.)
         """
-        counts = lda.counts_in(self.label, x)
+        counts = self._counts_in(x)
         topics, problem = self._topics(counts), self._problem(counts, None)
         if not problem.n_tokens:
             raise InputError(f"{self.label}.perplexity: all counts are 0")
         return float(np.exp(-lda.fold_in(problem, topics)[1] / problem.n_tokens))
+
+    def _counts_of(self, inputs: Sequence[Message], class_tokens: float) -> Modalities:
+        return lda.counts_of(self.label, inputs, class_tokens, self.clip_negative)
+
+    def _counts_in(self, x: Counts | Sequence[Counts]) -> Modalities:
+        return lda.counts_in(self.label, x, self.clip_negative)
 
     def _theta(self, counts: Modalities, from_children: Message | None = None) -> np.ndarray:
         topics, problem = self._topics(counts), self._problem(counts, from_children)

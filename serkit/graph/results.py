@@ -5,6 +5,7 @@
     runs/vae_gmm/
         module001_vae/   z_learn.txt, x_hat_learn.txt, loss.txt, parameters.safetensors
         module002_gmm/   class_learn.txt, Pdz_learn.txt, mu_learn.txt, acc_learn.txt, ...
+        module003_mlda/  Pmdw[0]_learn.txt, phi_0.txt, ... (P(word | row), P(word | topic))
         history.json     what every update reported
         *.png            latents before and after, reconstructions, samples, losses, rounds, ...
         round001/        the module folders after each round, if asked for
@@ -136,6 +137,9 @@ def text_files(module: Module) -> Arrays:
     words = getattr(module, "components_", None)  # P(word | topic) of each modality
     for number, phi in enumerate(words if isinstance(words, list) else []):
         arrays[f"phi_{number}.txt"] = phi
+    if isinstance(words, list) and hasattr(module, "word_probabilities"):
+        for number, of_rows in enumerate(module.word_probabilities()):
+            arrays[f"Pmdw[{number}]_learn.txt"] = of_rows
     return {name: values for name, values in arrays.items() if values is not None}
 
 

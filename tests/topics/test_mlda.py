@@ -420,3 +420,61 @@ def test_another_number_of_topics_takes_effect_by_the_next_fit():
     with pytest.raises(InputError, match="fitted with n_components=3, which now is 4; call update"):
         mlda.transform(histograms())
     assert mlda.fit(histograms()).transform(histograms()).shape == (N, K + 1)
+
+
+# -- features, and what rows are likely to hold ----------------------------------------------------
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_array])
+def test_negative_features_count_as_none_if_wanted(form):
+    features = histograms() - 2
+    options = {"random_state": 0, "n_init": 2}
+    mlda = MLDA(K, clip_negative=True, **options).fit(form(features))
+    counts = np.maximum(features, 0)
+    expected = MLDA(K, **options).fit(counts)
+    np.testing.assert_array_equal(mlda.components_[0], expected.components_[0])
+    np.testing.assert_array_equal(mlda.transform(form(features)), expected.transform(counts))
+    assert features.min() == -2  # the caller's stay as they are
+    with pytest.raises(InputError, match="features if clip_negative=True"):
+        MLDA(K).fit(form(features))
+
+
+def test_a_graph_of_features_clips_new_rows_too_and_after_loading(tmp_path):
+    features = histograms() - 2
+    mlda = MLDA(K, clip_negative=True, random_state=0).connect(Observation(features))
+    graph = Graph(mlda.connect(*mlda.parents, Observation(histograms(seed=1), name="words")))
+    graph.fit(1, verbose=False).save(tmp_path / "graph")
+    new = histograms(6, seed=2) - 2, histograms(6, seed=3)
+    loaded = Graph.load(tmp_path / "graph")
+    probabilities = graph.predict(np.maximum(new[0], 0), new[1]).probabilities
+    for own in (graph, loaded):
+        np.testing.assert_array_equal(own.predict(*new).probabilities, probabilities)
+
+
+def test_word_probabilities_are_the_topics_words_by_the_rows_topics(inputs):
+    mlda = MLDA(K, random_state=0, n_init=1).fit([histograms(), histograms(seed=1)])
+    for words, phi in zip(mlda.word_probabilities(), mlda.components_, strict=True):
+        expected = np.einsum("nk,kw->nw", mlda.topic_proportions_, phi)
+        np.testing.assert_allclose(words, expected, rtol=1e-12)
+        np.testing.assert_allclose(words.sum(axis=1), 1, rtol=1e-12)
+    new = [histograms(4, seed=2), histograms(4, seed=3)]
+    for words, phi in zip(mlda.word_probabilities(new), mlda.components_, strict=True):
+        np.testing.assert_allclose(words, mlda.transform(new) @ phi, rtol=1e-12)
+    with pytest.raises(NotFittedError, match="MLDA is not fitted yet"):
+        MLDA(K).word_probabilities()
+
+
+@pytest.mark.parametrize("inference", ["cvb0", "gibbs"])
+def test_a_graph_writes_accuracy_and_word_probabilities(inference, tmp_path):
+    mlda = MLDA(K, labels=LABELS, inference=inference, max_iter=20, random_state=0)
+    mlda.connect(Observation(histograms()), Observation(histograms(seed=1), name="other"))
+    Graph(mlda).fit(2, out=tmp_path, verbose=False)
+    folder = tmp_path / "module001_mlda"
+    accuracies = [update["accuracy"] for update in mlda.history_]
+    np.testing.assert_allclose(np.loadtxt(folder / "acc_learn.txt"), accuracies, rtol=1e-7)
+    theta = np.loadtxt(folder / "Pdz_learn.txt")
+    for number in range(2):  # eight digits are written
+        words = np.loadtxt(folder / f"Pmdw[{number}]_learn.txt")
+        np.testing.assert_allclose(words, mlda.word_probabilities()[number], rtol=1e-7)
+        phi = np.loadtxt(folder / f"phi_{number}.txt")
+        np.testing.assert_allclose(words, theta @ phi, rtol=1e-6)
