@@ -162,8 +162,9 @@ class HAC(TransformerMixin, Options):
 
     def _sizes(self) -> list[int]:
         """Sizes of the code books."""
-        several = isinstance(self.n_codewords, Sequence)
-        return [int(k) for k in (self.n_codewords if several else [self.n_codewords] * _N_STREAMS)]
+        if isinstance(self.n_codewords, Sequence):
+            return [int(size) for size in self.n_codewords]
+        return [int(self.n_codewords)] * _N_STREAMS
 
     def _frames(self) -> Frames:
         """How waveforms are cut up; InputError for mel bands that hold no frequency."""
