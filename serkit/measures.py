@@ -18,7 +18,7 @@ from scipy.special import logsumexp
 
 from .density import DIAGONAL_TYPES, MixtureDensity, RandomState, combine, log_gaussians
 from .errors import InputError
-from .options import Count, check_argument
+from .options import Count, Function, Kind, Several, check_argument
 
 
 class Estimate(NamedTuple):
@@ -124,6 +124,9 @@ def pairwise(
     array([[0.   , 0.693],
            [0.693, 0.   ]])
     """
+    label = "measures.pairwise"
+    check_argument(label, "densities", densities, Several(Kind(MixtureDensity)))
+    check_argument(label, "measure", measure, Function(of=("p", "q")))
     values = np.zeros((len(densities), len(densities)))
     for i, j in permutations(range(len(densities)), 2):
         values[i, j] = measure(densities[i], densities[j]).value
@@ -134,6 +137,7 @@ def _draws(
     label: str, density: MixtureDensity, n_samples: int, random_state: RandomState
 ) -> np.ndarray:
     """Rows of a mixture, (n_samples, D), of which a standard error needs two."""
+    check_argument(label, "density", density, Kind(MixtureDensity))
     check_argument(label, "n_samples", n_samples, Count(at_least=2))
     return density.sample(n_samples, random_state)[0]
 
@@ -145,6 +149,8 @@ def _estimate(values: np.ndarray) -> Estimate:
 
 
 def _check_same_space(p: MixtureDensity, q: MixtureDensity) -> None:
+    for name, density in {"p": p, "q": q}.items():
+        check_argument("measures", name, density, Kind(MixtureDensity))
     if p.n_dims != q.n_dims:
         raise InputError(
             "expected two mixtures over the same space, got p of "
@@ -176,6 +182,7 @@ def entropy_bounds(density: MixtureDensity) -> tuple[float, float]:
     A. Kolchinsky, B. D. Tracey (2017). Estimating mixture entropy with pairwise distances.
     *Entropy* 19:361.
     """
+    check_argument("measures.entropy_bounds", "density", density, Kind(MixtureDensity))
     _, log_det = density.whitening
     within = float(density.weights @ _gaussian_entropy(log_det, density.n_dims))
     apart = within - _mean_log_sum(density, density, _log_bhattacharyya(density))

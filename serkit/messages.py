@@ -37,6 +37,7 @@ from scipy.special import log_softmax
 from . import arrays
 from .arrays import as_observed, as_rows
 from .errors import MessageError
+from .options import Count, Counts, Function, Kind, Several, check_argument, in_words
 
 _ALIGNED = ("array", "mean", "var", "log_prob", "values")  # attributes with a row per data row
 
@@ -102,6 +103,8 @@ class Message:
 
     def map_rows(self, function: Callable[[np.ndarray], np.ndarray]) -> Message:
         """The message with a function of arrays (N, ...) applied to all attributes of N rows."""
+        label = f"{type(self).__name__}.map_rows"
+        check_argument(label, "function", function, Function(of=("rows",)))
         names = [name for name in _ALIGNED if getattr(self, name, None) is not None]
         changed: dict[str, Any] = {name: function(getattr(self, name)) for name in names}
         # by `is_observed`, never None, as processes must all make the same calls
@@ -165,6 +168,8 @@ class Gaussian(Message):
     @classmethod
     def standard(cls, n_rows: int, n_dims: int) -> Gaussian:
         """The neutral message N(0, I) for every row."""
+        for name, count in {"n_rows": n_rows, "n_dims": n_dims}.items():
+            check_argument("Gaussian.standard", name, count, Count())
         return cls(np.zeros((n_rows, n_dims)), np.ones((n_rows, n_dims)))
 
     def _times(self, other: Gaussian) -> Gaussian:
@@ -211,6 +216,8 @@ class Categorical(Message):
     @classmethod
     def uniform(cls, n_rows: int, n_components: int) -> Categorical:
         """The neutral message: every class equally probable."""
+        for name, count in {"n_rows": n_rows, "n_components": n_components}.items():
+            check_argument("Categorical.uniform", name, count, Count())
         return cls(np.full((n_rows, n_components), -np.log(n_components)))
 
     @property
@@ -301,6 +308,12 @@ class Mixture(Message):
 
     def split(self, sizes: Sequence[int]) -> list[Mixture]:
         """Marginals over consecutive groups of `sizes` dimensions: one message per parent."""
+        check_argument("Mixture.split", "sizes", sizes, Counts())
+        if sum(sizes) != self.means.shape[1]:
+            raise MessageError(
+                f"Mixture.split: sizes must add up to the {self.means.shape[1]} dimensions, got "
+                f"{in_words(sizes)}"
+            )
         ends = np.cumsum(sizes)
         groups = [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
         moments = [(self.means[:, g], self.covariances[:, g, g]) for g in groups]
@@ -380,4 +393,5 @@ def product(messages: Sequence[Message]) -> Message | None:
     MessageError
         If kinds or shapes differ, or categorical messages contradict each other.
     """
+    check_argument("product", "messages", messages, Several(Kind(Message)))
     return functools.reduce(operator.mul, messages) if messages else None

@@ -21,7 +21,7 @@ from . import processes
 from .errors import GraphError, InputError, NotReadyError
 from .messages import Categorical, Data, Deferred, Message, product
 from .metrics import scores_of
-from .options import Name, Options, Seed
+from .options import Kind, Name, Options, Seed, Several, check_argument
 
 Values: TypeAlias = np.ndarray | None  # rows for `Module.generate` to start from, if any
 WITHOUT_ROWS = (
@@ -307,6 +307,8 @@ class Module(Arguments, Node):
         SerkitError
             Whatever `check`, `learn` and `infer` raise; the messages sent before stay as they are.
         """
+        several = Several(Kind(Node), or_none=True)
+        check_argument(f"{self.label}.update", "children", children, several)
         inputs = self.received_from_parents()
         from_children = self.received_from_children(children)
         n_rows = inputs[0].n_rows

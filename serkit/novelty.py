@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter
 from .arrays import as_rows
 from .density import MixtureDensity
 from .errors import InputError, NotFittedError
-from .options import Number, Options
+from .options import Kind, Number, Options, check_argument, in_words
 
 
 class Autoencoder(Protocol):
@@ -104,6 +104,12 @@ class Novelty(Options):
             above 0, and a density of other dimensions than the latents.
         """
         self.check_options()
+        check_argument(f"{self.label}.fit", "density", density, Kind(MixtureDensity))
+        if not (hasattr(autoencoder, "encode") and hasattr(autoencoder, "decode")):
+            raise InputError(
+                f"{self.label}.fit: autoencoder must have encode and decode, as VAE has, got "
+                f"{in_words(autoencoder)}"
+            )
         rows = as_rows(x, f"{self.label}.fit")
         n_needed = math.ceil(3 / self.reject_quantile) - 1  # 3 / (n + 1) may be the least p
         if len(rows) < n_needed:

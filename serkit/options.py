@@ -16,18 +16,23 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Annotated, Any, Self, get_type_hints
 
 import numpy as np
+from numpy.exceptions import ComplexWarning
 from sklearn.base import BaseEstimator
 
 from .errors import InputError
 
+_MOST = 2**63 - 1  # what NumPy counts to
+_LINE = 60
 # What the original Serket calls its arguments, and what they are called here.
 _SERKET_NAMES = {
     "itr": ("max_iter", "epochs"),
@@ -46,18 +51,20 @@ class Constraint(ABC):
 
     Parameters
     ----------
-    or_none, or_callable : bool
-        Whether None or a function will do as well.
+    or_none : bool
+        Whether None will do as well.
+    or_function_of : tuple of str
+        Names of arguments, if a function of those will do as well.
     """
 
     or_none: bool = False
-    or_callable: bool = False
+    or_function_of: tuple[str, ...] = ()
 
     def accepts(self, value: Any) -> bool:
         """Whether a value is in the range, or None or a function where those will do."""
         if value is None:
             return self.or_none
-        return (self.or_callable and callable(value)) or self.fits(value)
+        return self.fits(value) or (self.or_function_of != () and self._function.fits(value))
 
     @abstractmethod
     def fits(self, value: Any) -> bool:
@@ -70,7 +77,15 @@ class Constraint(ABC):
 
     def problem(self, name: str, value: Any) -> str:
         """The error text for an argument of that name whose value is not accepted."""
-        return f"{name} must be {self.wanted}, got {value!r:.60}"
+        return f"{name} must be {self.wanted}{self._or_function}, got {in_words(value)}"
+
+    @property
+    def _function(self) -> Function:
+        return Function(of=self.or_function_of)
+
+    @property
+    def _or_function(self) -> str:
+        return f", or {self._function.wanted}" if self.or_function_of else ""
 
 
 @dataclass(frozen=True, init=False)
@@ -79,13 +94,13 @@ class Choice(Constraint):
 
     allowed: tuple[Any, ...]  # a field, as typing gives back the first of hints that are equal
 
-    def __init__(self, *allowed: Any, or_callable: bool = False) -> None:
-        super().__init__(or_none=None in allowed, or_callable=or_callable)
+    def __init__(self, *allowed: Any, or_function_of: tuple[str, ...] = ()) -> None:
+        super().__init__(or_none=None in allowed, or_function_of=or_function_of)
         object.__setattr__(self, "allowed", allowed)
 
     def fits(self, value: Any) -> bool:
         """Whether a value is among those allowed."""
-        return isinstance(value, Hashable) and value in self.allowed
+        return isinstance(value, str | int | np.bool_) and value in self.allowed
 
     @property
     def wanted(self) -> str:
@@ -94,7 +109,7 @@ class Choice(Constraint):
 
     def problem(self, name: str, value: Any) -> str:
         """The error text for a value that is not among those allowed."""
-        return f"unknown {name}={value!r:.60}; expected {self.wanted}"
+        return f"unknown {name}={in_words(value)}; expected {self.wanted}{self._or_function}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +132,7 @@ class Count(Constraint):
     def fits(self, value: Any) -> bool:
         """Whether a value is such an integer; booleans are none."""
         is_integer = isinstance(value, Integral) and not isinstance(value, bool)
-        return is_integer and int(value) >= self.at_least
+        return is_integer and self.at_least <= int(value) <= _MOST
 
     @property
     def wanted(self) -> str:
@@ -151,8 +166,13 @@ class Number(Constraint):
         """Whether a value is such a number or word; booleans, NaN and infinity are none."""
         if isinstance(value, str):
             return value in self.or_words
-        is_number = isinstance(value, Real) and not isinstance(value, bool)
-        return is_number and self.above < value < self.below and value >= self.at_least
+        if isinstance(value, bool) or not isinstance(value, Integral | float | np.floating):
+            return False
+        try:
+            number = float(value)
+        except OverflowError:  # of very large integers
+            return False
+        return self.above < number < self.below and number >= self.at_least
 
     @property
     def wanted(self) -> str:
@@ -161,6 +181,76 @@ class Number(Constraint):
         stated = [f"{sign} {bound}" for sign, bound in bounds.items() if math.isfinite(bound)]
         words = "".join(f", or {word!r}" for word in self.or_words)
         return f"a number {' and '.join(stated)}".rstrip() + words
+
+
+@dataclass(frozen=True)
+class Kind(Constraint):
+    """An object of a class, which has nothing to do with its being an option."""
+
+    of: type
+
+    @property
+    def wanted(self) -> str:
+        """The range in words."""
+        name = self.of.__name__
+        return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
+
+    def fits(self, value: Any) -> bool:
+        """Whether a value is of the class."""
+        return isinstance(value, self.of)
+
+
+@dataclass(frozen=True)
+class Several(Constraint):
+    """A list or tuple of which each fits."""
+
+    each: Constraint
+
+    @property
+    def wanted(self) -> str:
+        """The range in words."""
+        return f"a list, each {self.each.wanted}"
+
+    def fits(self, value: Any) -> bool:
+        """Whether a value is such a list or tuple."""
+        return isinstance(value, list | tuple) and all(map(self.each.accepts, value))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilePath(Constraint):
+    """The path of a file or folder."""
+
+    wanted = "a path, as a string or a pathlib.Path"
+
+    def fits(self, value: Any) -> bool:
+        """Whether a value can name a file."""
+        if not isinstance(value, str | os.PathLike):
+            return False
+        return isinstance(name := os.fspath(value), str) and name != "" and "\0" not in name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Function(Constraint):
+    """A function of some arguments, or an object that is called like one; no class."""
+
+    of: tuple[str, ...]
+
+    @property
+    def wanted(self) -> str:
+        """The range in words."""
+        return f"a function of {' and '.join(self.of)}"
+
+    def fits(self, value: Any) -> bool:
+        """Whether a value can be called with so many arguments, as far as one can know."""
+        if not callable(value) or isinstance(value, type):
+            return False
+        try:
+            inspect.signature(value).bind(*self.of)
+        except TypeError:
+            return False
+        except ValueError:  # of some functions written in C
+            return True
+        return True
 
 
 Flag = Annotated[bool, Choice(False, True)]
@@ -226,9 +316,20 @@ def _hint(name: str, known: Collection[str]) -> str:
 def as_numbers(label: str, name: str, value: Any, wanted: str = "finite numbers") -> np.ndarray:
     """An argument as a float64 array; raise InputError unless all are finite numbers."""
     try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ComplexWarning)
+            array = np.asarray(value, dtype=np.float64)
+    except Exception:  # whatever the conversion of an object raises
         array = np.array(np.nan)
     if not np.isfinite(array).all():
-        raise InputError(f"{label}: {name} must be {wanted}, got {value!r:.60}")
+        raise InputError(f"{label}: {name} must be {wanted}, got {in_words(value)}")
     return array
+
+
+def in_words(value: Any) -> str:
+    """A value of any kind in one short line, for error texts."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # it may be broken
+        text = f"a {type(value).__name__}"
+    return text[:_LINE]

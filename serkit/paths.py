@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 
 from .density import MixtureDensity, RandomState
 from .errors import InputError
-from .options import Count, Number, as_numbers, check_argument
+from .options import Count, Kind, Number, as_numbers, check_argument
 
 _PARALLEL = 1e-8  # sine of an angle
 
@@ -133,6 +133,7 @@ def densest(
     True
     """
     label = "paths.densest"
+    check_argument(label, "density", density, Kind(MixtureDensity))
     line = _line(label, start, end, n_steps)
     _as_shaped(label, "start", line[0], (density.n_dims,), "the mixture's rows")
     check_argument(label, "max_iter", max_iter, Count())
@@ -218,6 +219,7 @@ def langevin(
         The same seed gives the same walk.
     """
     label = "paths.langevin"
+    check_argument(label, "density", density, Kind(MixtureDensity))
     check_argument(label, "n_steps", n_steps, Count(at_least=2))
     check_argument(label, "step_size", step_size, Number(above=0, or_none=True))
     h = step_size or 1.65**2 / (2 * np.cbrt(density.n_dims))

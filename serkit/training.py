@@ -15,7 +15,7 @@ from .errors import InputError
 from .messages import Categorical, Mixture
 from .metrics import accuracy, matching
 from .module import Module, Node
-from .options import Count, Number, check_argument
+from .options import Count, Function, Kind, Number, Text, check_argument, in_words
 
 _CHANGES = ("changed", "mean_shift")
 _REPORTED = {"loss": "loss", "log_likelihood": "log-lik.", "accuracy": "accuracy"}
@@ -86,6 +86,7 @@ class StopOnTolerance(Callback):
     """
 
     def __init__(self, monitor: str = "changed", tol: float = 1e-2, patience: int = 1) -> None:
+        check_argument("StopOnTolerance", "monitor", monitor, Text())
         check_argument("StopOnTolerance", "patience", patience, Count())
         check_argument("StopOnTolerance", "tol", tol, Number(at_least=0))
         self.monitor = monitor
@@ -193,15 +194,21 @@ class Progress(Callback):
 def as_callbacks(several: Sequence[Callback | Callable]) -> list[Callback]:
     """Callbacks as they are; functions as callbacks that call them after each round."""
     if not isinstance(several, Sequence):
-        raise InputError(f"callbacks must be a list, as in callbacks=[...], got {several!r}")
+        raise InputError(
+            f"callbacks must be a list, as in callbacks=[...], got {in_words(several)}"
+        )
     for one in several:
-        if isinstance(one, type) or not (isinstance(one, Callback) or callable(one)):
-            raise InputError(f"callbacks must be serkit Callbacks or functions, got {one!r}")
+        if not (isinstance(one, Callback) or Function(of=("graph", "record")).fits(one)):
+            raise InputError(
+                "callbacks must be serkit Callbacks or functions of graph and record, got "
+                f"{in_words(one)}"
+            )
     return [one if isinstance(one, Callback) else _OnRound(one) for one in several]
 
 
 def clusters_of(module: Module) -> Mixture | Categorical | None:
     """A module's last message about clusters, the one with their means where it sends such down."""
+    check_argument("clusters_of", "module", module, Kind(Module))
     if module.posterior is None:
         return None
     down = [message for message in module.posterior.down if isinstance(message, Mixture)]
@@ -222,6 +229,12 @@ def exchange_diagnostics(
         of rows whose cluster changed after matching clusters; ``mean_shift``: mean distance between
         matched means. Empty for modules without clusters.
     """
+    for name, message in {"before": before, "after": after}.items():
+        if not isinstance(message, Mixture | Categorical | None):
+            raise InputError(
+                f"exchange_diagnostics: {name} must be a Mixture or Categorical message, got "
+                f"{in_words(message)}"
+            )
     if after is None:
         return {}
     assigned = after.log_prob.argmax(axis=1)

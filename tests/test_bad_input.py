@@ -8,8 +8,18 @@ import pytest
 import torch
 from torch import nn
 
-from serkit import Graph, Observation
+from serkit import (
+    Graph,
+    MixtureDensity,
+    Novelty,
+    Observation,
+    datasets,
+    measures,
+    paths,
+    training,
+)
 from serkit.errors import InputError, TrainingError
+from serkit.messages import Categorical, Gaussian, Mixture, product
 from serkit.module import bound_of
 from serkit.modules import AE, GMM, VAE
 from tests.helpers.modules import uniform_rows
@@ -119,6 +129,51 @@ def test_awkward_rows_give_finite_messages(rows, module):
     for message in (module.message_up, *module.messages_down):
         assert not any(np.isnan(v).any() for v in vars(message).values() if v is not None)
     assert np.isfinite(bound_of(module.infer(module.received_from_parents(), None)))
+
+
+# -- arguments of functions --------------------------------------------------------------------
+
+UNIT = MixtureDensity([1.0], [[0.0]], [1.0], "spherical")
+CLASSES = Categorical.uniform(4, 2)
+MIXTURE = Mixture(CLASSES.log_prob, np.zeros((2, 3)), np.tile(np.eye(3), (2, 1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "text"),
+    [
+        (measures.entropy, (3,), "density must be a MixtureDensity, got 3"),
+        (measures.entropy_bounds, (None,), "density must be a MixtureDensity, got None"),
+        (measures.kl, (UNIT, [1]), r"q must be a MixtureDensity, got \[1\]"),
+        (measures.jensen_shannon_bounds, ("p", UNIT), "p must be a MixtureDensity, got 'p'"),
+        (measures.pairwise, (UNIT, measures.kl), "densities must be a list, each a MixtureDensity"),
+        (measures.pairwise, ([UNIT], len), "measure must be a function of p and q, got"),
+        (paths.densest, ([0], [1], 3, "x"), "density must be a MixtureDensity, got 'x'"),
+        (paths.langevin, (int, 3), "density must be a MixtureDensity, got <class 'int'>"),
+        (Gaussian.standard, (4.0, 2), r"n_rows must be an integer >= 1, got 4\.0"),
+        (Categorical.uniform, (4, "2"), "n_components must be an integer >= 1, got '2'"),
+        (
+            CLASSES.map_rows,
+            (3,),
+            "Categorical.map_rows: function must be a function of rows, got 3",
+        ),
+        (MIXTURE.split, ([1, 1],), r"sizes must add up to the 3 dimensions, got \[1, 1\]"),
+        (MIXTURE.split, (3,), "sizes must be a sequence of integers >= 1, got 3"),
+        (product, ([1, 2],), r"messages must be a list, each a Message, got \[1, 2\]"),
+        (datasets.in_cycles, (2.5,), r"dataset must be a Dataset or Counts, got 2\.5"),
+        (datasets.train_test_split, ([1, 2],), r"dataset must be a Dataset, got \[1, 2\]"),
+        (training.StopOnTolerance, ([[]],), r"monitor must be a string, got \[\[\]\]"),
+        (training.clusters_of, (3,), "module must be a Module, got 3"),
+        (training.exchange_diagnostics, (None, 3), "after must be a Mixture or Categorical mess"),
+        (Novelty().fit, (VAE(2), 3, np.eye(9)), "density must be a MixtureDensity, got 3"),
+        (Novelty().fit, (3, UNIT, np.eye(9)), "autoencoder must have encode and decode, as VAE"),
+        (GMM(2).update, (3,), "children must be a list, each a Node, got 3"),
+        (GMM(2).update, ([3],), r"children must be a list, each a Node, got \[3\]"),
+    ],
+    ids=lambda value: getattr(value, "__name__", "") if callable(value) else "",
+)
+def test_an_argument_of_another_kind_is_told_by_name_and_value(function, arguments, text):
+    with pytest.raises(InputError, match=text):
+        function(*arguments)
 
 
 # -- options -----------------------------------------------------------------------------------

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
+from fractions import Fraction
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 
 from serkit.errors import InputError
@@ -15,16 +18,21 @@ from serkit.options import (
     Constraint,
     Count,
     Counts,
+    FilePath,
     Flag,
+    Function,
+    Kind,
     Name,
     Number,
     Options,
     PositiveInt,
     Seed,
+    Several,
     as_numbers,
     check_argument,
 )
 
+FUNCTION = Function(of=("x", "y"))
 ODD = [np.ones(2), np.array(1), np.array([]), {}, {1}, object(), 1j, b"one", slice(1)]
 
 
@@ -62,6 +70,18 @@ class Stretch(Shift):
         (Choice("a", "b"), ["a", np.str_("b")], ["c", None, 1, ["a"], max], "one of 'a', 'b'"),
         (Choice(None, "a"), [None, "a"], ["b", 0], "one of None, 'a'"),
         (Name.__metadata__[0], [None, "", "low"], [3, True, ["low"]], "what must be a string, got"),
+        (Count(), [2**63 - 1], [2**63, 10**400, Fraction(2)], "an integer >= 1"),
+        (Number(), [np.float16(2), np.longdouble(2)], [10**400, -(10**400), Fraction(1, 3)], "a n"),
+        (Flag.__metadata__[0], [np.False_], [torch.ones(2), ["x"]], "one of False, True"),
+        (FilePath(), ["a", Path("b")], ["", "a\0b", b"c", 3, None], "a path, as a string or a pa"),
+        (FUNCTION, [max, lambda x, y=0, *z: 0], [int, 3, lambda: 0, lambda x, y, z: 0], "a functi"),
+        (Kind(Options), [Shift(1)], [Shift, None, 3], "an Options"),
+        (
+            Several(Count()),
+            [[], (1, 2)],
+            [1, [0], [[1]], range(2), "12"],
+            "a list, each an integer",
+        ),
         (Seed.__metadata__[0], [None, 0, np.int64(2**40)], [-1, 0.5, "0"], "an integer >= 0"),
     ],
     ids=lambda value: str(value) if isinstance(value, Constraint) else "",
@@ -81,10 +101,10 @@ def test_none_and_functions_will_do_only_where_a_range_says_so(range_):
     assert not range_().accepts(None)
     assert not range_().accepts(len)
     assert range_(or_none=True).accepts(None)
-    assert range_(or_callable=True).accepts(len)
+    assert range_(or_function_of=("x",)).accepts(len)
     assert not range_(or_none=True).accepts(len)
-    assert not range_(or_callable=True).accepts(None)
-    assert Choice("a", or_callable=True).accepts(len)
+    assert not range_(or_function_of=("x",)).accepts(None)
+    assert Choice("a", or_function_of=("x",)).accepts(len)
 
 
 @pytest.mark.parametrize(
@@ -102,9 +122,27 @@ def test_texts(constraint, value, text):
     assert str(error.value).endswith(text)
 
 
+class Broken:
+    """What cannot be shown, compared or made an array."""
+
+    def __repr__(self):
+        raise RuntimeError("no text")
+
+    __eq__ = __array__ = __hash__ = __repr__
+
+
+@pytest.mark.parametrize("range_", [Choice("a", True), Number(), Count(), Counts(), FUNCTION])
+def test_an_object_that_cannot_be_shown_is_told_by_its_class(range_):
+    with pytest.raises(InputError, match=r"what.*a Broken"):
+        check_argument("who", "what", Broken(), range_)
+    with pytest.raises(InputError, match=r"what must be finite numbers, got a Broken"):
+        as_numbers("who", "what", Broken())
+
+
 def test_numbers_are_finite_arrays():
     assert as_numbers("who", "what", [1, np.float32(2)]).tolist() == [1.0, 2.0]
-    for value in ([1, np.nan], ["a"], [[1, 2], [3]], None, object()):
+    odd = [[1, np.nan], ["a"], [[1, 2], [3]], None, object(), 10**400, [1 + 2j]]
+    for value in [*odd, torch.ones(2, requires_grad=True), torch.ones(2, device="meta")]:
         with pytest.raises(InputError, match=r"^who: what must be a weight per row, got "):
             as_numbers("who", "what", value, "a weight per row")
 

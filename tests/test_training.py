@@ -98,7 +98,9 @@ def test_schedule_and_callback_errors_come_before_training(schedule, text):
     with pytest.raises(GraphError, match=text):
         graph.fit(1, schedule=schedule, verbose=False)
     for wrong in (3, StopOnTolerance):  # a class, not an instance
-        with pytest.raises(InputError, match="must be serkit Callbacks or functions, got"):
+        with pytest.raises(
+            InputError, match="must be serkit Callbacks or functions of graph and record, got"
+        ):
             graph.fit(1, callbacks=[wrong], verbose=False)
     assert not graph["vae"].history_
 

@@ -60,7 +60,10 @@ class Autoencoder(NetOptions, Module):
     decoder: nn.Module | None = None
     likelihood: Annotated[str, Choice("bernoulli", "gaussian")] = "bernoulli"
     noise_variance: Annotated[float | str, Number(above=0, or_words=("learnt",))] = 1.0
-    alpha: Annotated[float | Ramp | None, Number(at_least=0, or_none=True, or_callable=True)] = None
+    alpha: Annotated[
+        float | Ramp | None,
+        Number(at_least=0, or_none=True, or_function_of=("update", "epoch")),
+    ] = None
     epochs: Annotated[int | Sequence[int], Epochs()] = 200
     max_grad_norm: Annotated[float | None, Number(above=0, or_none=True)] = None
     validation_fraction: Annotated[float, Number(at_least=0)] = 0.0

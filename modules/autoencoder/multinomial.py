@@ -26,15 +26,17 @@ from .base import Arrays, Autoencoder, Ramp
 from .divergences import CategoricalTarget, Target
 
 
+@dataclass(frozen=True, kw_only=True)
 class Temperature(Constraint):
     """A number above 0, two of them, or a function of update and epoch."""
 
-    wanted = "a number > 0, a pair of them, or a function of update and epoch"
+    or_function_of: tuple[str, ...] = ("update", "epoch")
+    wanted = "a number > 0, or a pair of them"
 
     def fits(self, value: Any) -> bool:
-        """Whether it is."""
+        """Whether it is a number or a pair."""
         several = value if isinstance(value, Sequence) and len(value) == 2 else [value]
-        return callable(value) or all(map(Number(above=0).fits, several))
+        return all(map(Number(above=0).fits, several))
 
 
 @dataclass(eq=False, repr=False)

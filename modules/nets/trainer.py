@@ -18,24 +18,17 @@ from torch import Tensor, nn
 
 from ... import arrays, processes
 from ...errors import InputError
-from ...options import Choice, Constraint, Counts, Flag, Number, Options, PositiveInt
+from ...options import Choice, Counts, Flag, Function, Number, Options, PositiveInt
 from .device import as_tensor, evaluating, resolve_device
 
 Rows = np.ndarray | Tensor
 Terms = dict[str, float]
 Loss = Callable[[Tensor, Tensor, Tensor, int], dict[str, Tensor]]
 Schedule = Callable[[torch.optim.Optimizer, int], Any]
-Scheduler = Annotated[str | Schedule | None, Choice(None, "cosine", "onecycle", or_callable=True)]
-
-
-class Function(Constraint):
-    """Something that can be called."""
-
-    wanted = "callable"
-
-    def fits(self, value: Any) -> bool:
-        """Whether it can."""
-        return callable(value)
+Scheduler = Annotated[
+    str | Schedule | None,
+    Choice(None, "cosine", "onecycle", or_function_of=("optimizer", "n_steps")),
+]
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -48,7 +41,9 @@ class NetOptions(Options):
     lr: Annotated[float, Number(above=0)] = 1e-3
     weight_decay: Annotated[float, Number(at_least=0)] = 0.0
     scheduler: Scheduler = None
-    augment: Annotated[Callable[[Tensor], Tensor] | None, Function(or_none=True)] = None
+    augment: Annotated[Callable[[Tensor], Tensor] | None, Function(of=("batch",), or_none=True)] = (
+        None
+    )
     device: str = "auto"
     precision: Annotated[str, Choice("auto", "bfloat16", "float32")] = "auto"
     compile: Flag = False

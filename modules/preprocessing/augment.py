@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ...arrays import as_rows
 from ...errors import InputError
-from ...options import Constraint, Count, Number, Options, check_argument
+from ...options import Constraint, Count, Function, Number, Options, check_argument
 from ..nets.architectures import image_shape_of
 from ..nets.device import private_random_state
 from ..nets.trainer import transformed
@@ -52,7 +52,7 @@ class Transforms(Constraint):
     def fits(self, value: Any) -> bool:
         """Whether a value is a list or tuple of such; classes are none."""
         is_sequence = isinstance(value, list | tuple) and len(value) > 0
-        return is_sequence and all(callable(t) and not isinstance(t, type) for t in value)
+        return is_sequence and all(map(Function(of=("batch",)).fits, value))
 
 
 @dataclass(eq=False, repr=False)

@@ -19,7 +19,7 @@ from sklearn import datasets as sklearn_datasets
 from sklearn import model_selection
 
 from ..errors import InputError
-from ..options import Choice, Count, Number, check_argument
+from ..options import Choice, Count, Kind, Number, check_argument, in_words
 from .files import Recordings, read_photographs, read_recordings
 from .sources import fetch, read, require
 
@@ -216,6 +216,10 @@ def in_cycles(dataset: Labelled) -> Labelled:
     The order within a class is kept; rows left over once the rarest class is used up are dropped.
     A sequence for a Markov model out of any labelled rows.
     """
+    if not isinstance(dataset, Dataset | Counts):
+        raise InputError(
+            f"datasets.in_cycles: dataset must be a Dataset or Counts, got {in_words(dataset)}"
+        )
     rows = _cycling(np.asarray(dataset.labels))
     return type(dataset)(*(np.asarray(values)[rows] for values in dataset))
 
@@ -252,6 +256,7 @@ def train_test_split(
     >>> len(train.images), len(test.images)
     (1437, 360)
     """
+    check_argument("datasets.train_test_split", "dataset", dataset, Kind(Dataset))
     try:
         x_train, x_test, y_train, y_test = model_selection.train_test_split(
             *dataset,

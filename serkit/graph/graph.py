@@ -17,7 +17,7 @@ from ..errors import GraphError, InputError
 from ..messages import Gaussian
 from ..module import Module, Node, bound_of
 from ..observation import Observation
-from ..options import Count, check_argument
+from ..options import Choice, Count, FilePath, Function, Kind, check_argument, in_words
 from ..saving import snapshot
 from ..saving.snapshot import Run
 from ..training import (
@@ -91,7 +91,7 @@ class Graph:
         structure.warn_of_unheard(self.modules)
 
     def __getitem__(self, name: str) -> Node:
-        if name not in self.names:
+        if not isinstance(name, str) or name not in self.names:
             raise GraphError(f"no module is called {name!r}; there are {', '.join(self.names)}")
         return self.names[name]
 
@@ -99,7 +99,9 @@ class Graph:
         return iter(self.names)
 
     def __contains__(self, item: object) -> bool:
-        return item in self.names if isinstance(item, str) else item in self.modules
+        if isinstance(item, str):
+            return item in self.names
+        return any(item is node for node in self.modules)  # it may be an array
 
     def __len__(self) -> int:
         return len(self.names)
@@ -109,7 +111,11 @@ class Graph:
 
     def name_of(self, node: Node) -> str:
         """The name of a module or observation in this graph."""
-        return next(name for name, known in self.names.items() if known is node)
+        for name, known in self.names.items():
+            if known is node:
+                return name
+        listed = ", ".join(self.names)
+        raise GraphError(f"{_described(node)} is not in this graph; there are {listed}")
 
     @property
     def observations(self) -> list[Observation]:
@@ -123,7 +129,7 @@ class Graph:
 
     def children_of(self, node: Node) -> list[Module]:
         """The children of a node that are in this graph: those whose messages it gets."""
-        return [module for module in self._learners if node in module.parents]
+        return [m for m in self._learners if any(node is parent for parent in m.parents)]
 
     # -- training ------------------------------------------------------------------------------
 
@@ -200,6 +206,10 @@ class Graph:
         """
         for name, count in {"rounds": rounds, "restarts": restarts}.items():
             check_argument("Graph.fit", name, count, Count())
+        for name, flag in {"out_each_round": out_each_round, "verbose": verbose}.items():
+            check_argument("Graph.fit", name, flag, Choice(False, True))
+        for name, path in {"checkpoint": checkpoint, "out": out}.items():
+            check_argument("Graph.fit", name, path, FilePath(or_none=True))
         if restarts > 1 and out_each_round:
             raise InputError("Graph.fit: out_each_round=True writes one run; leave it or restarts=")
         hooks = as_callbacks(callbacks)
@@ -319,14 +329,19 @@ class Graph:
         """The modules to update in a round, in order: those of the graph unless scheduled."""
         if schedule is None:
             schedule = self.modules
+        if callable(schedule):
+            check_argument("Graph.fit", "schedule", schedule, Function(of=("round",)))
         entries = schedule(round_) if callable(schedule) else schedule
         if isinstance(entries, str) or not isinstance(entries, Sequence) or not entries:
-            raise InputError(f"schedule must be a list of modules or their names, got {entries!r}")
+            raise InputError(
+                f"schedule must be a list of modules or their names, got {in_words(entries)}"
+            )
         nodes = [self[entry] if isinstance(entry, str) else entry for entry in entries]
         for node in nodes:
-            if node not in self.modules:
-                label = getattr(node, "label", repr(node))
-                raise GraphError(f"the schedule names {label}, which is not in this graph")
+            if node not in self:
+                raise GraphError(
+                    f"the schedule names {_described(node)}, which is not in this graph"
+                )
         return [node for node in nodes if isinstance(node, Module)]
 
     def objective(self) -> float | None:
@@ -446,9 +461,9 @@ class Graph:
             raise GraphError(f"several modules are at the top ({listed}); choose one with leaf=")
         if not tops:
             raise GraphError("there is nothing to sample: no module is connected to the data")
-        top = self[leaf] if isinstance(leaf, str) else leaf or tops[0]
-        if top not in self.modules:
-            raise GraphError(f"leaf={getattr(top, 'label', top)} is not in this graph")
+        top = tops[0] if leaf is None else self[leaf] if isinstance(leaf, str) else leaf
+        if top not in self:
+            raise GraphError(f"leaf={_described(top)} is not in this graph")
         if not isinstance(top, Module):
             raise GraphError(f"leaf={top.label} is not a module that could be drawn from")
         with processes.alone():
@@ -469,6 +484,7 @@ class Graph:
         OutputError
             If it cannot be written; an older file of that name stays whole.
         """
+        check_argument("Graph.save", "path", path, FilePath())
         write_once(self._run(), lambda run: snapshot.save(path, run))
 
     def _resume(self, path: Path) -> int | None:
@@ -509,6 +525,9 @@ class Graph:
         InputError
             If code in `custom` is missing.
         """
+        check_argument("Graph.load", "path", path, FilePath())
+        check_argument("Graph.load", "data", data, Kind(Sequence, or_none=True))
+        check_argument("Graph.load", "custom", custom, Kind(dict, or_none=True))
         run = keep_share(snapshot.load(path, data, custom))
         graph = cls(*run.names.values())
         graph.history, graph.first_latents = run.history, run.first_latents
@@ -526,6 +545,11 @@ class Graph:
     def mermaid(self) -> str:
         """The modules and the messages between them as Mermaid text, for a README."""
         return structure.mermaid(self.names)
+
+
+def _described(node: Any) -> str:
+    """A node as errors call it, and what is none as it is."""
+    return node.label if isinstance(node, Node) else in_words(node)
 
 
 def _any_wants(answers: Iterator[bool | None]) -> bool:

@@ -40,7 +40,7 @@ def judge_for(choose: Choose, nodes: Sequence[Node], n_runs: int) -> Judge:
     GraphError
         If stability has no classes to compare.
     """
-    range_ = Choice("stability", "likelihood", None, or_callable=True)
+    range_ = Choice("stability", "likelihood", None, or_function_of=("graph",))
     check_argument("Graph.fit", "choose", choose, range_)
     if callable(choose):
         return Judge(partial(_number_by, choose))

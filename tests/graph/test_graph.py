@@ -280,6 +280,34 @@ def test_modules_are_found_by_name(blobs):
         graph["vea"]
 
 
+@pytest.mark.parametrize("odd", [np.zeros(3), 7, [], GMM(2, name="other")], ids=repr)
+def test_what_is_no_module_of_the_graph_is_told_or_not_found(blobs, odd):
+    graph = Graph(pipeline(blobs)[1])
+    with pytest.raises(GraphError, match="not in this graph; there are observation, vae, gmm"):
+        graph.name_of(odd)
+    with pytest.raises(GraphError, match="no module is called"):
+        graph[odd]
+    with pytest.raises(GraphError, match=r"leaf=.* is not in this graph"):
+        graph.sample(leaf=odd)
+    with pytest.raises(GraphError, match=r"the schedule names .* which is not in this graph"):
+        graph.fit(1, schedule=[odd], verbose=False)
+    assert odd not in graph
+    assert graph.children_of(odd) == []
+
+
+@pytest.mark.parametrize("path", [3, "", b"a", ["a"], "a\0b"], ids=repr)
+def test_what_is_no_path_is_refused_before_training(blobs, path):
+    graph = Graph(pipeline(blobs)[1])
+    text = r" must be a path, as a string or a pathlib.Path, got "
+    for name in ("checkpoint", "out"):
+        with pytest.raises(InputError, match=rf"^Graph.fit: {name}{text}"):
+            graph.fit(1, verbose=False, **{name: path})
+    for function in (graph.save, Graph.load):
+        with pytest.raises(InputError, match=f"^Graph.{function.__name__}: path{text}"):
+            function(path)
+    assert not graph.history
+
+
 def test_draw_shows_every_module_and_message(blobs):
     figure = Graph(pipeline(blobs)[1]).draw()
     assert isinstance(figure, Figure)

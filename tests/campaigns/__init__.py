@@ -1,0 +1,1 @@
+"""Seeded, counted attacks on serkit, each a script: ``python -m tests.campaigns.fuzz``."""
