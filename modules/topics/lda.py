@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -262,12 +263,29 @@ def blocks_of(problem: Problem) -> Iterator[Block]:
         )
 
 
-def plus_plus_starts(problem: Problem, n_init: int, rng: Generator) -> Iterator[np.ndarray]:
+def plus_plus_starts(
+    problem: Problem, n_init: int, rng: Generator, alone: Sequence[int] = ()
+) -> Iterator[np.ndarray]:
     """Topics (K, W) of rows grouped around k-means++ centres, `n_init` times.
 
+    Every second start groups rows by one of the modalities `alone`, in turn, whose topics are found
+    first: a modality as sure of itself as class probabilities are would decide all other starts.
+    Groups get the numbers of the children's classes with which they share most rows.
+    """
+    modalities = cycle([of_modality(problem, m) for m in alone if len(problem.sizes) > 1])
+    for i in range(n_init):
+        part = next(modalities, None) if i % 2 else None
+        groups = plus_plus_groups(problem, rng) if part is None else groups_by_topics(part, rng)
+        shared = processes.total(groups.T @ groups_of_message(problem))
+        _, numbers = linear_sum_assignment(-shared)  # as they are where nothing is shared
+        yield topics_of_groups(problem, groups[:, np.argsort(numbers)])
+
+
+def plus_plus_groups(problem: Problem, rng: Generator) -> np.ndarray:
+    """The nearest of K k-means++ centres for each row, (N, K) of 0 and 1.
+
     Distances are Hellinger's, between the rows' relative frequencies. Centres are rows of all
-    modalities where there are enough, so that rows are not grouped by what they miss. Groups get
-    the numbers of the children's classes with which they share most rows.
+    modalities where there are enough, so that rows are not grouped by what they miss.
     """
     tokens = problem.row_tokens  # (N, M)
     complete, filled = (tokens > 0).all(axis=1), (tokens > 0).any(axis=1)
@@ -275,13 +293,24 @@ def plus_plus_starts(problem: Problem, n_init: int, rng: Generator) -> Iterator[
     total = np.maximum(tokens.sum(axis=1), 1e-300)[:, None]
     roots = problem.counts.multiply(1 / total).tocsr().sqrt()
     rows, weight = roots[candidates], np.ones(candidates.sum())
-    for _ in range(n_init):
-        seed = int(rng.integers(2**31))
-        centres = plus_plus_centres(rows, weight, problem.n_components, seed)
-        groups = np.eye(problem.n_components)[(roots @ centres.T).argmax(axis=1)]  # (N, K)
-        shared = processes.total(groups.T @ groups_of_message(problem))
-        _, numbers = linear_sum_assignment(-shared)  # as they are where nothing is shared
-        yield topics_of_groups(problem, groups[:, np.argsort(numbers)])
+    centres = plus_plus_centres(rows, weight, problem.n_components, int(rng.integers(2**31)))
+    return np.eye(problem.n_components)[(roots @ centres.T).argmax(axis=1)]
+
+
+def groups_by_topics(problem: Problem, rng: Generator) -> np.ndarray:
+    """Each row's proportions of the topics found from one k-means++ start, (N, K).
+
+    0 for rows without tokens.
+    """
+    solution = cvb0(problem, topics_of_groups(problem, plus_plus_groups(problem, rng)))
+    return solution.proportions * (problem.row_tokens > 0)
+
+
+def of_modality(problem: Problem, number: int) -> Problem:
+    """The problem of one modality alone."""
+    stop = sum(problem.sizes[: number + 1])
+    size = problem.sizes[number]
+    return replace(problem, counts=problem.counts[:, stop - size : stop], sizes=(size,))
 
 
 def start_of_message(problem: Problem) -> np.ndarray:

@@ -301,7 +301,9 @@ class MLDA(Module):
             raise InputError(
                 f"{self.label}: n_components={k}, but only {n_filled} rows have any tokens"
             )
-        return itertools.chain(told, lda.plus_plus_starts(problem, self.n_init, rng))
+        sends_classes = [parent.sends_up is Categorical for parent in self.parents]
+        alone = np.flatnonzero(~np.array(sends_classes or [False] * len(problem.sizes)))
+        return itertools.chain(told, lda.plus_plus_starts(problem, self.n_init, rng, alone))
 
     def _problem(self, counts: Modalities, from_children: Message | None) -> Problem:
         """What there is to solve on the modalities' counts."""
