@@ -228,6 +228,15 @@ def log_prob_of_classes(dirichlet: np.ndarray, phi: np.ndarray, n_tokens: float)
     return log_softmax(gammaln(concentrations + n_tokens) - gammaln(concentrations), axis=1)
 
 
+def one_to_one(phi: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """P(class | topic) where every topic has a class of its own, (K, K) of 0 and 1.
+
+    Of all such tables the one that leaves most tokens in the class they have, by P(class | topic)
+    (K, K) and the topics' weights (K,).
+    """
+    return np.eye(len(phi))[linear_sum_assignment(-weights[:, None] * phi)[1]]
+
+
 @dataclass(frozen=True)
 class Block:
     """Consecutive rows' n entries other than 0."""

@@ -57,6 +57,11 @@ class MLDA(Module):
         modalities of counts have in the mean; 50 where there are none.
     doc_topic_prior, topic_word_prior : float, optional
         Concentrations of the Dirichlet priors on theta and phi; 1 / K unless given.
+    match_classes : bool
+        Whether a topic speaks to a mixture of as many classes of one class alone, each topic of
+        another: see `lda.one_to_one`. Otherwise two topics whose rows a mixture holds in one class
+        both speak of that one, and it never learns to tell them apart. Frozen mixtures hear of the
+        classes they have.
     message_weight : float
         Observations w of theta that what the children say of a row counts as, above 0, 1 by the
         model: ``p(m | theta) = (sum_k theta_k m_k)^w``. To mixtures it goes down as m^w.
@@ -86,6 +91,8 @@ class MLDA(Module):
         P(word | topic) of each modality, (K, W_m); rows add up to 1.
     topic_proportions_ : np.ndarray of shape (N, K)
         Posterior mean of theta, what the children said included; of this process's rows.
+    topic_weights_ : np.ndarray of shape (K,)
+        Mean of theta over all rows; of the rows of all processes.
     mean_tokens_ : np.ndarray of shape (M,)
         Mean number of tokens of the rows that have the modality, `weights` aside.
     class_tokens_ : float
@@ -111,6 +118,7 @@ class MLDA(Module):
     weights: Sequence[float | None] | None = None
     doc_topic_prior: Annotated[float | None, Number(above=0, or_none=True)] = None
     topic_word_prior: Annotated[float | None, Number(above=0, or_none=True)] = None
+    match_classes: Flag = True
     message_weight: Annotated[float, Number(above=0)] = 1.0
     inference: Annotated[str, Choice("cvb0", "gibbs")] = "cvb0"
     labels: ArrayLike | None = None
@@ -192,9 +200,12 @@ class MLDA(Module):
         total = problem.row_tokens.sum(axis=1) + problem.alpha * self.n_components  # (N,)
         dirichlet = total[:, None] * problem.classes(self._theta(others))
         n_tokens = self._weights(len(counts))[number] or self.class_tokens_
-        if self.parents and isinstance(self.parents[number], MLDA):
+        phi, parent = self.components_[number], self.parents[number] if self.parents else None
+        if isinstance(parent, MLDA):
             n_tokens = 1.0  # what topics hear is of one draw from a row's theta, not of its class
-        log_prob = lda.log_prob_of_classes(dirichlet, self.components_[number], n_tokens)
+        elif self.match_classes and len(phi) == len(phi.T) and not (parent and parent.frozen):
+            phi = lda.one_to_one(phi, self.topic_weights_)
+        log_prob = lda.log_prob_of_classes(dirichlet, phi, n_tokens)
         if from_children is None and message.log_prior is not None:
             silent = problem.row_tokens.sum(axis=1) == 0
             log_prob[silent] = message.log_prior  # nothing to add: the parent's own P(k)
@@ -276,6 +287,8 @@ class MLDA(Module):
         best = max(solutions, key=lambda solution: solution.total)
         self.components_: list[np.ndarray] = split_columns(best.topics, problem.sizes)
         self.topic_proportions_ = best.proportions
+        sums = processes.total(best.proportions.sum(axis=0))
+        self.topic_weights_ = sums / sums.sum()
         self.log_likelihood_ = np.array(best.log_likelihood)
         self.converged_ = best.converged
         self.mean_tokens_ = np.array([lda.mean_tokens(modality) for modality in counts])

@@ -1,7 +1,7 @@
 """Latent Dirichlet allocation on arrays: against enumeration, slow loops and scikit-learn."""
 
 from dataclasses import replace
-from itertools import product
+from itertools import permutations, product
 
 import numpy as np
 import pytest
@@ -353,3 +353,29 @@ def test_rows_are_not_grouped_by_what_they_miss():
         found = cvb0(problem(both, (40, 40), k=3, alpha=0.1, beta=0.1, tol=1e-4), start)
         hits = oracles.best_accuracy(labels.tolist(), found.proportions.argmax(axis=1).tolist())
         assert hits > 0.9
+
+
+def test_one_to_one_is_the_best_of_all_permutations():
+    rng = np.random.default_rng(3)
+    phi, weights = rng.dirichlet(np.ones(5), 5), rng.dirichlet(np.ones(5))
+    kept = {p: sum(weights[k] * phi[k, c] for k, c in enumerate(p)) for p in permutations(range(5))}
+    expected = np.eye(5)[list(max(kept, key=kept.get))]
+    np.testing.assert_array_equal(lda.one_to_one(phi, weights), expected)
+
+
+def test_a_sure_modality_does_not_decide_all_starts():
+    labels = np.arange(90) % 3
+    rng = np.random.default_rng(0)
+    words = rng.multinomial(60, np.eye(3).repeat(4, axis=1)[labels] / 8 + 0.5 / 12)
+    wrong = 60 * np.eye(3)[rng.integers(3, size=90)]  # classes that know nothing of the words
+    given = problem(np.hstack([wrong, words]), (3, 12), k=3)
+
+    def agreement(start):
+        """Of topics' words with the classes': the mean of each class's best topic."""
+        own = np.array([start[:, 3 + 4 * k : 7 + 4 * k].sum(axis=1) for k in range(3)])
+        return own.max(axis=1).mean()
+
+    both = [agreement(s) for s in plus_plus_starts(given, 4, np.random.default_rng(0))]
+    alone = [agreement(s) for s in plus_plus_starts(given, 4, np.random.default_rng(0), [1])]
+    assert both[0] == alone[0]
+    assert min(alone[1], alone[3]) > max(both)

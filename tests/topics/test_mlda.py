@@ -14,6 +14,7 @@ from serkit.modules.topics import lda
 from serkit.modules.topics.lda import fold_in
 from tests.benchmarks.topics import rounds_of_two_levels
 from tests.helpers import oracles
+from tests.helpers.modules import Sender
 
 K, N, WORDS = 3, 120, 30
 LABELS = np.arange(N) % K
@@ -154,7 +155,7 @@ def test_a_mixture_does_not_hear_what_it_said(inputs):
 
 def test_a_mixture_alone_hears_what_the_topics_expect_of_any_row():
     alone = [opinions()]
-    mlda = learnt(alone)
+    mlda = learnt(alone, match_classes=False)
     (classes,) = down(mlda, alone)
     by_prior = lda.log_prob_of_classes(np.full((1, K), 1 / K), mlda.components_[0], 50)
     np.testing.assert_allclose(classes.log_prob, np.tile(by_prior, (N, 1)))
@@ -477,3 +478,35 @@ def test_a_graph_writes_accuracy_and_word_probabilities(tmp_path):
         np.testing.assert_allclose(words, mlda.word_probabilities()[number], rtol=1e-7)
         phi = np.loadtxt(folder / f"phi_{number}.txt")
         np.testing.assert_allclose(words, theta @ phi, rtol=1e-6)
+
+
+def merged_in_one_class():
+    """A mixture that holds two of the words' classes in its class 0, none in 2; and the words."""
+    probabilities = np.eye(K)[np.where(LABELS == 2, 0, LABELS)] * 0.98 + 0.02 / K
+    return [Categorical(np.log(probabilities)), Data(histograms())]
+
+
+def test_each_topic_speaks_of_a_class_of_its_own():
+    inputs = merged_in_one_class()
+    mlda = learnt(inputs)
+    classes, _ = down(mlda, inputs)
+    assert accuracy(LABELS, mlda.topic_proportions_.argmax(axis=1)) == 1
+    assert accuracy(LABELS, classes.log_prob.argmax(axis=1)) > 0.95  # by 60 words alone
+
+    by_the_tables = learnt(inputs, match_classes=False)
+    classes, _ = down(by_the_tables, inputs)
+    assert set(classes.log_prob.argmax(axis=1)) == {0, 1}
+
+
+def test_a_frozen_mixture_hears_of_the_classes_it_has():
+    classes, words = merged_in_one_class()
+    sender = Sender(classes)
+    mlda = MLDA(K, random_state=0).connect(
+        sender.connect(Observation(words.array)), Observation(words.array)
+    )
+    sender.update()
+    mlda.update()
+    assert set(mlda.posterior.down[0].log_prob.argmax(axis=1)) == {0, 1, 2}
+    sender.freeze()
+    mlda.update()
+    assert set(mlda.posterior.down[0].log_prob.argmax(axis=1)) == {0, 1}
