@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.benchmarks import exchange
 from tests.benchmarks.__main__ import BENCHMARKS, main
 from tutorials import animals, cross_modal, vae_gmm_mlda, vae_gmm_mm, vae_gmm_nn
 
@@ -36,6 +37,16 @@ def test_benchmark_prints_a_table(name, capsys, monkeypatch):
         assert not re.search(r"^\|.*\bnan\b", printed, re.MULTILINE)
     else:
         assert "is not installed" in printed
+
+
+@pytest.mark.parametrize(
+    "build", [exchange.vae_gmm_markov, exchange.vae_gmm_mlda, exchange.gmm_markov]
+)
+def test_joint_training_pays(build):
+    """Rounds gain 0.04 to 0.2 here, so that rounding of other processors decides nothing."""
+    parts, first, *_, last = exchange.accuracies_by_round(build, seed=0, n_rounds=3, n_rows=400)
+    assert last >= parts
+    assert last >= first - 0.02
 
 
 def test_a_wrong_name_is_told_with_those_there_are(monkeypatch, capsys):
