@@ -6,12 +6,15 @@
 The rows count: 0, 1, ..., 9, 0, 1, ... Nobody says so, but the Markov model learns which cluster
 follows which, and what a row's neighbours say of it corrects the mixture and, through that, the
 VAE. Compared with the same VAE and mixture without it. All that is gained lies in the order of the
-rows: once they are shuffled (``--shuffled``) there is nothing to gain. Labels only score.
+rows: once they are shuffled (``--shuffled``) there is nothing to gain. On the 3,000 digits the
+first round with the chain is run from four seeds, and the one whose chain is the likeliest goes on.
+Labels only score.
 """
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +39,7 @@ PRESETS = {
     "tutorial": {
         "rounds": 5,
         "steps": 20,
+        "restarts": 4,
         "vae": {"latent_dim": 18, "hidden_sizes": (128,), "epochs": 200, "batch_size": 500},
         "gmm": {"n_init": 20, "tol": 1e-4, "use_variance": True},
     },
@@ -73,17 +77,17 @@ def with_order(digits: Dataset, preset: dict, seed: int) -> srk.Graph:
 
 def compare(digits: Dataset, preset: dict, seed: int, out: Path | None = None) -> dict[str, float]:
     """Accuracies by the last update, of the same VAE and mixture without and with the chain."""
-    schedules = {
-        without_order: ["vae", "gmm"],
-        with_order: ["vae", *["gmm", "markov"] * preset["steps"]],
-    }
+    graphs = [build(digits, preset, seed) for build in (without_order, with_order)]
+    schedules = [["vae", "gmm"], ["vae", *["gmm", "markov"] * preset["steps"]]]
+    restarts = [1, preset.get("restarts", 1)]
     accuracies = []
-    for build, schedule in schedules.items():
-        graph = build(digits, preset, seed)
+    for graph, schedule, n_runs in zip(graphs, schedules, restarts, strict=True):
         print(f"seed {seed}: {' -> '.join(graph.names)}")
-        folder = out if build is with_order else None
-        report = [srk.training.Report()]
-        graph.fit(preset["rounds"], schedule=schedule, callbacks=report, out=folder, verbose=False)
+        fit = partial(
+            graph.fit, schedule=schedule, callbacks=[srk.training.Report()], verbose=False
+        )
+        fit(1, restarts=n_runs)
+        fit(preset["rounds"] - 1, out=out if graph is graphs[-1] else None)
         print()
         accuracies.append(graph.history[-1]["updates"][-1]["accuracy"])
     show_order(graph["markov"], out)
@@ -109,7 +113,8 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     parser.add_argument("--data", choices=PRESETS, default="digits")
     parser.add_argument("--shuffled", action="store_true", help="rows in random order")
     parser.add_argument("--seeds", type=int, choices=range(1, 101), default=1, metavar="N")
-    parser.add_argument("--out", type=Path, help="folder for results and pictures, of seed 0")
+    parser.add_argument("--first-seed", type=int, default=0, help="in place of 0")
+    parser.add_argument("--out", type=Path, help="folder for results and pictures, of the first")
     parser.add_argument("--quick", action="store_true", help="fewer epochs and steps, for CI")
     chosen = parser.parse_args(arguments)
 
@@ -118,8 +123,8 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
         vae, gmm = {**preset["vae"], "epochs": 30}, {**preset["gmm"], "n_init": 2}
         preset = {"rounds": 2, "steps": 10, "vae": vae, "gmm": gmm}
     runs = [
-        compare(digits, preset, seed, chosen.out if seed == 0 else None)
-        for seed in range(chosen.seeds)
+        compare(digits, preset, seed, chosen.out if seed == chosen.first_seed else None)
+        for seed in range(chosen.first_seed, chosen.first_seed + chosen.seeds)
     ]
     scores = {name: np.array([row[name] for row in runs]) for name in runs[0]}
     gain = scores["with"] - scores["without"]
