@@ -109,6 +109,9 @@ CASES = {
     },
     "kmeans": Case(KMeans(K, random_state=SEED), {"n_components": N + 1}),
     "multinomial": Case(MultinomialVAE(K, **NET), {"temperature": -1.0}),
+    "multinomial-draws": Case(
+        MultinomialVAE(K, n_draws=3, temperature_decay=0.1, **NET), {"n_draws": 0}
+    ),
     "markov": Case(MarkovModel(random_state=SEED), {"lengths": [N + 1]}, on_classes, ordered=True),
     "markov-groups": Case(
         MarkovModel(groups=np.arange(N) % 7, transition_prior=1.5, random_state=SEED),
