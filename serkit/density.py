@@ -121,6 +121,10 @@ class MixtureDensity:
         """Log density of each row in nats: (N, D) -> (N,)."""
         return logsumexp(self._log_joint(self._rows(x)), axis=1)
 
+    def component_log_prob(self, x: ArrayLike) -> np.ndarray:
+        """Log density of each row under each component, in nats: (N, D) -> (N, K)."""
+        return log_gaussians(self._rows(x), self)
+
     def responsibilities(self, x: ArrayLike) -> np.ndarray:
         """P(k | row): (N, D) -> (N, K)."""
         return np.exp(log_softmax(self._log_joint(self._rows(x)), axis=1))
@@ -231,11 +235,11 @@ class MixtureDensity:
             covariances = covariances[order]
         return replace(self, weights=weights, means=self.means[order], covariances=covariances)
 
-    def n_free(self) -> int:
-        """Number of free parameters, for AIC and BIC."""
+    def n_free(self, *, weights: bool = True) -> int:
+        """Number of free parameters, for AIC and BIC; of the components alone without `weights`."""
         (k, d), symmetric = self.means.shape, self.n_dims * (self.n_dims + 1) // 2
         counts = {"full": k * symmetric, "tied": symmetric, "diag": k * d, "spherical": k}
-        return counts[self.covariance_type] + k * d + k - 1
+        return counts[self.covariance_type] + k * d + (k - 1 if weights else 0)
 
 
 def combine(densities: Sequence[MixtureDensity], weights: ArrayLike) -> MixtureDensity:
