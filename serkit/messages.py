@@ -110,6 +110,15 @@ class Message:
         # by `is_observed`, never None, as processes must all make the same calls
         return replace(self, **changed, observed=function(self.is_observed))
 
+    def extended(self, n_rows: int) -> Message:
+        """The message with rows at the end of which it knows nothing, `n_rows` in all."""
+        n_added = n_rows - self.n_rows
+
+        def extend(rows: np.ndarray) -> np.ndarray:
+            return np.concatenate([rows, np.zeros((n_added, *rows.shape[1:]), rows.dtype)])
+
+        return self.map_rows(extend)  # which `observed` is false of
+
     def __mul__(self, other: Message) -> Message:
         if type(self) is not type(other):
             raise MessageError(
@@ -294,14 +303,14 @@ class Mixture(Message):
         """The mean of each row's most probable component, with variance 1 (Serket's message)."""
         mean = self._new_rows(self.means.dtype)  # (N, D)
         np.take(self.means, self.log_prob.argmax(axis=1), axis=0, out=mean, mode="clip")
-        return _with_unit_variance(mean)
+        return _with_unit_variance(mean, self.observed)
 
     def expected(self) -> Gaussian:
         """The responsibility-weighted mean of the components, with variance 1."""
         mean = self._new_rows(np.float64)  # (N, D)
         for block in arrays.blocks(self.log_prob):
             np.matmul(np.exp(self.log_prob[block]), self.means, out=mean[block])
-        return _with_unit_variance(mean)
+        return _with_unit_variance(mean, self.observed)
 
     def _new_rows(self, dtype: DTypeLike) -> np.ndarray:
         return arrays.empty((self.n_rows, self.means.shape[1]), dtype, self.log_prob)
@@ -358,9 +367,10 @@ class Deferred(Message):
         self._set_observed()
 
 
-def _with_unit_variance(mean: np.ndarray) -> Gaussian:
+def _with_unit_variance(mean: np.ndarray, observed: np.ndarray | None) -> Gaussian:
     """N(mean, I), mean (N, D)."""
-    return Gaussian(mean, np.broadcast_to(np.ones((), mean.dtype), mean.shape), checked=False)
+    var = np.broadcast_to(np.ones((), mean.dtype), mean.shape)
+    return Gaussian(mean, var, observed=observed, checked=False)
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

@@ -89,6 +89,7 @@ class Node(Options, ABC):
     name: str | None = None
     parents: tuple[Node, ...] = ()
     children: tuple[Node, ...] = ()
+    n_sent_: int = 0  # how often the message up has changed, by which others know whether it has
 
     @property
     @abstractmethod
@@ -211,7 +212,6 @@ class Module(Arguments, Node):
     history_: Sequence[dict[str, Any]] = ()
     frozen: bool = False
     on_epoch: Callable[[Module, dict[str, float]], bool] | None = None
-    n_sent_: int = 0  # updates so far that may have changed the message up
     heard_: tuple[int, ...] = ()  # the parents' `n_sent_` at the last of them
 
     # -- to be filled in by a subclass ---------------------------------------------------------
@@ -361,7 +361,7 @@ class Module(Arguments, Node):
         return self.posterior is not None and self.heard_ == self._heard_now()
 
     def _heard_now(self) -> tuple[int, ...]:
-        return tuple(parent.n_sent_ for parent in self.parents if isinstance(parent, Module))
+        return tuple(parent.n_sent_ for parent in self.parents)
 
     def record(self, report: dict[str, Any]) -> None:
         """Add an entry to the history, which counts as an update."""
@@ -385,8 +385,15 @@ class Module(Arguments, Node):
         return messages
 
     def received_from_children(self, children: Sequence[Node] | None = None) -> Message | None:
-        """The product of the last messages of the children (all unless given); None for none."""
-        return product(messages_to(self, children))
+        """The product of the last messages of the children (all unless given); None for none.
+
+        In rows that were added to the data since, they say nothing.
+        """
+        messages = messages_to(self, children)
+        if messages:
+            n_rows = self.rows_sent(self.received_from_parents()[0].n_rows)
+            messages = [m.extended(n_rows) if m.n_rows < n_rows else m for m in messages]
+        return product(messages)
 
     # -- state ---------------------------------------------------------------------------------
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import processes
-from .arrays import as_array, as_observed, as_rows, finite_rows
-from .errors import GraphError, InputError
+from .arrays import as_array, as_observed, as_rows, empty, finite_rows
+from .errors import GraphError, InputError, NotReadyError
 from .messages import Categorical, Data, Gaussian, Mixture
-from .module import Node
+from .module import WITHOUT_ROWS, Node
 
 
 class Observation(Node):
@@ -88,6 +88,70 @@ class Observation(Node):
         self.data = finite_rows(array, self.share, self.label, mask)
         self.observed = None if mask is None else mask[self.share]
         self._message = Data(self.data, observed=self.observed, checked=False)
+
+    def append(self, rows: ArrayLike, *, observed: ArrayLike | None = None) -> Self:
+        """Add rows at the end, for data that grow between updates; returns self.
+
+        Modules go on from what they have learnt. What they said before the rows were there says
+        nothing of these. Other observations of the graph need as many rows, and arguments with an
+        entry per row, such as `labels`, too: ``gmm.set_params(labels=...)``. With `lengths` the
+        rows added are one sequence more.
+
+        Parameters
+        ----------
+        rows : array-like or torch.Tensor, shape (M, ...)
+            One row or more, of the shape of those that are there.
+        observed : array-like of bool, shape (M,), optional
+            As in the constructor.
+
+        Raises
+        ------
+        InputError
+            For rows of another shape, NaN or infinity, or where several processes share the rows.
+        NotReadyError
+            After `Graph.load` without data.
+
+        Examples
+        --------
+        >>> from serkit import Observation
+        >>> Observation([[1.0], [2.0]]).append([[3.0]])
+        Observation(3 rows of (1,))
+        """
+        if self.data is None:
+            raise NotReadyError(f"{self.label}: {WITHOUT_ROWS}")
+        if processes.count() > 1:
+            raise InputError(
+                f"{self.label}: rows that {processes.count()} processes share cannot grow; make an "
+                "Observation of all of them"
+            )
+        array = as_array(rows, self.label)
+        if array.shape[1:] != self.row_shape:
+            raise InputError(
+                f"{self.label}: expected rows of shape {self.row_shape}, as those that are there, "
+                f"got {array.shape[1:]}"
+            )
+        n_added = array.shape[0]
+        mask = as_observed(observed, n_added, self.label)
+        added = finite_rows(array, slice(0, n_added), self.label, mask)
+        shape = (self.n_rows + n_added, *self.row_shape)
+        data = empty(shape, np.result_type(self.data, added), self.data, added)
+        np.concatenate([self.data, added], out=data)
+        data.flags.writeable = False
+        if mask is not None or self.observed is not None:
+            masks = [np.ones(self.n_rows, bool), np.ones(n_added, bool)]
+            pairs = zip((self.observed, mask), masks, strict=True)
+            self.observed = np.concatenate([m if m is not None else every for m, every in pairs])
+        self.data, self.n_rows, self.share = data, len(data), slice(0, len(data))
+        if self.lengths is not None:
+            self.lengths = [*self.lengths, n_added]
+        self._message = Data(self.data, observed=self.observed, checked=False)
+        self.__dict__.pop("_fingerprint", None)
+        return self
+
+    @property
+    def n_sent_(self) -> int:  # type: ignore[override]
+        """Another number whenever the message up is another one: rows are only ever added."""
+        return self.n_rows
 
     @classmethod
     def without_rows(

@@ -240,6 +240,31 @@ class GMM(MixtureModule):
             raise NotFittedError(f"{self.label} is not fitted yet: call update() or fit(x) first")
         return MixtureDensity(self.weights_, self.means_, self.covariances_, self.covariance_type_)
 
+    def set_density(self, density: MixtureDensity) -> Self:
+        """Take over a mixture in place of learning; returns self.
+
+        All that asks for a fitted mixture then works, and in a graph, after `freeze`, updates that
+        only pass messages. Without `freeze` the next update starts from it too, if `warm_start`.
+
+        Raises
+        ------
+        InputError
+            For another number of components or type of covariance than the arguments say.
+        """
+        self.check_options()
+        kind = density.n_components, density.covariance_type
+        if kind != (self.n_components, self.covariance_type):
+            raise InputError(
+                f"{self.label}: expected a density of n_components={self.n_components} and "
+                f"covariance_type={self.covariance_type!r}, got {kind[0]} and {kind[1]!r}"
+            )
+        self._keep_density(density)
+        self.__dict__.pop("stream_", None)
+        self.responsibilities_ = np.empty((0, self.n_components))  # of no rows yet
+        self.rng()  # settles the seed that draws begin from
+        self.record({})
+        return self
+
     def predict(self, x: ArrayLike) -> np.ndarray:
         """Most probable component of each row: (N, D) -> (N,) of int."""
         return self._log_posterior(x)[0].argmax(axis=1)
@@ -366,11 +391,20 @@ class GMM(MixtureModule):
         return hasattr(self, "means_") and (len(self.means_), self.covariance_type_) == kind
 
     def _previous(self, rows: Rows) -> np.ndarray | None:
-        """The last responsibilities, if in every process of as many rows and of this mixture."""
+        """The last responsibilities, if there are any of this mixture and of no more rows.
+
+        Rows added since have those of the last mixture.
+        """
         if not self.warm_start or not self._goes_on():
             return None
-        same = len(self.responsibilities_) == len(rows) and self.means_.shape[1] == rows.n_columns
-        return None if processes.any_of(not same) else self.responsibilities_
+        n_before = len(self.responsibilities_)
+        fits = n_before <= len(rows) and self.means_.shape[1] == rows.n_columns
+        if processes.any_of(not fits):
+            return None
+        if n_before == len(rows):
+            return self.responsibilities_
+        added = responsibilities_of(rows[n_before:], self.density(), None)
+        return np.concatenate([self.responsibilities_, added])
 
     def _takes_one_step(self, children: Categorical | None, previous: np.ndarray | None) -> bool:
         """Whether a prior came for rows that are those of the last update, and not others.

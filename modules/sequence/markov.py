@@ -298,8 +298,8 @@ class MarkovModel(Module):
         e_step = partial(self._smoothed, evidence)
         solution = chains.expectation_maximisation(e_step, chain, prior, self.max_iter, self.tol)
         self.rng()  # settles the seed that draws begin from
-        self.transition_: np.ndarray = solution.chain.transition
-        self.initial_: np.ndarray = solution.chain.initial
+        self.transition_ = solution.chain.transition
+        self.initial_ = solution.chain.initial
         self.log_likelihood_ = np.array(solution.log_likelihood)
         self.lower_bound_ = np.array(solution.lower_bound)
         self.converged_ = solution.converged

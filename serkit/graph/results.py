@@ -160,11 +160,13 @@ def pictures(run: Run) -> Iterator[tuple[str, Figure]]:
         if hasattr(module, "log_likelihood_"):
             yield f"log_likelihood_{name}", plots.log_likelihood(module.log_likelihood_)
         if isinstance(module.message_up, Gaussian):
-            latents = {"before": run.first_latents.get(name), "after": module.message_up.mean}
-            for when, z in latents.items():
+            after = module.message_up.mean
+            for when, z in {"before": run.first_latents.get(name), "after": after}.items():
                 if z is not None:
                     title = f"{name}: {when} the joint training"
-                    figure = plots.latents(z, labels, clusters, title=title)
+                    rows = slice(len(z) if len(z) < len(after) else None)  # others were added later
+                    colours = (c if c is None else c[rows] for c in (labels, clusters))
+                    figure = plots.latents(z, *colours, title=title)
                     yield f"latents_{name}_{when}", figure
     if labels is not None and clusters is not None:
         yield "confusion", plots.confusion(labels, clusters)
