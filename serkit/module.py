@@ -387,12 +387,14 @@ class Module(Arguments, Node):
     def received_from_children(self, children: Sequence[Node] | None = None) -> Message | None:
         """The product of the last messages of the children (all unless given); None for none.
 
-        In rows that were added to the data since, they say nothing.
+        Of rows that were added to the data since, they say nothing.
         """
-        messages = messages_to(self, children)
-        if messages:
-            n_rows = self.rows_sent(self.received_from_parents()[0].n_rows)
-            messages = [m.extended(n_rows) if m.n_rows < n_rows else m for m in messages]
+        messages = []
+        for child in self.children if children is None else children:
+            is_old = isinstance(child, Module) and not (self.is_current and child.is_current)
+            for message in messages_to(self, [child]):
+                n_rows = self.rows_sent(self.received_from_parents()[0].n_rows) if is_old else 0
+                messages.append(message.extended(n_rows) if message.n_rows < n_rows else message)
         return product(messages)
 
     # -- state ---------------------------------------------------------------------------------
