@@ -177,8 +177,8 @@ class Gaussian(Message):
     @classmethod
     def standard(cls, n_rows: int, n_dims: int) -> Gaussian:
         """The neutral message N(0, I) for every row."""
-        for name, count in {"n_rows": n_rows, "n_dims": n_dims}.items():
-            check_argument("Gaussian.standard", name, count, Count())
+        check_argument("Gaussian.standard", "n_dims", n_dims, Count(each=2))
+        check_argument("Gaussian.standard", "n_rows", n_rows, Count(each=2 * n_dims))
         return cls(np.zeros((n_rows, n_dims)), np.ones((n_rows, n_dims)))
 
     def _times(self, other: Gaussian) -> Gaussian:
@@ -225,8 +225,8 @@ class Categorical(Message):
     @classmethod
     def uniform(cls, n_rows: int, n_components: int) -> Categorical:
         """The neutral message: every class equally probable."""
-        for name, count in {"n_rows": n_rows, "n_components": n_components}.items():
-            check_argument("Categorical.uniform", name, count, Count())
+        check_argument("Categorical.uniform", "n_components", n_components, Count(each=1))
+        check_argument("Categorical.uniform", "n_rows", n_rows, Count(each=n_components))
         return cls(np.full((n_rows, n_components), -np.log(n_components)))
 
     @property

@@ -150,6 +150,7 @@ MIXTURE = Mixture(CLASSES.log_prob, np.zeros((2, 3)), np.tile(np.eye(3), (2, 1, 
         (paths.densest, ([0], [1], 3, "x"), "density must be a MixtureDensity, got 'x'"),
         (paths.langevin, (int, 3), "density must be a MixtureDensity, got <class 'int'>"),
         (Gaussian.standard, (4.0, 2), r"n_rows must be an integer >= 1, got 4\.0"),
+        (Gaussian.standard, (2**50, 2), f"n_rows={2**50} needs more memory than there is"),
         (Categorical.uniform, (4, "2"), "n_components must be an integer >= 1, got '2'"),
         (
             CLASSES.map_rows,

@@ -193,7 +193,12 @@ class Trainer:
 
 def transformed(transform: Callable[[Tensor], Tensor], x: Tensor, what: str) -> Tensor:
     """A batch as a transform makes it; InputError unless that is a tensor of the same shape."""
-    result = transform(x)
+    try:
+        result = transform(x)
+    except InputError:
+        raise
+    except Exception as error:  # of a user's function
+        raise InputError(f"{what} fails for a batch {tuple(x.shape)}: {error!s:.200}") from error
     if not isinstance(result, Tensor) or result.shape != x.shape:
         got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
         raise InputError(f"{what} must return a tensor of shape {tuple(x.shape)}, got {got}")
