@@ -22,6 +22,7 @@ from .errors import GraphError, InputError, NotReadyError
 from .messages import Categorical, Data, Deferred, Message, product
 from .metrics import scores_of
 from .options import Kind, Name, Options, Seed, Several, check_argument
+from .reading import keep_names
 
 Values: TypeAlias = np.ndarray | None  # rows for `Module.generate` to start from, if any
 WITHOUT_ROWS = (
@@ -327,6 +328,8 @@ class Module(Arguments, Node):
                     "numbers to report, {} for none"
                 )
             self.record({**report, "seconds": time.perf_counter() - start})
+            names = [getattr(parent, "feature_names_in_", None) for parent in self.parents]
+            keep_names(self, None if any(n is None for n in names) else np.concatenate(names))
         posterior = self.infer(inputs, from_children)
         _check_posterior(self, posterior)
         if not (self.frozen and self.is_current):  # else what it sends up is what it sent before

@@ -23,6 +23,7 @@ from ...messages import Data, Deferred, Message
 from ...module import Module, Node, Posterior, Values
 from ...observation import Observation
 from ...options import Choice, Constraint, Count, Counts, Flag, Number, PositiveInt, check_argument
+from ...reading import check_names, keep_names, names_in
 from ..common.inputs import all_observed, join, split_columns
 from ..nets import architectures
 from ..nets.architectures import Bernoulli, GaussianNoise
@@ -324,16 +325,19 @@ class Autoencoder(NetOptions, Module):
 
     def fit(self, x: ArrayLike, y: None = None) -> Self:
         """Train on an array x (N, ...) without a graph; returns self. `y` is ignored."""
-        rows = as_rows(x, f"{self.label}.fit")
+        rows, names = as_rows(x, f"{self.label}.fit"), names_in(x, f"{self.label}.fit")
         message = Data(rows[processes.share(len(rows))], checked=False)
         self.check_options()
         self.check([message], len(rows))
         self.record(self.learn([message], None))
+        keep_names(self, names)
         return self
 
     def encode(self, x: ArrayLike) -> np.ndarray:
         """Latent means of rows: (N, ...) -> (N, n_outputs)."""
-        return self._encode([Data(as_rows(x, f"{self.label}.encode"), checked=False)])[0]
+        rows = as_rows(x, f"{self.label}.encode")
+        check_names(self, x, f"{self.label}.encode")
+        return self._encode([Data(rows, checked=False)])[0]
 
     def _encode(self, inputs: Sequence[Message]) -> Arrays:
         """The parameters of q(z | x) for the parents' rows; those of missing rows mean nothing."""

@@ -22,6 +22,7 @@ from ...messages import Categorical, Data, Message
 from ...metrics import scores_of
 from ...module import Posterior, Values
 from ...options import Count, Flag, Number, PositiveInt, as_numbers
+from ...reading import check_names, keep_names, names_in
 from ..common.inputs import any_observed, check_component, check_labels, draw_classes
 from . import em
 from .base import (
@@ -320,7 +321,9 @@ class GMM(MixtureModule):
 
     def _log_posterior(self, x: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Log P(k | row), (N, K), and log p(row), (N,)."""
-        joint = self._log_likelihoods(stack([Data(as_rows(x, self.label))]))
+        rows = as_rows(x, self.label)
+        check_names(self, x, self.label)
+        joint = self._log_likelihoods(stack([Data(rows)]))
         return log_posterior(joint, log_weights_of(self.density()), out=joint)
 
     def _log_likelihoods(self, rows: Rows) -> np.ndarray:
@@ -339,10 +342,11 @@ class GMM(MixtureModule):
         TrainingError
             If a covariance matrix is not positive definite (``inference="ml"``).
         """
-        rows = as_rows(x, f"{self.label}.fit")
+        rows, names = as_rows(x, f"{self.label}.fit"), names_in(x, f"{self.label}.fit")
         self.check_options()
         self.check([Data(rows)], len(rows))
         self.record(self.learn([Data(rows[processes.share(len(rows))])], None))
+        keep_names(self, names)
         return self
 
     def fit_rows(
@@ -497,7 +501,10 @@ class GMM(MixtureModule):
         """
         self.check_options()
         self._check_batches(step_size)
-        x, goes_on = as_rows(x, f"{self.label}.partial_fit"), self._goes_on()
+        goes_on, names = self._goes_on(), names_in(x, f"{self.label}.partial_fit")
+        if goes_on:
+            check_names(self, x, f"{self.label}.partial_fit")
+        x = as_rows(x, f"{self.label}.partial_fit")
         if x.ndim != 2 or (goes_on and x.shape[1] != self.means_.shape[1]):
             wanted = f"(n, {self.means_.shape[1]})" if goes_on else "(n, D)"
             raise InputError(f"{self.label}.partial_fit: expected rows {wanted}, got {x.shape}")
@@ -509,6 +516,7 @@ class GMM(MixtureModule):
             self.check([Data(x)], len(x))
             self.fit_rows(rows)
             self.stream_ = vars(em.stream_of(self.density(), processes.total(len(rows))))
+            keep_names(self, names)
         seconds = time.perf_counter() - start
         self.record({"log_likelihood": float(self.log_likelihood_[-1]), "seconds": seconds})
         return self

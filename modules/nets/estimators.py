@@ -19,6 +19,7 @@ from ... import processes
 from ...arrays import as_rows
 from ...errors import InputError, NotFittedError, TrainingError
 from ...options import Counts, PositiveInt, Seed
+from ...reading import check_names, keep_names, names_in
 from ..common.inputs import checked_targets
 from .architectures import conv_classifier, copy_supervised, needed_image_shape
 from .device import compiled, in_blocks, private_random_state, uses_bfloat16
@@ -66,7 +67,7 @@ class SupervisedNet(NetOptions, ABC):
         """
         self.check_options()
         device = self._torch_device()
-        rows = as_rows(X, f"{self.label}.fit")
+        rows, names = as_rows(X, f"{self.label}.fit"), names_in(X, f"{self.label}.fit")
         targets, learnt = self._targets(y, len(rows))
         seed = processes.of_first(int(np.random.default_rng(self.random_state).integers(2**62)))
         with processes.alone(), private_random_state(seed, device):
@@ -76,6 +77,7 @@ class SupervisedNet(NetOptions, ABC):
         processes.spread(net)  # processors of different kinds round differently
         self.__dict__.update(learnt)
         self.row_shape_, self.net_, self.loss_curve_ = rows.shape[1:], net.eval(), loss_curve
+        keep_names(self, names)
         return self
 
     def _make_net(self, row_shape: tuple[int, ...], n_outputs: int) -> nn.Module:
@@ -110,6 +112,7 @@ class SupervisedNet(NetOptions, ABC):
         if not hasattr(self, "net_"):
             raise NotFittedError(f"{self.label} has learnt nothing yet: call fit(X, y)")
         rows = as_rows(X, f"{self.label}.predict")
+        check_names(self, X, f"{self.label}.predict")
         if rows.shape[1:] != self.row_shape_:
             raise InputError(
                 f"{self.label}: trained on rows of shape {self.row_shape_}, got {rows.shape[1:]}"

@@ -14,6 +14,7 @@ from ..errors import InputError, SavedFileError
 from ..messages import Categorical, Data, Deferred, Message
 from ..module import Module, Node, Posterior, check_shares
 from ..observation import Observation
+from ..reading import check_names, keep_names
 from . import format
 
 Path = str | os.PathLike
@@ -295,9 +296,12 @@ def _observation(path: Path, entry: _Entry, rows: Any) -> Observation:
     if rows is None:
         return saved
     message = rows if isinstance(rows, Data) else Data(rows)
+    if message is not rows:
+        check_names(saved, rows, saved.label)
     observation = Observation(
         message.array, observed=message.observed, lengths=saved.lengths, name=saved.name
     )
+    keep_names(observation, getattr(saved, "feature_names_in_", None))
     if observation.arguments() != arguments:
         raise SavedFileError(
             f"{path}: {saved.label} was saved with other rows, {saved.n_rows} of shape "
