@@ -328,8 +328,8 @@ class Module(Arguments, Node):
                     "numbers to report, {} for none"
                 )
             self.record({**report, "seconds": time.perf_counter() - start})
-            names = [getattr(parent, "feature_names_in_", None) for parent in self.parents]
-            keep_names(self, None if any(n is None for n in names) else np.concatenate(names))
+            names = [getattr(parent, "feature_names_in_", []) for parent in self.parents]
+            keep_names(self, np.concatenate(names) if all(map(len, names)) else None)
         posterior = self.infer(inputs, from_children)
         _check_posterior(self, posterior)
         if not (self.frozen and self.is_current):  # else what it sends up is what it sent before

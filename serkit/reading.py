@@ -343,23 +343,42 @@ def labels_in(labels: Any, what: str) -> Labels:
     return Labels(codes, classes)
 
 
+def storable(labels: Any) -> Any:
+    """Labels as files can hold them: numbers, or text and None; what can be none as it is."""
+    try:
+        array, (codes, classes) = _label_array(labels, "labels"), labels_in(labels, "labels")
+    except InputError:
+        return labels
+    if array.dtype.kind in "biufU":
+        return array
+    names = np.append(classes.astype(str).astype(object), None)  # the last where codes are -1
+    return names[codes]
+
+
 def _label_array(labels: Any, what: str) -> np.ndarray:
     """Labels as an array (N,) of one kind, objects where some are missing."""
     if isinstance(labels, np.ma.MaskedArray):
-        labels = labels.astype(object).filled(None)
+        labels = labels.tolist()  # None where masked
     if isinstance(labels, torch.Tensor):
         labels = _of_tensor(labels, what)
+    if _is_indexed(labels) and not isinstance(labels, Mapping):
+        labels = list(_items_in(labels, what))
     if isinstance(labels, list | tuple):  # of which NumPy would make strings where one is
         array = np.fromiter(map(_plain, labels), dtype=object, count=len(labels))
     else:
         array = np.asarray(labels)
     nested = array.dtype == object and any(isinstance(v, _NESTED) for v in array.ravel())
-    if array.ndim != 1 or nested or array.dtype.kind in "cV":
+    if array.ndim != 1 or nested:
         raise InputError(
             f"{what}: labels must be one class per row, shape (N,), got "
             f"{'nested values' if nested else f'shape {array.shape}'}: {labels!r:.40}"
         )
-    return _of_one_kind(array, what) if array.dtype.kind in "OT" else array
+    array = _of_one_kind(array, what) if array.dtype.kind in "OT" else array
+    if array.dtype.kind not in "biufUSOMm":
+        raise InputError(
+            f"{what}: labels must be of numbers, text, booleans or dates, got dtype {array.dtype}"
+        )
+    return array
 
 
 def _of_one_kind(objects: np.ndarray, what: str) -> np.ndarray:

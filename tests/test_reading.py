@@ -13,11 +13,19 @@ from scipy import sparse
 from sklearn.linear_model import LinearRegression
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
-from serkit import Graph, Observation, datasets
+from serkit import Graph, Observation, datasets, metrics
 from serkit.errors import InputError
 from serkit.messages import Data
-from serkit.modules import GMM, MLDA, VAE, NetRegressor
-from serkit.reading import rows_in
+from serkit.modules import (
+    GMM,
+    MLDA,
+    VAE,
+    GMMClassifier,
+    NetClassifier,
+    NetRegressor,
+    Supervised,
+)
+from serkit.reading import labels_in, rows_in
 
 ROWS = np.random.default_rng(0).random((5, 4))
 NUMBERS = np.array([[1.0, 0.5], [0.0, 2.5], [1.0, 7.5]])  # columns that may be bool and float
@@ -385,3 +393,165 @@ def test_learning_from_one_row_says_what_is_needed(frame):
 def test_options_of_an_observation(options, text):
     with pytest.raises(InputError, match=text):
         Observation(ROWS, **options)
+
+
+# -- labels ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("labels", "codes", "classes"),
+    [
+        ([2, 0, 2], [1, 0, 1], [0, 2]),
+        ([True, False, None], [1, 0, -1], [False, True]),
+        (["b", None, "a"], [1, -1, 0], ["a", "b"]),
+        ([2.5, np.nan, 0.0], [1, -1, 0], [0.0, 2.5]),
+        ([5, -1, 3], [1, -1, 0], [3, 5]),
+        ([5.0, -1.0, 3.0], [1, -1, 0], [3.0, 5.0]),
+        (["b", "-1", "a"], [2, 0, 1], ["-1", "a", "b"]),
+        ([np.int64(4), None, 2.0], [1, -1, 0], [2.0, 4.0]),
+        ([torch.tensor(4), torch.tensor(2)], [1, 0], [2, 4]),
+        (torch.tensor([4, 2, -1]), [1, 0, -1], [2, 4]),
+        (np.array(["b", "a"], dtype=object), [1, 0], ["a", "b"]),
+        (np.array([b"b", b"a"]), [1, 0], [b"a", b"b"]),
+        (np.ma.masked_array([1, 7, 2], [False, True, False]), [0, -1, 1], [1, 2]),
+        (pd.Series(["b", pd.NA, "a"], dtype="string"), [1, -1, 0], ["a", "b"]),
+        (pd.Series([3, pd.NA, 1], dtype="Int64"), [1, -1, 0], [1, 3]),
+        (pd.Series([True, None, False], dtype="boolean"), [1, -1, 0], [False, True]),
+        (pd.Categorical(["b", None, "a"], categories=["z", "b", "a"]), [1, -1, 0], ["a", "b"]),
+        (pd.Series(["b", None], dtype=pd.ArrowDtype(pa.string())), [0, -1], ["b"]),
+        (pl.Series(["b", None, "a"]), [1, -1, 0], ["a", "b"]),
+        (pl.Series(["b", None], dtype=pl.Categorical), [0, -1], ["b"]),
+        (pa.chunked_array([["b", None], ["a"]]), [1, -1, 0], ["a", "b"]),
+        ([], [], []),
+    ],
+)
+def test_labels_of_any_kind(labels, codes, classes):
+    found = labels_in(labels, "labels")
+    assert found.codes.tolist() == codes
+    assert found.classes.tolist() == classes
+    assert found.known.tolist() == [code >= 0 for code in codes]
+
+
+@pytest.mark.parametrize("kind", [pd.Series, np.array, list, pd.DatetimeIndex])
+def test_dates_may_be_labels(kind):
+    dates = pd.to_datetime(["2026-11-23", None, "2026-11-22"])
+    found = labels_in(kind(dates), "labels")
+    assert found.codes.tolist() == [1, -1, 0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        (["a", 1], "labels must be of one kind, got 'a' and 1"),
+        ([True, 2], "labels must be of one kind, got True and 2"),
+        (np.array(["a", 1.5, None], dtype=object), "labels must be of one kind, got 'a' and 1.5"),
+        ([None, None], "labels has no entry that is known"),
+        (np.full(3, -1), "labels has no entry that is known"),
+        ([1, -1, 1], "labels holds -1 and 1 alone"),
+        ([1.0, np.inf], "labels contains infinity"),
+        ([[0], [1]], "labels must be one class per row, .*got nested values"),
+        ([[0], [1, 2]], "labels must be one class per row, .*got nested values"),
+        (np.zeros((3, 1)), r"labels must be one class per row, .*got shape \(3, 1\)"),
+        (3, r"labels must be one class per row, .*got shape \(\): 3"),
+        ("cat", r"labels must be one class per row, .*got shape \(\): 'cat'"),
+        ({"a": 1}, r"labels must be one class per row"),
+        ([1j], "labels must be of numbers, text, booleans or dates"),
+        (torch.zeros(2, device="meta"), "cannot read a torch.strided tensor"),
+    ],
+)
+def test_labels_that_cannot_be_classes(labels, text):
+    with pytest.raises(InputError, match=f"^GMM: {text}"):
+        labels_in(labels, "GMM")
+
+
+def test_labels_read_by_index_end():
+    assert labels_in(Endless(lambda number: "ab"[number % 2]), "labels").codes.tolist() == [
+        0,
+        1,
+    ] * 2 + [0]
+
+
+KNOWN = np.arange(40) % 4 > 0
+TRUE = np.repeat(["left", "right"], 20)
+PARTLY = {
+    "None": np.where(KNOWN, TRUE, None),
+    "string": pd.Series(np.where(KNOWN, TRUE, None), dtype="string"),
+    "category": pd.Series(np.where(KNOWN, TRUE, None), dtype="category"),
+    "NaN": np.where(KNOWN, TRUE == "right", np.nan),
+    "-1": np.where(KNOWN, TRUE == "right", -1),
+}
+
+
+@pytest.mark.parametrize("labels", PARTLY)
+def test_scores_are_of_the_rows_whose_label_is_known(labels):
+    clusters = np.random.default_rng(0).integers(-1, 3, 40)  # of clusters -1 is one
+    for score in (metrics.accuracy, metrics.nmi, metrics.ari, metrics.purity):
+        assert score(PARTLY[labels], clusters) == score(TRUE[KNOWN], clusters[KNOWN])
+    counts, classes, _ = metrics.confusion(PARTLY[labels], clusters)
+    assert (counts.sum(), len(classes)) == (KNOWN.sum(), 2)
+    assert metrics.scores_of(PARTLY[labels], clusters) == metrics.clustering_scores(
+        TRUE[KNOWN], clusters[KNOWN]
+    )
+    assert metrics.scores_of(PARTLY[labels], clusters[~KNOWN], ~KNOWN) == {}
+
+
+@pytest.mark.parametrize("labels", PARTLY)
+def test_a_classifier_learns_from_the_rows_whose_class_is_known(frame, labels):
+    partly = GMMClassifier(1, random_state=0).fit(frame, PARTLY[labels])
+    known = GMMClassifier(1, random_state=0).fit(frame[KNOWN], TRUE[KNOWN])
+    np.testing.assert_array_equal(partly.means_, known.means_)
+    assert len(partly.classes_) == 2
+    module = GMMClassifier(1, labels=PARTLY[labels], random_state=0)
+    module.connect(Observation(frame)).update()
+    np.testing.assert_allclose(module.means_, known.means_, rtol=1e-6)  # of float64 rows
+    assert module.scores() == {"accuracy": 1.0}
+    assert module.n_outputs == 2
+
+
+def test_a_net_learns_from_the_rows_whose_class_is_known(frame):
+    """What stands in the other rows makes no difference."""
+    rows = frame.to_numpy(np.float32)
+    spoilt = np.where(KNOWN[:, None], rows, 1e6)
+    options = {"epochs": 2, "batch_size": 10, "random_state": 0}
+    linear = torch.nn.Linear(3, 2)
+    nets = [NetClassifier(linear, **options).fit(x, PARTLY["None"]) for x in (rows, spoilt)]
+    assert nets[0].classes_.tolist() == ["left", "right"]
+    assert torch.equal(*(net.net_.weight for net in nets))
+
+
+def test_class_minus_one_is_unknown_to_supervised(frame):
+    """As where its rows are marked as not observed."""
+    labels = np.where(TRUE == "right", 1, 0)
+    spoilt = Observation(np.where(KNOWN, labels, -1)[:, None], name="targets")
+    masked = Observation(labels[:, None], observed=KNOWN, name="targets")
+    found = []
+    for targets in (spoilt, masked):
+        gmm = GMM(2, random_state=0).connect(Observation(frame)).update()
+        found.append(Supervised(random_state=0).connect(gmm, targets).update())
+    for module in found:
+        np.testing.assert_array_equal(module.messages_down[1].array.ravel(), labels)
+        assert module.scores() == {"accuracy": 1.0}
+        assert module.messages_down[0].observed.tolist() == KNOWN.tolist()
+    found[-1].disconnect()
+    numbers = Supervised(task="regression").connect(gmm, spoilt).update()
+    assert numbers.messages_down[0].observed is None  # -1 is a number there
+
+
+@pytest.mark.parametrize("labels", [*PARTLY, "dates"])
+def test_labels_never_cost_results(tmp_path, frame, labels):
+    dates = pd.Series(np.where(TRUE == "right", "2026-11-22", "NaT").astype("datetime64[D]"))
+    gmm = GMM(2, labels=dates if labels == "dates" else PARTLY[labels], random_state=0)
+    graph = Graph(gmm.connect(Observation(frame)))
+    graph.fit(1, out=tmp_path / "out", checkpoint=tmp_path / "graph.serkit", verbose=False)
+    assert "accuracy" in graph.history[0]["updates"][0]
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"history.json", "confusion.png"}
+    loaded = Graph.load(tmp_path / "graph.serkit", data=[frame])
+    assert loaded["gmm"].scores() == gmm.scores()
+
+
+@pytest.mark.parametrize("labels", [["a", 1] * 20, [None] * 40, [[1]] * 40])
+def test_labels_that_cannot_be_scored_are_refused_before_training(tmp_path, frame, labels):
+    gmm = GMM(2, labels=labels, random_state=0).connect(Observation(frame))
+    with pytest.raises(InputError, match=r"^GMM: labels"):
+        Graph(gmm).fit(1, out=tmp_path / "out", verbose=False)
+    assert not gmm.history_

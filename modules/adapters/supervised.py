@@ -16,7 +16,7 @@ from ...errors import GraphError, InputError
 from ...messages import Categorical, Data, Gaussian, Message
 from ...module import Module, Node, Posterior
 from ...options import Choice
-from ..common.inputs import all_observed, flat
+from ..common.inputs import flat
 from ..nets.estimators import NetClassifier, NetRegressor, SupervisedNet
 from .sklearn import ask, described, fitted_copy, learnt
 
@@ -29,7 +29,8 @@ class Supervised(Module):
 
     Serket's NN module with both directions (Nakamura et al., 2018): its parents are a module that
     sends `Categorical` or `Gaussian` messages and, last, an `Observation` of the targets, which
-    need not be known in all rows.
+    need not be known in all rows: those not observed are unknown and, in a classification, those of
+    class -1, as everywhere where labels are taken.
 
     The estimator learns p(y | P(k | row)) from the rows with known targets. What goes down to the
     classes is each row's likelihood of its target, ``p(y_n | k)``, by the estimator at the K
@@ -100,8 +101,7 @@ class Supervised(Module):
 
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
         """Fit a copy of the estimator to the rows whose target is known."""
-        observed = all_observed(inputs)
-        known = slice(None) if observed is None else observed
+        known = inputs[0].is_observed & self._known(inputs[1])
         x, y = features_of(inputs[0])[known], flat(inputs[1])[known]
         if len(np.unique(y, axis=0)) < 2:
             raise InputError(
@@ -124,9 +124,11 @@ class Supervised(Module):
         likelihoods = None
         if isinstance(source, Categorical):
             self._check_targets(y)
-            log_likelihood = self._log_likelihood(source.shape[0], y, targets.is_observed)
-            log_prob = log_softmax(log_likelihood, axis=1)  # (N, K)
-            likelihoods = Categorical(log_prob, observed=targets.observed, checked=False)
+            known = self._known(targets)
+            log_prob = log_softmax(
+                self._log_likelihood(source.shape[0], y, known), axis=1
+            )  # (N, K)
+            likelihoods = Categorical(log_prob, observed=known, checked=False)
         return Posterior(down=(likelihoods, Data(predicted.reshape(-1, *targets.shape))))
 
     def scores(self) -> dict[str, float]:
@@ -136,7 +138,9 @@ class Supervised(Module):
         targets, predicted = self.parents[1].message_up, cast(Data, self.posterior.down[1])
         if targets is None or targets.n_rows != predicted.n_rows:
             return {}
-        known = targets.is_observed
+        known = self._known(targets)
+        if not known.any():
+            return {}
         return self._scored(flat(targets)[known], flat(predicted)[known])
 
     def get_state(self) -> dict[str, Any]:
@@ -154,6 +158,12 @@ class Supervised(Module):
             estimator.set_state(state["estimator_"])
             state = {**state, "estimator_": estimator}
         super().set_state(state)
+
+    def _known(self, targets: Message) -> np.ndarray:
+        """Rows whose target is known, (N,) of bool: of a classification all but -1."""
+        if self.task == "regression":
+            return targets.is_observed
+        return targets.is_observed & (flat(targets)[:, 0] != -1)
 
     def _template(self) -> BaseEstimator:
         """The estimator to fit a copy of."""

@@ -20,6 +20,7 @@ from ...errors import InputError, NotFittedError, NotReadyError
 from ...messages import Categorical, Message
 from ...module import Posterior, Values
 from ...options import Number, PositiveInt
+from ...reading import labels_in
 from ..common.inputs import (
     any_observed,
     check_component,
@@ -64,7 +65,8 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         that end up without rows are dropped.
     labels : array-like of shape (N,), optional
         The classes to learn from in a graph; `fit` takes its own. The first update starts as `fit`
-        does, later ones from the mixtures before.
+        does, later ones from the mixtures before. Rows of unknown class (None, NaN, or -1 among
+        numbers) are not learnt from, as in `fit`, and are told the others' classes.
     priors : array-like of shape (C,), optional
         P(c) of the sorted classes; their shares of the (weighted) training rows unless given.
     covariance_type, inference, n_init, max_iter, tol, reg_covar
@@ -136,10 +138,10 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         return self
 
     def _n_labels(self) -> int | None:
-        """Number of different labels; None for what can be no labels, as `check` will say."""
+        """Number of classes in `labels`; None for what can be no labels, as `check` will say."""
         try:
-            return None if self.labels is None else len(set(np.ravel(self.labels).tolist()))
-        except (TypeError, ValueError):
+            return None if self.labels is None else len(labels_in(self.labels, self.label).classes)
+        except InputError:
             return None
 
     def check_options(self) -> None:
@@ -227,12 +229,18 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         return self._by_parent(rows)
 
     def scores(self) -> dict[str, float]:
-        """Accuracy of the last posterior, if `labels` are of as many rows."""
-        codes, labels = None if self.posterior is None else self.posterior.clusters, self.labels
-        if codes is None or labels is None or np.shape(labels) != (processes.total(len(codes)),):
+        """Accuracy of the last posterior on known `labels`, if these are of as many rows."""
+        codes = None if self.posterior is None else self.posterior.clusters
+        if codes is None or self.labels is None:
             return {}
-        right = self.classes_[codes] == processes.share_of(labels, len(codes))
-        return {"accuracy": processes.mean(float(right.mean()), len(codes))}
+        labels = labels_in(self.labels, self.label)
+        if len(labels.codes) != processes.total(len(codes)):
+            return {}
+        known = processes.share_of(labels.known, len(codes))
+        names = processes.share_of(labels.classes[labels.codes], len(codes))
+        right = (self.classes_[codes] == names)[known]
+        n_right, n_known = processes.total(np.array([right.sum(), known.sum()], dtype=float))
+        return {"accuracy": float(n_right / n_known)}
 
     # -- scikit-learn classifier ---------------------------------------------------------------
 
@@ -243,7 +251,7 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         ----------
         X : array-like of shape (N, D)
         y : array-like of shape (N,)
-            Classes: integers, strings or booleans.
+            Classes: integers, strings or booleans; None, NaN or the number -1 where unknown.
         sample_weight : array-like of shape (N,), optional
             Non-negative; rows of weight 0 count as not there.
 
@@ -319,9 +327,10 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         """
         self.check_options()
         log_likelihood = self.log_likelihood_per_class(X)
-        y, weight = checked_targets(self.label, y, sample_weight, len(log_likelihood))
+        labels, weight = checked_targets(self.label, y, sample_weight, len(log_likelihood))
         kept = weight > 0
-        y, weight, log_likelihood = y[kept], weight[kept], log_likelihood[kept]
+        y = labels.classes[labels.codes[kept]]
+        weight, log_likelihood = weight[kept], log_likelihood[kept]
         unknown, missing = np.setdiff1d(y, self.classes_), np.setdiff1d(self.classes_, y)
         if len(unknown) or len(missing):
             raise InputError(

@@ -41,8 +41,11 @@ class SupervisedNet(NetOptions, ABC):
     outputs = ""  # what error texts call the net's outputs
 
     @abstractmethod
-    def _targets(self, y: ArrayLike, n_rows: int) -> tuple[np.ndarray, dict[str, Any]]:
-        """Targets (N, ...) as the loss takes them, checked; and what is learnt of them, by name."""
+    def _targets(self, y: ArrayLike, n_rows: int) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        """Targets (N, ...) as the loss takes them, whether known, (N,), and what is learnt of them.
+
+        InputError for what can be none.
+        """
 
     @abstractmethod
     def _loss(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -55,7 +58,8 @@ class SupervisedNet(NetOptions, ABC):
         ----------
         X : array-like, shape (N, ...)
         y : array-like, shape (N,)
-            Classes of any type, or numbers, which may be several per row: (N, T).
+            Classes of any type, of which None, NaN and the number -1 stand for unknown ones, whose
+            rows are not learnt from; or numbers, which may be several per row: (N, T).
 
         Raises
         ------
@@ -68,12 +72,14 @@ class SupervisedNet(NetOptions, ABC):
         self.check_options()
         device = self._torch_device()
         rows, names = as_rows(X, f"{self.label}.fit"), names_in(X, f"{self.label}.fit")
-        targets, learnt = self._targets(y, len(rows))
+        targets, known, learnt = self._targets(y, len(rows))
         seed = processes.of_first(int(np.random.default_rng(self.random_state).integers(2**62)))
         with processes.alone(), private_random_state(seed, device):
-            check_batches(self.label, len(rows), self.batch_size, batch_norm=self.net is None)
+            n_known = int(known.sum())
+            check_batches(self.label, n_known, self.batch_size, batch_norm=self.net is None)
             net = self._make_net(rows.shape[1:], learnt["n_outputs_"]).to(device)
-            loss_curve = self._train(net, rows, torch.tensor(targets, device=device))
+            targets, known = (torch.tensor(values, device=device) for values in (targets, known))
+            loss_curve = self._train(net, rows, targets, known.nonzero().ravel())
         processes.spread(net)  # processors of different kinds round differently
         self.__dict__.update(learnt)
         self.row_shape_, self.net_, self.loss_curve_ = rows.shape[1:], net.eval(), loss_curve
@@ -86,8 +92,10 @@ class SupervisedNet(NetOptions, ABC):
         image_shape = needed_image_shape(row_shape, f"{self.label}: the default net")
         return conv_classifier(image_shape, self.filters, self.hidden_sizes, n_outputs)
 
-    def _train(self, net: nn.Module, rows: np.ndarray, targets: Tensor) -> list[Terms]:
-        """Train on all rows; returns the terms of every epoch."""
+    def _train(
+        self, net: nn.Module, rows: np.ndarray, targets: Tensor, learnt: Tensor
+    ) -> list[Terms]:
+        """Train on the rows of these numbers; returns the terms of every epoch."""
         device, curve = targets.device, list[Terms]()
         outputs_of = compiled(net, device, self.label) if self.compile else net
 
@@ -100,9 +108,8 @@ class SupervisedNet(NetOptions, ABC):
         decay, bfloat16 = self.weight_decay, uses_bfloat16(self.precision, device)
         adam = torch.optim.AdamW(net.parameters(), self.lr, weight_decay=decay, fused=True)
         trainer = Trainer(net, loss, adam, device, bfloat16=bfloat16, **self._settings())
-        every = torch.arange(len(rows), device=device)
         try:
-            trainer.fit(rows, int(self.epochs), every, every[:0], on_epoch)
+            trainer.fit(rows, int(self.epochs), learnt, learnt[:0], on_epoch)
         except DivergedError as diverged:
             raise TrainingError(f"{self.label}: {diverged}; lower lr={self.lr}") from None
         return curve
@@ -185,12 +192,12 @@ class NetClassifier(ClassifierMixin, SupervisedNet):
         """
         return softmax(self._outputs(X), axis=1)
 
-    def _targets(self, y: ArrayLike, n_rows: int) -> tuple[np.ndarray, dict[str, Any]]:
-        y, _ = checked_targets(self.label, y, None, n_rows)
-        classes, codes = np.unique(y, return_inverse=True)
+    def _targets(self, y: ArrayLike, n_rows: int) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        labels, _ = checked_targets(self.label, y, None, n_rows)
+        classes = labels.classes
         if len(classes) < 2:
             raise InputError(f"{self.label}: y must hold two classes or more, got {classes}")
-        return codes, {"classes_": classes, "n_outputs_": len(classes)}
+        return labels.codes, labels.known, {"classes_": classes, "n_outputs_": len(classes)}
 
     def _loss(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         accuracy = (outputs.argmax(dim=1) == targets).float().mean()
@@ -236,7 +243,7 @@ class NetRegressor(RegressorMixin, SupervisedNet):
         outputs = self._outputs(X)
         return outputs.reshape(len(outputs), *self.target_shape_)
 
-    def _targets(self, y: ArrayLike, n_rows: int) -> tuple[np.ndarray, dict[str, Any]]:
+    def _targets(self, y: ArrayLike, n_rows: int) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         shape = np.shape(y)
         if shape[:1] != (n_rows,) or len(shape) > 2:
             raise InputError(
@@ -244,7 +251,8 @@ class NetRegressor(RegressorMixin, SupervisedNet):
                 f"for each row, got shape {shape}"
             )
         values = as_rows(np.reshape(y, (n_rows, -1)), f"{self.label}: y").astype(np.float32)
-        return values, {"target_shape_": shape[1:], "n_outputs_": values.shape[1]}
+        known = np.ones(n_rows, dtype=bool)
+        return values, known, {"target_shape_": shape[1:], "n_outputs_": values.shape[1]}
 
     def _loss(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         return {"loss": F.mse_loss(outputs, targets)}

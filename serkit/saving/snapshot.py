@@ -14,7 +14,7 @@ from ..errors import InputError, SavedFileError
 from ..messages import Categorical, Data, Deferred, Message
 from ..module import Module, Node, Posterior, check_shares
 from ..observation import Observation
-from ..reading import check_names, keep_names
+from ..reading import check_names, keep_names, storable
 from . import format
 
 Path = str | os.PathLike
@@ -111,7 +111,12 @@ def save(path: Path, run: Run, encoded: format.Encoded | None = None) -> None:
 
 def _arguments(node: Node) -> Arguments:
     """Constructor arguments; of an observation what is kept in their place."""
-    return node.arguments() if isinstance(node, Observation) else node.get_params(deep=False)
+    if isinstance(node, Observation):
+        return node.arguments()
+    arguments = node.get_params(deep=False)
+    if arguments.get("labels") is not None:
+        arguments["labels"] = storable(arguments["labels"])
+    return arguments
 
 
 def _check_state(module: Module) -> None:
