@@ -31,6 +31,7 @@ setup(
     ],
     extras_require={
         "audio": ["librosa>=0.11"],
+        "frames": ["pandas>=2.2"],
         "estimators": ["skops>=0.13"],
         "interactive": ["plotly>=6"],
         "dev": [

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from serkit import (
 from serkit.errors import InputError, TrainingError
 from serkit.messages import Categorical, Gaussian, Mixture, product
 from serkit.module import bound_of
-from serkit.modules import AE, GMM, VAE
+from serkit.modules import AE, GMM, VAE, NetClassifier, RandomAffine
 from tests.helpers.modules import uniform_rows
 from tests.helpers.saved import assert_same
 
@@ -292,6 +293,100 @@ def test_nets_and_augmentation_that_do_not_fit(options, text):
     with pytest.raises(InputError, match=rf"^VAE 'low': .*{text}"):
         vae.update()
     assert not vae.history_
+
+
+CHANNELS_LAST = np.random.default_rng(0).random((10, 12, 16, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda rows: VAE(2, net="conv", **NET).fit(rows),
+        lambda rows: VAE(2, net="conv", **NET).connect(Observation(rows)).update(),
+        lambda rows: NetClassifier(filters=(2,), epochs=1, batch_size=5).fit(rows, [0, 1] * 5),
+        lambda rows: RandomAffine().copies(rows, 1),
+    ],
+    ids=["fit", "update", "classifier", "augment"],
+)
+def test_channels_that_are_last_are_refused(use):
+    text = r"rows of shape \(12, 16, 3\), whose channels seem to be last; .*transpose\(0, 3, 1, 2\)"
+    with pytest.raises(InputError, match=text):
+        use(CHANNELS_LAST)
+    use(CHANNELS_LAST.transpose(0, 3, 1, 2))
+    use(CHANNELS_LAST[:, :3])  # three channels of strips
+
+
+class Functional(nn.Module):
+    """A net with a function at its end that is no module."""
+
+    def __init__(self, n_in, n_out, end):
+        super().__init__()
+        self.linear, self.end = nn.Linear(n_in, n_out), end
+
+    def forward(self, rows):
+        return self.end(self.linear(rows))
+
+
+@pytest.mark.parametrize(
+    ("decoder", "warns"),
+    [
+        (nn.Sequential(nn.Linear(2, 4), nn.Sigmoid()), True),
+        (Functional(2, 4, torch.sigmoid), True),
+        (nn.Linear(2, 4), False),
+        (nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 4)), False),
+        (nn.Sequential(nn.Linear(2, 4), nn.Tanh()), False),
+    ],
+)
+def test_a_sigmoid_before_the_bernoulli_likelihood_is_told(decoder, warns):
+    nets = {"encoder": nn.Linear(4, 4), "decoder": decoder}
+    text = "VAE 'low': decoder returns values in .0, 1. alone, as by a Sigmoid"
+    for likelihood in ("bernoulli", "gaussian"):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            VAE(2, **NET, **nets, likelihood=likelihood).fit(uniform_rows())
+        told = [w for w in caught if re.search(text, str(w.message))]
+        assert len(told) == (warns and likelihood == "bernoulli")
+
+
+def test_an_encoder_may_return_mean_and_log_variance():
+    """The same as with both side by side, in saved files too."""
+    tuples, joined = Functional(4, 4, lambda codes: codes.chunk(2, dim=1)), nn.Linear(4, 4)
+    joined.load_state_dict(tuples.linear.state_dict())
+    decoder = nn.Linear(2, 4)
+    found, expected = (
+        VAE(2, **NET, encoder=encoder, decoder=decoder).fit(uniform_rows())
+        for encoder in (tuples, joined)
+    )
+    np.testing.assert_array_equal(found.encode(uniform_rows()), expected.encode(uniform_rows()))
+    again = VAE(2, **NET, encoder=tuples, decoder=decoder)
+    again.set_state(found.get_state())
+    np.testing.assert_array_equal(again.encode(uniform_rows()), found.encode(uniform_rows()))
+
+
+@pytest.mark.parametrize(
+    ("name", "end", "text"),
+    [
+        ("encoder", lambda codes: (codes, codes), r"encoder must return \(N, 4\) .* got \(2, 8\)"),
+        ("encoder", lambda codes: {"mean": codes}, "encoder must return a tensor .* got dict"),
+        ("encoder", lambda codes: None, "encoder must return a tensor .* got NoneType"),
+        ("encoder", lambda codes: codes.mean(), "encoder must return a tensor .* got Tensor"),
+        ("decoder", lambda rows: (rows, rows), "decoder must return a tensor .* got tuple"),
+        ("decoder", lambda rows: {}["x"], "decoder cannot take rows of shape"),
+    ],
+)
+def test_nets_that_return_something_else(name, end, text):
+    nets = {"encoder": nn.Linear(4, 4), "decoder": nn.Linear(2, 4)}
+    nets[name] = Functional(4 if name == "encoder" else 2, 4, end)
+    with pytest.raises(InputError, match=rf"^VAE 'low': .*{text}"):
+        VAE(2, **NET, **nets).fit(uniform_rows())
+
+
+def test_numbers_of_numpy_are_options():
+    options = {name: np.int64(v) if isinstance(v, int) else v for name, v in NET.items()}
+    plain, numpy = (VAE(2, **o).fit(uniform_rows()) for o in (NET, options | {"lr": np.float32(1)}))
+    assert plain.get_params()["batch_size"] == numpy.get_params()["batch_size"]
+    numpy = VAE(np.int64(2), **options | {"hidden_sizes": [np.int32(8)]}).fit(uniform_rows())
+    np.testing.assert_array_equal(plain.encode(uniform_rows()), numpy.encode(uniform_rows()))
 
 
 # -- training that goes wrong ------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -437,6 +438,8 @@ def build_nets(module: Autoencoder, row_shape: tuple[int, ...]) -> nn.ModuleDict
     if encoder is not None and decoder is not None:
         ends = (row_shape, n_codes, n_latents)
         pair = architectures.copy_pair(encoder, decoder, *ends, module.label)
+        if module.likelihood == "bernoulli":
+            _warn_of_probabilities(pair[1], n_latents, module.label)
     elif module.net == "conv":
         what = f"{module.label}: net='conv'"
         image_shape = architectures.needed_image_shape(row_shape, what)
@@ -446,6 +449,16 @@ def build_nets(module: Autoencoder, row_shape: tuple[int, ...]) -> nn.ModuleDict
     gaussian = module.likelihood == "gaussian"
     likelihood = GaussianNoise(module.noise_variance) if gaussian else Bernoulli()
     return nn.ModuleDict({"encoder": pair[0], "decoder": pair[1], "likelihood": likelihood})
+
+
+def _warn_of_probabilities(decoder: nn.Module, n_latents: int, label: str) -> None:
+    if architectures.ends_in_probabilities(decoder, n_latents):
+        warnings.warn(
+            f"{label}: decoder returns values in [0, 1] alone, as by a Sigmoid at its end, which "
+            "likelihood='bernoulli' takes for logits, so that all probabilities lie between 0.5 "
+            "and 0.73; leave the Sigmoid out",
+            stacklevel=2,
+        )
 
 
 def make_optimizer(module: Autoencoder) -> torch.optim.Optimizer:

@@ -172,7 +172,8 @@ class VAE(GaussianAutoencoder):
         batch then needs two rows or more.
     encoder, decoder : torch.nn.Module, optional
         Your own pair instead, of which copies are trained: rows -> (N, 2 D), the means followed by
-        the log variances, and (N, D) -> the values of a row (logits under Bernoulli).
+        the log variances, or both as a tuple; and (N, D) -> the values of a row (logits under
+        Bernoulli: a warning tells of a Sigmoid at the end).
     likelihood : {"bernoulli", "gaussian"}
         Bernoulli on logits, for values in [0, 1]; or Gaussian.
     noise_variance : float or "learnt"
