@@ -351,8 +351,8 @@ def storable(labels: Any) -> Any:
         return labels
     if array.dtype.kind in "biufU":
         return array
-    names = np.append(classes.astype(str).astype(object), None)  # the last where codes are -1
-    return names[codes]
+    names = [*classes.astype(str).tolist(), None]  # the last where codes are -1
+    return np.array(names, dtype=object)[codes]
 
 
 def _label_array(labels: Any, what: str) -> np.ndarray:

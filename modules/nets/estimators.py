@@ -78,8 +78,8 @@ class SupervisedNet(NetOptions, ABC):
             n_known = int(known.sum())
             check_batches(self.label, n_known, self.batch_size, batch_norm=self.net is None)
             net = self._make_net(rows.shape[1:], learnt["n_outputs_"]).to(device)
-            targets, known = (torch.tensor(values, device=device) for values in (targets, known))
-            loss_curve = self._train(net, rows, targets, known.nonzero().ravel())
+            numbers = torch.tensor(np.flatnonzero(known), device=device)
+            loss_curve = self._train(net, rows, torch.tensor(targets, device=device), numbers)
         processes.spread(net)  # processors of different kinds round differently
         self.__dict__.update(learnt)
         self.row_shape_, self.net_, self.loss_curve_ = rows.shape[1:], net.eval(), loss_curve
