@@ -185,7 +185,7 @@ def test_a_torch_net_is_trained_saved_and_loaded(task, tmp_path):
         torch.manual_seed(0)
         net = nn.Linear(K, K if task == "classification" else 1)
     kind = {"classification": NetClassifier, "regression": NetRegressor}[task]
-    y = targets_of(classes, flipped=0) - 8
+    y = targets_of(classes, flipped=0) - 4
     estimator = kind(net, epochs=150, lr=0.05, precision="float32")
     module = taught(message, y, estimator, task=task, name="top")
     np.testing.assert_allclose(module.messages_down[1].array[:, 0], y, atol=0.1)
