@@ -546,6 +546,48 @@ def test_arguments_that_cannot_work_lose_nothing(case, learnt):
     assert len(learnt.update().history_) == 3
 
 
+def breaks_off(*args, **options):
+    raise KeyboardInterrupt
+
+
+def test_an_update_that_breaks_off_changes_nothing(learnt, monkeypatch):
+    """Though all is learnt, in place too, when it does."""
+    before, twin = state_of(learnt), copy.deepcopy(learnt)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(learnt), "infer", breaks_off)
+        with pytest.raises(KeyboardInterrupt):
+            learnt.update()
+    assert_same(before, learnt.get_state())
+    assert_same(twin.update().get_state(), learnt.update().get_state())
+
+
+ARRAYS = {MarkovModel: [np.log(np.full((N, K), 1 / K))], GMMClassifier: [LABELS]}
+FITS = [(k, name) for k in CLASSES for name in ("fit", "partial_fit") if hasattr(k, name)]
+
+
+@pytest.mark.parametrize(("kind", "method"), FITS, indirect=["kind"])
+def test_learning_from_arrays_counts_as_a_whole_or_not_at_all(kind, method, monkeypatch):
+    module, rows = kind.module, images().reshape(N, 16)
+    arrays = ARRAYS.get(type(module), [])
+    arrays = arrays if isinstance(module, MarkovModel) else [rows, *arrays]
+    getattr(module, method)(*arrays)
+    before, twin = state_of(module), copy.deepcopy(module)
+    learn, again = getattr(module, method), getattr(twin, method)
+    with monkeypatch.context() as patch:
+        patch.setattr(Module, "record", breaks_off)
+        with pytest.raises(KeyboardInterrupt):
+            learn(*arrays)
+    assert_same(before, module.get_state())
+    assert_same(again(*arrays).get_state(), learn(*arrays).get_state())
+
+
+@pytest.mark.parametrize(("kind", "method"), FITS, indirect=["kind"])
+def test_a_frozen_module_does_not_learn_from_arrays(kind, method):
+    text = rf"{type(kind.module).__name__}\.{method}: it is frozen .* call unfreeze\(\) first"
+    with pytest.raises(NotReadyError, match=text):
+        getattr(kind.module.freeze(), method)(None)
+
+
 @pytest.mark.parametrize(
     ("rows", "text"),
     [

@@ -21,7 +21,7 @@ from ... import arrays, processes
 from ...arrays import as_rows
 from ...errors import InputError, NotReadyError, TrainingError
 from ...messages import Data, Deferred, Message
-from ...module import Module, Node, Posterior, Values
+from ...module import Module, Node, Posterior, Values, learns
 from ...observation import Observation
 from ...options import Choice, Constraint, Count, Counts, Flag, Number, PositiveInt, check_argument
 from ...reading import check_names, keep_names, names_in
@@ -34,7 +34,6 @@ from .divergences import Target
 
 Arrays = tuple[np.ndarray, ...]
 Ramp = Callable[[int, int], float]  # of the numbers of update and epoch, both from 0
-_BUILT = ("nets_", "optimizer_", "row_shape_", "bfloat16_", "_blueprint")
 
 
 class Epochs(Constraint):
@@ -211,7 +210,7 @@ class Autoencoder(NetOptions, Module):
         """Train on the rows observed in all parents; the children's message pulls the latents.
 
         Returns the terms of the epoch kept, and the number of epochs. TrainingError if the loss
-        becomes NaN or infinite; the last weights with a finite one are put back.
+        becomes NaN or infinite.
         """
         rows, device = join(inputs), self._torch_device()
         seed = int(self.rng().integers(2**62))
@@ -263,20 +262,13 @@ class Autoencoder(NetOptions, Module):
 
     @contextmanager
     def _training(self) -> Iterator[None]:
-        """Within it the nets may train; what a failed fresh start has replaced is put back."""
-        earlier = {name: value for name, value in vars(self).items() if name in _BUILT}
+        """Within it the nets may train; they are compiled no longer than that."""
         try:
             yield
-        except BaseException as error:  # Ctrl-C too: a half-trained start is no replacement
-            if isinstance(error, DivergedError):
-                self.optimizer_ = make_optimizer(self)  # the old one's moments are spoilt
-            if earlier and self.nets_ is not earlier["nets_"]:
-                self.__dict__.update(earlier)
-            if not isinstance(error, DivergedError):
-                raise
+        except DivergedError as error:
             raise TrainingError(
-                f"{self.label}: {error} of update {len(self.history_) + 1}; the last weights with "
-                f"a finite loss are kept. Lower lr={self.lr}, or set max_grad_norm"
+                f"{self.label}: {error} of update {len(self.history_) + 1}; what was learnt before "
+                f"it is kept. Lower lr={self.lr}, or set max_grad_norm"
             ) from None
         finally:
             self.__dict__.pop("_compiled", None)
@@ -324,6 +316,7 @@ class Autoencoder(NetOptions, Module):
 
     # -- use on new rows -----------------------------------------------------------------------
 
+    @learns
     def fit(self, x: ArrayLike, y: None = None) -> Self:
         """Train on an array x (N, ...) without a graph; returns self. `y` is ignored."""
         rows, names = as_rows(x, f"{self.label}.fit"), names_in(x, f"{self.label}.fit")

@@ -19,8 +19,9 @@ from ... import processes
 from ...errors import InputError
 from ...messages import Categorical, Message
 from ...metrics import scores_of
-from ...module import Node, Posterior, Values
+from ...module import Node, Posterior, Values, learns
 from ...options import Constraint, Number, PositiveInt
+from ...stopping import AllOrNothing
 from ..common.inputs import check_component, check_labels, draw_classes
 from ..nets.device import as_tensor
 from .base import Arrays, Autoencoder, Ramp
@@ -182,11 +183,13 @@ class MultinomialVAE(Autoencoder):
 
     def update(self, children: Sequence[Node] | None = None) -> Self:
         """As `Module.update`; reports accuracy, NMI and ARI if there are labels."""
-        super().update(children)
-        if not self.frozen:
-            self.history_[-1].update(self.scores())
+        with AllOrNothing(self):
+            super().update(children)
+            if not self.frozen:
+                self.history_[-1].update(self.scores())
         return self
 
+    @learns
     def fit(self, x: ArrayLike, y: None = None) -> Self:
         """Train on an array x (N, ...) without a graph; returns self. `y` is ignored."""
         super().fit(x)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Annotated, Any, Self
 
@@ -18,7 +16,7 @@ from ... import processes
 from ...density import MixtureDensity
 from ...errors import InputError, NotFittedError, NotReadyError
 from ...messages import Categorical, Message
-from ...module import Posterior, Values
+from ...module import Posterior, Values, learns
 from ...options import Number, PositiveInt
 from ...reading import labels_in
 from ..common.inputs import (
@@ -166,17 +164,16 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
 
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
         """Fit to the parents' rows side by side and `labels`, from the last mixtures on."""
-        with self._kept_on_error():
-            previous = {}
-            if getattr(self, "n_components_", None) == self.n_components:
-                previous = {name: self.density(name) for name in self.classes_.tolist()}
-            rows = stack(inputs)
-            x = self._checked_rows(rows.x, reset=True)
-            weight = self._checked_weight(int(processes.total(len(x))))
-            if processes.any_of(rows.observed is not None):
-                complete = rows.observed is None or rows.observed.all(axis=1)  # others do not teach
-                weight = weight * processes.gather(np.broadcast_to(complete, len(x)))
-            return self._learn(x, self.labels, weight, previous)
+        previous = {}
+        if getattr(self, "n_components_", None) == self.n_components:
+            previous = {name: self.density(name) for name in self.classes_.tolist()}
+        rows = stack(inputs)
+        x = self._checked_rows(rows.x, reset=True)
+        weight = self._checked_weight(int(processes.total(len(x))))
+        if processes.any_of(rows.observed is not None):
+            complete = rows.observed is None or rows.observed.all(axis=1)  # others do not teach
+            weight = weight * processes.gather(np.broadcast_to(complete, len(x)))
+        return self._learn(x, self.labels, weight, previous)
 
     def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
         """P(c | row), with and without what the children say, and all components.
@@ -244,6 +241,7 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
 
     # -- scikit-learn classifier ---------------------------------------------------------------
 
+    @learns
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit a mixture to the rows of each class, afresh; returns self.
 
@@ -263,12 +261,11 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         TrainingError
             If a covariance matrix is not positive definite (``inference="ml"``).
         """
-        with self._kept_on_error():
-            self.history_ = ()
-            weight = self.sample_weight if sample_weight is None else sample_weight
-            self.check_options()
-            x = self._checked_rows(X, reset=True)
-            self.record(self._learn(x[processes.share(len(x))], y, weight, previous={}))
+        self.history_ = ()
+        weight = self.sample_weight if sample_weight is None else sample_weight
+        self.check_options()
+        x = self._checked_rows(X, reset=True)
+        self.record(self._learn(x[processes.share(len(x))], y, weight, previous={}))
         return self
 
     def predict(self, X: ArrayLike, *, reject: bool = False) -> np.ndarray:
@@ -496,14 +493,3 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         if reset:
             check_squares(self.label, rows)
         return rows
-
-    @contextmanager
-    def _kept_on_error(self) -> Iterator[None]:
-        """Whatever goes wrong, the attributes are as before."""
-        before = dict(self.__dict__)
-        try:
-            yield
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise

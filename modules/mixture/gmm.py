@@ -20,7 +20,7 @@ from ...density import MixtureDensity
 from ...errors import InputError, NotFittedError
 from ...messages import Categorical, Data, Message
 from ...metrics import scores_of
-from ...module import Posterior, Values
+from ...module import Posterior, Values, learns
 from ...options import Count, Flag, Number, PositiveInt, as_numbers
 from ...reading import check_names, keep_names, names_in
 from ..common.inputs import any_observed, check_component, check_labels, draw_classes
@@ -332,6 +332,7 @@ class GMM(MixtureModule):
 
     # -- fitting -------------------------------------------------------------------------------
 
+    @learns
     def fit(self, x: ArrayLike, y: None = None) -> Self:
         """Fit to an array x (N, D) without a graph; returns self. `y` is ignored.
 
@@ -475,6 +476,7 @@ class GMM(MixtureModule):
 
     # -- batches of a stream -------------------------------------------------------------------
 
+    @learns
     def partial_fit(self, x: ArrayLike, y: None = None, *, step_size: float | None = None) -> Self:
         """Learn from one batch of a stream, by a step of stepwise EM; returns self.
 

@@ -15,7 +15,7 @@ from ... import processes
 from ...errors import InputError, NotFittedError
 from ...messages import Categorical, Message
 from ...metrics import scores_of
-from ...module import Module, Node, Posterior, source_of_rows
+from ...module import Module, Node, Posterior, learns, source_of_rows
 from ...observation import Observation
 from ...options import Count, Flag, Number, PositiveInt, as_numbers, check_argument
 from ..common.inputs import check_component, check_labels
@@ -252,6 +252,7 @@ class MarkovModel(Module):
 
     # -- learning ------------------------------------------------------------------------------
 
+    @learns
     def fit(self, log_likelihood: ArrayLike, y: None = None) -> Self:
         """Fit to log p(row | k), (N, K), without a graph; returns self. `y` is ignored.
 

@@ -16,7 +16,7 @@ from ... import processes
 from ...errors import InputError, NotFittedError
 from ...messages import Categorical, Data, Deferred, Message
 from ...metrics import scores_of
-from ...module import Module, Node, Posterior
+from ...module import Module, Node, Posterior, learns
 from ...observation import Observation
 from ...options import Choice, Flag, Number, PositiveInt
 from ...reading import check_names, keep_names, names_in
@@ -255,6 +255,7 @@ class MLDA(Module):
 
     # -- fitting -------------------------------------------------------------------------------
 
+    @learns
     def fit(self, x: Counts | Sequence[Counts], y: None = None) -> Self:
         """Fit without a graph; returns self. `y` is ignored.
 
