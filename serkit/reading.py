@@ -328,7 +328,9 @@ def labels_in(labels: Any, what: str) -> Labels:
     if len(values) and not known.any():
         raise InputError(f"{what}: labels has no entry that is known: {labels!r:.60}")
     try:
-        classes, of_known = np.unique(values[known], return_inverse=True)
+        names = values[known]
+        names = np.array(names.tolist()) if names.dtype == object else names
+        classes, of_known = np.unique(names, return_inverse=True)
     except TypeError as error:
         raise InputError(f"{what}: labels cannot be put in order: {error}") from None
     if classes.dtype.kind == "f" and np.isinf(classes).any():

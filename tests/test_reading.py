@@ -13,7 +13,7 @@ from scipy import sparse
 from sklearn.linear_model import LinearRegression
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
-from serkit import Graph, Observation, datasets, metrics
+from serkit import Graph, Observation, datasets, metrics, plots
 from serkit.errors import InputError
 from serkit.messages import Data
 from serkit.modules import (
@@ -541,12 +541,20 @@ def test_class_minus_one_is_unknown_to_supervised(frame):
 def test_labels_never_cost_results(tmp_path, frame, labels):
     dates = pd.Series(np.where(TRUE == "right", "2026-11-22", "NaT").astype("datetime64[D]"))
     gmm = GMM(2, labels=dates if labels == "dates" else PARTLY[labels], random_state=0)
-    graph = Graph(gmm.connect(Observation(frame)))
+    graph = Graph(gmm.connect(VAE(2, **NET).connect(Observation(frame))))
     graph.fit(1, out=tmp_path / "out", checkpoint=tmp_path / "graph.serkit", verbose=False)
-    assert "accuracy" in graph.history[0]["updates"][0]
-    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"history.json", "confusion.png"}
+    assert "accuracy" in graph.history[0]["updates"][1]
+    pictures = {"confusion.png", "latents_vae_after.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"history.json", *pictures}
     loaded = Graph.load(tmp_path / "graph.serkit", data=[frame])
     assert loaded["gmm"].scores() == gmm.scores()
+
+
+def test_pictures_show_which_labels_are_unknown(frame):
+    for projection in ("pca", "lda"):
+        figure = plots.latents(frame, PARTLY["None"], KNOWN, projection=projection)
+        names = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+        assert sorted(names) == ["left", "right", "unknown"]
 
 
 @pytest.mark.parametrize("labels", [["a", 1] * 20, [None] * 40, [[1]] * 40])
