@@ -198,7 +198,8 @@ def ambient() -> dict[str, Any]:
 def print_of(value: Any) -> Any:
     """What tells whether an argument was changed."""
     if isinstance(value, np.ndarray):
-        return value.dtype, value.shape, value.tobytes() if value.dtype != object else repr(value)
+        array = np.asarray(value)  # of masked ones what is behind the mask
+        return array.dtype, array.shape, repr(array) if array.dtype == object else array.tobytes()
     if isinstance(value, list | tuple):
         return type(value), [print_of(one) for one in value]
     if isinstance(value, dict):
