@@ -20,7 +20,7 @@ import torch
 from numpy.typing import ArrayLike, DTypeLike
 
 from .errors import InputError, OutputError
-from .reading import rows_in
+from .reading import array_in, rows_in
 
 _BLOCK_BYTES = 2**20
 
@@ -121,8 +121,8 @@ def as_observed(observed: ArrayLike | None, n_rows: int, what: str) -> np.ndarra
     if observed is None:
         return None
     try:
-        mask = np.asarray(observed)
-    except ValueError:  # nested sequences of unequal lengths
+        mask = array_in(observed, what)
+    except InputError:  # the text below says what is wanted
         mask = np.empty((0, 0))
     if mask.dtype != bool or mask.shape != (n_rows,):
         raise InputError(

@@ -31,13 +31,23 @@ from dataclasses import InitVar, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 from scipy.special import log_softmax
 
 from . import arrays
 from .arrays import as_observed, as_rows
-from .errors import MessageError
-from .options import Count, Counts, Function, Kind, Several, check_argument, in_words
+from .errors import InputError, MessageError
+from .options import (
+    Choice,
+    Count,
+    Counts,
+    Function,
+    Kind,
+    Several,
+    as_numbers,
+    check_argument,
+    in_words,
+)
 
 _ALIGNED = ("array", "mean", "var", "log_prob", "values")  # attributes with a row per data row
 
@@ -77,7 +87,14 @@ class Message:
         """Whether the modality is there in each row, (N,) of bool."""
         return np.ones(self.n_rows, dtype=bool) if self.observed is None else self.observed
 
-    def _set_observed(self) -> None:
+    def _set_observed(self, checked: bool) -> None:
+        """Make the mask one boolean a row, and what it speaks of an array."""
+        kind = type(self).__name__
+        check_argument(kind, "checked", checked, Choice(False, True))
+        name = next(name for name in _ALIGNED if hasattr(self, name))
+        if checked:
+            rows = arrays.as_array(getattr(self, name), f"{kind}.{name}")
+            object.__setattr__(self, name, rows)
         mask = as_observed(self.observed, self.n_rows, type(self).__name__)
         object.__setattr__(self, "observed", mask)
 
@@ -90,10 +107,11 @@ class Message:
 
     def _set_log_prob(self, log_prob: np.ndarray, checked: bool) -> None:
         """Make log-probabilities (N, K), which may hold -inf, read-only, checked if asked for."""
-        log_prob, kind = np.asarray(log_prob, dtype=np.float64), type(self).__name__
+        kind = type(self).__name__
+        log_prob = _as_logs(kind, "log_prob", log_prob)
         if log_prob.ndim != 2 or log_prob.size == 0:
             raise MessageError(f"{kind}.log_prob: expected shape (N, K), got {log_prob.shape}")
-        self._set_observed()
+        self._set_observed(checked)
         if self.observed is not None:
             log_prob = arrays.copy(log_prob)
             log_prob[~self.observed] = -np.log(log_prob.shape[1])
@@ -112,6 +130,9 @@ class Message:
 
     def extended(self, n_rows: int) -> Message:
         """The message with rows at the end of which it knows nothing, `n_rows` in all."""
+        each = max(int(np.prod(self.shape)), 1)
+        range_ = Count(at_least=self.n_rows, each=each)
+        check_argument(f"{type(self).__name__}.extended", "n_rows", n_rows, range_)
         n_added = n_rows - self.n_rows
 
         def extend(rows: np.ndarray) -> np.ndarray:
@@ -148,7 +169,7 @@ class Data(Message):
     array: np.ndarray
 
     def __post_init__(self, checked: bool) -> None:
-        self._set_observed()
+        self._set_observed(checked)
         self._set("array", checked)
 
 
@@ -160,7 +181,7 @@ class Gaussian(Message):
     var: np.ndarray | None = None
 
     def __post_init__(self, checked: bool) -> None:
-        self._set_observed()
+        self._set_observed(checked)
         self._set("mean", checked)
         if self.mean.ndim != 2:
             raise MessageError(f"Gaussian.mean: expected shape (N, D), got {self.mean.shape}")
@@ -213,7 +234,7 @@ class Categorical(Message):
         self._set_log_prob(self.log_prob, checked)
         if self.log_prior is None:
             return
-        log_prior = np.array(self.log_prior, dtype=np.float64)
+        log_prior = _as_logs("Categorical", "log_prior", self.log_prior).copy()
         if log_prior.shape != self.shape or np.isnan(log_prior).any():
             raise MessageError(
                 f"Categorical.log_prior: expected {self.shape[0]} log-probabilities, one a class, "
@@ -290,6 +311,8 @@ class Mixture(Message):
         (k,) = self.shape
         if self.log_weights is None:
             object.__setattr__(self, "log_weights", np.full(k, -np.log(k)))
+        log_weights = _as_logs("Mixture", "log_weights", self.log_weights)
+        object.__setattr__(self, "log_weights", log_weights)
         d = self.means.shape[1]
         expected = {"means": (k, d), "covariances": (k, d, d), "log_weights": (k,)}
         for name, shape in expected.items():
@@ -364,7 +387,7 @@ class Deferred(Message):
     method: str
 
     def __post_init__(self, checked: bool) -> None:
-        self._set_observed()
+        self._set_observed(checked)
 
 
 def _with_unit_variance(mean: np.ndarray, observed: np.ndarray | None) -> Gaussian:
@@ -378,6 +401,14 @@ def _frozen(array: np.ndarray) -> np.ndarray:
     view = np.asarray(array).view()
     view.flags.writeable = False
     return view
+
+
+def _as_logs(kind: str, name: str, value: ArrayLike | None) -> np.ndarray:
+    """Logarithms as a float64 array; MessageError for what is none."""
+    try:
+        return as_numbers(kind, name, value, "log-probabilities", finite=False)
+    except InputError as error:
+        raise MessageError(str(error)) from None
 
 
 def _check_normalised(log_prob: np.ndarray, kind: str) -> None:

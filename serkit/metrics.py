@@ -8,7 +8,7 @@ never unknown: -1 is one like any other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -19,8 +19,10 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
 from . import processes
+from .arrays import as_observed
 from .errors import InputError
-from .reading import labels_in
+from .options import in_words
+from .reading import array_in, labels_in
 
 
 def matching(labels: ArrayLike, clusters: ArrayLike) -> dict[Any, Any]:
@@ -83,12 +85,15 @@ def stability(clusterings: Sequence[ArrayLike]) -> np.ndarray:
     >>> metrics.stability([[0, 0, 1, 1], [1, 1, 0, 0], [0, 1, 0, 1]])
     array([ 0.25,  0.25, -0.5 ])
     """
-    several = [np.asarray(clusters) for clusters in clusterings]
+    if not isinstance(clusterings, Iterable):
+        raise InputError(f"stability: expected several clusterings, got {in_words(clusterings)}")
+    several = [*clusterings]
     if len(several) < 2:
         raise InputError(f"stability compares at least two clusterings, got {len(several)}")
     agreement = np.full((len(several), len(several)), np.nan)
     for i, j in combinations(range(len(several)), 2):
-        pair = processes.pairs(*_aligned(several[i], several[j]))
+        first, second = (_codes(clusters) for clusters in (several[i], several[j]))
+        pair = processes.pairs(*_aligned(first, second))
         agreement[i, j] = agreement[j, i] = adjusted_rand_score(*pair)
     return np.nanmean(agreement, axis=1)
 
@@ -121,8 +126,10 @@ def scores_of(
     """
     if labels is None:
         return {}
-    codes, _ = labels_in(labels, "labels")
-    share = processes.share_of(codes, len(clusters) if observed is None else len(observed))
+    codes, clusters = labels_in(labels, "labels").codes, array_in(clusters, "clusters")
+    n_rows = len(clusters) if observed is None else np.size(observed)
+    observed = as_observed(observed, n_rows, "scores_of")
+    share = processes.share_of(codes, n_rows)
     share = share if observed is None else share[observed]
     known = share >= 0
     if not processes.total(known.sum()):
@@ -160,9 +167,17 @@ def _scored(labels: ArrayLike, clusters: ArrayLike) -> tuple[np.ndarray, np.ndar
     return codes[known], clusters[known], classes
 
 
+def _codes(clusters: ArrayLike) -> np.ndarray:
+    """Clusters of any kind as an array (N,); InputError for what cannot be put in order."""
+    array = array_in(clusters, "clusters")
+    if array.dtype.kind in "cOV" or (array.dtype.kind == "f" and not np.isfinite(array).all()):
+        raise InputError(f"clusters must be numbers or text, one per row, got {in_words(clusters)}")
+    return array.astype(str) if array.dtype.kind == "S" else array
+
+
 def _aligned(labels: Any, clusters: ArrayLike) -> tuple[Any, np.ndarray]:
     """Labels and clusters, these as an array; InputError unless there is one of each per row."""
-    clusters = np.asarray(clusters)
+    clusters = _codes(clusters)
     shape = labels.shape if hasattr(labels, "shape") else np.shape(np.asarray(labels, dtype=object))
     if len(shape) != 1 or shape != clusters.shape or not len(clusters):
         raise InputError(

@@ -17,7 +17,6 @@ import difflib
 import inspect
 import math
 import os
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +25,6 @@ from numbers import Integral
 from typing import Annotated, Any, Self, get_type_hints
 
 import numpy as np
-from numpy.exceptions import ComplexWarning
 from sklearn.base import BaseEstimator
 
 from .errors import InputError
@@ -339,17 +337,23 @@ def _has_room(n_values: int) -> bool:
     return True
 
 
-def as_numbers(label: str, name: str, value: Any, wanted: str = "finite numbers") -> np.ndarray:
-    """An argument as a float64 array; raise InputError unless all are finite numbers."""
+def as_numbers(
+    label: str,
+    name: str,
+    value: Any,
+    wanted: str = "finite numbers",
+    *,
+    finite: bool = True,
+) -> np.ndarray:
+    """An argument as a float64 array; InputError unless all are numbers, `finite` ones."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", ComplexWarning)
-            array = np.asarray(value, dtype=np.float64)
+        array = np.asarray(value)
+        numbers = array.astype(np.float64, copy=False) if array.dtype.kind in "biufO" else None
     except Exception:  # whatever the conversion of an object raises
-        array = np.array(np.nan)
-    if not np.isfinite(array).all():
+        numbers = None
+    if numbers is None or (finite and not np.isfinite(numbers).all()):
         raise InputError(f"{label}: {name} must be {wanted}, got {in_words(value)}")
-    return array
+    return numbers
 
 
 def in_words(value: Any) -> str:

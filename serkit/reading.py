@@ -194,17 +194,22 @@ def _stacked(rows: Iterable[Any], what: str) -> np.ndarray:
 
 def _array_of(values: Any, what: str) -> np.ndarray:
     """An array, list, frame, tensor or image as an array; objects that are numbers as float64."""
-    if isinstance(values, torch.Tensor):
-        return _of_tensor(values, what)
     if np.ma.is_masked(values) and values.dtype.kind in "biuf":  # others' dtypes are refused
         values = values.astype(np.result_type(values.dtype, np.float32)).filled(np.nan)
+    array = array_in(values, what)
+    return _of_objects(array, values, what) if array.dtype == object else array
+
+
+def array_in(values: Any, what: str) -> np.ndarray:
+    """Anything as an array of whatever dtype and shape it has, tensors too."""
+    if isinstance(values, torch.Tensor):
+        return _of_tensor(values, what)
     try:
-        array = np.asarray(values)
+        return np.asarray(values)
     except ValueError as error:
         raise InputError(f"{what}: expected rows of equal length: {error!s:.200}") from None
     except Exception as error:  # whatever an object's own code raises
         raise InputError(f"{what}: a {_kind(values)} cannot be read: {error!s:.200}") from None
-    return _of_objects(array, values, what) if array.dtype == object else array
 
 
 def _of_tensor(tensor: torch.Tensor, what: str) -> np.ndarray:

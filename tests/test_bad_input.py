@@ -16,11 +16,12 @@ from serkit import (
     Observation,
     datasets,
     measures,
+    metrics,
     paths,
     training,
 )
 from serkit.errors import InputError, TrainingError
-from serkit.messages import Categorical, Gaussian, Mixture, product
+from serkit.messages import Categorical, Data, Gaussian, Mixture, product
 from serkit.module import bound_of
 from serkit.modules import AE, GMM, VAE, NetClassifier, RandomAffine
 from tests.helpers.modules import uniform_rows
@@ -157,6 +158,17 @@ MIXTURE = Mixture(CLASSES.log_prob, np.zeros((2, 3)), np.tile(np.eye(3), (2, 1, 
             (3,),
             "Categorical.map_rows: function must be a function of rows, got 3",
         ),
+        (CLASSES.extended, (2.5,), r"extended: n_rows must be an integer >= 4, got 2\.5"),
+        (UNIT.marginal, ([1],), r"columns must be a list of integers from 0 to 0, got \[1\]"),
+        (UNIT.marginal, (0,), "columns must be a list of integers from 0 to 0, got 0"),
+        (UNIT.permuted, ([0.0],), r"order must be a list of integers from 0 to 0, got \[0\.0\]"),
+        (GMM(2).set_density, (3,), "GMM: density must be a MixtureDensity, got 3"),
+        (metrics.stability, (3,), "expected several clusterings, got 3"),
+        (metrics.ari, ([0, 1], [0, np.nan]), "clusters must be numbers or text, one per row, got"),
+        (metrics.nmi, ([0, 1], torch.eye(2).to_sparse()), "clusters: cannot read a torch.sparse"),
+        (Gaussian, (object(),), "Gaussian.mean: expected real numbers, got"),
+        (Categorical, (np.array([["a"]]),), "Categorical: log_prob must be log-probabilities, got"),
+        (Data, (np.eye(2),), "Data: unknown checked=3; expected one of False, True"),
         (MIXTURE.split, ([1, 1],), r"sizes must add up to the 3 dimensions, got \[1, 1\]"),
         (MIXTURE.split, (3,), "sizes must be a sequence of integers >= 1, got 3"),
         (product, ([1, 2],), r"messages must be a list, each a Message, got \[1, 2\]"),
@@ -173,8 +185,9 @@ MIXTURE = Mixture(CLASSES.log_prob, np.zeros((2, 3)), np.tile(np.eye(3), (2, 1, 
     ids=lambda value: getattr(value, "__name__", "") if callable(value) else "",
 )
 def test_an_argument_of_another_kind_is_told_by_name_and_value(function, arguments, text):
+    options = {"checked": 3} if "checked=3" in text else {}
     with pytest.raises(InputError, match=text):
-        function(*arguments)
+        function(*arguments, **options)
 
 
 # -- options -----------------------------------------------------------------------------------

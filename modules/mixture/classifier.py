@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from typing import Annotated, Any, Self
 
 import numpy as np
+import torch
 from numpy.random import Generator
 from numpy.typing import ArrayLike
 from scipy.special import logsumexp
@@ -18,7 +19,7 @@ from ...errors import InputError, NotFittedError, NotReadyError
 from ...messages import Categorical, Message
 from ...module import Posterior, Values, learns
 from ...options import Number, PositiveInt
-from ...reading import labels_in
+from ...reading import array_in, labels_in
 from ..common.inputs import (
     any_observed,
     check_component,
@@ -487,8 +488,11 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
     def _checked_rows(self, X: ArrayLike, *, reset: bool) -> np.ndarray:
         """Rows as float64 (N, D), by scikit-learn's own checks."""
         try:
+            X = array_in(X, self.label) if isinstance(X, torch.Tensor) else X
             rows = validate_data(self, X, dtype=np.float64, reset=reset)
-        except ValueError as error:
+        except InputError:
+            raise
+        except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
             raise InputError(f"{self.label}: {error}") from None
         if reset:
             check_squares(self.label, rows)

@@ -21,7 +21,7 @@ from ...errors import InputError, NotFittedError
 from ...messages import Categorical, Data, Message
 from ...metrics import scores_of
 from ...module import Posterior, Values, learns
-from ...options import Count, Flag, Number, PositiveInt, as_numbers
+from ...options import Count, Flag, Kind, Number, PositiveInt, as_numbers, check_argument
 from ...reading import check_names, keep_names, names_in
 from ..common.inputs import any_observed, check_component, check_labels, draw_classes
 from . import em
@@ -253,6 +253,7 @@ class GMM(MixtureModule):
             For another number of components or type of covariance than the arguments say.
         """
         self.check_options()
+        check_argument(self.label, "density", density, Kind(MixtureDensity))
         kind = density.n_components, density.covariance_type
         if kind != (self.n_components, self.covariance_type):
             raise InputError(

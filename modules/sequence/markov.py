@@ -348,8 +348,8 @@ class MarkovModel(Module):
         self, log_likelihood: ArrayLike, n_free: int = 0, lengths: ArrayLike | None = None
     ) -> float:
         """Bayesian information criterion of rows, see `aic`; lower is better."""
-        penalty = self._n_free(n_free) * float(np.log(len(np.asarray(log_likelihood))))
-        return -2 * self.score(log_likelihood, lengths) + penalty
+        n_free, score = self._n_free(n_free), self.score(log_likelihood, lengths)
+        return -2 * score + n_free * float(np.log(len(np.asarray(log_likelihood))))
 
     def _n_free(self, n_emission: int) -> int:
         """Free parameters: of transitions K (K - 1), of the initial distribution K - 1, others."""
