@@ -154,16 +154,26 @@ def needed_image_shape(row_shape: tuple[int, ...], what: str) -> tuple[int, int,
 
 
 def copy_supervised(
-    net: nn.Module, row_shape: tuple[int, ...], n_outputs: int, outputs: str, label: str
+    net: nn.Module,
+    row_shape: tuple[int, ...],
+    n_outputs: int,
+    outputs: str,
+    label: str,
+    n_steps: int | None = None,
 ) -> nn.Module:
-    """A copy of a user's net; InputError if two rows of zeros show that it does not fit."""
+    """A copy of a user's net; InputError if two rows of zeros show that it does not fit.
+
+    With `n_steps` rows are sequences, and outputs are wanted of each step.
+    """
     if not isinstance(net, nn.Module):
         raise InputError(f"{label}: net must be a torch.nn.Module, got {net!r}")
     result = _tried("net", net, row_shape, label)
     _check_tensor("net", result, label)
-    if result.shape != (2, n_outputs):
+    steps = () if n_steps is None else (n_steps,)
+    if result.shape != (2, *steps, n_outputs):
+        wanted = ", ".join(map(str, ("N", *steps, n_outputs)))
         raise InputError(
-            f"{label}: net must return (N, {n_outputs}) for {n_outputs} {outputs}, got "
+            f"{label}: net must return ({wanted}) for {n_outputs} {outputs}, got "
             f"{tuple(result.shape)} for two rows"
         )
     return deepcopy(net)

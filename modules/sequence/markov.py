@@ -19,8 +19,9 @@ from ...module import Module, Node, Posterior, learns, source_of_rows
 from ...observation import Observation
 from ...options import Count, Flag, Number, PositiveInt, as_numbers, check_argument
 from ..common.inputs import check_component, check_labels
+from ..common.sequences import Sequences, sequences_of
 from . import chains
-from .chains import Chain, ChainPrior, Sequences, Smoothed
+from .chains import Chain, ChainPrior, Smoothed
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -452,8 +453,8 @@ class MarkovModel(Module):
     def _sequences(self, n_rows: int, lengths: ArrayLike | None = None) -> Sequences:
         """Sequences of rows, by other lengths than the module's own if given."""
         if lengths is not None:
-            return chains.sequences_of(self.label, lengths, None, n_rows)
-        return chains.sequences_of(self.label, self.lengths, self.groups, n_rows)
+            return sequences_of(self.label, lengths, None, n_rows)
+        return sequences_of(self.label, self.lengths, self.groups, n_rows)
 
     def _share(self, n_rows: int) -> slice:
         """The rows of all that this process works on."""
