@@ -225,7 +225,7 @@ class NetClassifier(ClassifierMixin, SupervisedNet):
         known: np.ndarray = ~np.ma.getmaskarray(y)
         steps: np.ndarray = np.full(known.shape, _UNKNOWN)
         steps[known] = codes
-        return steps, known.any(axis=1), {**self._learnt_of(classes), "n_steps_": y.shape[1]}
+        return steps, np.any(known, axis=1), {**self._learnt_of(classes), "n_steps_": y.shape[1]}
 
     def _learnt_of(self, classes: np.ndarray) -> dict[str, Any]:
         if len(classes) < 2:
@@ -287,7 +287,7 @@ class NetRegressor(RegressorMixin, SupervisedNet):
             known: np.ndarray = ~np.ma.getmaskarray(y)
             steps = np.where(known, y.data, np.nan).astype(np.float32)
             ends = {"n_outputs_": y.shape[2], "n_steps_": y.shape[1]}
-            return steps, known.any(axis=(1, 2)), {**ends, "target_shape_": y.shape[2:]}
+            return steps, np.any(known, axis=(1, 2)), {**ends, "target_shape_": y.shape[2:]}
         shape = np.shape(y)
         if shape[:1] != (n_rows,) or len(shape) > 2:
             raise InputError(
