@@ -109,8 +109,8 @@ class Supervised(Module):
                 "messages and an Observation of the targets, as in connect(gmm, "
                 f"Observation(labels[:, None])), got {', '.join(p.label for p in self.parents)}"
             )
-        self._check_estimator()
         self._sequences(n_rows)
+        self._check_estimator()
         if inputs[1] is not None:
             self._check_targets(flat(inputs[1]))
 
@@ -293,11 +293,11 @@ class Supervised(Module):
                 f"{self.label}: task={self.task!r} needs a scikit-learn {wanted} or a "
                 f"torch.nn.Module as estimator, got {described(template)}"
             )
-        of_sequences = self.lengths is not None or self.groups is not None
-        if of_sequences and not isinstance(template, SupervisedNet):
+        named = "groups" if self.lengths is None else "lengths"
+        if getattr(self, named) is not None and not isinstance(template, SupervisedNet):
             raise InputError(
-                f"{self.label}: sequences need a torch.nn.Module that takes them whole, (B, S, K), "
-                f"as estimator, got {described(template)}"
+                f"{self.label}: {named} make sequences of rows, which need a torch.nn.Module that "
+                f"takes them whole, (B, S, K), as estimator, got {described(template)}"
             )
         if classifies and not hasattr(template, "predict_proba"):
             raise InputError(

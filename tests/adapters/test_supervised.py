@@ -474,7 +474,11 @@ def test_graphs_of_sequences_are_saved_and_predict_other_ones(tmp_path):
 @pytest.mark.parametrize(
     ("estimator", "options", "text"),
     [
-        (None, {"lengths": LENGTHS}, "sequences need a torch.nn.Module that takes them whole"),
+        (
+            None,
+            {"lengths": LENGTHS},
+            "lengths make sequences of rows, which need a torch.nn.Module",
+        ),
         (NetClassifier(), {"lengths": LENGTHS}, "sequences need a net of their own"),
         (nn.Linear(K, 3), {"lengths": [1, 2]}, "lengths add up to 3, but there are 90 rows"),
         (nn.Linear(K, 3), {"lengths": [N], "groups": np.zeros(N)}, "lengths or groups, not both"),
