@@ -31,6 +31,7 @@ setup(
     ],
     extras_require={
         "audio": ["librosa>=0.11"],
+        "frames": ["pandas>=2.2"],
         "estimators": ["skops>=0.13"],
         "interactive": ["plotly>=6"],
         "dev": [
@@ -38,7 +39,10 @@ setup(
             "hmmlearn>=0.3.3",
             "librosa>=0.11",
             "mypy>=1.13",
+            "pandas>=2.2",
             "plotly>=6",
+            "polars>=1",
+            "pyarrow>=18",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.9",

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import ArrayLike, DTypeLike
 
 from .errors import InputError, OutputError
+from .reading import array_in, rows_in
 
 _BLOCK_BYTES = 2**20
 
@@ -64,14 +65,8 @@ def as_rows(
 
 
 def as_array(values: ArrayLike | torch.Tensor, what: str) -> np.ndarray:
-    """Array-like rows as an array (N, ...) of real numbers; those of Zarr and HDF5 as they are."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
-    try:
-        array: Any = values if is_lazy(values) else np.asarray(values)
-    except ValueError as error:
-        raise InputError(f"{what}: expected rows of equal length: {error}") from None
+    """Rows of anything as an array (N, ...) of real numbers; those of Zarr and HDF5 as they are."""
+    array: Any = values if is_lazy(values) else rows_in(values, what)
     if array.dtype.kind not in "biuf":
         raise InputError(
             f"{what}: expected real numbers, got dtype {array.dtype}; convert them first, "
@@ -125,7 +120,10 @@ def as_observed(observed: ArrayLike | None, n_rows: int, what: str) -> np.ndarra
     """A mask of rows as booleans (N,); None if it is None or true of every row."""
     if observed is None:
         return None
-    mask = np.asarray(observed)
+    try:
+        mask = array_in(observed, what)
+    except InputError:  # the text below says what is wanted
+        mask = np.empty((0, 0))
     if mask.dtype != bool or mask.shape != (n_rows,):
         raise InputError(
             f"{what}: observed must hold one boolean for each of the {n_rows} rows, got dtype "
@@ -145,7 +143,9 @@ def is_mapped(array: np.ndarray) -> bool:
 def is_lazy(values: Any) -> bool:
     """Whether values are rows that are read when they are sliced: of Zarr, HDF5 and their like."""
     wanted = ("shape", "dtype", "chunks", "__getitem__")
-    return not isinstance(values, np.ndarray) and all(hasattr(values, name) for name in wanted)
+    return not isinstance(values, np.ndarray | torch.Tensor) and all(
+        hasattr(values, name) for name in wanted
+    )
 
 
 def empty(shape: Sequence[int], dtype: DTypeLike, *like: np.ndarray) -> np.ndarray:

@@ -17,7 +17,8 @@ from scipy.special import log_softmax, logsumexp
 
 from .arrays import as_rows
 from .errors import InputError
-from .options import Count, check_argument
+from .options import Choice, Count, check_argument, in_words
+from .reading import array_in
 
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 DIAGONAL_TYPES = ("diag", "spherical")
@@ -69,11 +70,8 @@ class MixtureDensity:
     def __post_init__(self) -> None:
         for name in ("weights", "means", "covariances"):
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
-        if self.covariance_type not in COVARIANCE_TYPES:
-            raise InputError(
-                f"MixtureDensity: unknown covariance_type={self.covariance_type!r}; "
-                f"expected one of {', '.join(COVARIANCE_TYPES)}"
-            )
+        kinds = Choice(*COVARIANCE_TYPES)
+        check_argument("MixtureDensity", "covariance_type", self.covariance_type, kinds)
         k, d = self.means.shape if self.means.ndim == 2 else (0, 0)
         shapes = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}
         if self.weights.shape != (k,) or self.covariances.shape != shapes[self.covariance_type]:
@@ -120,6 +118,10 @@ class MixtureDensity:
     def log_prob(self, x: ArrayLike) -> np.ndarray:
         """Log density of each row in nats: (N, D) -> (N,)."""
         return logsumexp(self._log_joint(self._rows(x)), axis=1)
+
+    def component_log_prob(self, x: ArrayLike) -> np.ndarray:
+        """Log density of each row under each component, in nats: (N, D) -> (N, K)."""
+        return log_gaussians(self._rows(x), self)
 
     def responsibilities(self, x: ArrayLike) -> np.ndarray:
         """P(k | row): (N, D) -> (N, K)."""
@@ -189,13 +191,24 @@ class MixtureDensity:
 
     def marginal(self, columns: ArrayLike) -> MixtureDensity:
         """The density of some dimensions alone, in the order given: columns (d,) of int."""
-        numbers = np.asarray(columns)
+        numbers = self._numbers("marginal", "columns", columns, self.n_dims)
         covariances = self.covariances
         if self.covariance_type in ("full", "tied"):
             covariances = covariances[..., numbers[:, None], numbers]
         elif self.covariance_type == "diag":
             covariances = covariances[:, numbers]
         return replace(self, means=self.means[:, numbers], covariances=covariances)
+
+    def _numbers(self, method: str, name: str, numbers: ArrayLike, n: int) -> np.ndarray:
+        """Numbers of `n` columns or components, (m,) of int; InputError for others."""
+        array = array_in(numbers, f"MixtureDensity.{method}: {name}")
+        in_range = array.ndim == 1 and array.dtype.kind in "iu" and array.size > 0
+        if not (in_range and (array >= 0).all() and (array < n).all()):
+            raise InputError(
+                f"MixtureDensity.{method}: {name} must be a list of integers from 0 to {n - 1}, "
+                f"got {in_words(numbers)}"
+            )
+        return array
 
     def mean(self) -> np.ndarray:
         """The mean E[x], (D,)."""
@@ -224,6 +237,7 @@ class MixtureDensity:
 
     def permuted(self, order: np.ndarray) -> MixtureDensity:
         """The components numbered `order`, in that order, their weights normalised."""
+        order = self._numbers("permuted", "order", order, self.n_components)
         weights, covariances = self.weights[order], self.covariances
         if len(order) != self.n_components:
             weights = weights / (weights.sum() or 1.0)
@@ -231,11 +245,12 @@ class MixtureDensity:
             covariances = covariances[order]
         return replace(self, weights=weights, means=self.means[order], covariances=covariances)
 
-    def n_free(self) -> int:
-        """Number of free parameters, for AIC and BIC."""
+    def n_free(self, *, weights: bool = True) -> int:
+        """Number of free parameters, for AIC and BIC; of the components alone without `weights`."""
+        check_argument("MixtureDensity.n_free", "weights", weights, Choice(False, True))
         (k, d), symmetric = self.means.shape, self.n_dims * (self.n_dims + 1) // 2
         counts = {"full": k * symmetric, "tied": symmetric, "diag": k * d, "spherical": k}
-        return counts[self.covariance_type] + k * d + k - 1
+        return counts[self.covariance_type] + k * d + (k - 1 if weights else 0)
 
 
 def combine(densities: Sequence[MixtureDensity], weights: ArrayLike) -> MixtureDensity:

@@ -39,7 +39,7 @@ class NotFittedError(NotReadyError, sklearn.exceptions.NotFittedError):
 
 
 class TrainingError(SerkitError, RuntimeError):
-    """Training failed; the last good parameters were kept."""
+    """Training failed; what was learnt before it is as it was."""
 
 
 class SavedFileError(SerkitError, ValueError):

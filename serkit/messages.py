@@ -31,13 +31,23 @@ from dataclasses import InitVar, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 from scipy.special import log_softmax
 
 from . import arrays
 from .arrays import as_observed, as_rows
-from .errors import MessageError
-from .options import Count, Counts, Function, Kind, Several, check_argument, in_words
+from .errors import InputError, MessageError
+from .options import (
+    Choice,
+    Count,
+    Counts,
+    Function,
+    Kind,
+    Several,
+    as_numbers,
+    check_argument,
+    in_words,
+)
 
 _ALIGNED = ("array", "mean", "var", "log_prob", "values")  # attributes with a row per data row
 
@@ -77,7 +87,14 @@ class Message:
         """Whether the modality is there in each row, (N,) of bool."""
         return np.ones(self.n_rows, dtype=bool) if self.observed is None else self.observed
 
-    def _set_observed(self) -> None:
+    def _set_observed(self, checked: bool) -> None:
+        """Make the mask one boolean a row, and what it speaks of an array."""
+        kind = type(self).__name__
+        check_argument(kind, "checked", checked, Choice(False, True))
+        name = next(name for name in _ALIGNED if hasattr(self, name))
+        if checked:
+            rows = arrays.as_array(getattr(self, name), f"{kind}.{name}")
+            object.__setattr__(self, name, rows)
         mask = as_observed(self.observed, self.n_rows, type(self).__name__)
         object.__setattr__(self, "observed", mask)
 
@@ -90,10 +107,11 @@ class Message:
 
     def _set_log_prob(self, log_prob: np.ndarray, checked: bool) -> None:
         """Make log-probabilities (N, K), which may hold -inf, read-only, checked if asked for."""
-        log_prob, kind = np.asarray(log_prob, dtype=np.float64), type(self).__name__
+        kind = type(self).__name__
+        log_prob = _as_logs(kind, "log_prob", log_prob)
         if log_prob.ndim != 2 or log_prob.size == 0:
             raise MessageError(f"{kind}.log_prob: expected shape (N, K), got {log_prob.shape}")
-        self._set_observed()
+        self._set_observed(checked)
         if self.observed is not None:
             log_prob = arrays.copy(log_prob)
             log_prob[~self.observed] = -np.log(log_prob.shape[1])
@@ -109,6 +127,18 @@ class Message:
         changed: dict[str, Any] = {name: function(getattr(self, name)) for name in names}
         # by `is_observed`, never None, as processes must all make the same calls
         return replace(self, **changed, observed=function(self.is_observed))
+
+    def extended(self, n_rows: int) -> Message:
+        """The message with rows at the end of which it knows nothing, `n_rows` in all."""
+        each = max(int(np.prod(self.shape)), 1)
+        range_ = Count(at_least=self.n_rows, each=each)
+        check_argument(f"{type(self).__name__}.extended", "n_rows", n_rows, range_)
+        n_added = n_rows - self.n_rows
+
+        def extend(rows: np.ndarray) -> np.ndarray:
+            return np.concatenate([rows, np.zeros((n_added, *rows.shape[1:]), rows.dtype)])
+
+        return self.map_rows(extend)  # which `observed` is false of
 
     def __mul__(self, other: Message) -> Message:
         if type(self) is not type(other):
@@ -139,7 +169,7 @@ class Data(Message):
     array: np.ndarray
 
     def __post_init__(self, checked: bool) -> None:
-        self._set_observed()
+        self._set_observed(checked)
         self._set("array", checked)
 
 
@@ -151,7 +181,7 @@ class Gaussian(Message):
     var: np.ndarray | None = None
 
     def __post_init__(self, checked: bool) -> None:
-        self._set_observed()
+        self._set_observed(checked)
         self._set("mean", checked)
         if self.mean.ndim != 2:
             raise MessageError(f"Gaussian.mean: expected shape (N, D), got {self.mean.shape}")
@@ -168,8 +198,8 @@ class Gaussian(Message):
     @classmethod
     def standard(cls, n_rows: int, n_dims: int) -> Gaussian:
         """The neutral message N(0, I) for every row."""
-        for name, count in {"n_rows": n_rows, "n_dims": n_dims}.items():
-            check_argument("Gaussian.standard", name, count, Count())
+        check_argument("Gaussian.standard", "n_dims", n_dims, Count(each=2))
+        check_argument("Gaussian.standard", "n_rows", n_rows, Count(each=2 * n_dims))
         return cls(np.zeros((n_rows, n_dims)), np.ones((n_rows, n_dims)))
 
     def _times(self, other: Gaussian) -> Gaussian:
@@ -204,7 +234,7 @@ class Categorical(Message):
         self._set_log_prob(self.log_prob, checked)
         if self.log_prior is None:
             return
-        log_prior = np.array(self.log_prior, dtype=np.float64)
+        log_prior = _as_logs("Categorical", "log_prior", self.log_prior).copy()
         if log_prior.shape != self.shape or np.isnan(log_prior).any():
             raise MessageError(
                 f"Categorical.log_prior: expected {self.shape[0]} log-probabilities, one a class, "
@@ -216,8 +246,8 @@ class Categorical(Message):
     @classmethod
     def uniform(cls, n_rows: int, n_components: int) -> Categorical:
         """The neutral message: every class equally probable."""
-        for name, count in {"n_rows": n_rows, "n_components": n_components}.items():
-            check_argument("Categorical.uniform", name, count, Count())
+        check_argument("Categorical.uniform", "n_components", n_components, Count(each=1))
+        check_argument("Categorical.uniform", "n_rows", n_rows, Count(each=n_components))
         return cls(np.full((n_rows, n_components), -np.log(n_components)))
 
     @property
@@ -281,6 +311,8 @@ class Mixture(Message):
         (k,) = self.shape
         if self.log_weights is None:
             object.__setattr__(self, "log_weights", np.full(k, -np.log(k)))
+        log_weights = _as_logs("Mixture", "log_weights", self.log_weights)
+        object.__setattr__(self, "log_weights", log_weights)
         d = self.means.shape[1]
         expected = {"means": (k, d), "covariances": (k, d, d), "log_weights": (k,)}
         for name, shape in expected.items():
@@ -294,14 +326,14 @@ class Mixture(Message):
         """The mean of each row's most probable component, with variance 1 (Serket's message)."""
         mean = self._new_rows(self.means.dtype)  # (N, D)
         np.take(self.means, self.log_prob.argmax(axis=1), axis=0, out=mean, mode="clip")
-        return _with_unit_variance(mean)
+        return _with_unit_variance(mean, self.observed)
 
     def expected(self) -> Gaussian:
         """The responsibility-weighted mean of the components, with variance 1."""
         mean = self._new_rows(np.float64)  # (N, D)
         for block in arrays.blocks(self.log_prob):
             np.matmul(np.exp(self.log_prob[block]), self.means, out=mean[block])
-        return _with_unit_variance(mean)
+        return _with_unit_variance(mean, self.observed)
 
     def _new_rows(self, dtype: DTypeLike) -> np.ndarray:
         return arrays.empty((self.n_rows, self.means.shape[1]), dtype, self.log_prob)
@@ -355,12 +387,13 @@ class Deferred(Message):
     method: str
 
     def __post_init__(self, checked: bool) -> None:
-        self._set_observed()
+        self._set_observed(checked)
 
 
-def _with_unit_variance(mean: np.ndarray) -> Gaussian:
+def _with_unit_variance(mean: np.ndarray, observed: np.ndarray | None) -> Gaussian:
     """N(mean, I), mean (N, D)."""
-    return Gaussian(mean, np.broadcast_to(np.ones((), mean.dtype), mean.shape), checked=False)
+    var = np.broadcast_to(np.ones((), mean.dtype), mean.shape)
+    return Gaussian(mean, var, observed=observed, checked=False)
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
@@ -368,6 +401,14 @@ def _frozen(array: np.ndarray) -> np.ndarray:
     view = np.asarray(array).view()
     view.flags.writeable = False
     return view
+
+
+def _as_logs(kind: str, name: str, value: ArrayLike | None) -> np.ndarray:
+    """Logarithms as a float64 array; MessageError for what is none."""
+    try:
+        return as_numbers(kind, name, value, "log-probabilities", finite=False)
+    except InputError as error:
+        raise MessageError(str(error)) from None
 
 
 def _check_normalised(log_prob: np.ndarray, kind: str) -> None:

@@ -1,12 +1,14 @@
 """How well a clustering agrees with known labels; numbering of clusters never matters.
 
 Labels and clusters are array-like, (N,), of any dtype, text too: one of each per row, else
-InputError.
+InputError. Only rows whose label is known are scored: None, NaN, NA and, among numbers, -1 stand
+for unknown ones, as everywhere where labels are taken (`serkit.reading.labels_in`). Clusters are
+never unknown: -1 is one like any other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -17,7 +19,10 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
 from . import processes
+from .arrays import as_observed
 from .errors import InputError
+from .options import in_words
+from .reading import array_in, labels_in
 
 
 def matching(labels: ArrayLike, clusters: ArrayLike) -> dict[Any, Any]:
@@ -32,9 +37,9 @@ def matching(labels: ArrayLike, clusters: ArrayLike) -> dict[Any, Any]:
     >>> metrics.matching(["cat", "cat", "dog"], [1, 1, 0])
     {1: 'cat', 0: 'dog'}
     """
-    rows, columns = linear_sum_assignment(_contingency(labels, clusters), maximize=True)
-    classes, present = np.unique(labels), np.unique(clusters)
-    return {present[c].item(): classes[r].item() for r, c in zip(rows, columns, strict=True)}
+    table, classes, present = _table(labels, clusters)
+    rows, columns = linear_sum_assignment(table, maximize=True)
+    return dict(zip(present[columns].tolist(), classes[rows].tolist(), strict=True))
 
 
 def accuracy(labels: ArrayLike, clusters: ArrayLike) -> float:
@@ -48,20 +53,18 @@ def accuracy(labels: ArrayLike, clusters: ArrayLike) -> float:
     >>> metrics.accuracy([0, 0, 1, 1], [7, 7, 3, 7])
     0.75
     """
-    table = _contingency(labels, clusters)
+    table, _, _ = _table(labels, clusters)
     return float(table[linear_sum_assignment(table, maximize=True)].sum() / table.sum())
 
 
 def nmi(labels: ArrayLike, clusters: ArrayLike) -> float:
     """Normalised mutual information (arithmetic mean of the entropies), in [0, 1]."""
-    _contingency(labels, clusters)
-    return float(normalized_mutual_info_score(labels, clusters))
+    return float(normalized_mutual_info_score(*_scored(labels, clusters)[:2]))
 
 
 def ari(labels: ArrayLike, clusters: ArrayLike) -> float:
     """Adjusted Rand index: 1 for equal partitions, 0 on average for random ones."""
-    _contingency(labels, clusters)
-    return float(adjusted_rand_score(labels, clusters))
+    return float(adjusted_rand_score(*_scored(labels, clusters)[:2]))
 
 
 def stability(clusterings: Sequence[ArrayLike]) -> np.ndarray:
@@ -82,18 +85,22 @@ def stability(clusterings: Sequence[ArrayLike]) -> np.ndarray:
     >>> metrics.stability([[0, 0, 1, 1], [1, 1, 0, 0], [0, 1, 0, 1]])
     array([ 0.25,  0.25, -0.5 ])
     """
-    several = [np.asarray(clusters) for clusters in clusterings]
+    if not isinstance(clusterings, Iterable):
+        raise InputError(f"stability: expected several clusterings, got {in_words(clusterings)}")
+    several = [*clusterings]
     if len(several) < 2:
         raise InputError(f"stability compares at least two clusterings, got {len(several)}")
     agreement = np.full((len(several), len(several)), np.nan)
     for i, j in combinations(range(len(several)), 2):
-        agreement[i, j] = agreement[j, i] = ari(*processes.pairs(several[i], several[j]))
+        first, second = (_codes(clusters) for clusters in (several[i], several[j]))
+        pair = processes.pairs(*_aligned(first, second))
+        agreement[i, j] = agreement[j, i] = adjusted_rand_score(*pair)
     return np.nanmean(agreement, axis=1)
 
 
 def purity(labels: ArrayLike, clusters: ArrayLike) -> float:
     """Fraction of rows, in [0, 1], that carry the most frequent label of their cluster."""
-    table = _contingency(labels, clusters)
+    table, _, _ = _table(labels, clusters)
     return float(table.max(axis=0).sum() / table.sum())
 
 
@@ -112,17 +119,22 @@ def clustering_scores(labels: ArrayLike, clusters: ArrayLike) -> dict[str, float
 def scores_of(
     labels: ArrayLike | None, clusters: np.ndarray, observed: np.ndarray | None = None
 ) -> dict[str, float]:
-    """`clustering_scores` over the rows of all processes; {} without labels.
+    """`clustering_scores` over the rows of all processes; {} without labels of scored rows.
 
     `labels` (N,) are of the rows of all processes, `observed` tells which of this process's rows
     are scored (all, unless given), and `clusters` (n,), integers from 0, are of those.
     """
     if labels is None:
         return {}
-    codes = np.unique(np.asarray(labels), return_inverse=True)[1]
-    share = processes.share_of(codes, len(clusters) if observed is None else len(observed))
+    codes, clusters = labels_in(labels, "labels").codes, array_in(clusters, "clusters")
+    n_rows = len(clusters) if observed is None else np.size(observed)
+    observed = as_observed(observed, n_rows, "scores_of")
+    share = processes.share_of(codes, n_rows)
     share = share if observed is None else share[observed]
-    return clustering_scores(*processes.pairs(share, clusters))
+    known = share >= 0
+    if not processes.total(known.sum()):
+        return {}
+    return clustering_scores(*processes.pairs(share[known], clusters[known]))
 
 
 def confusion(labels: ArrayLike, clusters: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -135,18 +147,41 @@ def confusion(labels: ArrayLike, clusters: ArrayLike) -> tuple[np.ndarray, np.nd
     clusters : np.ndarray, shape (clusters,)
         The cluster of each column: matched ones first, in the order of their classes.
     """
-    table = _contingency(labels, clusters)
+    table, classes, present = _table(labels, clusters)
     _, matched = linear_sum_assignment(table, maximize=True)  # in the order of their classes
     order = np.append(matched, np.setdiff1d(np.arange(table.shape[1]), matched))
-    return table[:, order], np.unique(labels), np.unique(clusters)[order]
+    return table[:, order], classes, present[order]
 
 
-def _contingency(labels: ArrayLike, clusters: ArrayLike) -> np.ndarray:
-    """Counts of rows, (classes, clusters), both those present and sorted."""
-    labels, clusters = np.asarray(labels), np.asarray(clusters)
-    if labels.ndim != 1 or labels.shape != clusters.shape or not len(labels):
+def _table(labels: ArrayLike, clusters: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts of rows of known classes, (classes, clusters), and both, those present, sorted."""
+    codes, clusters, classes = _scored(labels, clusters)
+    return contingency_matrix(codes, clusters), classes, np.unique(clusters)
+
+
+def _scored(labels: ArrayLike, clusters: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Numbers of the known classes and clusters of these rows, (n,) each; the classes, (C,)."""
+    labels, clusters = _aligned(labels, clusters)
+    codes, classes = labels_in(labels, "metrics")
+    known = codes >= 0
+    return codes[known], clusters[known], classes
+
+
+def _codes(clusters: ArrayLike) -> np.ndarray:
+    """Clusters of any kind as an array (N,); InputError for what cannot be put in order."""
+    array = array_in(clusters, "clusters")
+    if array.dtype.kind in "cOV" or (array.dtype.kind == "f" and not np.isfinite(array).all()):
+        raise InputError(f"clusters must be numbers or text, one per row, got {in_words(clusters)}")
+    return array.astype(str) if array.dtype.kind == "S" else array
+
+
+def _aligned(labels: Any, clusters: ArrayLike) -> tuple[Any, np.ndarray]:
+    """Labels and clusters, these as an array; InputError unless there is one of each per row."""
+    clusters = _codes(clusters)
+    shape = labels.shape if hasattr(labels, "shape") else np.shape(np.asarray(labels, dtype=object))
+    if len(shape) != 1 or shape != clusters.shape or not len(clusters):
         raise InputError(
             "expected labels and clusters of the same length, one per row, got shapes "
-            f"{labels.shape} and {clusters.shape}"
+            f"{tuple(shape)} and {clusters.shape}"
         )
-    return contingency_matrix(labels, clusters)
+    return labels, clusters

@@ -12,7 +12,8 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self, TypeAlias
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.random import Generator
@@ -22,6 +23,8 @@ from .errors import GraphError, InputError, NotReadyError
 from .messages import Categorical, Data, Deferred, Message, product
 from .metrics import scores_of
 from .options import Kind, Name, Options, Seed, Several, check_argument
+from .reading import keep_names
+from .stopping import AllOrNothing
 
 Values: TypeAlias = np.ndarray | None  # rows for `Module.generate` to start from, if any
 WITHOUT_ROWS = (
@@ -89,6 +92,7 @@ class Node(Options, ABC):
     name: str | None = None
     parents: tuple[Node, ...] = ()
     children: tuple[Node, ...] = ()
+    n_sent_: int = 0  # how often the message up has changed, by which others know whether it has
 
     @property
     @abstractmethod
@@ -205,13 +209,13 @@ class Module(Arguments, Node):
 
     takes_from_parents: tuple[type[Message], ...] = (Data,)
     sends_down: type[Message] | None = None
-    row_attributes: tuple[str, ...] = ()  # what is learnt with one row per data row
+    # What is learnt with one row per data row; `learn` replaces it, and never changes it in place.
+    row_attributes: tuple[str, ...] = ()
 
     posterior: Posterior | None = None
     history_: Sequence[dict[str, Any]] = ()
     frozen: bool = False
     on_epoch: Callable[[Module, dict[str, float]], bool] | None = None
-    n_sent_: int = 0  # updates so far that may have changed the message up
     heard_: tuple[int, ...] = ()  # the parents' `n_sent_` at the last of them
 
     # -- to be filled in by a subclass ---------------------------------------------------------
@@ -219,6 +223,8 @@ class Module(Arguments, Node):
     @abstractmethod
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
         """Train on the parents' messages and the product of the children's.
+
+        If it raises, `update` undoes what it has changed.
 
         Parameters
         ----------
@@ -305,7 +311,8 @@ class Module(Arguments, Node):
             If nothing is connected, a parent has sent nothing yet, or the module is frozen
             before it has learnt anything.
         SerkitError
-            Whatever `check`, `learn` and `infer` raise; the messages sent before stay as they are.
+            Whatever `check`, `learn` and `infer` raise. The module, and the messages it has sent,
+            are as before then, as they are after Ctrl-C.
         """
         several = Several(Kind(Node), or_none=True)
         check_argument(f"{self.label}.update", "children", children, several)
@@ -318,21 +325,24 @@ class Module(Arguments, Node):
                 f"parents for {n_rows}"
             )
         check_ready(self, inputs, int(processes.total(n_rows)))
-        if not self.frozen:
-            start = time.perf_counter()
-            report = self.learn(inputs, from_children)
-            if not isinstance(report, dict):
-                raise GraphError(
-                    f"{self.label}.learn returned {type(report).__name__}; return a dict of "
-                    "numbers to report, {} for none"
-                )
-            self.record({**report, "seconds": time.perf_counter() - start})
-        posterior = self.infer(inputs, from_children)
-        _check_posterior(self, posterior)
-        if not (self.frozen and self.is_current):  # else what it sends up is what it sent before
-            self.n_sent_ += 1
-        self.posterior = replace(posterior, bound=bound_of(posterior))
-        self.heard_ = self._heard_now()
+        with AllOrNothing(self):
+            if not self.frozen:
+                start = time.perf_counter()
+                report = self.learn(inputs, from_children)
+                if not isinstance(report, dict):
+                    raise GraphError(
+                        f"{self.label}.learn returned {type(report).__name__}; return a dict of "
+                        "numbers to report, {} for none"
+                    )
+                self.record({**report, "seconds": time.perf_counter() - start})
+                names = [getattr(parent, "feature_names_in_", []) for parent in self.parents]
+                keep_names(self, np.concatenate(names) if all(map(len, names)) else None)
+            posterior = self.infer(inputs, from_children)
+            _check_posterior(self, posterior)
+            if not (self.frozen and self.is_current):  # else it sends up what it sent before
+                self.n_sent_ += 1
+            self.posterior = replace(posterior, bound=bound_of(posterior))
+            self.heard_ = self._heard_now()
         return self
 
     @property
@@ -361,7 +371,7 @@ class Module(Arguments, Node):
         return self.posterior is not None and self.heard_ == self._heard_now()
 
     def _heard_now(self) -> tuple[int, ...]:
-        return tuple(parent.n_sent_ for parent in self.parents if isinstance(parent, Module))
+        return tuple(parent.n_sent_ for parent in self.parents)
 
     def record(self, report: dict[str, Any]) -> None:
         """Add an entry to the history, which counts as an update."""
@@ -385,8 +395,17 @@ class Module(Arguments, Node):
         return messages
 
     def received_from_children(self, children: Sequence[Node] | None = None) -> Message | None:
-        """The product of the last messages of the children (all unless given); None for none."""
-        return product(messages_to(self, children))
+        """The product of the last messages of the children (all unless given); None for none.
+
+        Of rows that were added to the data since, they say nothing.
+        """
+        messages = []
+        for child in self.children if children is None else children:
+            is_old = isinstance(child, Module) and not (self.is_current and child.is_current)
+            for message in messages_to(self, [child]):
+                n_rows = self.rows_sent(self.received_from_parents()[0].n_rows) if is_old else 0
+                messages.append(message.extended(n_rows) if message.n_rows < n_rows else message)
+        return product(messages)
 
     # -- state ---------------------------------------------------------------------------------
 
@@ -424,6 +443,32 @@ class Module(Arguments, Node):
     def _forget_messages(self) -> None:
         self.posterior = None
         super()._forget_messages()
+
+
+Learner = TypeVar("Learner", bound=Module)
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+def learns(
+    method: Callable[Concatenate[Learner, Given], Result],
+) -> Callable[Concatenate[Learner, Given], Result]:
+    """Decorate a module's method that learns from arrays, such as `fit`, as `update` does it.
+
+    A frozen module refuses, and if the method raises, the module is as before.
+    """
+
+    @wraps(method)
+    def whole(self: Learner, /, *args: Given.args, **options: Given.kwargs) -> Result:
+        if self.frozen:
+            raise NotReadyError(
+                f"{self.label}.{method.__name__}: it is frozen and would learn nothing; call "
+                "unfreeze() first"
+            )
+        with AllOrNothing(self):
+            return method(self, *args, **options)
+
+    return whole
 
 
 def bound_of(posterior: Posterior) -> float | None:

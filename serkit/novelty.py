@@ -18,6 +18,7 @@ from .arrays import as_rows
 from .density import MixtureDensity
 from .errors import InputError, NotFittedError
 from .options import Kind, Number, Options, check_argument, in_words
+from .reading import check_names, keep_names, names_in
 
 
 class Autoencoder(Protocol):
@@ -117,8 +118,10 @@ class Novelty(Options):
                 f"{self.label}: reject_quantile={self.reject_quantile} needs at least {n_needed} "
                 f"held-out rows, got {len(rows)}"
             )
+        names = names_in(x, f"{self.label}.fit")
         scores = self._scores(autoencoder, density, rows)
         self.autoencoder_, self.density_, self.scores_ = autoencoder, density, scores
+        keep_names(self, names)
         return self
 
     def p_value(self, x: ArrayLike) -> np.ndarray:
@@ -134,6 +137,7 @@ class Novelty(Options):
                 f"{self.label} is not fitted yet: call fit(autoencoder, density, x)"
             )
         rows = as_rows(x, f"{self.label}.p_value")
+        check_names(self, x, f"{self.label}.p_value")
         return p_values(self._scores(self.autoencoder_, self.density_, rows), self.scores_)
 
     def is_novel(self, x: ArrayLike) -> np.ndarray:

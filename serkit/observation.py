@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import processes
-from .arrays import as_array, as_observed, as_rows, finite_rows
-from .errors import GraphError, InputError
+from .arrays import as_array, as_observed, as_rows, empty, finite_rows
+from .errors import GraphError, InputError, NotReadyError
 from .messages import Categorical, Data, Gaussian, Mixture
-from .module import Node
+from .module import WITHOUT_ROWS, Node
+from .options import Counts, Text, check_argument
+from .reading import check_names, keep_names, names_in
 
 
 class Observation(Node):
@@ -21,9 +23,10 @@ class Observation(Node):
 
     Parameters
     ----------
-    data : array-like or torch.Tensor, shape (N, ...)
-        At least two rows of finite real numbers. Images as (N, H, W), (N, C, H, W) or flat
-        (N, D); scale them to [0, 1] for a Bernoulli likelihood.
+    data : array-like, frame, torch.Tensor, or torch Dataset or DataLoader, shape (N, ...)
+        Finite real numbers, a row or more. Images as (N, H, W), (N, C, H, W) or flat (N, D); scale
+        them to [0, 1] for a Bernoulli likelihood. A data set is read by index, of pairs the rows
+        (`serkit.datasets.rows_and_labels` gives the labels too).
     observed : array-like of bool, shape (N,), optional
         False for rows in which this modality is missing, whatever values they hold (NaN, say).
         Such rows are inferred from the graph's other observations, and predicted by
@@ -45,12 +48,15 @@ class Observation(Node):
         Those rows, as in `message_up`; None after `Graph.load` without data.
     observed : np.ndarray of bool or None
         Their mask; None where all are observed.
+    feature_names_in_ : np.ndarray of str, shape (D,)
+        The names of the columns, if the data are a frame whose names are strings. `Graph.predict`
+        checks those of new rows.
 
     Raises
     ------
     InputError
-        For NaN or infinity (the rows are named), no or one row, values that are not numbers, a
-        mask that leaves no row, or fewer rows or sequences than processes.
+        For NaN or infinity (the rows are named), no row, values that are not numbers, a mask that
+        leaves no row, or fewer rows or sequences than processes.
 
     Examples
     --------
@@ -76,11 +82,11 @@ class Observation(Node):
         name: str | None = None,
     ) -> None:
         self.name = name
+        check_argument(type(self).__name__, "name", name, Text(or_none=True))
         array = as_array(data, self.label)
-        if array.shape[0] < 2:
-            raise InputError(f"{self.label}: expected at least two rows, got {array.shape}")
         self.n_rows, self.row_shape = array.shape[0], tuple(array.shape[1:])
-        self.lengths = None if lengths is None else np.asarray(lengths).tolist()
+        self.lengths = lengths.tolist() if isinstance(lengths, np.ndarray) else lengths
+        check_argument(self.label, "lengths", self.lengths, Counts(or_none=True))
         self.share = processes.share(self.n_rows, self.lengths)
         mask = as_observed(observed, self.n_rows, self.label)
         if mask is not None and not mask.any():
@@ -88,6 +94,72 @@ class Observation(Node):
         self.data = finite_rows(array, self.share, self.label, mask)
         self.observed = None if mask is None else mask[self.share]
         self._message = Data(self.data, observed=self.observed, checked=False)
+        keep_names(self, names_in(data, self.label))
+
+    def append(self, rows: ArrayLike, *, observed: ArrayLike | None = None) -> Self:
+        """Add rows at the end, for data that grow between updates; returns self.
+
+        Modules go on from what they have learnt. What they said before the rows were there says
+        nothing of these. Other observations of the graph need as many rows, and arguments with an
+        entry per row, such as `labels`, too: ``gmm.set_params(labels=...)``. With `lengths` the
+        rows added are one sequence more.
+
+        Parameters
+        ----------
+        rows : array-like or torch.Tensor, shape (M, ...)
+            One row or more, of the shape of those that are there.
+        observed : array-like of bool, shape (M,), optional
+            As in the constructor.
+
+        Raises
+        ------
+        InputError
+            For rows of another shape, NaN or infinity, or where several processes share the rows.
+        NotReadyError
+            After `Graph.load` without data.
+
+        Examples
+        --------
+        >>> from serkit import Observation
+        >>> Observation([[1.0], [2.0]]).append([[3.0]])
+        Observation(3 rows of (1,))
+        """
+        if self.data is None:
+            raise NotReadyError(f"{self.label}: {WITHOUT_ROWS}")
+        if processes.count() > 1:
+            raise InputError(
+                f"{self.label}: rows that {processes.count()} processes share cannot grow; make an "
+                "Observation of all of them"
+            )
+        array = as_array(rows, self.label)
+        check_names(self, rows, self.label)
+        if array.shape[1:] != self.row_shape:
+            raise InputError(
+                f"{self.label}: expected rows of shape {self.row_shape}, as those that are there, "
+                f"got {array.shape[1:]}"
+            )
+        n_added = array.shape[0]
+        mask = as_observed(observed, n_added, self.label)
+        added = finite_rows(array, slice(0, n_added), self.label, mask)
+        shape = (self.n_rows + n_added, *self.row_shape)
+        data = empty(shape, np.result_type(self.data, added), self.data, added)
+        np.concatenate([self.data, added], out=data)
+        data.flags.writeable = False
+        if mask is not None or self.observed is not None:
+            masks = [np.ones(self.n_rows, bool), np.ones(n_added, bool)]
+            pairs = zip((self.observed, mask), masks, strict=True)
+            self.observed = np.concatenate([m if m is not None else every for m, every in pairs])
+        self.data, self.n_rows, self.share = data, len(data), slice(0, len(data))
+        if self.lengths is not None:
+            self.lengths = [*self.lengths, n_added]
+        self._message = Data(self.data, observed=self.observed, checked=False)
+        self.__dict__.pop("_fingerprint", None)
+        return self
+
+    @property
+    def n_sent_(self) -> int:  # type: ignore[override]
+        """Another number whenever the message up is another one: rows are only ever added."""
+        return self.n_rows
 
     @classmethod
     def without_rows(
@@ -98,6 +170,7 @@ class Observation(Node):
         row_shape: Sequence[int],
         lengths: Sequence[int] | None,
         fingerprint: str,
+        feature_names: Sequence[str] | None = None,
     ) -> Observation:
         """An observation whose rows are not at hand, as saved: enough to use, not to train on."""
         observation = cls.__new__(cls)
@@ -106,6 +179,8 @@ class Observation(Node):
         observation.share = processes.share(n_rows, lengths)
         observation.data = observation.observed = observation._message = None
         observation._fingerprint = fingerprint
+        if feature_names is not None:
+            keep_names(observation, np.array(feature_names, dtype=object))
         return observation
 
     def __sklearn_clone__(self) -> Observation:
@@ -139,10 +214,12 @@ class Observation(Node):
         Raises
         ------
         InputError
-            For rows of another shape, NaN or infinity.
+            For rows of another shape, columns of other names, NaN or infinity.
         """
         if rows is None:
             return None
+        if not isinstance(rows, Data):
+            check_names(self, rows, name)
         message = rows if isinstance(rows, Data) else Data(as_rows(rows, name), checked=False)
         if message.shape != self.row_shape:
             raise InputError(
@@ -158,13 +235,15 @@ class Observation(Node):
 
     def arguments(self) -> dict[str, Any]:
         """What a saved graph holds: the arguments of `without_rows`."""
-        return {
+        names = getattr(self, "feature_names_in_", None)
+        arguments = {
             "name": self.name,
             "n_rows": self.n_rows,
             "row_shape": list(self.row_shape),
             "lengths": self.lengths,
             "fingerprint": self.fingerprint(),
         }
+        return arguments if names is None else arguments | {"feature_names": names.tolist()}
 
     def fingerprint(self) -> str:
         """Sum of the SHA-256 of all numbered rows, by which a saved graph recognises its data.

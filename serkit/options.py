@@ -17,16 +17,14 @@ import difflib
 import inspect
 import math
 import os
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from numbers import Integral
 from typing import Annotated, Any, Self, get_type_hints
 
 import numpy as np
-from numpy.exceptions import ComplexWarning
 from sklearn.base import BaseEstimator
 
 from .errors import InputError
@@ -125,14 +123,29 @@ class Text(Constraint):
 
 @dataclass(frozen=True, kw_only=True)
 class Count(Constraint):
-    """An integer, Python's or NumPy's, of at least `at_least`."""
+    """An integer, Python's or NumPy's, of at least `at_least`.
+
+    Where each of so many takes memory, `each` is how many numbers of 8 bytes it takes, and what
+    memory has no room for is refused.
+    """
 
     at_least: int = 1
+    each: int = 0
 
     def fits(self, value: Any) -> bool:
         """Whether a value is such an integer; booleans are none."""
         is_integer = isinstance(value, Integral) and not isinstance(value, bool)
-        return is_integer and self.at_least <= int(value) <= _MOST
+        return (
+            is_integer
+            and self.at_least <= int(value) <= _MOST
+            and _has_room(self.each * int(value))
+        )
+
+    def problem(self, name: str, value: Any) -> str:
+        """The error text for a value that is no such integer, or too large for the memory."""
+        if self.each and replace(self, each=0).accepts(value):
+            return f"{name}={value} needs more memory than there is"
+        return super().problem(name, value)
 
     @property
     def wanted(self) -> str:
@@ -145,12 +158,14 @@ class Counts(Constraint):
     """A sequence of integers of at least 1."""
 
     or_empty: bool = False
+    each: int = 0
     wanted = "a sequence of integers >= 1"
 
     def fits(self, value: Any) -> bool:
         """Whether a value is such a sequence; strings and arrays are none."""
         is_sequence = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-        return is_sequence and all(map(Count().fits, value)) and (self.or_empty or len(value) > 0)
+        fit = is_sequence and all(map(Count(each=self.each).fits, value))
+        return fit and (self.or_empty or len(value) > 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,17 +328,32 @@ def _hint(name: str, known: Collection[str]) -> str:
     return f"; there are {', '.join(known)}"
 
 
-def as_numbers(label: str, name: str, value: Any, wanted: str = "finite numbers") -> np.ndarray:
-    """An argument as a float64 array; raise InputError unless all are finite numbers."""
+def _has_room(n_values: int) -> bool:
+    """Whether so many numbers of 8 bytes fit into memory, none of which is used for that."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", ComplexWarning)
-            array = np.asarray(value, dtype=np.float64)
+        np.empty(n_values)
+    except (MemoryError, ValueError):  # ValueError: of more than an array can ever have
+        return False
+    return True
+
+
+def as_numbers(
+    label: str,
+    name: str,
+    value: Any,
+    wanted: str = "finite numbers",
+    *,
+    finite: bool = True,
+) -> np.ndarray:
+    """An argument as a float64 array; InputError unless all are numbers, `finite` ones."""
+    try:
+        array = np.asarray(value)
+        numbers = array.astype(np.float64, copy=False) if array.dtype.kind in "biufO" else None
     except Exception:  # whatever the conversion of an object raises
-        array = np.array(np.nan)
-    if not np.isfinite(array).all():
+        numbers = None
+    if numbers is None or (finite and not np.isfinite(numbers).all()):
         raise InputError(f"{label}: {name} must be {wanted}, got {in_words(value)}")
-    return array
+    return numbers
 
 
 def in_words(value: Any) -> str:

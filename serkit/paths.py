@@ -220,7 +220,7 @@ def langevin(
     """
     label = "paths.langevin"
     check_argument(label, "density", density, Kind(MixtureDensity))
-    check_argument(label, "n_steps", n_steps, Count(at_least=2))
+    check_argument(label, "n_steps", n_steps, Count(at_least=2, each=density.n_dims))
     check_argument(label, "step_size", step_size, Number(above=0, or_none=True))
     h = step_size or 1.65**2 / (2 * np.cbrt(density.n_dims))
     rng = np.random.default_rng(random_state)
@@ -256,8 +256,8 @@ def _state(density: MixtureDensity, row: np.ndarray, scale: np.ndarray) -> _Stat
 
 def _line(label: str, start: ArrayLike, end: ArrayLike, n_steps: int) -> np.ndarray:
     """The straight line between checked ends, (n_steps, ...)."""
-    check_argument(label, "n_steps", n_steps, Count(at_least=2))
     first = as_numbers(label, "start", start)
+    check_argument(label, "n_steps", n_steps, Count(at_least=2, each=max(first.size, 1)))
     return np.linspace(first, _as_shaped(label, "end", end, first.shape, "start"), n_steps)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -15,13 +16,14 @@ from serkit import (
     Observation,
     datasets,
     measures,
+    metrics,
     paths,
     training,
 )
 from serkit.errors import InputError, TrainingError
-from serkit.messages import Categorical, Gaussian, Mixture, product
+from serkit.messages import Categorical, Data, Gaussian, Mixture, product
 from serkit.module import bound_of
-from serkit.modules import AE, GMM, VAE
+from serkit.modules import AE, GMM, VAE, NetClassifier, RandomAffine
 from tests.helpers.modules import uniform_rows
 from tests.helpers.saved import assert_same
 
@@ -58,14 +60,13 @@ def with_bad_rows(value, *bad):
         ([], "expected at least one row"),
         (np.zeros(4), r"shape \(N, \.\.\.\), got \(4,\)"),
         (3.0, r"shape \(N, \.\.\.\), got \(\)"),
-        (np.zeros((1, 4)), r"expected at least two rows, got \(1, 4\)"),
         ([[1, 2], [3]], "expected rows of equal length"),
         (np.array([["a"], ["b"]]), "expected real numbers, got dtype <U1; convert them first"),
-        (np.array([[1], [None]]), "expected real numbers, got dtype object"),
+        (np.array([[1], [None]]), r"NaN or infinity in 1 of 2 rows \(rows 1\)"),
         (np.ones((3, 2), dtype=complex), "expected real numbers, got dtype complex128"),
         (np.zeros((3, 2), dtype="datetime64[s]"), "expected real numbers, got dtype datetime64"),
         ("images.npy", "expected real numbers, got dtype <U10"),
-        (None, "expected real numbers, got dtype object"),
+        (None, "expected real numbers, got a NoneType: None"),
     ],
     ids=lambda value: str(value)[:20] if isinstance(value, str) else "",
 )
@@ -150,12 +151,24 @@ MIXTURE = Mixture(CLASSES.log_prob, np.zeros((2, 3)), np.tile(np.eye(3), (2, 1, 
         (paths.densest, ([0], [1], 3, "x"), "density must be a MixtureDensity, got 'x'"),
         (paths.langevin, (int, 3), "density must be a MixtureDensity, got <class 'int'>"),
         (Gaussian.standard, (4.0, 2), r"n_rows must be an integer >= 1, got 4\.0"),
+        (Gaussian.standard, (2**50, 2), f"n_rows={2**50} needs more memory than there is"),
         (Categorical.uniform, (4, "2"), "n_components must be an integer >= 1, got '2'"),
         (
             CLASSES.map_rows,
             (3,),
             "Categorical.map_rows: function must be a function of rows, got 3",
         ),
+        (CLASSES.extended, (2.5,), r"extended: n_rows must be an integer >= 4, got 2\.5"),
+        (UNIT.marginal, ([1],), r"columns must be a list of integers from 0 to 0, got \[1\]"),
+        (UNIT.marginal, (0,), "columns must be a list of integers from 0 to 0, got 0"),
+        (UNIT.permuted, ([0.0],), r"order must be a list of integers from 0 to 0, got \[0\.0\]"),
+        (GMM(2).set_density, (3,), "GMM: density must be a MixtureDensity, got 3"),
+        (metrics.stability, (3,), "expected several clusterings, got 3"),
+        (metrics.ari, ([0, 1], [0, np.nan]), "clusters must be numbers or text, one per row, got"),
+        (metrics.nmi, ([0, 1], torch.eye(2).to_sparse()), "clusters: cannot read a torch.sparse"),
+        (Gaussian, (object(),), "Gaussian.mean: expected real numbers, got"),
+        (Categorical, (np.array([["a"]]),), "Categorical: log_prob must be log-probabilities, got"),
+        (Data, (np.eye(2),), "Data: unknown checked=3; expected one of False, True"),
         (MIXTURE.split, ([1, 1],), r"sizes must add up to the 3 dimensions, got \[1, 1\]"),
         (MIXTURE.split, (3,), "sizes must be a sequence of integers >= 1, got 3"),
         (product, ([1, 2],), r"messages must be a list, each a Message, got \[1, 2\]"),
@@ -172,8 +185,9 @@ MIXTURE = Mixture(CLASSES.log_prob, np.zeros((2, 3)), np.tile(np.eye(3), (2, 1, 
     ids=lambda value: getattr(value, "__name__", "") if callable(value) else "",
 )
 def test_an_argument_of_another_kind_is_told_by_name_and_value(function, arguments, text):
+    options = {"checked": 3} if "checked=3" in text else {}
     with pytest.raises(InputError, match=text):
-        function(*arguments)
+        function(*arguments, **options)
 
 
 # -- options -----------------------------------------------------------------------------------
@@ -294,6 +308,100 @@ def test_nets_and_augmentation_that_do_not_fit(options, text):
     assert not vae.history_
 
 
+CHANNELS_LAST = np.random.default_rng(0).random((10, 12, 16, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda rows: VAE(2, net="conv", **NET).fit(rows),
+        lambda rows: VAE(2, net="conv", **NET).connect(Observation(rows)).update(),
+        lambda rows: NetClassifier(filters=(2,), epochs=1, batch_size=5).fit(rows, [0, 1] * 5),
+        lambda rows: RandomAffine().copies(rows, 1),
+    ],
+    ids=["fit", "update", "classifier", "augment"],
+)
+def test_channels_that_are_last_are_refused(use):
+    text = r"rows of shape \(12, 16, 3\), whose channels seem to be last; .*transpose\(0, 3, 1, 2\)"
+    with pytest.raises(InputError, match=text):
+        use(CHANNELS_LAST)
+    use(CHANNELS_LAST.transpose(0, 3, 1, 2))
+    use(CHANNELS_LAST[:, :3])  # three channels of strips
+
+
+class Functional(nn.Module):
+    """A net with a function at its end that is no module."""
+
+    def __init__(self, n_in, n_out, end):
+        super().__init__()
+        self.linear, self.end = nn.Linear(n_in, n_out), end
+
+    def forward(self, rows):
+        return self.end(self.linear(rows))
+
+
+@pytest.mark.parametrize(
+    ("decoder", "warns"),
+    [
+        (nn.Sequential(nn.Linear(2, 4), nn.Sigmoid()), True),
+        (Functional(2, 4, torch.sigmoid), True),
+        (nn.Linear(2, 4), False),
+        (nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 4)), False),
+        (nn.Sequential(nn.Linear(2, 4), nn.Tanh()), False),
+    ],
+)
+def test_a_sigmoid_before_the_bernoulli_likelihood_is_told(decoder, warns):
+    nets = {"encoder": nn.Linear(4, 4), "decoder": decoder}
+    text = "VAE 'low': decoder returns values in .0, 1. alone, as by a Sigmoid"
+    for likelihood in ("bernoulli", "gaussian"):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            VAE(2, **NET, **nets, likelihood=likelihood).fit(uniform_rows())
+        told = [w for w in caught if re.search(text, str(w.message))]
+        assert len(told) == (warns and likelihood == "bernoulli")
+
+
+def test_an_encoder_may_return_mean_and_log_variance():
+    """The same as with both side by side, in saved files too."""
+    tuples, joined = Functional(4, 4, lambda codes: codes.chunk(2, dim=1)), nn.Linear(4, 4)
+    joined.load_state_dict(tuples.linear.state_dict())
+    decoder = nn.Linear(2, 4)
+    found, expected = (
+        VAE(2, **NET, encoder=encoder, decoder=decoder).fit(uniform_rows())
+        for encoder in (tuples, joined)
+    )
+    np.testing.assert_array_equal(found.encode(uniform_rows()), expected.encode(uniform_rows()))
+    again = VAE(2, **NET, encoder=tuples, decoder=decoder)
+    again.set_state(found.get_state())
+    np.testing.assert_array_equal(again.encode(uniform_rows()), found.encode(uniform_rows()))
+
+
+@pytest.mark.parametrize(
+    ("name", "end", "text"),
+    [
+        ("encoder", lambda codes: (codes, codes), r"encoder must return \(N, 4\) .* got \(2, 8\)"),
+        ("encoder", lambda codes: {"mean": codes}, "encoder must return a tensor .* got dict"),
+        ("encoder", lambda codes: None, "encoder must return a tensor .* got NoneType"),
+        ("encoder", lambda codes: codes.mean(), "encoder must return a tensor .* got Tensor"),
+        ("decoder", lambda rows: (rows, rows), "decoder must return a tensor .* got tuple"),
+        ("decoder", lambda rows: {}["x"], "decoder cannot take rows of shape"),
+    ],
+)
+def test_nets_that_return_something_else(name, end, text):
+    nets = {"encoder": nn.Linear(4, 4), "decoder": nn.Linear(2, 4)}
+    nets[name] = Functional(4 if name == "encoder" else 2, 4, end)
+    with pytest.raises(InputError, match=rf"^VAE 'low': .*{text}"):
+        VAE(2, **NET, **nets).fit(uniform_rows())
+
+
+def test_numbers_of_numpy_are_options():
+    options = {name: np.int64(v) if isinstance(v, int) else v for name, v in NET.items()}
+    plain, numpy = (VAE(2, **o).fit(uniform_rows()) for o in (NET, options | {"lr": np.float32(1)}))
+    assert plain.get_params()["batch_size"] == numpy.get_params()["batch_size"]
+    numpy = VAE(np.int64(2), **options | {"hidden_sizes": [np.int32(8)]}).fit(uniform_rows())
+    np.testing.assert_array_equal(plain.encode(uniform_rows()), numpy.encode(uniform_rows()))
+
+
 # -- training that goes wrong ------------------------------------------------------------------
 
 
@@ -308,19 +416,16 @@ def assert_usable(vae):
     assert np.isfinite(vae.history_[-1]["loss"])
 
 
-def test_loss_that_becomes_nan_stops_and_keeps_the_weights_of_the_epoch_before():
-    """Those of a run that ends one epoch earlier."""
+def test_loss_that_becomes_nan_undoes_the_update():
 
     def weight(update, epoch):
         return np.nan if (update, epoch) == (1, 2) else 1.0
 
-    shorter = connected(VAE(2, **{**NET, "epochs": [5, 2]}))
     broken = connected(VAE(2, **{**NET, "epochs": 5, "alpha": weight})).update()
-    sent = broken.message_up
+    sent, before = broken.message_up, weights(broken)
     with pytest.raises(TrainingError, match=r"VAE 'low': loss became nan in epoch 3 of update 2"):
         broken.update()
-    shorter.update().update()
-    assert_same(weights(shorter), weights(broken))
+    assert_same(before, weights(broken))
     assert broken.message_up is sent
     assert len(broken.history_) == 1
     assert_usable(broken)

@@ -109,6 +109,9 @@ CASES = {
     },
     "kmeans": Case(KMeans(K, random_state=SEED), {"n_components": N + 1}),
     "multinomial": Case(MultinomialVAE(K, **NET), {"temperature": -1.0}),
+    "multinomial-draws": Case(
+        MultinomialVAE(K, n_draws=3, temperature_decay=0.1, **NET), {"n_draws": 0}
+    ),
     "markov": Case(MarkovModel(random_state=SEED), {"lengths": [N + 1]}, on_classes, ordered=True),
     "markov-groups": Case(
         MarkovModel(groups=np.arange(N) % 7, transition_prior=1.5, random_state=SEED),
@@ -541,6 +544,48 @@ def test_arguments_that_cannot_work_lose_nothing(case, learnt):
     assert_same(before, learnt.get_state())
     learnt.set_params(**good)
     assert len(learnt.update().history_) == 3
+
+
+def breaks_off(*args, **options):
+    raise KeyboardInterrupt
+
+
+def test_an_update_that_breaks_off_changes_nothing(learnt, monkeypatch):
+    """Though all is learnt, in place too, when it does."""
+    before, twin = state_of(learnt), copy.deepcopy(learnt)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(learnt), "infer", breaks_off)
+        with pytest.raises(KeyboardInterrupt):
+            learnt.update()
+    assert_same(before, learnt.get_state())
+    assert_same(twin.update().get_state(), learnt.update().get_state())
+
+
+ARRAYS = {MarkovModel: [np.log(np.full((N, K), 1 / K))], GMMClassifier: [LABELS]}
+FITS = [(k, name) for k in CLASSES for name in ("fit", "partial_fit") if hasattr(k, name)]
+
+
+@pytest.mark.parametrize(("kind", "method"), FITS, indirect=["kind"])
+def test_learning_from_arrays_counts_as_a_whole_or_not_at_all(kind, method, monkeypatch):
+    module, rows = kind.module, images().reshape(N, 16)
+    arrays = ARRAYS.get(type(module), [])
+    arrays = arrays if isinstance(module, MarkovModel) else [rows, *arrays]
+    getattr(module, method)(*arrays)
+    before, twin = state_of(module), copy.deepcopy(module)
+    learn, again = getattr(module, method), getattr(twin, method)
+    with monkeypatch.context() as patch:
+        patch.setattr(Module, "record", breaks_off)
+        with pytest.raises(KeyboardInterrupt):
+            learn(*arrays)
+    assert_same(before, module.get_state())
+    assert_same(again(*arrays).get_state(), learn(*arrays).get_state())
+
+
+@pytest.mark.parametrize(("kind", "method"), FITS, indirect=["kind"])
+def test_a_frozen_module_does_not_learn_from_arrays(kind, method):
+    text = rf"{type(kind.module).__name__}\.{method}: it is frozen .* call unfreeze\(\) first"
+    with pytest.raises(NotReadyError, match=text):
+        getattr(kind.module.freeze(), method)(None)
 
 
 @pytest.mark.parametrize(

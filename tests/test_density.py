@@ -257,7 +257,12 @@ def test_free_parameters_are_counted(covariance_type):
     [
         ([0.5, 0.5], np.ones((2, 2)), "full", r"full covariances \(2, 2, 2\).*\(2, 2\)$"),
         ([1.0], np.ones(2), "spherical", r"weights \(K,\).*got \(1,\)"),
-        ([0.5, 0.5], np.ones(2), "round", "unknown covariance_type='round'; expected one of full"),
+        (
+            [0.5, 0.5],
+            np.ones(2),
+            "round",
+            "unknown covariance_type='round'; expected one of 'full'",
+        ),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(weights, covariances, kind, text):

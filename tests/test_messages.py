@@ -58,7 +58,7 @@ def test_as_rows_is_read_only_and_leaves_the_original_writable():
     ("given", "match"),
     [
         (np.array([["a", "b"]]), r"images: expected real numbers, got dtype <U1; convert"),
-        (np.array([[None, 1]], dtype=object), "expected real numbers, got dtype object"),
+        (np.array([[None, 1]], dtype=object), "NaN or infinity in 1 of 1 rows"),
         (np.ones((2, 2), complex), "got dtype complex128"),
         (np.ones(3), r"at least one row and one column, shape \(N, \.\.\.\), got \(3,\)"),
         (np.ones((0, 3)), r"got \(0, 3\)"),

@@ -72,6 +72,8 @@ class Stretch(Shift):
         (Name.__metadata__[0], [None, "", "low"], [3, True, ["low"]], "what must be a string, got"),
         (Count(), [2**63 - 1], [2**63, 10**400, Fraction(2)], "an integer >= 1"),
         (Number(), [np.float16(2), np.longdouble(2)], [10**400, -(10**400), Fraction(1, 3)], "a n"),
+        (Count(each=4), [1, 1000], [2**60, 10**400, 0, 1.5], ""),
+        (Counts(each=4), [[1000]], [[2**60], [0]], "a sequence of integers >= 1"),
         (Flag.__metadata__[0], [np.False_], [torch.ones(2), ["x"]], "one of False, True"),
         (FilePath(), ["a", Path("b")], ["", "a\0b", b"c", 3, None], "a path, as a string or a pa"),
         (FUNCTION, [max, lambda x, y=0, *z: 0], [int, 3, lambda: 0, lambda x, y, z: 0], "a functi"),
@@ -111,6 +113,8 @@ def test_none_and_functions_will_do_only_where_a_range_says_so(range_):
     ("constraint", "value", "text"),
     [
         (Count(), 0, "Graph.fit: rounds must be an integer >= 1, got 0"),
+        (Count(each=9), 0, "Graph.fit: rounds must be an integer >= 1, got 0"),
+        (Count(each=9), 2**50, f"Graph.fit: rounds={2**50} needs more memory than there is"),
         (Choice("pca"), "tsne", "Graph.fit: unknown rounds='tsne'; expected one of 'pca'"),
         (Number(or_words=("all",)), None, "Graph.fit: rounds must be a number, or 'all', got None"),
         (Counts(), "x" * 99, f"rounds must be a sequence of integers >= 1, got '{'x' * 59}"),

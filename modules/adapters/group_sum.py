@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from ...errors import GraphError, InputError, MessageError
 from ...messages import Categorical, Data, Message
 from ...module import Module, Node, Posterior, Values
+from ...reading import array_in
 
 
 @dataclass(eq=False, repr=False)
@@ -114,10 +115,7 @@ class GroupSum(Module):
 
     def _index(self, n_rows: int) -> np.ndarray:
         """Number of each row's group in the order of first appearance, (N,)."""
-        try:
-            groups = np.asarray(self.groups)
-        except ValueError as error:  # lists of different lengths
-            raise InputError(f"{self.label}: groups must be one name per row: {error}") from None
+        groups = array_in(self.groups, f"{self.label}: groups")
         if groups.shape != (n_rows,):
             raise InputError(
                 f"{self.label}: expected the group of each of {n_rows} rows, got groups of shape "

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import KW_ONLY, dataclass
 from typing import Annotated, Any, cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -16,11 +18,13 @@ from ...errors import GraphError, InputError
 from ...messages import Categorical, Data, Gaussian, Message
 from ...module import Module, Node, Posterior
 from ...options import Choice
-from ..common.inputs import all_observed, flat
+from ..common.inputs import flat
+from ..common.sequences import Sequences, sequences_of
 from ..nets.estimators import NetClassifier, NetRegressor, SupervisedNet
 from .sklearn import ask, described, fitted_copy, learnt
 
 _LEAST = 1e-6
+_BLOCK_VALUES = 2**22  # in sequences that go through a net at once
 
 
 @dataclass(eq=False, repr=False)
@@ -29,7 +33,8 @@ class Supervised(Module):
 
     Serket's NN module with both directions (Nakamura et al., 2018): its parents are a module that
     sends `Categorical` or `Gaussian` messages and, last, an `Observation` of the targets, which
-    need not be known in all rows.
+    need not be known in all rows: those not observed are unknown and, in a classification, those of
+    class -1, as everywhere where labels are taken.
 
     The estimator learns p(y | P(k | row)) from the rows with known targets. What goes down to the
     classes is each row's likelihood of its target, ``p(y_n | k)``, by the estimator at the K
@@ -51,6 +56,14 @@ class Supervised(Module):
     task : {"classification", "regression"}
         Classes are whole numbers, one per row. Of a regression's targets, any number per row, each
         is Gaussian about its prediction, with the mean squared residual of training as variance.
+    lengths : array-like of int, optional
+        Numbers of rows of consecutive sequences, which add up to N. The estimator is then a net
+        that takes whole sequences, (B, S, K), and returns logits or targets of every step,
+        (B, S, C) or (B, S, T); shorter sequences end with zeros. A class is told by all targets of
+        its sequence, the other rows' classes being as probable as they are now: N K sequences go
+        through the net in each update.
+    groups : array-like of shape (N,), optional
+        Instead: rows with the same entry are one sequence, in their order.
     name, random_state
         See `serkit.Module`. Seeds that the estimator leaves open are drawn from `random_state`.
 
@@ -77,6 +90,8 @@ class Supervised(Module):
     estimator: BaseEstimator | nn.Module | None = None
     _: KW_ONLY
     task: Annotated[str, Choice("classification", "regression")] = "classification"
+    lengths: ArrayLike | None = None
+    groups: ArrayLike | None = None
 
     takes_from_parents = (Categorical, Gaussian, Data)
     sends_down = Categorical
@@ -94,23 +109,30 @@ class Supervised(Module):
                 "messages and an Observation of the targets, as in connect(gmm, "
                 f"Observation(labels[:, None])), got {', '.join(p.label for p in self.parents)}"
             )
+        self._sequences(n_rows)
         self._check_estimator()
         if inputs[1] is not None:
             self._check_targets(flat(inputs[1]))
 
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
         """Fit a copy of the estimator to the rows whose target is known."""
-        observed = all_observed(inputs)
-        known = slice(None) if observed is None else observed
-        x, y = features_of(inputs[0])[known], flat(inputs[1])[known]
+        known = inputs[0].is_observed & self._known(inputs[1])
+        x, targets = features_of(inputs[0]), flat(inputs[1])
+        y = targets[known]
         if len(np.unique(y, axis=0)) < 2:
             raise InputError(
                 f"{self.label}: expected rows with two different targets or more to learn from, "
                 f"got {len(y)} known targets: {np.unique(y)}"
             )
-        targets = y[:, 0] if y.shape[1] == 1 else y
-        estimator = fitted_copy(self, self._template(), x, targets)
-        predicted = self._predicted(estimator, x, y.shape[1])
+        sequences = self._sequences(len(x))
+        if sequences is None:
+            x, one_each = x[known], y[:, 0] if y.shape[1] == 1 else y
+            estimator = fitted_copy(self, self._template(), x, one_each)
+            predicted = self._predicted(estimator, x, y.shape[1])
+        else:
+            steps = self._steps(sequences, targets, known)
+            estimator = fitted_copy(self, self._template(), sequences.padded(x), steps)
+            predicted = self._predicted(estimator, x, y.shape[1])[known]
         if self.task == "regression":
             self.noise_variance_ = residual_variance(y, predicted)
         self.estimator_ = estimator
@@ -124,9 +146,15 @@ class Supervised(Module):
         likelihoods = None
         if isinstance(source, Categorical):
             self._check_targets(y)
-            log_likelihood = self._log_likelihood(source.shape[0], y, targets.is_observed)
+            known, sequences = self._known(targets), self._sequences(len(y))
+            if sequences is None:
+                log_likelihood = self._log_likelihood(source.shape[0], y, known)
+            else:  # in which a row without a target is told by those of the others
+                x = features_of(source)
+                log_likelihood = self._log_likelihood_by_sequence(sequences, x, y, known)
+                known = np.ones(len(y), dtype=bool)
             log_prob = log_softmax(log_likelihood, axis=1)  # (N, K)
-            likelihoods = Categorical(log_prob, observed=targets.observed, checked=False)
+            likelihoods = Categorical(log_prob, observed=known, checked=False)
         return Posterior(down=(likelihoods, Data(predicted.reshape(-1, *targets.shape))))
 
     def scores(self) -> dict[str, float]:
@@ -136,7 +164,9 @@ class Supervised(Module):
         targets, predicted = self.parents[1].message_up, cast(Data, self.posterior.down[1])
         if targets is None or targets.n_rows != predicted.n_rows:
             return {}
-        known = targets.is_observed
+        known = self._known(targets)
+        if not known.any():
+            return {}
         return self._scored(flat(targets)[known], flat(predicted)[known])
 
     def get_state(self) -> dict[str, Any]:
@@ -155,6 +185,12 @@ class Supervised(Module):
             state = {**state, "estimator_": estimator}
         super().set_state(state)
 
+    def _known(self, targets: Message) -> np.ndarray:
+        """Rows whose target is known, (N,) of bool: of a classification all but -1."""
+        if self.task == "regression":
+            return targets.is_observed
+        return targets.is_observed & (flat(targets)[:, 0] != -1)
+
     def _template(self) -> BaseEstimator:
         """The estimator to fit a copy of."""
         classifies = self.task == "classification"
@@ -171,19 +207,78 @@ class Supervised(Module):
             means = self._predicted(estimator, certain, y.shape[1])  # (K, T)
             return gaussian_log_likelihood(y, means, self.noise_variance_)
         probabilities = ask(self.label, estimator.predict_proba, certain)  # (K, C)
-        classes = estimator.classes_
+        codes = self._codes(estimator.classes_, y, known)
+        return np.log(np.maximum(probabilities, _LEAST)).T[codes]
+
+    def _codes(self, classes: np.ndarray, y: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """Numbers of targets (N, 1) among the classes learnt, (N,); of any where not known."""
         unknown = np.setdiff1d(y[known, 0], classes)
         if len(unknown):
             raise InputError(
                 f"{self.label}: targets {unknown.tolist()} were not among those learnt, "
                 f"{classes.tolist()}; mark such rows as not observed"
             )
-        codes = np.searchsorted(classes, y[:, 0]).clip(max=len(classes) - 1)
-        return np.log(np.maximum(probabilities, _LEAST)).T[codes]
+        return np.searchsorted(classes, y[:, 0]).clip(max=len(classes) - 1)
 
     def _predicted(self, estimator: Any, x: np.ndarray, n_targets: int) -> np.ndarray:
         """The estimator's targets of rows x, (N, T)."""
-        return np.reshape(ask(self.label, estimator.predict, x), (len(x), n_targets))
+        sequences = self._sequences(len(x))
+        if sequences is None:
+            return np.reshape(ask(self.label, estimator.predict, x), (len(x), n_targets))
+        padded = sequences.padded(x, estimator.n_steps_)
+        predicted = sequences.unpadded(ask(self.label, estimator.predict, padded))
+        return predicted.reshape(len(x), n_targets)
+
+    # -- sequences -----------------------------------------------------------------------------
+
+    def _sequences(self, n_rows: int) -> Sequences | None:
+        """Which rows are a sequence; None where each row is by itself."""
+        if self.lengths is None and self.groups is None:
+            return None
+        return sequences_of(self.label, self.lengths, self.groups, n_rows)
+
+    def _steps(
+        self, sequences: Sequences, targets: np.ndarray, known: np.ndarray
+    ) -> np.ma.MaskedArray:
+        """Targets (N, T) by sequence and step, masked where there are none: as nets learn them."""
+        padded, is_known = sequences.padded(targets), sequences.padded(known)
+        mask = np.broadcast_to(~is_known[..., None], padded.shape)
+        steps = np.ma.MaskedArray(padded, mask=mask)
+        return steps[..., 0] if self.task == "classification" else steps
+
+    def _log_likelihood_by_sequence(
+        self, sequences: Sequences, x: np.ndarray, y: np.ndarray, known: np.ndarray
+    ) -> np.ndarray:
+        """Log p(all targets of row n's sequence | class k of row n, what x says of the others).
+
+        Features (N, K), targets (N, T), known ones (N,) -> (N, K).
+        """
+        estimator = learnt(self)
+        n_steps, n_classes = estimator.n_steps_, x.shape[1]
+        if self.task == "classification":
+            y = self._codes(estimator.classes_, y, known)[:, None]
+        result = np.zeros_like(x)
+        ends = np.append(np.flatnonzero(sequences.starts), len(x))
+        for rows in (sequences.order[a:b] for a, b in itertools.pairwise(ends.tolist())):
+            told = np.flatnonzero(known[rows])  # steps
+            step = max(_BLOCK_VALUES // (max(n_steps, len(rows)) * n_classes**2), 1)
+            for first in range(0, len(rows) if len(told) else 0, step):
+                changed = np.arange(first, min(first + step, len(rows)))
+                variants = with_certain_classes(x[rows], changed, n_steps)
+                log_prob = self._log_prob_of_steps(estimator, variants, y[rows], told)
+                result[rows[changed]] = log_prob.reshape(len(changed), n_classes)
+        return result
+
+    def _log_prob_of_steps(
+        self, estimator: Any, x: np.ndarray, y: np.ndarray, told: np.ndarray
+    ) -> np.ndarray:
+        """Log p(targets of some steps | sequence), of sequences (V, S, K): (V,)."""
+        if self.task == "regression":
+            means = ask(self.label, estimator.predict, x)[:, told]  # (V, told, T)
+            return -0.5 * ((y[told] - means) ** 2 / self.noise_variance_).sum(axis=(1, 2))
+        probabilities = ask(self.label, estimator.predict_proba, x)  # (V, S, C)
+        of_targets = probabilities[:, told, y[told, 0]]  # (V, told)
+        return np.log(np.maximum(of_targets, _LEAST)).sum(axis=1)
 
     def _scored(self, y: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
         if self.task == "classification":
@@ -197,6 +292,12 @@ class Supervised(Module):
             raise InputError(
                 f"{self.label}: task={self.task!r} needs a scikit-learn {wanted} or a "
                 f"torch.nn.Module as estimator, got {described(template)}"
+            )
+        named = "groups" if self.lengths is None else "lengths"
+        if getattr(self, named) is not None and not isinstance(template, SupervisedNet):
+            raise InputError(
+                f"{self.label}: {named} make sequences of rows, which need a torch.nn.Module that "
+                f"takes them whole, (B, S, K), as estimator, got {described(template)}"
             )
         if classifies and not hasattr(template, "predict_proba"):
             raise InputError(
@@ -213,6 +314,18 @@ class Supervised(Module):
                 f"{self.label}: classes must be whole numbers, one per row, as in "
                 f"Observation(labels[:, None]), got {wrong}; number them, or use task='regression'"
             )
+
+
+def with_certain_classes(x: np.ndarray, changed: np.ndarray, n_steps: int) -> np.ndarray:
+    """A sequence (L, K) with each of some rows in turn made certain of each class, zeros after it.
+
+    (n K, S, K), the classes running fastest; S is L or, if that is more, `n_steps`.
+    """
+    length, k = x.shape
+    variants = np.zeros((len(changed), k, max(length, n_steps), k), dtype=x.dtype)
+    variants[:, :, :length] = x
+    variants[np.arange(len(changed)), :, changed] = np.eye(k)
+    return variants.reshape(-1, *variants.shape[2:])
 
 
 def features_of(message: Message) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,9 +21,10 @@ from ... import arrays, processes
 from ...arrays import as_rows
 from ...errors import InputError, NotReadyError, TrainingError
 from ...messages import Data, Deferred, Message
-from ...module import Module, Node, Posterior, Values
+from ...module import Module, Node, Posterior, Values, learns
 from ...observation import Observation
 from ...options import Choice, Constraint, Count, Counts, Flag, Number, PositiveInt, check_argument
+from ...reading import check_names, keep_names, names_in
 from ..common.inputs import all_observed, join, split_columns
 from ..nets import architectures
 from ..nets.architectures import Bernoulli, GaussianNoise
@@ -32,7 +34,6 @@ from .divergences import Target
 
 Arrays = tuple[np.ndarray, ...]
 Ramp = Callable[[int, int], float]  # of the numbers of update and epoch, both from 0
-_BUILT = ("nets_", "optimizer_", "row_shape_", "bfloat16_", "_blueprint")
 
 
 class Epochs(Constraint):
@@ -209,7 +210,7 @@ class Autoencoder(NetOptions, Module):
         """Train on the rows observed in all parents; the children's message pulls the latents.
 
         Returns the terms of the epoch kept, and the number of epochs. TrainingError if the loss
-        becomes NaN or infinite; the last weights with a finite one are put back.
+        becomes NaN or infinite.
         """
         rows, device = join(inputs), self._torch_device()
         seed = int(self.rng().integers(2**62))
@@ -261,20 +262,13 @@ class Autoencoder(NetOptions, Module):
 
     @contextmanager
     def _training(self) -> Iterator[None]:
-        """Within it the nets may train; what a failed fresh start has replaced is put back."""
-        earlier = {name: value for name, value in vars(self).items() if name in _BUILT}
+        """Within it the nets may train; they are compiled no longer than that."""
         try:
             yield
-        except BaseException as error:  # Ctrl-C too: a half-trained start is no replacement
-            if isinstance(error, DivergedError):
-                self.optimizer_ = make_optimizer(self)  # the old one's moments are spoilt
-            if earlier and self.nets_ is not earlier["nets_"]:
-                self.__dict__.update(earlier)
-            if not isinstance(error, DivergedError):
-                raise
+        except DivergedError as error:
             raise TrainingError(
-                f"{self.label}: {error} of update {len(self.history_) + 1}; the last weights with "
-                f"a finite loss are kept. Lower lr={self.lr}, or set max_grad_norm"
+                f"{self.label}: {error} of update {len(self.history_) + 1}; what was learnt before "
+                f"it is kept. Lower lr={self.lr}, or set max_grad_norm"
             ) from None
         finally:
             self.__dict__.pop("_compiled", None)
@@ -322,18 +316,22 @@ class Autoencoder(NetOptions, Module):
 
     # -- use on new rows -----------------------------------------------------------------------
 
+    @learns
     def fit(self, x: ArrayLike, y: None = None) -> Self:
         """Train on an array x (N, ...) without a graph; returns self. `y` is ignored."""
-        rows = as_rows(x, f"{self.label}.fit")
+        rows, names = as_rows(x, f"{self.label}.fit"), names_in(x, f"{self.label}.fit")
         message = Data(rows[processes.share(len(rows))], checked=False)
         self.check_options()
         self.check([message], len(rows))
         self.record(self.learn([message], None))
+        keep_names(self, names)
         return self
 
     def encode(self, x: ArrayLike) -> np.ndarray:
         """Latent means of rows: (N, ...) -> (N, n_outputs)."""
-        return self._encode([Data(as_rows(x, f"{self.label}.encode"), checked=False)])[0]
+        rows = as_rows(x, f"{self.label}.encode")
+        check_names(self, x, f"{self.label}.encode")
+        return self._encode([Data(rows, checked=False)])[0]
 
     def _encode(self, inputs: Sequence[Message]) -> Arrays:
         """The parameters of q(z | x) for the parents' rows; those of missing rows mean nothing."""
@@ -433,6 +431,8 @@ def build_nets(module: Autoencoder, row_shape: tuple[int, ...]) -> nn.ModuleDict
     if encoder is not None and decoder is not None:
         ends = (row_shape, n_codes, n_latents)
         pair = architectures.copy_pair(encoder, decoder, *ends, module.label)
+        if module.likelihood == "bernoulli":
+            _warn_of_probabilities(pair[1], n_latents, module.label)
     elif module.net == "conv":
         what = f"{module.label}: net='conv'"
         image_shape = architectures.needed_image_shape(row_shape, what)
@@ -442,6 +442,16 @@ def build_nets(module: Autoencoder, row_shape: tuple[int, ...]) -> nn.ModuleDict
     gaussian = module.likelihood == "gaussian"
     likelihood = GaussianNoise(module.noise_variance) if gaussian else Bernoulli()
     return nn.ModuleDict({"encoder": pair[0], "decoder": pair[1], "likelihood": likelihood})
+
+
+def _warn_of_probabilities(decoder: nn.Module, n_latents: int, label: str) -> None:
+    if architectures.ends_in_probabilities(decoder, n_latents):
+        warnings.warn(
+            f"{label}: decoder returns values in [0, 1] alone, as by a Sigmoid at its end, which "
+            "likelihood='bernoulli' takes for logits, so that all probabilities lie between 0.5 "
+            "and 0.73; leave the Sigmoid out",
+            stacklevel=2,
+        )
 
 
 def make_optimizer(module: Autoencoder) -> torch.optim.Optimizer:

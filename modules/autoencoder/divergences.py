@@ -128,15 +128,20 @@ class MixtureTarget(Target):
 
 @dataclass(frozen=True)
 class CategoricalTarget(Target):
-    """Class probabilities per row, as logarithms (N, K)."""
+    """Class probabilities per row, as logarithms (N, K), of each of several draws."""
 
     log_prob: Tensor
+    n_draws: int = 1
+
+    def rows(self, index: Tensor) -> Self:
+        """The target of some rows."""
+        return replace(self, log_prob=self.log_prob[index])
 
     def kl(self, q: distributions.OneHotCategorical) -> Tensor:
-        """``sum_k q_k (log q_k - log p_k)``.
+        """``sum_k q_k (log q_k - log p_k)`` times the number of draws.
 
         No p_k counts as less than 1e-8, so that a class which p rules out costs up to 18 nats, and
         not infinitely many.
         """
         floored = self.log_prob.clamp(min=math.log(1e-8))
-        return (q.probs * (q.logits - floored)).sum(dim=1)
+        return self.n_draws * (q.probs * (q.logits - floored)).sum(dim=1)

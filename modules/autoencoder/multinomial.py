@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Annotated, Any, Self, cast
@@ -18,8 +19,9 @@ from ... import processes
 from ...errors import InputError
 from ...messages import Categorical, Message
 from ...metrics import scores_of
-from ...module import Node, Posterior, Values
+from ...module import Node, Posterior, Values, learns
 from ...options import Constraint, Number, PositiveInt
+from ...stopping import AllOrNothing
 from ..common.inputs import check_component, check_labels, draw_classes
 from ..nets.device import as_tensor
 from .base import Arrays, Autoencoder, Ramp
@@ -56,14 +58,23 @@ class MultinomialVAE(Autoencoder):
     are class probabilities: `encode` gives P(k | x), `decode` gives ``sum_k P(k) E[x | k]``. Rows
     that are missing in some parent do not train, and are decoded from the children's P(k).
 
+    With ``n_draws=n`` above 1 a row has n classes, each drawn from q, and the decoder gets what
+    share of them each class has. The KL term is n times that of one, and where one class is summed
+    over, n are drawn; `decode` gives the decoder's rows at the expected shares.
+
     Parameters
     ----------
     n_components : int
         Number of classes K.
+    n_draws : int
+        Classes drawn of each row.
     temperature : float, (float, float) or callable
         Of the relaxation, above 0: a constant; the first and the last of an annealing by the same
         factor an epoch, which takes the first update (with ``warm_start=False`` each) and stays
         at the last after it; or a function of (update, epoch), both counted from 0.
+    temperature_decay : float, optional
+        The rate r at which `temperature`, if (first, last), falls in every update instead:
+        ``max(first exp(-r epoch), last)``.
     labels : array-like of shape (N,), optional
         True classes. Only scores are computed from them; they never train.
     alpha : float or callable, optional
@@ -89,7 +100,9 @@ class MultinomialVAE(Autoencoder):
 
     n_components: PositiveInt
     _: KW_ONLY
+    n_draws: PositiveInt = 1
     temperature: Annotated[float | Sequence[float] | Ramp, Temperature()] = (1.0, 0.5)
+    temperature_decay: Annotated[float | None, Number(above=0, or_none=True)] = None
     labels: ArrayLike | None = None
 
     takes_from_children = (Categorical,)
@@ -106,11 +119,14 @@ class MultinomialVAE(Autoencoder):
         return OneHotCategorical(logits=self._net("encoder")(x).float(), validate_args=False)
 
     def expected_log_likelihood(self, x: Tensor, q: OneHotCategorical, epoch: int) -> Tensor:
-        """By one draw of the relaxed class in training; exact on rows held out."""
-        if not self.nets_.training:
+        """By a draw of relaxed classes in training; on rows held out exact, or by true classes."""
+        if self.nets_.training:
+            logits = q.logits[:, None].expand(-1, self.n_draws, -1)  # (B, n_draws, K)
+            relaxed = F.gumbel_softmax(logits, self._temperature(epoch)).mean(dim=1)  # (B, K)
+            return self.log_likelihood(x, relaxed)
+        if self.n_draws == 1:
             return (q.probs * self._class_log_likelihoods(x)).sum(dim=1)
-        relaxed = F.gumbel_softmax(q.logits, self._temperature(epoch))  # (B, K)
-        return self.log_likelihood(x, relaxed)
+        return self.log_likelihood(x, q.sample((self.n_draws,)).mean(dim=0))
 
     def _class_log_likelihoods(self, x: Tensor) -> Tensor:
         """Log p(x | k) of each row and class: (B, ...) -> (B, K)."""
@@ -123,6 +139,8 @@ class MultinomialVAE(Autoencoder):
         """Temperature in an epoch of the coming update; InputError for a user's of 0 or below."""
         if isinstance(self.temperature, Sequence):
             first, last = self.temperature
+            if self.temperature_decay is not None:
+                return max(first * math.exp(-self.temperature_decay * epoch), last)
             afresh = not self.history_ or not self.warm_start
             progress = epoch / max(self.n_epochs - 1, 1) if afresh else 1.0
             return first * (last / first) ** progress
@@ -133,7 +151,8 @@ class MultinomialVAE(Autoencoder):
 
     def target_of(self, from_children: Message | None, n_rows: int, device: torch.device) -> Target:
         """The children's probabilities; equal ones where there is no message."""
-        return CategoricalTarget(as_tensor(self._class_prior(from_children, n_rows), device))
+        log_prob = as_tensor(self._class_prior(from_children, n_rows), device)
+        return CategoricalTarget(log_prob, int(self.n_draws))
 
     def latents_by(self, from_children: Message | None, n_rows: int) -> np.ndarray:
         """P(k) of each row, (N, K), by the children's message; uniform if None."""
@@ -155,15 +174,22 @@ class MultinomialVAE(Autoencoder):
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
         """Raise InputError for options or labels that cannot work, or data out of range."""
         check_labels(self.label, self.labels, n_rows)
+        if self.temperature_decay is not None and not isinstance(self.temperature, Sequence):
+            raise InputError(
+                f"{self.label}: temperature_decay={self.temperature_decay} needs the first and the "
+                f"last as temperature=(1.0, 0.5), got {self.temperature!r:.60}"
+            )
         super().check(inputs, n_rows)
 
     def update(self, children: Sequence[Node] | None = None) -> Self:
         """As `Module.update`; reports accuracy, NMI and ARI if there are labels."""
-        super().update(children)
-        if not self.frozen:
-            self.history_[-1].update(self.scores())
+        with AllOrNothing(self):
+            super().update(children)
+            if not self.frozen:
+                self.history_[-1].update(self.scores())
         return self
 
+    @learns
     def fit(self, x: ArrayLike, y: None = None) -> Self:
         """Train on an array x (N, ...) without a graph; returns self. `y` is ignored."""
         super().fit(x)
@@ -187,11 +213,18 @@ class MultinomialVAE(Autoencoder):
         return Categorical(q[1], observed=observed, checked=False)
 
     def _row_bounds(self, rows: np.ndarray, q: Arrays, children: Message | None) -> np.ndarray:
-        """E_q[log p(x | k)] - KL(q || P) of each row, (N,), by a sum over classes."""
+        """E_q[log p(x | k)] - KL(q || P) of each row, (N,), by a sum over classes.
+
+        Several classes a row are drawn instead, by the same noise every time.
+        """
         probabilities, log_prob = q
-        log_likelihoods = self._in_blocks(self._class_log_likelihoods, rows)  # (N, K)
-        target = CategoricalTarget(torch.tensor(self._class_prior(children, len(rows))))
+        prior = torch.tensor(self._class_prior(children, len(rows)))
+        target = CategoricalTarget(prior, int(self.n_draws))
         kl = target.kl(OneHotCategorical(logits=torch.tensor(log_prob), validate_args=False))
+        if self.n_draws > 1:
+            shares = self._shares(probabilities, np.random.default_rng(0))
+            return self._in_blocks(self.log_likelihood, rows, shares) - kl.numpy()
+        log_likelihoods = self._in_blocks(self._class_log_likelihoods, rows)  # (N, K)
         return (probabilities * log_likelihoods).sum(axis=1) - kl.numpy()
 
     def sample(
@@ -201,27 +234,33 @@ class MultinomialVAE(Autoencoder):
         return self._sample(n_samples, random_state, component)
 
     def _draw(self, n: int, rng: Generator, values: Values, component: int | None) -> np.ndarray:
-        """One-hot classes: by the probabilities given, all of one component, or any."""
+        """Shares of classes: by the probabilities given, all of one component, or any."""
         k = self.n_components
-        if values is not None:
-            classes = draw_classes(values, rng)
-        elif component is None:
-            classes = rng.integers(k, size=n)
-        else:
+        if component is not None:
             check_component(self.label, component, k)
-            classes = np.full(n, component)
-        return np.eye(k)[classes]
+            return np.eye(k)[np.full(n, component)]
+        return self._shares(np.full((n, k), 1 / k) if values is None else values, rng)
+
+    def _shares(self, probabilities: np.ndarray, rng: Generator) -> np.ndarray:
+        """Each class's share of `n_draws` classes drawn of each row, (N, K): one-hot if of one."""
+        draws = [draw_classes(probabilities, rng) for _ in range(self.n_draws)]
+        return np.mean([np.eye(self.n_components)[classes] for classes in draws], axis=0)
 
     def predict(self, x: ArrayLike) -> np.ndarray:
         """Most probable class of each row: (N, ...) -> (N,) of int."""
         return self.encode(x).argmax(axis=1)
 
     def _decode(self, z: np.ndarray) -> np.ndarray:
-        """Expected rows under class probabilities (N, K), ``sum_k p_k E[x | k]``."""
+        """Expected rows under class probabilities (N, K), ``sum_k p_k E[x | k]``.
+
+        Of several draws those at the expected shares.
+        """
         if z.min() < 0 or not np.allclose(z.sum(axis=1), 1, atol=1e-3):
             sums = z.sum(axis=1)
             raise InputError(
                 f"{self.label}: expected latents that are class probabilities, >= 0 and adding up "
                 f"to 1 per row; the least is {z.min():g}, the sums {sums.min():g} to {sums.max():g}"
             )
+        if self.n_draws > 1:
+            return super()._decode(z)
         return np.tensordot(z, super()._decode(np.eye(self.n_components)), axes=1)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import KW_ONLY, dataclass
-from typing import Annotated, cast
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Annotated, Self, cast
 
 import numpy as np
 import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from ... import arrays
+from ... import arrays, processes
 from ...errors import InputError, MessageError
 from ...messages import Gaussian, Message, Mixture
-from ...module import Values
+from ...module import Node, Posterior, Values
 from ...options import Choice, PositiveInt
 from .base import Arrays, Autoencoder
 from .divergences import DiagonalNormal, GaussianTarget, MixtureTarget, Point, PointTarget, Target
 
+_DRAWS = 1  # beside seed and number of updates, so that draws are not those of training
 KLTarget = Annotated[str, Choice("assigned", "expected", "mixture", "standard_normal")]
 
 
@@ -156,6 +158,9 @@ class VAE(GaussianAutoencoder):
         Of a GMM's message: the mean of the most probable component, or the mean under the
         responsibilities, both with identity covariance; the whole mixture with its covariances
         (VaDE's term); or N(0, I) whatever the children say.
+    sends : {"mean", "sample"}
+        What an update sends up of each row: the mean and variance of q(z | x), or one draw from it,
+        as Serket does. New rows are sent by their means in any case.
     net : {"mlp", "conv"}
         Default nets; "conv" needs images (N, H, W), (N, C, H, W) or flat and square.
     hidden_sizes : sequence of int
@@ -167,7 +172,8 @@ class VAE(GaussianAutoencoder):
         batch then needs two rows or more.
     encoder, decoder : torch.nn.Module, optional
         Your own pair instead, of which copies are trained: rows -> (N, 2 D), the means followed by
-        the log variances, and (N, D) -> the values of a row (logits under Bernoulli).
+        the log variances, or both as a tuple; and (N, D) -> the values of a row (logits under
+        Bernoulli: a warning tells of a Sigmoid at the end).
     likelihood : {"bernoulli", "gaussian"}
         Bernoulli on logits, for values in [0, 1]; or Gaussian.
     noise_variance : float or "learnt"
@@ -228,9 +234,20 @@ class VAE(GaussianAutoencoder):
     """
 
     kl_target: KLTarget = "assigned"
+    sends: Annotated[str, Choice("mean", "sample")] = "mean"
 
     codes_per_latent = 2
     q_parameters = ("mean", "log_var")
+
+    def update(self, children: Sequence[Node] | None = None) -> Self:
+        """Learn and send new messages, see `serkit.Module.update`."""
+        super().update(children)
+        if self.sends == "sample":
+            posterior = cast(Posterior, self.posterior)
+            rng = np.random.default_rng([self.seed_, len(self.history_), _DRAWS])
+            up = draw_of(cast(Gaussian, posterior.up), processes.generator(rng))
+            self.posterior = replace(posterior, up=up)
+        return self
 
     def q_of(self, x: Tensor) -> DiagonalNormal:
         """q(z | x) = N(mean, exp(log_var)), (B, D) each."""
@@ -253,3 +270,11 @@ class VAE(GaussianAutoencoder):
         z = mean + noise * np.exp(0.5 * log_var)  # (N, D)
         entropy = 0.5 * (log_var + math.log(2 * math.pi * math.e)).sum(axis=1)
         return self._in_blocks(self.log_likelihood, rows, z) + entropy
+
+
+def draw_of(message: Gaussian, rng: Generator) -> Gaussian:
+    """One draw of each row's Gaussian, as good as certain: variances must be above 0."""
+    mean, var = message.mean, cast(np.ndarray, message.var)
+    z = mean + rng.standard_normal(mean.shape, dtype=np.float32) * np.sqrt(var)
+    certain = np.broadcast_to(np.finfo(np.float32).tiny, mean.shape)
+    return Gaussian(z, certain, observed=message.observed, checked=False)

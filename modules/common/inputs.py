@@ -14,6 +14,7 @@ from sklearn.utils.validation import _check_sample_weight, column_or_1d
 from ... import arrays
 from ...errors import InputError
 from ...messages import Categorical, Data, Gaussian, Message
+from ...reading import Labels, labels_in
 
 
 def flat(message: Message) -> np.ndarray:
@@ -66,42 +67,38 @@ def with_children(classes: Categorical, from_children: Message | None) -> Catego
 
 
 def check_labels(label: str, labels: ArrayLike | None, n_rows: int) -> None:
-    """Raise InputError unless `labels` is None or one known class per row, (n_rows,)."""
+    """Raise InputError unless `labels` is None or one class, known or not, per row, (n_rows,)."""
     if labels is None:
         return
-    try:
-        classes = np.asarray(labels)
-    except ValueError:  # nested sequences of unequal lengths
-        classes = np.empty((0, 0))
-    unsure = classes.ravel() if classes.dtype.kind in "fO" else ()  # may be None or NaN
-    missing = any(name is None or name != name for name in unsure)
-    if classes.ndim != 1 or missing:
-        raise InputError(
-            f"{label}: labels must be one known class per row, shape ({n_rows},), got shape "
-            f"{classes.shape}{' with missing values' if missing else ''}: {labels!r:.40}"
-        )
-    if len(classes) != n_rows:
-        raise InputError(f"{label}: labels has {len(classes)} entries for {n_rows} rows")
+    n_labels = len(labels_in(labels, label).codes)
+    if n_labels != n_rows:
+        raise InputError(f"{label}: labels has {n_labels} entries for {n_rows} rows")
 
 
 def checked_targets(
     label: str, y: ArrayLike | None, sample_weight: ArrayLike | None, n_rows: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Classes and weights of rows, (n_rows,) each; InputError for what scikit-learn refuses."""
+) -> tuple[Labels, np.ndarray]:
+    """Classes and weights of rows, (n_rows,) each, the weight 0 where the class is not known.
+
+    InputError for what scikit-learn refuses.
+    """
     if y is None:
         raise InputError(f"{label} requires y to be passed, but the target y is None")
     try:
-        classes = column_or_1d(y, warn=True)
-        check_classification_targets(classes)
+        labels = labels_in(column_or_1d(y, warn=True) if np.ndim(y) == 2 else y, label)
+        check_classification_targets(labels.classes)
         rows = np.empty((n_rows, 1))
         weight = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
+    except InputError:
+        raise
     except (ValueError, TypeError) as error:
         raise InputError(f"{label}: {error}") from None
-    if len(classes) != n_rows:
-        raise InputError(f"{label}: y has {len(classes)} entries for {n_rows} rows")
+    if len(labels.codes) != n_rows:
+        raise InputError(f"{label}: y has {len(labels.codes)} entries for {n_rows} rows")
+    weight = np.where(labels.known, weight, 0.0)
     if not weight.any():
-        raise InputError(f"{label}: every sample_weight is 0")
-    return classes, weight
+        raise InputError(f"{label}: every sample_weight of a known class is 0")
+    return labels, weight
 
 
 def check_component(label: str, component: int, n_components: int) -> None:

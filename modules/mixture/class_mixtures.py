@@ -88,7 +88,7 @@ def normalised(log_joint: np.ndarray, log_prior: np.ndarray) -> np.ndarray:
 class Targets(NamedTuple):
     """What there is to learn."""
 
-    kept: np.ndarray  # (N,) of bool, False for rows of weight 0
+    kept: np.ndarray  # (N,) of bool, False for rows of weight 0 or of no known class
     classes: np.ndarray  # (C,)
     codes: np.ndarray  # (n,), of the rows kept, indices into the classes
     weight: np.ndarray  # (n,)
@@ -106,12 +106,10 @@ def targets_of(
 
     InputError for what is no class or no weight, and `priors` that are not one probability a class.
     """
-    y, weight = checked_targets(label, y, sample_weight, n_rows)
+    labels, weight = checked_targets(label, y, sample_weight, n_rows)
     kept = weight > 0
-    try:
-        classes, codes = np.unique(y[kept], return_inverse=True)
-    except TypeError as error:
-        raise InputError(f"{label}: classes must be of one type: {error}") from None
+    present, codes = np.unique(labels.codes[kept], return_inverse=True)
+    classes = labels.classes[present]
     if priors is None:
         p = np.bincount(codes, weights=weight[kept]) / weight.sum()
     else:

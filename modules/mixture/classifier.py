@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Annotated, Any, Self
 
 import numpy as np
+import torch
 from numpy.random import Generator
 from numpy.typing import ArrayLike
 from scipy.special import logsumexp
@@ -18,8 +17,9 @@ from ... import processes
 from ...density import MixtureDensity
 from ...errors import InputError, NotFittedError, NotReadyError
 from ...messages import Categorical, Message
-from ...module import Posterior, Values
+from ...module import Posterior, Values, learns
 from ...options import Number, PositiveInt
+from ...reading import array_in, labels_in
 from ..common.inputs import (
     any_observed,
     check_component,
@@ -64,7 +64,8 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         that end up without rows are dropped.
     labels : array-like of shape (N,), optional
         The classes to learn from in a graph; `fit` takes its own. The first update starts as `fit`
-        does, later ones from the mixtures before.
+        does, later ones from the mixtures before. Rows of unknown class (None, NaN, or -1 among
+        numbers) are not learnt from, as in `fit`, and are told the others' classes.
     priors : array-like of shape (C,), optional
         P(c) of the sorted classes; their shares of the (weighted) training rows unless given.
     covariance_type, inference, n_init, max_iter, tol, reg_covar
@@ -136,10 +137,10 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         return self
 
     def _n_labels(self) -> int | None:
-        """Number of different labels; None for what can be no labels, as `check` will say."""
+        """Number of classes in `labels`; None for what can be no labels, as `check` will say."""
         try:
-            return None if self.labels is None else len(set(np.ravel(self.labels).tolist()))
-        except (TypeError, ValueError):
+            return None if self.labels is None else len(labels_in(self.labels, self.label).classes)
+        except InputError:
             return None
 
     def check_options(self) -> None:
@@ -164,17 +165,16 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
 
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
         """Fit to the parents' rows side by side and `labels`, from the last mixtures on."""
-        with self._kept_on_error():
-            previous = {}
-            if getattr(self, "n_components_", None) == self.n_components:
-                previous = {name: self.density(name) for name in self.classes_.tolist()}
-            rows = stack(inputs)
-            x = self._checked_rows(rows.x, reset=True)
-            weight = self._checked_weight(int(processes.total(len(x))))
-            if processes.any_of(rows.observed is not None):
-                complete = rows.observed is None or rows.observed.all(axis=1)  # others do not teach
-                weight = weight * processes.gather(np.broadcast_to(complete, len(x)))
-            return self._learn(x, self.labels, weight, previous)
+        previous = {}
+        if getattr(self, "n_components_", None) == self.n_components:
+            previous = {name: self.density(name) for name in self.classes_.tolist()}
+        rows = stack(inputs)
+        x = self._checked_rows(rows.x, reset=True)
+        weight = self._checked_weight(int(processes.total(len(x))))
+        if processes.any_of(rows.observed is not None):
+            complete = rows.observed is None or rows.observed.all(axis=1)  # others do not teach
+            weight = weight * processes.gather(np.broadcast_to(complete, len(x)))
+        return self._learn(x, self.labels, weight, previous)
 
     def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
         """P(c | row), with and without what the children say, and all components.
@@ -227,15 +227,22 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         return self._by_parent(rows)
 
     def scores(self) -> dict[str, float]:
-        """Accuracy of the last posterior, if `labels` are of as many rows."""
-        codes, labels = None if self.posterior is None else self.posterior.clusters, self.labels
-        if codes is None or labels is None or np.shape(labels) != (processes.total(len(codes)),):
+        """Accuracy of the last posterior on known `labels`, if these are of as many rows."""
+        codes = None if self.posterior is None else self.posterior.clusters
+        if codes is None or self.labels is None:
             return {}
-        right = self.classes_[codes] == processes.share_of(labels, len(codes))
-        return {"accuracy": processes.mean(float(right.mean()), len(codes))}
+        labels = labels_in(self.labels, self.label)
+        if len(labels.codes) != processes.total(len(codes)):
+            return {}
+        known = processes.share_of(labels.known, len(codes))
+        names = processes.share_of(labels.classes[labels.codes], len(codes))
+        right = (self.classes_[codes] == names)[known]
+        n_right, n_known = processes.total(np.array([right.sum(), known.sum()], dtype=float))
+        return {"accuracy": float(n_right / n_known)}
 
     # -- scikit-learn classifier ---------------------------------------------------------------
 
+    @learns
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit a mixture to the rows of each class, afresh; returns self.
 
@@ -243,7 +250,7 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         ----------
         X : array-like of shape (N, D)
         y : array-like of shape (N,)
-            Classes: integers, strings or booleans.
+            Classes: integers, strings or booleans; None, NaN or the number -1 where unknown.
         sample_weight : array-like of shape (N,), optional
             Non-negative; rows of weight 0 count as not there.
 
@@ -255,12 +262,11 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         TrainingError
             If a covariance matrix is not positive definite (``inference="ml"``).
         """
-        with self._kept_on_error():
-            self.history_ = ()
-            weight = self.sample_weight if sample_weight is None else sample_weight
-            self.check_options()
-            x = self._checked_rows(X, reset=True)
-            self.record(self._learn(x[processes.share(len(x))], y, weight, previous={}))
+        self.history_ = ()
+        weight = self.sample_weight if sample_weight is None else sample_weight
+        self.check_options()
+        x = self._checked_rows(X, reset=True)
+        self.record(self._learn(x[processes.share(len(x))], y, weight, previous={}))
         return self
 
     def predict(self, X: ArrayLike, *, reject: bool = False) -> np.ndarray:
@@ -319,9 +325,10 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         """
         self.check_options()
         log_likelihood = self.log_likelihood_per_class(X)
-        y, weight = checked_targets(self.label, y, sample_weight, len(log_likelihood))
+        labels, weight = checked_targets(self.label, y, sample_weight, len(log_likelihood))
         kept = weight > 0
-        y, weight, log_likelihood = y[kept], weight[kept], log_likelihood[kept]
+        y = labels.classes[labels.codes[kept]]
+        weight, log_likelihood = weight[kept], log_likelihood[kept]
         unknown, missing = np.setdiff1d(y, self.classes_), np.setdiff1d(self.classes_, y)
         if len(unknown) or len(missing):
             raise InputError(
@@ -481,20 +488,12 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
     def _checked_rows(self, X: ArrayLike, *, reset: bool) -> np.ndarray:
         """Rows as float64 (N, D), by scikit-learn's own checks."""
         try:
+            X = array_in(X, self.label) if isinstance(X, torch.Tensor) else X
             rows = validate_data(self, X, dtype=np.float64, reset=reset)
-        except ValueError as error:
+        except InputError:
+            raise
+        except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
             raise InputError(f"{self.label}: {error}") from None
         if reset:
             check_squares(self.label, rows)
         return rows
-
-    @contextmanager
-    def _kept_on_error(self) -> Iterator[None]:
-        """Whatever goes wrong, the attributes are as before."""
-        before = dict(self.__dict__)
-        try:
-            yield
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise

@@ -20,8 +20,9 @@ from ...density import MixtureDensity
 from ...errors import InputError, NotFittedError
 from ...messages import Categorical, Data, Message
 from ...metrics import scores_of
-from ...module import Posterior, Values
-from ...options import Count, Flag, Number, PositiveInt, as_numbers
+from ...module import Posterior, Values, learns
+from ...options import Count, Flag, Kind, Number, PositiveInt, as_numbers, check_argument
+from ...reading import check_names, keep_names, names_in
 from ..common.inputs import any_observed, check_component, check_labels, draw_classes
 from . import em
 from .base import (
@@ -240,6 +241,32 @@ class GMM(MixtureModule):
             raise NotFittedError(f"{self.label} is not fitted yet: call update() or fit(x) first")
         return MixtureDensity(self.weights_, self.means_, self.covariances_, self.covariance_type_)
 
+    def set_density(self, density: MixtureDensity) -> Self:
+        """Take over a mixture in place of learning; returns self.
+
+        All that asks for a fitted mixture then works, and in a graph, after `freeze`, updates that
+        only pass messages. Without `freeze` the next update starts from it too, if `warm_start`.
+
+        Raises
+        ------
+        InputError
+            For another number of components or type of covariance than the arguments say.
+        """
+        self.check_options()
+        check_argument(self.label, "density", density, Kind(MixtureDensity))
+        kind = density.n_components, density.covariance_type
+        if kind != (self.n_components, self.covariance_type):
+            raise InputError(
+                f"{self.label}: expected a density of n_components={self.n_components} and "
+                f"covariance_type={self.covariance_type!r}, got {kind[0]} and {kind[1]!r}"
+            )
+        self._keep_density(density)
+        self.__dict__.pop("stream_", None)
+        self.responsibilities_ = np.empty((0, self.n_components))  # of no rows yet
+        self.rng()  # settles the seed that draws begin from
+        self.record({})
+        return self
+
     def predict(self, x: ArrayLike) -> np.ndarray:
         """Most probable component of each row: (N, D) -> (N,) of int."""
         return self._log_posterior(x)[0].argmax(axis=1)
@@ -295,7 +322,9 @@ class GMM(MixtureModule):
 
     def _log_posterior(self, x: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Log P(k | row), (N, K), and log p(row), (N,)."""
-        joint = self._log_likelihoods(stack([Data(as_rows(x, self.label))]))
+        rows = as_rows(x, self.label)
+        check_names(self, x, self.label)
+        joint = self._log_likelihoods(stack([Data(rows)]))
         return log_posterior(joint, log_weights_of(self.density()), out=joint)
 
     def _log_likelihoods(self, rows: Rows) -> np.ndarray:
@@ -304,6 +333,7 @@ class GMM(MixtureModule):
 
     # -- fitting -------------------------------------------------------------------------------
 
+    @learns
     def fit(self, x: ArrayLike, y: None = None) -> Self:
         """Fit to an array x (N, D) without a graph; returns self. `y` is ignored.
 
@@ -314,10 +344,11 @@ class GMM(MixtureModule):
         TrainingError
             If a covariance matrix is not positive definite (``inference="ml"``).
         """
-        rows = as_rows(x, f"{self.label}.fit")
+        rows, names = as_rows(x, f"{self.label}.fit"), names_in(x, f"{self.label}.fit")
         self.check_options()
         self.check([Data(rows)], len(rows))
         self.record(self.learn([Data(rows[processes.share(len(rows))])], None))
+        keep_names(self, names)
         return self
 
     def fit_rows(
@@ -366,11 +397,20 @@ class GMM(MixtureModule):
         return hasattr(self, "means_") and (len(self.means_), self.covariance_type_) == kind
 
     def _previous(self, rows: Rows) -> np.ndarray | None:
-        """The last responsibilities, if in every process of as many rows and of this mixture."""
+        """The last responsibilities, if there are any of this mixture and of no more rows.
+
+        Rows added since have those of the last mixture.
+        """
         if not self.warm_start or not self._goes_on():
             return None
-        same = len(self.responsibilities_) == len(rows) and self.means_.shape[1] == rows.n_columns
-        return None if processes.any_of(not same) else self.responsibilities_
+        n_before = len(self.responsibilities_)
+        fits = n_before <= len(rows) and self.means_.shape[1] == rows.n_columns
+        if processes.any_of(not fits):
+            return None
+        if n_before == len(rows):
+            return self.responsibilities_
+        added = responsibilities_of(rows[n_before:], self.density(), None)
+        return np.concatenate([self.responsibilities_, added])
 
     def _takes_one_step(self, children: Categorical | None, previous: np.ndarray | None) -> bool:
         """Whether a prior came for rows that are those of the last update, and not others.
@@ -437,6 +477,7 @@ class GMM(MixtureModule):
 
     # -- batches of a stream -------------------------------------------------------------------
 
+    @learns
     def partial_fit(self, x: ArrayLike, y: None = None, *, step_size: float | None = None) -> Self:
         """Learn from one batch of a stream, by a step of stepwise EM; returns self.
 
@@ -463,7 +504,10 @@ class GMM(MixtureModule):
         """
         self.check_options()
         self._check_batches(step_size)
-        x, goes_on = as_rows(x, f"{self.label}.partial_fit"), self._goes_on()
+        goes_on, names = self._goes_on(), names_in(x, f"{self.label}.partial_fit")
+        if goes_on:
+            check_names(self, x, f"{self.label}.partial_fit")
+        x = as_rows(x, f"{self.label}.partial_fit")
         if x.ndim != 2 or (goes_on and x.shape[1] != self.means_.shape[1]):
             wanted = f"(n, {self.means_.shape[1]})" if goes_on else "(n, D)"
             raise InputError(f"{self.label}.partial_fit: expected rows {wanted}, got {x.shape}")
@@ -475,6 +519,7 @@ class GMM(MixtureModule):
             self.check([Data(x)], len(x))
             self.fit_rows(rows)
             self.stream_ = vars(em.stream_of(self.density(), processes.total(len(rows))))
+            keep_names(self, names)
         seconds = time.perf_counter() - start
         self.record({"log_likelihood": float(self.log_likelihood_[-1]), "seconds": seconds})
         return self

@@ -308,13 +308,16 @@ def log_class_prior(
 ) -> np.ndarray:
     """What is known of some rows' classes without the rows, (1, K) or (n, K).
 
-    The own log pi_k, which a prior from the children replaces, and to which their evidence
-    P(k | n) adds log P(k | n) K, so that a uniform message adds exactly nothing.
+    The own log pi_k, which a prior from the children replaces in the rows it knows, and to which
+    their evidence P(k | n) adds log P(k | n) K, so that a uniform message adds exactly nothing.
     """
     if from_children is None:
         return log_weights[None]
     if from_children.is_prior:
-        return from_children.log_prob[block]
+        log_prob, observed = from_children.log_prob[block], from_children.observed
+        return (
+            log_prob if observed is None else np.where(observed[block, None], log_prob, log_weights)
+        )
     return log_weights + (from_children.log_prob[block] + np.log(from_children.shape[0]))
 
 

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from ...errors import InputError
 
+_MOST_COLOURS = 4  # channels of a photograph, with one for what is transparent
+
 
 def mlp_pair(
     n_features: int, hidden_sizes: Sequence[int], n_codes: int, latent_dim: int, batch_norm: bool
@@ -133,29 +135,60 @@ def image_shape_of(row_shape: tuple[int, ...]) -> tuple[int, int, int] | None:
 
 
 def needed_image_shape(row_shape: tuple[int, ...], what: str) -> tuple[int, int, int]:
-    """(C, H, W) of rows as `image_shape_of` reads it; raise InputError if they are no images."""
+    """(C, H, W) of rows as `image_shape_of` reads it; raise InputError if they are no images.
+
+    Nor are those with their channels last, which would be many channels of narrow strips.
+    """
     image_shape = image_shape_of(row_shape)
     if image_shape is None:
         raise InputError(
             f"{what} needs images (N, H, W), (N, C, H, W) or flat and square, got rows of shape "
             f"{row_shape}"
         )
+    if image_shape[2] <= _MOST_COLOURS < min(image_shape[:2]):
+        raise InputError(
+            f"{what} needs images (N, C, H, W), got rows of shape {row_shape}, whose channels seem "
+            "to be last; move them by rows.transpose(0, 3, 1, 2)"
+        )
     return image_shape
 
 
 def copy_supervised(
-    net: nn.Module, row_shape: tuple[int, ...], n_outputs: int, outputs: str, label: str
+    net: nn.Module,
+    row_shape: tuple[int, ...],
+    n_outputs: int,
+    outputs: str,
+    label: str,
+    n_steps: int | None = None,
 ) -> nn.Module:
-    """A copy of a user's net; InputError if two rows of zeros show that it does not fit."""
+    """A copy of a user's net; InputError if two rows of zeros show that it does not fit.
+
+    With `n_steps` rows are sequences, and outputs are wanted of each step.
+    """
     if not isinstance(net, nn.Module):
         raise InputError(f"{label}: net must be a torch.nn.Module, got {net!r}")
     result = _tried("net", net, row_shape, label)
-    if result.shape != (2, n_outputs):
+    _check_tensor("net", result, label)
+    steps = () if n_steps is None else (n_steps,)
+    if result.shape != (2, *steps, n_outputs):
+        wanted = ", ".join(map(str, ("N", *steps, n_outputs)))
         raise InputError(
-            f"{label}: net must return (N, {n_outputs}) for {n_outputs} {outputs}, got "
+            f"{label}: net must return ({wanted}) for {n_outputs} {outputs}, got "
             f"{tuple(result.shape)} for two rows"
         )
     return deepcopy(net)
+
+
+class Joined(nn.Module):
+    """A user's encoder that returns ``(mean, log_var)``, (B, D) each, with both side by side."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(B, ...) -> (B, 2 D)."""
+        return torch.cat(tuple(self.encoder(rows)), dim=1)
 
 
 def copy_pair(
@@ -168,19 +201,43 @@ def copy_pair(
 ) -> tuple[nn.Module, nn.Module]:
     """Copies of a user's nets; InputError if two rows of zeros show that one does not fit."""
     n_features = math.prod(row_shape)
+    if isinstance(_tried("encoder", encoder, row_shape, label), tuple | list):
+        encoder = Joined(encoder)
     codes = _tried("encoder", encoder, row_shape, label)
+    _check_tensor("encoder", codes, label)
     if codes.shape != (2, n_codes):
         raise InputError(
             f"{label}: encoder must return (N, {n_codes}) for latent_dim={latent_dim}, got "
             f"{tuple(codes.shape)} for two rows"
         )
     output = _tried("decoder", decoder, (latent_dim,), label, f" for latent_dim={latent_dim}")
+    _check_tensor("decoder", output, label)
     if len(output) != 2 or output[0].numel() != n_features:
         raise InputError(
             f"{label}: decoder must return {n_features} values per row, as in {row_shape}, got "
             f"{tuple(output.shape)} for two rows"
         )
     return deepcopy(encoder), deepcopy(decoder)
+
+
+def ends_in_probabilities(decoder: nn.Module, latent_dim: int) -> bool:
+    """Whether a decoder seems to end in a Sigmoid: what it makes of far latents is in [0, 1].
+
+    Logits of latents so far out are large, and some of them negative.
+    """
+    far = 1e4 * torch.eye(latent_dim)
+    with torch.no_grad():
+        values = deepcopy(decoder).cpu().eval()(torch.cat([far, -far])).float()
+    return bool((values >= 0).all() and (values <= 1).all() and values.std() > 0)
+
+
+def _check_tensor(name: str, output: object, label: str) -> None:
+    """Raise InputError unless a user's net returned a tensor with rows."""
+    if not isinstance(output, Tensor) or not output.ndim:
+        raise InputError(
+            f"{label}: {name} must return a tensor with a row for each of its rows, got "
+            f"{type(output).__name__}"
+        )
 
 
 def _tried(
@@ -192,7 +249,7 @@ def _tried(
     try:
         with torch.no_grad():
             return trial(torch.zeros(2, *row_shape, device=device))
-    except (RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:  # of the net's own code
         raise InputError(
             f"{label}: {name} cannot take rows of shape {row_shape}{why}: {error}"
         ) from None

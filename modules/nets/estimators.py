@@ -19,10 +19,13 @@ from ... import processes
 from ...arrays import as_rows
 from ...errors import InputError, NotFittedError, TrainingError
 from ...options import Counts, PositiveInt, Seed
+from ...reading import check_names, keep_names, names_in
 from ..common.inputs import checked_targets
 from .architectures import conv_classifier, copy_supervised, needed_image_shape
 from .device import compiled, in_blocks, private_random_state, uses_bfloat16
 from .trainer import DivergedError, NetOptions, Scheduler, Terms, Trainer, check_batches
+
+_UNKNOWN = -1  # a step's class that is not known
 
 
 @dataclass(eq=False, repr=False)
@@ -40,8 +43,11 @@ class SupervisedNet(NetOptions, ABC):
     outputs = ""  # what error texts call the net's outputs
 
     @abstractmethod
-    def _targets(self, y: ArrayLike, n_rows: int) -> tuple[np.ndarray, dict[str, Any]]:
-        """Targets (N, ...) as the loss takes them, checked; and what is learnt of them, by name."""
+    def _targets(self, y: ArrayLike, n_rows: int) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        """Targets (N, ...) as the loss takes them, whether known, (N,), and what is learnt of them.
+
+        InputError for what can be none.
+        """
 
     @abstractmethod
     def _loss(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -54,7 +60,11 @@ class SupervisedNet(NetOptions, ABC):
         ----------
         X : array-like, shape (N, ...)
         y : array-like, shape (N,)
-            Classes of any type, or numbers, which may be several per row: (N, T).
+            Classes of any type, of which None, NaN and the number -1 stand for unknown ones, whose
+            rows are not learnt from; or numbers, which may be several per row: (N, T). A masked
+            array makes rows sequences of S steps, each with targets of its own: classes (N, S) or
+            numbers (N, S, T), of which those that are masked are unknown, and the net returns as
+            many outputs for each step.
 
         Raises
         ------
@@ -66,26 +76,40 @@ class SupervisedNet(NetOptions, ABC):
         """
         self.check_options()
         device = self._torch_device()
-        rows = as_rows(X, f"{self.label}.fit")
-        targets, learnt = self._targets(y, len(rows))
+        rows, names = as_rows(X, f"{self.label}.fit"), names_in(X, f"{self.label}.fit")
+        targets, known, learnt = self._targets(y, len(rows))
+        if len(targets) != len(rows):
+            raise InputError(f"{self.label}: y has {len(targets)} entries for {len(rows)} rows")
         seed = processes.of_first(int(np.random.default_rng(self.random_state).integers(2**62)))
         with processes.alone(), private_random_state(seed, device):
-            check_batches(self.label, len(rows), self.batch_size, batch_norm=self.net is None)
-            net = self._make_net(rows.shape[1:], learnt["n_outputs_"]).to(device)
-            loss_curve = self._train(net, rows, torch.tensor(targets, device=device))
+            n_known = int(known.sum())
+            check_batches(self.label, n_known, self.batch_size, batch_norm=self.net is None)
+            net = self._make_net(rows.shape[1:], learnt["n_outputs_"], learnt.get("n_steps_"))
+            net = net.to(device)
+            numbers = torch.tensor(np.flatnonzero(known), device=device)
+            loss_curve = self._train(net, rows, torch.tensor(targets, device=device), numbers)
         processes.spread(net)  # processors of different kinds round differently
+        self.__dict__.pop("n_steps_", None)  # of an earlier fit
         self.__dict__.update(learnt)
         self.row_shape_, self.net_, self.loss_curve_ = rows.shape[1:], net.eval(), loss_curve
+        keep_names(self, names)
         return self
 
-    def _make_net(self, row_shape: tuple[int, ...], n_outputs: int) -> nn.Module:
+    def _make_net(
+        self, row_shape: tuple[int, ...], n_outputs: int, n_steps: int | None
+    ) -> nn.Module:
         if self.net is not None:
-            return copy_supervised(self.net, row_shape, n_outputs, self.outputs, self.label)
+            ends = (row_shape, n_outputs, self.outputs)
+            return copy_supervised(self.net, *ends, self.label, n_steps)
+        if n_steps is not None:
+            raise InputError(f"{self.label}: sequences need a net of their own: net=")
         image_shape = needed_image_shape(row_shape, f"{self.label}: the default net")
         return conv_classifier(image_shape, self.filters, self.hidden_sizes, n_outputs)
 
-    def _train(self, net: nn.Module, rows: np.ndarray, targets: Tensor) -> list[Terms]:
-        """Train on all rows; returns the terms of every epoch."""
+    def _train(
+        self, net: nn.Module, rows: np.ndarray, targets: Tensor, learnt: Tensor
+    ) -> list[Terms]:
+        """Train on the rows of these numbers; returns the terms of every epoch."""
         device, curve = targets.device, list[Terms]()
         outputs_of = compiled(net, device, self.label) if self.compile else net
 
@@ -98,19 +122,25 @@ class SupervisedNet(NetOptions, ABC):
         decay, bfloat16 = self.weight_decay, uses_bfloat16(self.precision, device)
         adam = torch.optim.AdamW(net.parameters(), self.lr, weight_decay=decay, fused=True)
         trainer = Trainer(net, loss, adam, device, bfloat16=bfloat16, **self._settings())
-        every = torch.arange(len(rows), device=device)
         try:
-            trainer.fit(rows, int(self.epochs), every, every[:0], on_epoch)
+            trainer.fit(rows, int(self.epochs), learnt, learnt[:0], on_epoch)
         except DivergedError as diverged:
             raise TrainingError(f"{self.label}: {diverged}; lower lr={self.lr}") from None
         return curve
+
+    @property
+    def _n_steps(self) -> int | None:
+        """Steps of the sequences of training; None if rows were none."""
+        return getattr(self, "n_steps_", None)
 
     def _outputs(self, X: ArrayLike) -> np.ndarray:
         """The trained net's outputs: (N, ...) -> (N, n_outputs)."""
         if not hasattr(self, "net_"):
             raise NotFittedError(f"{self.label} has learnt nothing yet: call fit(X, y)")
         rows = as_rows(X, f"{self.label}.predict")
-        if rows.shape[1:] != self.row_shape_:
+        check_names(self, X, f"{self.label}.predict")
+        n_before = 1 if self._n_steps is None else 2  # as sequences may be of any length
+        if rows.shape[n_before:] != self.row_shape_[n_before - 1 :]:
             raise InputError(
                 f"{self.label}: trained on rows of shape {self.row_shape_}, got {rows.shape[1:]}"
             )
@@ -125,7 +155,7 @@ class SupervisedNet(NetOptions, ABC):
         """Take over what `get_state` gave."""
         row_shape, device = tuple(state["row_shape_"]), self._torch_device()
         with private_random_state(0, device):
-            net = self._make_net(row_shape, state["n_outputs_"])
+            net = self._make_net(row_shape, state["n_outputs_"], state.get("n_steps_"))
         net.load_state_dict(state["net_"])
         self.__dict__.update({**state, "row_shape_": row_shape, "net_": net.to(device).eval()})
 
@@ -173,25 +203,42 @@ class NetClassifier(ClassifierMixin, SupervisedNet):
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Most probable class of each row: (N, ...) -> (N,)."""
         probabilities = self.predict_proba(X)
-        return self.classes_[probabilities.argmax(axis=1)]
+        return self.classes_[probabilities.argmax(axis=-1)]
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """P(c | row): (N, ...) -> (N, C).
 
         NotFittedError before fitting; InputError for NaN, or rows of another shape.
         """
-        return softmax(self._outputs(X), axis=1)
+        return softmax(self._outputs(X), axis=-1)
 
-    def _targets(self, y: ArrayLike, n_rows: int) -> tuple[np.ndarray, dict[str, Any]]:
-        y, _ = checked_targets(self.label, y, None, n_rows)
-        classes, codes = np.unique(y, return_inverse=True)
+    def _targets(self, y: ArrayLike, n_rows: int) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        if isinstance(y, np.ma.MaskedArray) and y.ndim == 2:
+            return self._targets_of_steps(y)
+        labels, _ = checked_targets(self.label, y, None, n_rows)
+        return labels.codes, labels.known, self._learnt_of(labels.classes)
+
+    def _targets_of_steps(
+        self, y: np.ma.MaskedArray
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        classes, codes = np.unique(y.compressed(), return_inverse=True)
+        known: np.ndarray = ~np.ma.getmaskarray(y)
+        steps: np.ndarray = np.full(known.shape, _UNKNOWN)
+        steps[known] = codes
+        return steps, np.any(known, axis=1), {**self._learnt_of(classes), "n_steps_": y.shape[1]}
+
+    def _learnt_of(self, classes: np.ndarray) -> dict[str, Any]:
         if len(classes) < 2:
             raise InputError(f"{self.label}: y must hold two classes or more, got {classes}")
-        return codes, {"classes_": classes, "n_outputs_": len(classes)}
+        return {"classes_": classes, "n_outputs_": len(classes)}
 
     def _loss(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        accuracy = (outputs.argmax(dim=1) == targets).float().mean()
-        return {"loss": F.cross_entropy(outputs, targets), "accuracy": accuracy}
+        if targets.ndim == 2:
+            outputs, targets = outputs.flatten(0, 1), targets.flatten()  # (B S, C), (B S,)
+        n_known = (targets != _UNKNOWN).sum().clamp(min=1)
+        total = F.cross_entropy(outputs, targets, ignore_index=_UNKNOWN, reduction="sum")
+        accuracy = (outputs.argmax(dim=1) == targets).sum() / n_known
+        return {"loss": total / n_known, "accuracy": accuracy}
 
 
 class NetRegressor(RegressorMixin, SupervisedNet):
@@ -231,9 +278,16 @@ class NetRegressor(RegressorMixin, SupervisedNet):
         NotFittedError before fitting; InputError for NaN, or rows of another shape.
         """
         outputs = self._outputs(X)
+        if self._n_steps is not None:
+            return outputs
         return outputs.reshape(len(outputs), *self.target_shape_)
 
-    def _targets(self, y: ArrayLike, n_rows: int) -> tuple[np.ndarray, dict[str, Any]]:
+    def _targets(self, y: ArrayLike, n_rows: int) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        if isinstance(y, np.ma.MaskedArray) and y.ndim == 3:
+            known: np.ndarray = ~np.ma.getmaskarray(y)
+            steps = np.where(known, y.data, np.nan).astype(np.float32)
+            ends = {"n_outputs_": y.shape[2], "n_steps_": y.shape[1]}
+            return steps, np.any(known, axis=(1, 2)), {**ends, "target_shape_": y.shape[2:]}
         shape = np.shape(y)
         if shape[:1] != (n_rows,) or len(shape) > 2:
             raise InputError(
@@ -241,7 +295,10 @@ class NetRegressor(RegressorMixin, SupervisedNet):
                 f"for each row, got shape {shape}"
             )
         values = as_rows(np.reshape(y, (n_rows, -1)), f"{self.label}: y").astype(np.float32)
-        return values, {"target_shape_": shape[1:], "n_outputs_": values.shape[1]}
+        every = np.ones(n_rows, dtype=bool)
+        return values, every, {"target_shape_": shape[1:], "n_outputs_": values.shape[1]}
 
     def _loss(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        return {"loss": F.mse_loss(outputs, targets)}
+        known = ~targets.isnan()  # of a step's target that is none, NaN stands
+        squares = (outputs - targets.nan_to_num()) ** 2
+        return {"loss": (squares * known).sum() / known.sum().clamp(min=1)}

@@ -1,4 +1,4 @@
-"""One training loop for every net: minibatches, early stopping, and the way back from divergence.
+"""One training loop for every net: minibatches, early stopping, and an end where it diverges.
 
 It knows nothing of the model: nets, a loss of batches and rows are what it is given.
 """
@@ -58,7 +58,7 @@ class NetOptions(Options):
 
 
 class DivergedError(Exception):
-    """The loss became NaN or infinite; the nets are back at weights that gave a finite one."""
+    """The loss became NaN or infinite."""
 
     def __init__(self, epoch: int, terms: Terms) -> None:
         name, value = next(term for term in terms.items() if not math.isfinite(term[1]))
@@ -105,15 +105,14 @@ class Trainer:
 
         The weights kept are the best on the rows `held_out`, and where there are none the last.
         `on_epoch` is told the number of each epoch, from 1, and its mean terms; a true answer ends
-        the training. A `DivergedError` leaves the last weights known to give a finite loss.
+        the training. A `DivergedError` leaves weights that are good for nothing.
         """
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         source = rows if arrays.is_mapped(rows) else as_tensor(rows, self.device)
         n_batches = batches_of(len(learnt), self.batch_size)
         shares = _shares(learnt, n_batches)
         scheduler = make_scheduler(self.scheduler, self.optimizer, self.lr, epochs * n_batches)
-        best, best_epoch, report = math.inf, 0, Terms()
-        before = latest = _weights(self.nets)
+        best, best_epoch, report, kept = math.inf, 0, Terms(), dict[str, Tensor]()
         self.nets.train()
         for epoch in range(epochs):
             order = learnt[torch.randperm(len(learnt), device=self.device)]
@@ -137,17 +136,15 @@ class Trainer:
             if len(held_out):
                 means["held_out_loss"] = self._mean_loss(source, held_out, epoch)
             if not all(map(math.isfinite, means.values())):
-                self._go_back(source, learnt, latest, before)
                 raise DivergedError(epoch + 1, means)
             score = means.get("held_out_loss", -epoch)
             if score < best:
                 best, best_epoch, report = score, epoch, means
-                before, latest = latest, _weights(self.nets)
+                kept = _weights(self.nets)
             if on_epoch(epoch + 1, means) or epoch - best_epoch >= self.patience:
                 break
-        self.nets.load_state_dict(latest)
+        self.nets.load_state_dict(kept)
         if not (len(held_out) or self._is_finite(source, learnt)):  # the last step has exploded
-            self._go_back(source, learnt, latest, before)
             raise DivergedError(epoch + 1, {"loss": math.nan})
         return {**report, "epochs": epoch + 1}
 
@@ -183,17 +180,15 @@ class Trainer:
     def _is_finite(self, source: Rows, learnt: Tensor) -> bool:
         return math.isfinite(self._mean_loss(source, learnt[: self.batch_size], 0))
 
-    def _go_back(self, source: Rows, learnt: Tensor, *weights: dict[str, Tensor]) -> None:
-        """To the first of some weights that give a finite loss."""
-        for state in weights:
-            self.nets.load_state_dict(state)
-            if self._is_finite(source, learnt):
-                break
-
 
 def transformed(transform: Callable[[Tensor], Tensor], x: Tensor, what: str) -> Tensor:
     """A batch as a transform makes it; InputError unless that is a tensor of the same shape."""
-    result = transform(x)
+    try:
+        result = transform(x)
+    except InputError:
+        raise
+    except Exception as error:  # of a user's function
+        raise InputError(f"{what} fails for a batch {tuple(x.shape)}: {error!s:.200}") from error
     if not isinstance(result, Tensor) or result.shape != x.shape:
         got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
         raise InputError(f"{what} must return a tensor of shape {tuple(x.shape)}, got {got}")

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ...arrays import as_rows
 from ...errors import InputError
 from ...options import Constraint, Count, Function, Number, Options, check_argument
-from ..nets.architectures import image_shape_of
+from ..nets.architectures import needed_image_shape
 from ..nets.device import private_random_state
 from ..nets.trainer import transformed
 
@@ -91,12 +91,7 @@ class RandomTransform(Options, ABC):
     def _images(self, batch: Tensor) -> Tensor:
         """A batch as images (B, C, H, W); InputError for rows that are none, or bad arguments."""
         self.check_options()
-        image_shape = image_shape_of(tuple(batch.shape[1:]))
-        if image_shape is None:
-            raise InputError(
-                f"{self.label}: expected images (B, H, W), (B, C, H, W) or flat and square, got "
-                f"{tuple(batch.shape)}"
-            )
+        image_shape = needed_image_shape(tuple(batch.shape[1:]), self.label)
         return batch.reshape(-1, *image_shape)
 
 

@@ -15,12 +15,13 @@ from ... import processes
 from ...errors import InputError, NotFittedError
 from ...messages import Categorical, Message
 from ...metrics import scores_of
-from ...module import Module, Node, Posterior, source_of_rows
+from ...module import Module, Node, Posterior, learns, source_of_rows
 from ...observation import Observation
 from ...options import Count, Flag, Number, PositiveInt, as_numbers, check_argument
 from ..common.inputs import check_component, check_labels
+from ..common.sequences import Sequences, sequences_of
 from . import chains
-from .chains import Chain, ChainPrior, Sequences, Smoothed
+from .chains import Chain, ChainPrior, Smoothed
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -88,6 +89,15 @@ class MarkovModel(Module):
     array([0, 1, 2, 0, 1, 2, 0, 1, 2])
     >>> model.forecast(2).argmax(axis=2)
     array([[0, 1]])
+
+    A hidden Markov model whose parameters are known, and how well it explains rows:
+
+    >>> from serkit import MixtureDensity
+    >>> emissions = MixtureDensity([0.5, 0.5], [[0.0], [5.0]], [[[1.0]], [[1.0]]])
+    >>> model = MarkovModel(random_state=0).set_chain([[0.9, 0.1], [0.2, 0.8]], [0.5, 0.5])
+    >>> rows = [[0.1], [-0.4], [4.9]]
+    >>> round(model.score(emissions.component_log_prob(rows)), 3)
+    -5.948
     """
 
     lengths: ArrayLike | None = None
@@ -243,6 +253,7 @@ class MarkovModel(Module):
 
     # -- learning ------------------------------------------------------------------------------
 
+    @learns
     def fit(self, log_likelihood: ArrayLike, y: None = None) -> Self:
         """Fit to log p(row | k), (N, K), without a graph; returns self. `y` is ignored.
 
@@ -257,6 +268,28 @@ class MarkovModel(Module):
         self.record(self._learn(evidence[self._share(len(evidence))]))
         return self
 
+    def set_chain(self, transition: ArrayLike, initial: ArrayLike) -> Self:
+        """Take over a transition matrix (K, K) and an initial distribution (K,); returns self.
+
+        In place of learning, as all that asks for a fitted chain then works: `score`,
+        `predict_proba`, `viterbi`, `sample`, and in a graph, after `freeze`, updates that only pass
+        messages. Without `freeze` the next update learns on from them, if `warm_start`.
+
+        Raises
+        ------
+        InputError
+            Unless all are probabilities, of shapes that fit, rows adding up to 1; nothing is
+            changed then.
+        """
+        k = as_numbers(self.label, "initial", initial).size
+        for name, value, shape in (("initial", initial, (k,)), ("transition", transition, (k, k))):
+            _check_init(self.label, name, value, shape)
+        self.check_options()
+        self.rng()  # settles the seed that draws begin from
+        self.transition_, self.initial_ = _start(transition, k, k), _start(initial, k)
+        self.record({})
+        return self
+
     def _learn(self, evidence: np.ndarray) -> dict[str, Any]:
         n, k = evidence.shape
         chain = Chain(_start(self.transition_init, k, k), _start(self.initial_init, k))
@@ -267,8 +300,8 @@ class MarkovModel(Module):
         e_step = partial(self._smoothed, evidence)
         solution = chains.expectation_maximisation(e_step, chain, prior, self.max_iter, self.tol)
         self.rng()  # settles the seed that draws begin from
-        self.transition_: np.ndarray = solution.chain.transition
-        self.initial_: np.ndarray = solution.chain.initial
+        self.transition_ = solution.chain.transition
+        self.initial_ = solution.chain.initial
         self.log_likelihood_ = np.array(solution.log_likelihood)
         self.lower_bound_ = np.array(solution.lower_bound)
         self.converged_ = solution.converged
@@ -291,25 +324,64 @@ class MarkovModel(Module):
             )
         return Chain(self.transition_, self.initial_)
 
-    def predict_proba(self, log_likelihood: ArrayLike) -> np.ndarray:
+    def score(self, log_likelihood: ArrayLike, lengths: ArrayLike | None = None) -> float:
+        """Log p(all rows) of rows of any sequences, in nats, from log p(row | k): (N, K).
+
+        Of a hidden Markov model that has a GMM's components the latter are
+        ``gmm.density().component_log_prob(x)``. The rows are sequences by `lengths`; unless given,
+        by the module's `lengths` or `groups`, which then must be theirs.
+        """
+        evidence = _as_evidence(log_likelihood, f"{self.label}.score")
+        with processes.alone():
+            return float(self._smoothed(evidence, lengths=lengths).log_normalisers.sum())
+
+    def aic(
+        self, log_likelihood: ArrayLike, n_free: int = 0, lengths: ArrayLike | None = None
+    ) -> float:
+        """Akaike information criterion of rows, given as to `score`; lower is better.
+
+        `n_free` is the number of free parameters that p(row | k) has, which count as the chain's
+        own do: of a GMM's components ``gmm.density().n_free(weights=False)``.
+        """
+        return -2 * self.score(log_likelihood, lengths) + 2 * self._n_free(n_free)
+
+    def bic(
+        self, log_likelihood: ArrayLike, n_free: int = 0, lengths: ArrayLike | None = None
+    ) -> float:
+        """Bayesian information criterion of rows, see `aic`; lower is better."""
+        n_free, score = self._n_free(n_free), self.score(log_likelihood, lengths)
+        return -2 * score + n_free * float(np.log(len(np.asarray(log_likelihood))))
+
+    def _n_free(self, n_emission: int) -> int:
+        """Free parameters: of transitions K (K - 1), of the initial distribution K - 1, others."""
+        check_argument(self.label, "n_free", n_emission, Count(at_least=0))
+        k = len(self.chain().initial)
+        return k * k - 1 + n_emission
+
+    def predict_proba(
+        self, log_likelihood: ArrayLike, lengths: ArrayLike | None = None
+    ) -> np.ndarray:
         """P(k_t | all rows) from log p(row | k): (N, K) -> (N, K).
 
-        The rows are sequences by `lengths` or `groups`, which must be theirs.
+        The rows are sequences by `lengths`, as in `score`.
         """
         evidence = _as_evidence(log_likelihood, self.label)
         with processes.alone():
-            return np.exp(self._smoothed(evidence).log_posterior)
+            return np.exp(self._smoothed(evidence, lengths=lengths).log_posterior)
 
-    def viterbi(self, log_likelihood: ArrayLike | None = None) -> np.ndarray:
+    def viterbi(
+        self, log_likelihood: ArrayLike | None = None, lengths: ArrayLike | None = None
+    ) -> np.ndarray:
         """The most probable classes together, (N,) of int: a path a sequence (Viterbi, 1967).
 
-        By log p(row | k), (N, K); unless given, by what the neighbours in the graph last sent.
+        By log p(row | k), (N, K), of sequences by `lengths`, as in `score`; unless given, by what
+        the neighbours in the graph last sent.
         """
         if log_likelihood is None:
             likelihoods = _likelihoods(self.received_from_parents())
-            return self._best_path(_evidence(likelihoods, self.received_from_children()))
+            return self._best_path(_evidence(likelihoods, self.received_from_children()), lengths)
         with processes.alone():
-            return self._best_path(_as_evidence(log_likelihood, self.label))
+            return self._best_path(_as_evidence(log_likelihood, self.label), lengths)
 
     def forecast(self, n_steps: int = 1) -> np.ndarray:
         """Class probabilities of the rows that would follow each sequence of the last training.
@@ -317,7 +389,13 @@ class MarkovModel(Module):
         Shape (number of sequences, n_steps, K), in the order of `lengths` or of the sorted groups.
         """
         check_argument(self.label, "n_steps", n_steps, Count())
-        transition, probabilities = self.chain().transition, [self.last_posterior_]
+        transition = self.chain().transition
+        if not hasattr(self, "last_posterior_"):
+            raise NotFittedError(
+                f"{self.label}.forecast goes on from the rows of the last training, and there was "
+                "none: call update() or fit(log_likelihood) first"
+            )
+        probabilities = [self.last_posterior_]
         for _ in range(n_steps):
             probabilities.append(probabilities[-1] @ transition)
         return np.stack(probabilities[1:], axis=1)
@@ -333,10 +411,15 @@ class MarkovModel(Module):
         seed = self.seed_ if random_state is None else random_state
         return chain.draw(n_samples, np.random.default_rng(seed))
 
-    def _smoothed(self, evidence: np.ndarray, chain: Chain | None = None) -> Smoothed:
+    def _smoothed(
+        self,
+        evidence: np.ndarray,
+        chain: Chain | None = None,
+        lengths: ArrayLike | None = None,
+    ) -> Smoothed:
         """Forward-backward by the fitted chain or another one, results in the order of the rows."""
         chain = self._chain_for(evidence) if chain is None else chain
-        sequences = self._sequences(len(evidence))
+        sequences = self._sequences(len(evidence), lengths)
         smoothed = chains.forward_backward(evidence[sequences.order], chain, sequences.starts)
         impossible = np.flatnonzero(smoothed.log_normalisers == -np.inf)
         if len(impossible):
@@ -350,12 +433,12 @@ class MarkovModel(Module):
         rows = {name: sequences.as_rows(getattr(smoothed, name)) for name in names}
         return replace(smoothed, **rows)
 
-    def _best_path(self, evidence: np.ndarray) -> np.ndarray:
+    def _best_path(self, evidence: np.ndarray, lengths: ArrayLike | None = None) -> np.ndarray:
         chain = self._chain_for(evidence)
-        sequences = self._sequences(len(evidence))
+        sequences = self._sequences(len(evidence), lengths)
         path, log_joint = chains.viterbi(evidence[sequences.order], chain, sequences.starts)
         if log_joint == -np.inf:
-            self._smoothed(evidence)  # raises, and names the row
+            self._smoothed(evidence, lengths=lengths)  # raises, and names the row
         return sequences.as_rows(path)
 
     def _chain_for(self, evidence: np.ndarray) -> Chain:
@@ -367,8 +450,11 @@ class MarkovModel(Module):
             )
         return chain
 
-    def _sequences(self, n_rows: int) -> Sequences:
-        return chains.sequences_of(self.label, self.lengths, self.groups, n_rows)
+    def _sequences(self, n_rows: int, lengths: ArrayLike | None = None) -> Sequences:
+        """Sequences of rows, by other lengths than the module's own if given."""
+        if lengths is not None:
+            return sequences_of(self.label, lengths, None, n_rows)
+        return sequences_of(self.label, self.lengths, self.groups, n_rows)
 
     def _share(self, n_rows: int) -> slice:
         """The rows of all that this process works on."""

@@ -16,9 +16,10 @@ from ... import processes
 from ...errors import InputError, NotFittedError
 from ...messages import Categorical, Data, Deferred, Message
 from ...metrics import scores_of
-from ...module import Module, Node, Posterior
+from ...module import Module, Node, Posterior, learns
 from ...observation import Observation
 from ...options import Choice, Flag, Number, PositiveInt
+from ...reading import check_names, keep_names, names_in
 from ..common.inputs import any_observed, check_component, check_labels, split_columns
 from . import lda
 from .lda import Counts, Modalities, Problem
@@ -254,6 +255,7 @@ class MLDA(Module):
 
     # -- fitting -------------------------------------------------------------------------------
 
+    @learns
     def fit(self, x: Counts | Sequence[Counts], y: None = None) -> Self:
         """Fit without a graph; returns self. `y` is ignored.
 
@@ -268,12 +270,13 @@ class MLDA(Module):
         InputError
             For negative counts, NaN, no tokens, or options that do not fit; nothing is changed.
         """
-        counts = self._counts_in(x)
+        counts, names = self._counts_in(x), names_in(x, f"{self.label}.fit")
         n_rows = counts[0].shape[0]
         self.check_options()
         self.check(counts, n_rows)
         share = [modality[processes.share(n_rows)] for modality in counts]
         self.record(self._learn(share, None))
+        keep_names(self, names)
         return self
 
     def _learn(self, counts: Modalities, from_children: Message | None) -> dict[str, Any]:
@@ -359,7 +362,9 @@ class MLDA(Module):
 
     def transform(self, x: Counts | Sequence[Counts]) -> np.ndarray:
         """Posterior mean of theta, (N, K): counts as in `fit`."""
-        return self._theta(self._counts_in(x))
+        counts = self._counts_in(x)
+        check_names(self, x, f"{self.label}.transform")
+        return self._theta(counts)
 
     def predict(self, x: Counts | Sequence[Counts]) -> np.ndarray:
         """Most probable topic of each row, (N,) of int: counts as in `fit`."""

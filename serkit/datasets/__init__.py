@@ -1,5 +1,6 @@
 """Data sets with labels: embedded, found on this machine, downloaded, or made up."""
 
+from ..reading import rows_and_labels
 from .files import Recordings
 from .loaders import (
     CLASS_NAMES,
@@ -35,5 +36,6 @@ __all__ = [
     "load_tutorial_speech",
     "make_concepts",
     "make_counts",
+    "rows_and_labels",
     "train_test_split",
 ]

@@ -12,6 +12,7 @@ from ..errors import GraphError, InputError
 from ..metrics import stability
 from ..module import Module, Node
 from ..observation import Observation
+from ..options import Function, check_argument, in_words
 from ..saving.format import public_class
 from .graph import Graph
 from .restarting import classifier_of
@@ -143,9 +144,10 @@ def ensemble(
     >>> graph.vote().shape, graph.stability_.tolist(), graph.predict(rows[:5]).classes.shape
     ((60,), [1.0, 1.0, 1.0], (5,))
     """
-    seeds = [*seeds]
-    if len(seeds) < 2:
-        raise InputError(f"ensemble: seeds must be at least two, as in range(4), got {seeds}")
+    check_argument("ensemble", "build", build, Function(of=("seed",)))
+    if not isinstance(seeds, Iterable) or len(seeds := [*seeds]) < 2:
+        got = in_words(seeds)
+        raise InputError(f"ensemble: seeds must be at least two, as in range(4), got {got}")
     chains = [_chain(build, seed) for seed in seeds]
     modules = [node for chain in chains for node in chain.modules if isinstance(node, Module)]
     _check_distinct(modules)

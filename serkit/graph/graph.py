@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import processes
-from ..errors import GraphError, InputError
+from ..errors import GraphError, InputError, OutputError
 from ..messages import Gaussian
 from ..module import Module, Node, bound_of
 from ..observation import Observation
 from ..options import Choice, Count, FilePath, Function, Kind, check_argument, in_words
 from ..saving import snapshot
+from ..saving.atomic import check_writable
 from ..saving.snapshot import Run
+from ..stopping import AllOrNothing, Terminated, raises_on_sigterm, tell, what_is_kept
 from ..training import (
     Callback,
     Progress,
@@ -215,19 +217,58 @@ class Graph:
         hooks = as_callbacks(callbacks)
         hooks += [Progress()] if verbose and processes.is_first() else []
         self._updates_of_round(schedule, len(self.history))  # raises now if it is wrong
-        folder = None if out is None else _prepared(Path(out))
-        if restarts > 1:
-            fit = partial(self.fit, rounds, schedule=schedule, callbacks=callbacks, verbose=verbose)
-            self._fit_best_of(restarts, choose, checkpoint, fit)
-        else:
-            last = rounds if checkpoint is not None else len(self.history) + rounds
-            finished = checkpoint is not None and self._resume(Path(checkpoint)) == last
-            self.check()
-            if not finished:
-                self._train(last, schedule, hooks, checkpoint, folder if out_each_round else None)
-        if folder is not None:
-            write_once(self._run(), lambda run: results.write(run, folder))
+        places = restarting.checkpoints(checkpoint, restarts)
+        folder = None if out is None else Path(out)
+        if folder is not None and processes.is_first():
+            results.prepare(folder, self._least_bytes())
+        for place in places:
+            if place is not None and not place.is_file():  # or else it may hold a finished run
+                self._check_place(place)
+        goal = rounds if checkpoint is not None else len(self.history) + rounds
+        try:
+            with raises_on_sigterm():
+                fit = partial(self._fit_once, rounds, schedule, hooks)
+                if restarts > 1:
+                    self._fit_best_of(choose, places, fit)
+                else:
+                    fit(places[0], folder if out_each_round else None)
+                if folder is not None:
+                    write_once(self._run(), lambda run: results.write(run, folder))
+        except (KeyboardInterrupt, Terminated) as stop:
+            tell(stop, what_is_kept(len(self.history), goal, checkpoint, restarts))
+            raise stop.with_traceback(None) from None
         return self
+
+    def _check_place(self, checkpoint: Path) -> None:
+        """Raise OutputError, in the first process, if a checkpoint is certain to fail later."""
+        if processes.is_first():
+            check_writable(checkpoint, self._least_bytes())
+
+    def _least_bytes(self) -> int:
+        """What a file of this graph takes at least: the widest message up, in float32."""
+        n_rows = max((node.n_rows for node in self.observations), default=0)
+        widths = [module.n_outputs for module in self._learners]
+        return (
+            4 * n_rows * max((int(w) for w in widths if isinstance(w, int | np.integer)), default=0)
+        )
+
+    def _fit_once(
+        self,
+        rounds: int,
+        schedule: Schedule | None,
+        hooks: Sequence[Callback],
+        checkpoint: Path | None,
+        folder: Path | None = None,
+    ) -> None:
+        """Go on from the checkpoint, if there, check, and train."""
+        last = len(self.history) + rounds if checkpoint is None else rounds
+        finished = checkpoint is not None and self._resume(checkpoint) == last
+        self.check()
+        if finished:
+            return
+        if checkpoint is not None and len(self.history) < last:
+            self._check_place(checkpoint)
+        self._train(last, schedule, hooks, checkpoint, folder)
 
     def _train(
         self,
@@ -249,12 +290,13 @@ class Graph:
             for module in self._learners:
                 module.on_epoch = on_epoch
             while len(self.history) < last:
-                record = self._round(schedule, hooks)
-                if folder is not None:
-                    place = folder / f"round{len(self.history):03d}"
-                    write_once(self._run(), partial(results.write_modules, folder=place))
+                with self._undone_on_error():
+                    record = self._round(schedule, hooks)
+                    problem = self._write_round(folder)
                 if save is not None:
                     write_once(self._run(), save)
+                if problem is not None:
+                    raise problem
                 if processes.any_of(_any_wants(hook.on_round(self, record) for hook in hooks)):
                     if save is not None:
                         write_once(replace(self._run(), stopped_before=last), save)
@@ -265,33 +307,41 @@ class Graph:
             for hook in hooks:
                 hook.on_end(self)
 
+    def _write_round(self, folder: Path | None) -> OutputError | None:
+        """Write the results of a round; returns the error if they cannot be, as it has learnt."""
+        if folder is not None:
+            try:
+                write_once(self._run(), partial(results.write_round, folder=folder))
+            except OutputError as problem:
+                return problem
+        return None
+
     def _fit_best_of(
         self,
-        n_runs: int,
         choose: restarting.Choose,
-        checkpoint: str | os.PathLike | None,
-        fit: Callable[..., Graph],
+        checkpoints: Sequence[Path | None],
+        fit: Callable[[Path | None], None],
     ) -> None:
         """Train from different seeds in turn and keep the best run; no run if one breaks off."""
-        judge = restarting.judge_for(choose, self.modules, n_runs)
+        judge = restarting.judge_for(choose, self.modules, len(checkpoints))
         restarting.check_untrained(self._learners, len(self.history))
         untrained = restarting.attributes_of(self._learners)
         runs, seen = [], []
         try:
-            for number in range(n_runs):
+            for number, checkpoint in enumerate(checkpoints):
                 self._hold([], {}, untrained)
                 with restarting.seeds_of_run(self._learners, number):
-                    fit(checkpoint=None if checkpoint is None else f"{checkpoint}.run{number}")
+                    fit(checkpoint)
                 seen.append(judge.look(self))
                 learnt = restarting.attributes_of(self._learners)
                 runs.append((self.history, self.first_latents, learnt))
             scores = [float(score) for score in judge.score(seen)]
+            best = processes.of_first(int(np.argmax(scores)))
+            self._hold(*runs[best])
+            self.history[-1]["chosen"] = {"run": best, "scores": scores}
         except BaseException:
             self._hold([], {}, untrained)
             raise
-        best = processes.of_first(int(np.argmax(scores)))
-        self._hold(*runs[best])
-        self.history[-1]["chosen"] = {"run": best, "scores": scores}
 
     def _hold(
         self,
@@ -304,6 +354,11 @@ class Graph:
         for module, held in attributes.items():
             module.__dict__.clear()
             module.__dict__.update(held)
+
+    def _undone_on_error(self) -> AllOrNothing:
+        """Within it modules learn and rounds are added; if that breaks off, all is as before."""
+        before = {"history": [*self.history], "first_latents": {**self.first_latents}}
+        return AllOrNothing(*self._learners, also=partial(vars(self).update, before))
 
     def _round(self, schedule: Schedule | None, hooks: Sequence[Callback]) -> Record:
         """Update the modules in turn; returns the round's entry, which is now in the history."""
@@ -490,12 +545,12 @@ class Graph:
     def _resume(self, path: Path) -> int | None:
         """Go on from a checkpoint, if there; returns its `stopped_before`, see `Run`."""
         if not processes.of_first(path.exists()):
-            _prepared(path.parent)
             return None
         before = len(self.history)
-        run = snapshot.resume(path, self._run())
-        run = keep_share(run) if len(run.history) > before else run
-        self.history, self.first_latents = run.history, run.first_latents
+        with self._undone_on_error():
+            run = snapshot.resume(path, self._run())
+            run = keep_share(run) if len(run.history) > before else run
+            self.history, self.first_latents = run.history, run.first_latents
         return run.stopped_before
 
     @classmethod
@@ -555,8 +610,3 @@ def _described(node: Any) -> str:
 def _any_wants(answers: Iterator[bool | None]) -> bool:
     """Whether any of the answers is true; all are asked for, none is skipped."""
     return sum(map(bool, answers)) > 0
-
-
-def _prepared(folder: Path) -> Path:
-    """A folder that the first process can write to."""
-    return results.prepare(folder) if processes.is_first() else folder

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from ..errors import GraphError, InputError
 from ..messages import Categorical, Data, Gaussian, Message, Mixture, product
 from ..module import Module, Node, Posterior, check_rows
 from ..observation import Observation
+
+if TYPE_CHECKING:
+    import pandas
 
 Kind = TypeVar("Kind", bound=Message)
 Names = dict[str, Node]  # parents before children
@@ -27,6 +30,10 @@ class Prediction:
     ----------
     messages : dict of str to Message
         The message up of each module; class probabilities times the messages of its children.
+    class_names : dict of str to list
+        Names of the classes of modules that have some, such as a classifier's.
+    index : pandas.Index or None
+        Of the frame that the rows came in, if they did.
 
     Examples
     --------
@@ -41,6 +48,8 @@ class Prediction:
     """
 
     messages: dict[str, Message]
+    class_names: dict[str, list[Any]] = field(default_factory=dict)
+    index: Any = None
 
     def __repr__(self) -> str:
         kinds = [f"{n}: {type(m).__name__}{(m.n_rows, *m.shape)}" for n, m in self.messages.items()]
@@ -61,11 +70,66 @@ class Prediction:
         """Number of the most probable class of each row, (N,), in a classifier's `classes_`."""
         return self._last(Categorical).log_prob.argmax(axis=1)
 
+    def to_frame(self) -> pandas.DataFrame:
+        """Latents and classes as a pandas frame, a row per row, with the index that the rows had.
+
+        Of latents there are the columns ``vae_mean_0``, ... and ``vae_var_0``, ..., where "vae" is
+        the module's name; of classes ``gmm_class``, the most probable one, and ``gmm_p_0``, ...,
+        the probability of each, numbered unless they have names. Modules that group rows are left
+        out.
+
+        Raises
+        ------
+        ImportError
+            Without pandas.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from serkit import Graph, Observation
+        >>> from serkit.modules import GMM
+        >>> frame = pd.DataFrame({"size": [1.0, 1.5, 8.0, 8.5]}, index=["a", "b", "c", "d"])
+        >>> gmm = GMM(2, means_init=[[1.0], [8.0]], random_state=0).connect(Observation(frame))
+        >>> Graph(gmm).fit(1, verbose=False).predict(frame.iloc[1:]).to_frame()["gmm_class"]
+        b    0
+        c    1
+        d    1
+        Name: gmm_class, dtype: int64
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError("to_frame needs pandas: pip install 'serkit[frames]'") from None
+        n_rows = next(iter(self.messages.values())).n_rows
+        columns: dict[str, np.ndarray] = {}
+        for name, message in self.messages.items():
+            if message.n_rows == n_rows:
+                columns |= _columns(name, message, self.class_names.get(name))
+        return pandas.DataFrame(columns, index=self.index)
+
     def _last(self, kind: type[Kind]) -> Kind:
         messages = [message for message in self.messages.values() if isinstance(message, kind)]
         if not messages:
             raise GraphError(f"no module of this graph sends {kind.__name__} messages")
         return messages[-1]
+
+
+def _columns(name: str, message: Message, classes: list[Any] | None) -> dict[str, np.ndarray]:
+    """A message's columns for a frame, by their names; none of data."""
+    if isinstance(message, Gaussian):
+        moments = {"mean": message.mean, "var": message.var}
+        return {
+            f"{name}_{moment}_{number}": column
+            for moment, values in moments.items()
+            if values is not None
+            for number, column in enumerate(values.T)
+        }
+    if not isinstance(message, Categorical):
+        return {}
+    log_prob = message.log_prob
+    classes = [*range(log_prob.shape[1])] if classes is None else classes
+    columns = {f"{name}_class": np.array(classes)[log_prob.argmax(axis=1)]}
+    return columns | {f"{name}_p_{c}": np.exp(p) for c, p in zip(classes, log_prob.T, strict=True)}
 
 
 def recognise(names: Names, rows: Sequence) -> Prediction:
@@ -82,7 +146,9 @@ def recognise(names: Names, rows: Sequence) -> Prediction:
             message = product([*factors, *from_children[node]])
         if message is not None:
             messages[name] = message
-    return Prediction(messages)
+    class_names = {n: [*node.classes_] for n, node in names.items() if hasattr(node, "classes_")}
+    index = next((values.index for values in rows if hasattr(values, "iloc")), None)
+    return Prediction(messages, class_names, index)
 
 
 def reconstruct(names: Names, rows: Sequence) -> dict[str, np.ndarray]:

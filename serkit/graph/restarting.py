@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,6 +99,14 @@ def _number_by(choose: Callable[[Any], float], graph: Any) -> float:
 
 
 # -- runs ------------------------------------------------------------------------------------------
+
+
+def checkpoints(path: str | os.PathLike | None, n_runs: int) -> list[Path | None]:
+    """The file of each run: the path itself if there is only one."""
+    if path is None:
+        return [None] * n_runs
+    names = [f"{os.fspath(path)}.run{number}" for number in range(n_runs)]
+    return [Path(name) for name in (names if n_runs > 1 else [path])]
 
 
 def check_untrained(modules: Sequence[Module], n_rounds: int) -> None:

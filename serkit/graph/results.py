@@ -9,16 +9,21 @@
         history.json     what every update reported
         *.png            latents before and after, reconstructions, samples, losses, rounds, ...
         round001/        the module folders after each round, if asked for
+        files.json       what was written here, by which run
 
-The text files have the original Serket's names; `TEXT_FILES` says what is in each.
+The text files have the original Serket's names; `TEXT_FILES` says what is in each. The results of
+an earlier run in the folder are deleted, by that list: nothing else ever is.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +34,8 @@ from ..errors import GraphError, OutputError
 from ..messages import Categorical, Data, Gaussian
 from ..module import Module, messages_to
 from ..observation import Observation
-from ..saving import format
+from ..saving import format, write_atomically
+from ..saving.atomic import reserve
 from ..saving.snapshot import Run
 from . import inference
 
@@ -37,37 +43,114 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SAMPLES_SHOWN, _RECONSTRUCTIONS_SHOWN = 8, 10
+_LIST = "files.json"
 Arrays = dict[str, np.ndarray]
+File = tuple[str, Callable[[Path], object]]  # a name below a folder, and what writes it to a path
 
 
-def prepare(folder: Path) -> Path:
-    """Make a folder; raise OutputError, before training, if it cannot be written to."""
+def prepare(folder: Path, n_bytes: int = 0) -> Path:
+    """Make a folder; OutputError, before training, if it cannot take so many bytes."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=folder) as file:
+            reserve(file, n_bytes)
             return folder
     except OSError as error:
         raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from None
 
 
 def write(run: Run, folder: Path) -> None:
-    """Write module folders, history and pictures."""
-    write_modules(run, folder)
-    (folder / "history.json").write_text(
-        json.dumps(run.history, indent=1, default=lambda value: value.tolist()), encoding="utf-8"
-    )
-    for name, figure in pictures(run):
-        figure.savefig(folder / f"{name}.png", dpi=120)
+    """Write module folders, history and pictures; of earlier results only this run's rounds stay.
+
+    A file that cannot be written does not keep the others from it; the OutputError comes last.
+    """
+    rounds = [f"round{number:03d}" for number in range(1, len(run.history) + 1)]
+    history = json.dumps(run.history, indent=1, default=lambda value: value.tolist()).encode()
+    history_file: File = ("history.json", partial(write_atomically, content=history))
+    files = chain(_module_files(run), [history_file], _picture_files(run))
+    _write_files(run, folder, files, lambda name: name.partition("/")[0] in rounds)
 
 
-def write_modules(run: Run, folder: Path) -> None:
-    """Write a folder per module: its arrays as text, its parameters as safetensors."""
+def write_round(run: Run, folder: Path) -> None:
+    """Write the module folders as they are now, in a folder for the last round."""
+    name = f"round{len(run.history):03d}"
+    files = ((f"{name}/{file}", put) for file, put in _module_files(run))
+    _write_files(run, folder, files, lambda name: True)
+
+
+def _module_files(run: Run) -> Iterator[File]:
+    """A folder per module: its arrays as text, its parameters as safetensors."""
     for number, (name, module) in enumerate(run.learnt.items(), start=1):
-        place = prepare(folder / f"module{number:03d}_{name}")
+        place = f"module{number:03d}_{name}"
         for file, values in text_files(module).items():
             fmt = "%d" if np.issubdtype(values.dtype, np.integer) else "%.8g"
-            np.savetxt(place / file, values, fmt=fmt)
-        format.write(place / "parameters.safetensors", module.get_state())
+            text = partial(np.savetxt, X=values, fmt=fmt)
+            yield f"{place}/{file}", partial(write_atomically, content=text)
+        state = module.get_state()
+        yield f"{place}/parameters.safetensors", partial(format.write, tree=state)
+
+
+def _picture_files(run: Run) -> Iterator[File]:
+    for name, figure in pictures(run):
+        picture = partial(figure.savefig, format="png", dpi=120)
+        yield f"{name}.png", partial(write_atomically, content=picture)
+
+
+# -- what runs have written ------------------------------------------------------------------------
+
+
+def _write_files(
+    run: Run, folder: Path, files: Iterable[File], keeps: Callable[[str], bool]
+) -> None:
+    """Write files, and delete those of other runs and of this one that it does not keep."""
+    first_round = json.dumps(run.history[0], default=lambda value: value.tolist())
+    this = hashlib.sha256(first_round.encode()).hexdigest()  # no other took as many seconds
+    runs, written, problems = _runs_by_file(folder), set[str](), list[OutputError]()
+
+    def attempt(put: Callable[[Path], object], name: str) -> None:
+        try:
+            put(folder / name)
+        except OutputError as error:
+            problems.append(error)
+
+    def attempt_list() -> None:
+        attempt(partial(write_atomically, content=json.dumps(runs, indent=1).encode()), _LIST)
+
+    for name, put in files:
+        written.add(name)
+        if runs.get(name) != this:  # listed first, so that even a killed run leaves nothing else
+            runs[name] = this
+            attempt_list()
+        attempt(put, name)
+    for name, writer in list(runs.items()):
+        if name not in written and not (writer == this and keeps(name)):
+            _delete(folder, name)
+            del runs[name]
+    attempt_list()
+    if problems:
+        others = f"; nor to {len(problems) - 1} more files there" if len(problems) > 1 else ""
+        raise OutputError(f"{problems[0]}{others}; what was learnt is intact")
+
+
+def _runs_by_file(folder: Path) -> dict[str, str]:
+    """The files that runs have written below a folder, each with the run that has."""
+    try:
+        runs = json.loads((folder / _LIST).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    is_list = isinstance(runs, dict) and all(isinstance(writer, str) for writer in runs.values())
+    return runs if is_list else {}
+
+
+def _delete(folder: Path, name: str) -> None:
+    """Delete a file below a folder, and the folders that are empty then; no link, nothing else."""
+    path = folder / name
+    if path.is_symlink() or not path.is_file() or folder.resolve() not in path.resolve().parents:
+        return
+    with suppress(OSError):
+        path.unlink()
+        for parent in path.relative_to(folder).parents[:-1]:
+            (folder / parent).rmdir()
 
 
 # -- text files ------------------------------------------------------------------------------------
@@ -160,11 +243,13 @@ def pictures(run: Run) -> Iterator[tuple[str, Figure]]:
         if hasattr(module, "log_likelihood_"):
             yield f"log_likelihood_{name}", plots.log_likelihood(module.log_likelihood_)
         if isinstance(module.message_up, Gaussian):
-            latents = {"before": run.first_latents.get(name), "after": module.message_up.mean}
-            for when, z in latents.items():
+            after = module.message_up.mean
+            for when, z in {"before": run.first_latents.get(name), "after": after}.items():
                 if z is not None:
                     title = f"{name}: {when} the joint training"
-                    figure = plots.latents(z, labels, clusters, title=title)
+                    rows = slice(len(z) if len(z) < len(after) else None)  # others were added later
+                    colours = (c if c is None else c[rows] for c in (labels, clusters))
+                    figure = plots.latents(z, *colours, title=title)
                     yield f"latents_{name}_{when}", figure
     if labels is not None and clusters is not None:
         yield "confusion", plots.confusion(labels, clusters)

@@ -18,6 +18,7 @@ from .. import metrics
 from ..arrays import as_rows
 from ..errors import InputError
 from ..options import Count, check_argument
+from ..reading import Labels, labels_in
 from .images import picture, tiled
 from .projection import one_per_row, project
 
@@ -39,7 +40,8 @@ def latents(
     ----------
     z : array-like, shape (N, D)
     labels, clusters : array-like, shape (N,), optional
-        A panel coloured by each that is given; matched labels and clusters share a colour.
+        A panel coloured by each that is given; matched labels and clusters share a colour, and
+        rows of unknown label are grey.
     projection : {"pca", "lda"}
         Principal components, or linear discriminants of the labels, which "lda" needs.
     title : str
@@ -57,13 +59,14 @@ def latents(
     panels = [panel for panel in panels if panel[1] is not None] or [("", None)]
     colours = {}
     if labels is not None and clusters is not None:
-        classes = np.unique(labels).tolist()
+        classes = labels_in(labels, "labels").classes.tolist()
         matches = metrics.matching(labels, clusters).items()
         colours = {cluster: f"C{classes.index(label) % 10}" for cluster, label in matches}
     plane, name = project(z, labels, projection, 2), projection.upper()
     figure = Figure(figsize=(5.5 * len(panels), 5), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (what, groups) in zip(axes, panels, strict=True):
+        groups = labels_in(groups, what) if what == "true label" else groups
         for value, colour, points in _classes(plane, groups, colours if what == "cluster" else {}):
             axis.scatter(*points.T, s=4, color=colour, label=value)
         if groups is not None:
@@ -98,7 +101,8 @@ def latents_3d(
     axes = {f"{axis}axis": {"title": f"{name} {i}"} for i, axis in enumerate("xyz", 1)}
     layout = {"title": title, "scene": axes, "legend": {"itemsizing": "constant"}}
     figure = graph_objects.Figure(layout=layout)
-    for value, colour, points in _classes(space, labels, {}):
+    groups = None if labels is None else labels_in(labels, "labels")
+    for value, colour, points in _classes(space, groups, {}):
         places = dict(zip("xyz", points.T, strict=True))
         style = {"mode": "markers", "marker": {"size": 2, "color": to_hex(colour)}}
         figure.add_scatter3d(**places, **style, name=value, showlegend=labels is not None)
@@ -106,12 +110,18 @@ def latents_3d(
 
 
 def _classes(
-    points: np.ndarray, groups: ArrayLike | None, colours: dict[Any, str]
+    points: np.ndarray, groups: ArrayLike | Labels | None, colours: dict[Any, str]
 ) -> Iterator[tuple[str, str, np.ndarray]]:
     """Name, colour and points of each class; all points at once if there are none."""
-    groups = np.full(len(points), "") if groups is None else one_per_row(groups, len(points))
-    for i, value in enumerate(np.unique(groups)):
-        yield str(value), colours.get(value, f"C{i % 10}"), points[groups == value]
+    if not isinstance(groups, Labels):
+        groups = np.full(len(points), "") if groups is None else groups
+        classes, codes = np.unique(np.asarray(groups), return_inverse=True)
+        groups = Labels(codes, classes)
+    codes = one_per_row(groups.codes, len(points))
+    if not groups.known.all():
+        yield "unknown", "lightgrey", points[codes < 0]
+    for i, value in enumerate(groups.classes.tolist()):
+        yield str(value), colours.get(value, f"C{i % 10}"), points[codes == i]
 
 
 def image_grid(

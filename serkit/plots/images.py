@@ -66,10 +66,10 @@ def save_gif(
     >>> plots.save_gif(frames, "fading.gif")  # doctest: +SKIP
     """
     check_argument("plots.save_gif", "duration", duration, Count())
-    check_argument("plots.save_gif", "scale", scale, Count())
     pictures = np.array([picture(frame) for frame in np.asarray(frames)])
     if not pictures.size:
         raise InputError("there are no frames to write")
+    check_argument("plots.save_gif", "scale", scale, Count(each=pictures.size))
     pixels = np.rint(255 * pictures).astype(np.uint8).repeat(scale, axis=1).repeat(scale, axis=2)
     first, *others = map(Image.fromarray, pixels)
     try:

@@ -10,6 +10,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from ..arrays import as_rows
 from ..errors import InputError
 from ..options import Choice, check_argument
+from ..reading import labels_in
 
 
 def project(z: ArrayLike, labels: ArrayLike | None, projection: str, n_dims: int) -> np.ndarray:
@@ -32,11 +33,12 @@ def project(z: ArrayLike, labels: ArrayLike | None, projection: str, n_dims: int
 
 def _discriminants(z: np.ndarray, labels: ArrayLike | None, n_dims: int) -> np.ndarray:
     """The linear discriminants of z, then principal components of the rest, (N, <= n_dims)."""
-    if labels is None or len(np.unique(labels)) < 2:
+    codes, classes = (None, ()) if labels is None else labels_in(labels, "labels")
+    if codes is None or len(classes) < 2:
         raise InputError("projection='lda' needs labels of two classes or more; or use 'pca'")
-    labels = one_per_row(labels, len(z))
+    known = one_per_row(codes, len(z)) >= 0
     try:
-        lda = LinearDiscriminantAnalysis().fit(z, labels)
+        lda = LinearDiscriminantAnalysis().fit(z[known], codes[known])
         projected = lda.transform(z)[:, :n_dims]  # (N, n)
     except (ValueError, IndexError) as error:  # IndexError: z does not vary at all
         raise InputError(f"projection='lda' cannot part these labels, try 'pca': {error}") from None

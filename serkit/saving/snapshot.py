@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from ..errors import InputError, SavedFileError
 from ..messages import Categorical, Data, Deferred, Message
 from ..module import Module, Node, Posterior, check_shares
 from ..observation import Observation
+from ..reading import check_names, keep_names, storable
 from . import format
 
 Path = str | os.PathLike
@@ -110,7 +112,12 @@ def save(path: Path, run: Run, encoded: format.Encoded | None = None) -> None:
 
 def _arguments(node: Node) -> Arguments:
     """Constructor arguments; of an observation what is kept in their place."""
-    return node.arguments() if isinstance(node, Observation) else node.get_params(deep=False)
+    if isinstance(node, Observation):
+        return node.arguments()
+    arguments = node.get_params(deep=False)
+    if arguments.get("labels") is not None:
+        arguments["labels"] = storable(arguments["labels"])
+    return arguments
 
 
 def _check_state(module: Module) -> None:
@@ -132,7 +139,7 @@ def resume(path: Path, run: Run) -> Run:
     """Give a graph's modules what a file has of them, if that is further on, and the same graph.
 
     A graph that has as many rounds as the file, or more, stays as it is; whether a module is
-    frozen is never changed.
+    frozen is never changed. A warning names modules that have learnt otherwise than in the file.
 
     Returns
     -------
@@ -142,21 +149,70 @@ def resume(path: Path, run: Run) -> Run:
     Raises
     ------
     SavedFileError
-        For a damaged file, or one of other modules, arguments or data; nothing is changed then.
+        For a damaged file, one of other modules, arguments or data, or if updates outside of rounds
+        would be lost, here or in the file; nothing is changed then.
     """
     entries, saved = _read(path)
     for difference in _differences(run, entries):
         raise SavedFileError(
             f"{path}: {difference}; use the same arguments and data, or another file name"
         )
+    with _told(f"{path}: it holds no whole histories"):
+        losses = _losses(run, saved, entries)
+    if losses:
+        raise SavedFileError(
+            f"{path}: {losses}; to go on from what is here, give another file name, and to go on "
+            "from the file, make the graph anew"
+        )
     if len(saved.history) <= len(run.history):
         return replace(run, stopped_before=saved.stopped_before)
     states = dict(zip(run.names, (entry.state for entry in entries.values()), strict=True))
     restored = {m: _restored(path, m, states[name]) for name, m in run.modules.items()}
+    _warn_of_others(path, restored)
     for module, fresh in restored.items():
         module.__dict__.clear()
         module.__dict__.update(vars(fresh))
     return replace(saved, names=run.names)
+
+
+def _losses(run: Run, saved: Run, entries: dict[str, _Entry]) -> str:
+    """Updates by hand that only the side has which is not gone on from, in words; "" for none."""
+    from_file = len(saved.history) > len(run.history)
+    lost = []
+    for (name, node), (saved_name, entry) in zip(run.names.items(), entries.items(), strict=True):
+        if isinstance(node, Module):
+            here = _n_by_hand(name, node.history_, run.history)
+            there = _n_by_hand(saved_name, entry.state.get("history_", ()), saved.history)
+            more = here - there if from_file else there - here
+            lost += [f"{more} of {node.label}"] if more > 0 else []
+    if lost and from_file:
+        return f"to go on from it would lose updates made here by hand ({', '.join(lost)})"
+    if lost:
+        return f"to go on here would overwrite updates made by hand ({', '.join(lost)})"
+    return ""
+
+
+def _n_by_hand(name: str, updates: Sequence[dict], rounds: Sequence[dict]) -> int:
+    """How many of a module's updates, or fits to arrays, were no part of a graph's rounds."""
+    entries = (update for record in rounds for update in record["updates"])
+    return len(updates) - sum(e["module"] == name and not e["frozen"] for e in entries)
+
+
+def _warn_of_others(path: Path, restored: dict[Module, Module]) -> None:
+    """Warn of modules that have learnt otherwise than those of a file that take their place."""
+    others = []
+    for module, fresh in restored.items():
+        here, there = (
+            [{**update, "seconds": None} for update in updates[: len(module.history_)]]
+            for updates in (module.history_, fresh.history_)
+        )
+        others += [] if format.same(here, there) else [module.label]
+    if others:
+        warnings.warn(
+            f"{path}: what it holds takes the place of what {', '.join(others)} learnt here, which "
+            "was something else: by another seed, other updates or another machine",
+            stacklevel=6,
+        )
 
 
 def _restored(path: Path, module: Module, state: State) -> Module:
@@ -295,9 +351,12 @@ def _observation(path: Path, entry: _Entry, rows: Any) -> Observation:
     if rows is None:
         return saved
     message = rows if isinstance(rows, Data) else Data(rows)
+    if message is not rows:
+        check_names(saved, rows, saved.label)
     observation = Observation(
         message.array, observed=message.observed, lengths=saved.lengths, name=saved.name
     )
+    keep_names(observation, getattr(saved, "feature_names_in_", None))
     if observation.arguments() != arguments:
         raise SavedFileError(
             f"{path}: {saved.label} was saved with other rows, {saved.n_rows} of shape "

@@ -184,7 +184,7 @@ def test_missing_group_is_named(groups):
 
 
 def test_groups_of_different_lengths_are_refused():
-    with pytest.raises(InputError, match="GroupSum: groups must be one name per row: "):
+    with pytest.raises(InputError, match="GroupSum: groups: expected rows of equal length"):
         GroupSum([["a"], ["b", "c"]]).connect(Observation(random_rows())).update()
 
 

@@ -185,7 +185,7 @@ def test_a_torch_net_is_trained_saved_and_loaded(task, tmp_path):
         torch.manual_seed(0)
         net = nn.Linear(K, K if task == "classification" else 1)
     kind = {"classification": NetClassifier, "regression": NetRegressor}[task]
-    y = targets_of(classes, flipped=0) - 5
+    y = targets_of(classes, flipped=0) - 4
     estimator = kind(net, epochs=150, lr=0.05, precision="float32")
     module = taught(message, y, estimator, task=task, name="top")
     np.testing.assert_allclose(module.messages_down[1].array[:, 0], y, atol=0.1)
@@ -350,3 +350,142 @@ def test_a_target_never_learnt_is_an_error(blobs):
     graph = graph_of(blobs.x, blobs.labels, None).fit(1, verbose=False)
     with pytest.raises(InputError, match=r"Supervised 'top': targets \[7.0\] were not among those"):
         graph.reconstruct(blobs.x[:2], [[7], [1]])
+
+
+# -- sequences -------------------------------------------------------------------------------------
+
+LENGTHS = [20, 9, 31, 30]
+
+
+class Remembering(nn.Module):
+    """Outputs of each step by its own input and by those of the steps before."""
+
+    def __init__(self, n_outputs):
+        super().__init__()
+        self.memory, self.last = nn.GRU(K, 8, batch_first=True), nn.Linear(8, n_outputs)
+
+    def forward(self, x):
+        return self.last(self.memory(x)[0])
+
+
+def net_of(kind, n_outputs, **options):
+    torch.manual_seed(0)
+    options = {"epochs": 40, "batch_size": 4, "lr": 3e-2, "precision": "float32"} | options
+    return kind(Remembering(n_outputs), **options)
+
+
+def delayed(classes, lengths=LENGTHS):
+    """Each row's class one step later in its sequence; its first step has class 0."""
+    late = np.roll(classes, 1)
+    late[np.cumsum([0, *lengths[:-1]])] = 0
+    return late
+
+
+def by_brute_force(supervised, message, log_prob):
+    """Log p(targets | k) of each row and class, a sequence and a changed row at a time: (N, K)."""
+    x, start, rows = np.exp(message.log_prob), 0, []
+    for length in supervised.lengths:
+        for n in range(length):
+            for k in range(K):
+                sequence = x[start : start + length].copy()
+                sequence[n] = np.eye(K)[k]
+                rows.append(log_prob(sequence[None], slice(start, start + length)))
+        start += length
+    return log_softmax(np.reshape(rows, (N, K)), axis=1)
+
+
+@pytest.mark.parametrize("observed", [None, half()])
+def test_a_class_is_told_by_all_targets_of_its_sequence(observed):
+    y = 4 + delayed(certain()[1])
+    supervised = taught(undecided(), y, net_of(NetClassifier, 3), observed, lengths=LENGTHS)
+    net, known = supervised.estimator_, np.ones(N, bool) if observed is None else observed
+
+    def log_prob(sequence, rows):
+        padded = np.zeros((1, max(LENGTHS), K))
+        padded[:, : sequence.shape[1]] = sequence
+        steps = net.predict_proba(padded)[0, : sequence.shape[1]]
+        return np.log(steps[np.arange(len(steps)), y[rows] - 4])[known[rows]].sum()
+
+    expected = by_brute_force(supervised, undecided(), log_prob)
+    down = supervised.messages_down[0]
+    np.testing.assert_allclose(down.log_prob, expected, atol=1e-4)  # the net works in float32
+    assert down.observed is None
+
+
+def test_numbers_are_told_by_sequences_too():
+    y = np.stack([delayed(certain()[1]), certain()[1]], axis=1) + 0.5
+    options = {"task": "regression", "lengths": LENGTHS}
+    supervised = taught(certain()[0], y, net_of(NetRegressor, 2), half(), **options)
+    net, scale = supervised.estimator_, np.sqrt(supervised.noise_variance_)
+
+    def log_prob(sequence, rows):
+        padded = np.zeros((1, max(LENGTHS), K))
+        padded[:, : sequence.shape[1]] = sequence
+        means = net.predict(padded)[0, : sequence.shape[1]]
+        return norm.logpdf(y[rows], means, scale)[half()[rows]].sum()
+
+    expected = by_brute_force(supervised, certain()[0], log_prob)
+    np.testing.assert_allclose(supervised.messages_down[0].log_prob, expected, atol=1e-3)
+    found = supervised.messages_down[1].array[half()]
+    np.testing.assert_allclose(((found - y[half()]) ** 2).mean(axis=0), scale**2, rtol=1e-3)
+
+
+def test_what_came_before_is_learnt_only_from_sequences():
+    message, classes = certain()
+    alone = taught(message, delayed(classes))
+    together = taught(
+        message, delayed(classes), net_of(NetClassifier, 3, epochs=150), lengths=LENGTHS
+    )
+    assert together.scores()["accuracy"] > 0.95
+    assert alone.scores()["accuracy"] < 0.6  # chance is 1 / 3
+
+
+def test_groups_are_sequences_wherever_their_rows_stand():
+    message, classes = certain()
+    groups = np.random.default_rng(1).permutation(np.repeat([7, 8, 9, 10], LENGTHS))
+    mixed = np.empty(N, dtype=int)  # which row stands where; those of a group in their order
+    mixed[np.argsort(groups, kind="stable")] = np.arange(N)
+    net, y = net_of(NetClassifier, 3), delayed(classes)
+    by_lengths = taught(message, y, net, lengths=LENGTHS)
+    by_groups = taught(Categorical(message.log_prob[mixed]), y[mixed], net, groups=groups)
+    expected = by_lengths.messages_down[0].log_prob[mixed]
+    np.testing.assert_array_equal(by_groups.messages_down[0].log_prob, expected)
+
+
+def test_graphs_of_sequences_are_saved_and_predict_other_ones(tmp_path):
+    rows = np.eye(K)[certain()[1]] + 0.1 * np.random.default_rng(0).normal(size=(N, K))
+    gmm = GMM(K, random_state=0).connect(Observation(rows))
+    targets = Observation(delayed(certain()[1])[:, None], observed=half(), name="targets")
+    supervised = Supervised(net_of(NetClassifier, 3), lengths=LENGTHS, random_state=0)
+    graph = Graph(supervised.connect(gmm, targets)).fit(2, verbose=False)
+    graph.save(tmp_path / "graph")
+    custom = {"supervised.estimator": net_of(NetClassifier, 3)}
+    loaded = Graph.load(tmp_path / "graph", custom=custom)
+    for each in (graph, loaded):
+        each["supervised"].set_params(lengths=[4, 40])
+    new = np.tile(rows, (2, 1))[:44]
+    found = [each.reconstruct(new, None)["targets"] for each in (graph, loaded)]
+    np.testing.assert_array_equal(*found)
+    assert found[0].shape == (44, 1)
+    with pytest.raises(InputError, match="lengths add up to 44, but there are 5 rows"):
+        graph.reconstruct(rows[:5], None)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "options", "text"),
+    [
+        (
+            None,
+            {"lengths": LENGTHS},
+            "lengths make sequences of rows, which need a torch.nn.Module",
+        ),
+        (NetClassifier(), {"lengths": LENGTHS}, "sequences need a net of their own"),
+        (nn.Linear(K, 3), {"lengths": [1, 2]}, "lengths add up to 3, but there are 90 rows"),
+        (nn.Linear(K, 3), {"lengths": [N], "groups": np.zeros(N)}, "lengths or groups, not both"),
+        (nn.Linear(K, 4), {"lengths": LENGTHS}, r"net must return \(N, 31, 3\) for 3 classes, got"),
+    ],
+)
+def test_sequences_that_cannot_work_are_refused(estimator, options, text):
+    message, classes = certain()
+    with pytest.raises(InputError, match=text):
+        taught(message, classes, estimator, **options)

@@ -1,5 +1,7 @@
 """The VAE with a categorical latent: its loss, annealing, messages and use."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -180,10 +182,87 @@ def test_temperature_may_be_a_number_or_a_function(monkeypatch, x, temperature, 
     np.testing.assert_allclose(found, expected)
 
 
+def test_temperature_may_fall_at_a_rate_in_every_update(monkeypatch, x):
+    options = {"temperature": (2.0, 0.5), "temperature_decay": 0.4, "epochs": 5}
+    falling = np.maximum(2.0 * np.exp(-0.4 * np.arange(5)), 0.5)
+    assert falling[3] > falling[4] == 0.5
+    np.testing.assert_allclose(temperatures(monkeypatch, x, 2, **options), [*falling, *falling])
+
+
+@pytest.mark.parametrize("temperature", [0.7, lambda update, epoch: 1.0])
+def test_a_rate_needs_a_first_and_a_last_temperature(x, temperature):
+    with pytest.raises(InputError, match=r"temperature_decay=0\.1 needs the first and the last"):
+        tiny(temperature=temperature, temperature_decay=0.1).fit(x)
+
+
 @pytest.mark.parametrize("returned", [0.0, -1.0, "hot", float("nan")])
 def test_a_function_that_gives_no_temperature_is_an_error(x, returned):
     with pytest.raises(InputError, match=f"MultinomialVAE: temperature must .*{returned}"):
         tiny(temperature=lambda update, epoch: returned).fit(x)
+
+
+# -- several classes a row ---------------------------------------------------------------------
+
+
+def by_draws(module, x, n):
+    """E_q[log p(x | shares of n classes)], (N,), summed over all n classes in order."""
+    probs = posterior(module, x).probs.double().numpy()
+    total = np.zeros(len(x))
+    for classes in itertools.product(range(K), repeat=n):
+        shares = np.tile(np.eye(K)[list(classes)].mean(axis=0), (len(x), 1))
+        log_prob = likelihood(module, shares).log_prob(torch.tensor(x)).numpy()
+        total += probs[:, list(classes)].prod(axis=1) * log_prob
+    return total
+
+
+def test_terms_of_several_draws_are_their_expectations(x):
+    """In training at a low temperature, on rows held out and in the objective alike."""
+    rows, n = np.tile(x, (100, 1)), 2
+    options = {"n_draws": n, "batch_size": len(rows), "validation_fraction": 0.5, **STILL}
+    module = trained(rows, temperature=1e-6, **options)
+    (terms,) = module.loss_curve_
+    expected = by_draws(module, x, n)  # of the three kinds of rows, which are equally frequent
+    kl = n * expected_kl(module, x)
+    assert terms["kl"] == pytest.approx(kl, rel=1e-2)  # of a half in which kinds differ a little
+    spread = np.std(
+        [
+            [
+                likelihood(module, z).log_prob(torch.tensor(x[:3])).numpy()
+                for z in np.repeat(np.eye(K)[:, None], 3, axis=1)
+            ]
+        ]
+    )
+    error = spread / np.sqrt(len(rows) / 2)  # standard error of a mean over half of the rows
+    assert abs(terms["reconstruction"] + expected.mean()) < 5 * error
+    assert abs(terms["held_out_loss"] - kl + expected.mean()) < 5 * error
+    bound = bound_of(module.infer([Data(rows)], None))
+    assert abs(bound + kl - expected.mean()) < 5 * error
+
+
+def test_several_draws_go_through_the_decoder_as_shares(x):
+    module = trained(x, n_draws=4, epochs=20)
+    probabilities = np.exp(uneven())
+    expected = likelihood(module, probabilities).mean.numpy()
+    np.testing.assert_allclose(module.decode(probabilities), expected, rtol=1e-5)
+    np.testing.assert_allclose(module.sample(1, component=2), module.decode(np.eye(K)[[2]]))
+    shares = module._draw(
+        4000, np.random.default_rng(0), np.tile([0.0, 0.25, 0.75], (4000, 1)), None
+    )
+    assert set(np.unique(shares)) == {0, 0.25, 0.5, 0.75, 1}
+    error = np.sqrt(0.1875 / 16000)
+    np.testing.assert_allclose(shares.mean(axis=0), [0, 0.25, 0.75], atol=5 * error)
+
+
+def test_more_draws_tell_rows_apart_that_mix_kinds():
+    """Of 3 kinds, rows half one and half another: shares of two classes hold what one cannot."""
+    kinds = three_kinds()[:K]
+    pairs = [(a, b) for a in range(K) for b in range(a, K)]
+    rows = np.array([(kinds[a] + kinds[b]) / 2 for a, b in pairs] * 8)
+    options = {"epochs": 60, "lr": 3e-2, **SHARP}
+    errors = [
+        ((trained(rows, n_draws=n, **options).reconstruct(rows) - rows) ** 2).mean() for n in (1, 8)
+    ]
+    assert errors[1] < errors[0] / 2
 
 
 # -- what it learns ----------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import kstest
 from torch import distributions as dist
 
 from serkit import Graph, Observation
@@ -303,3 +304,64 @@ def test_augmentation_keeps_full_precision_beside_bfloat16():
 
     VAE(2, epochs=1, precision="bfloat16", augment=augment, random_state=0).fit(x)
     assert dtypes == [torch.float32]
+
+
+# -- draws in place of means -----------------------------------------------------------------------
+
+
+def test_a_draw_is_sent_of_each_row_if_wanted(x):
+    """Standardised by the posterior's mean and deviation, draws are N(0, 1)."""
+    rows = np.tile(x, (100, 1))
+    vae = tiny(sends="sample").connect(Observation(rows)).update()
+    q = vae.infer([Data(rows)], None).up
+    noise = (vae.message_up.mean - q.mean) / np.sqrt(q.var)
+    assert kstest(noise.ravel(), "norm").pvalue > 1e-3  # of one seed, so the same every time
+    assert len(np.unique(noise)) == noise.size
+    assert vae.message_up.var.max() < 1e-30  # a draw is what it is
+    np.testing.assert_array_equal(Graph(vae).predict(rows).latents, q.mean)  # not new rows
+
+
+def test_each_update_sends_other_draws_and_a_frozen_one_the_same(x):
+    vae = tiny(sends="sample", **STILL).connect(Observation(x))
+    first, second = (vae.update().message_up.mean for _ in range(2))
+    assert np.abs(first - second).min() > 0
+    np.testing.assert_array_equal(vae.freeze().update().message_up.mean, second)
+    same = tiny(sends="sample", **STILL).connect(Observation(x)).update()
+    np.testing.assert_array_equal(same.message_up.mean, first)
+
+
+def test_missing_rows_send_no_draws(x):
+    observed = np.arange(N) % 4 > 0
+    vae = tiny(sends="sample").connect(Observation(x, observed=observed)).update()
+    np.testing.assert_array_equal(vae.message_up.mean[~observed], 0)
+    np.testing.assert_array_equal(vae.message_up.var[~observed], 1)
+
+
+def test_objective_of_draws_estimates_that_of_means(x):
+    """E_q[log p(z)] by one draw a row or in closed form, under a mixture of one component."""
+    rows = np.tile(x, (200, 1))
+    vae = tiny(epochs=20).connect(Observation(rows)).update()
+    exact_alone = Graph(vae).objective()
+    gmm = GMM(1, inference="ml", random_state=0).connect(vae).update().freeze()
+    exact = gmm.posterior.bound
+    vae.set_params(sends="sample").freeze().update()
+    drawn = gmm.update().posterior.bound
+    log_prob = gmm.density().log_prob(vae.message_up.mean)
+    error = log_prob.std() / np.sqrt(len(rows))
+    assert drawn == pytest.approx(log_prob.mean(), abs=1e-6)
+    assert 0 < abs(drawn - exact) < 5 * error
+    gmm.disconnect()
+    standard = np.square(vae.update().message_up.mean).sum(axis=1).std() / 2 / np.sqrt(len(rows))
+    assert 0 < abs(Graph(vae).objective() - exact_alone) < 5 * standard
+
+
+def test_a_graph_of_draws_is_saved_and_goes_on_alike(x, tmp_path):
+    rows = x + 0.1 * np.random.default_rng(0).random(x.shape)
+    vae = tiny(sends="sample").connect(Observation(rows.clip(0, 1)))
+    graph = Graph(GMM(2, random_state=0).connect(vae)).fit(2, verbose=False)
+    graph.save(tmp_path / "graph")
+    loaded = Graph.load(tmp_path / "graph", data=[rows.clip(0, 1)])
+    np.testing.assert_array_equal(loaded["vae"].message_up.mean, vae.message_up.mean)
+    for each in (graph, loaded):
+        each.fit(1, verbose=False)
+    np.testing.assert_array_equal(loaded["vae"].message_up.mean, vae.message_up.mean)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import gc
 import io
 import linecache
 import multiprocessing
@@ -29,6 +30,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
+from unittest import mock
 
 import matplotlib as mpl
 import numpy as np
@@ -179,10 +181,10 @@ def ambient() -> dict[str, Any]:
         "torch's generator": torch.get_rng_state().numpy().tobytes(),
         "torch's threads": torch.get_num_threads(),
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
-        "NumPy's generator": repr(np.random.get_state()),  # noqa: NPY002
+        "NumPy's generator": np.random.get_state()[1].tobytes(),  # noqa: NPY002
         "Python's generator": hash(random.getstate()),
         "NumPy's errors": np.geterr(),
-        "print options": repr(np.get_printoptions()),
+        "print options": np.get_printoptions(),
         "Matplotlib's settings": dict(mpl.rcParams),
         "warnings": list(warnings.filters),
         "folder": os.getcwd(),
@@ -196,7 +198,8 @@ def ambient() -> dict[str, Any]:
 def print_of(value: Any) -> Any:
     """What tells whether an argument was changed."""
     if isinstance(value, np.ndarray):
-        return value.dtype, value.shape, value.tobytes() if value.dtype != object else repr(value)
+        array = np.asarray(value)  # of masked ones what is behind the mask
+        return array.dtype, array.shape, repr(array) if array.dtype == object else array.tobytes()
     if isinstance(value, list | tuple):
         return type(value), [print_of(one) for one in value]
     if isinstance(value, dict):
@@ -285,7 +288,9 @@ def outcome_of(number: int, entry: Entry, call: Call) -> Outcome:
             error += f" | {str(changed).strip().splitlines()[-1]:.80}"
     if print_of(call.arguments) != arguments:
         kinds.append("arguments changed")
-    now = ambient()
+    if (now := ambient()) != around:  # of what an error in a circle of references still holds
+        gc.collect()
+        now = ambient()
     if changed := [name for name in around if around[name] != now[name]]:
         kinds.append("global state")
         error += f" | {', '.join(changed)}"
@@ -342,7 +347,11 @@ def confined() -> Iterator[None]:
         "SERKIT_DATA": "",
     }
     try:
-        with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
+        with (
+            tempfile.TemporaryDirectory() as temporary,
+            warnings.catch_warnings(),
+            mock.patch("torch.compile", partial(torch.compile, backend="eager")),  # in no time
+        ):
             warnings.simplefilter("ignore")
             os.chdir(temporary)
             yield

@@ -3,6 +3,7 @@
 import copy
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import multivariate_normal
 
@@ -10,7 +11,7 @@ from serkit import Graph, Module, Observation
 from serkit.datasets import load_digits
 from serkit.errors import GraphError, InputError, NotReadyError
 from serkit.messages import Categorical, Data
-from serkit.modules import AE, GMM, VAE, Features
+from serkit.modules import AE, GMM, VAE, Features, GMMClassifier
 from tests.helpers.modules import Teller
 from tests.helpers.saved import assert_same
 
@@ -252,3 +253,38 @@ def test_leaf_of_another_graph_is_refused(graph, two):
 def test_graph_without_a_model_has_nothing_to_sample():
     with pytest.raises(GraphError, match="sample"):
         Graph(Observation(IMAGES)).sample()
+
+
+# -- frames of results -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def described():
+    """A graph of a VAE and a classifier, trained on a frame with an index of names."""
+    rng = np.random.default_rng(0)
+    index = [f"row {number}" for number in range(40)]
+    frame = pd.DataFrame(rng.random((40, 3)), index=index, columns=["a", "b", "c"])
+    vae = VAE(2, epochs=1, hidden_sizes=(4,), random_state=0).connect(Observation(frame))
+    names = np.where(frame["a"] > 0.5, "much", "little")
+    top = GMMClassifier(1, labels=names, name="amount", random_state=0).connect(vae)
+    return Graph(top).fit(1, verbose=False), frame
+
+
+def test_a_frame_of_results_has_the_rows_index_and_speaking_names(described):
+    graph, frame = described
+    some = frame.iloc[[7, 3]]
+    prediction = graph.predict(some)
+    result = prediction.to_frame()
+    assert result.index.tolist() == ["row 7", "row 3"]
+    wanted = "vae_mean_0 vae_mean_1 vae_var_0 vae_var_1 amount_class amount_p_little amount_p_much"
+    assert list(result) == wanted.split()
+    np.testing.assert_array_equal(result[["vae_mean_0", "vae_mean_1"]], prediction.latents)
+    np.testing.assert_array_equal(result.filter(like="_p_"), prediction.probabilities)
+    assert result["amount_class"].tolist() == graph["amount"].classes_[prediction.classes].tolist()
+
+
+def test_a_frame_of_results_of_an_array_numbers_its_rows(described):
+    graph, frame = described
+    with pytest.warns(UserWarning, match="X does not have valid feature names"):
+        result = graph.predict(frame.to_numpy()).to_frame()
+    assert result.index.tolist() == [*range(40)]

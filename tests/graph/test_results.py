@@ -1,16 +1,19 @@
 """What `fit(out=...)` writes: text files, parameters, history and pictures."""
 
 import json
+import resource
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from safetensors import safe_open
 
 from serkit import Graph, Module, Observation, Posterior
 from serkit.datasets import load_digits
-from serkit.errors import OutputError, SerkitError
+from serkit.errors import OutputError, SavedFileError, SerkitError
 from serkit.graph import results
 from serkit.messages import Data
 from serkit.modules import AE, GMM, MLDA, VAE
@@ -243,6 +246,123 @@ def test_folder_that_is_a_file_is_told_before_training(tmp_path):
     with pytest.raises(OutputError, match=r"cannot write to .*out: File exists"):
         graph.fit(1, out=tmp_path / "out", verbose=False)
     assert not graph["vae"].history_
+
+
+@pytest.mark.parametrize("place", ["folder", "protected"])
+@pytest.mark.parametrize("restarts", [1, 3])
+def test_a_checkpoint_that_cannot_be_written_is_told_before_training(tmp_path, place, restarts):
+    path = tmp_path / place
+    last = path if restarts == 1 else tmp_path / f"{place}.run0"
+    last.mkdir() if place == "folder" else last.write_bytes(b"mine")
+    last.chmod(0o555)
+    graph = make()
+    error = SavedFileError if place == "protected" else OutputError
+    with pytest.raises(error, match=f"{last}"):
+        graph.fit(1, checkpoint=path, restarts=restarts, verbose=False)
+    assert not graph["vae"].history_
+
+
+def test_a_read_only_checkpoint_is_told_before_training_unless_nothing_is_left_to_do(tmp_path):
+    path, graph = tmp_path / "checkpoint", make()
+    graph.fit(1, checkpoint=path, verbose=False)
+    path.chmod(0o444)
+    graph.fit(1, checkpoint=path, verbose=False)
+    with pytest.raises(OutputError, match=f"cannot write to {path}: it is read-only"):
+        graph.fit(2, checkpoint=path, verbose=False)
+    assert len(graph.history) == 1
+    with pytest.raises(OutputError, match=f"cannot write to {path}: it is read-only"):
+        graph.save(path)
+
+
+@contextmanager
+def disk_of(n_bytes):
+    """Within it no file can be larger, as on a full disk; a stand-in that needs no disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("option", ["out", "checkpoint"])
+def test_a_full_disk_is_told_before_training(tmp_path, option):
+    graph = make()
+    text = f"cannot write to {tmp_path / 'run'}: File too large"
+    with disk_of(60 * 3 * 4 - 1), pytest.raises(OutputError, match=text):  # latents take more
+        graph.fit(1, verbose=False, **{option: tmp_path / "run"})
+    assert not graph["vae"].history_
+    assert [*tmp_path.glob("*.tmp")] == []
+
+
+def test_a_disk_that_fills_up_loses_nothing_learnt(tmp_path, no_pictures):
+    graph, whole = make(), make().fit(2, verbose=False)
+    with disk_of(2000), pytest.raises(OutputError, match=r"checkpoint: File too large"):
+        graph.fit(2, checkpoint=tmp_path / "checkpoint", verbose=False)
+    assert len(graph.history) == 1
+    assert [*tmp_path.iterdir()] == []
+    graph.fit(2, checkpoint=tmp_path / "checkpoint", verbose=False)
+    assert_same(graph["gmm"].get_state(), whole["gmm"].get_state())
+
+
+def test_results_that_cannot_be_written_do_not_keep_the_rest_from_it(tmp_path, no_pictures):
+    folder, graph = tmp_path / "out", make()
+    (folder / "module001_vae" / "z_learn.txt").mkdir(parents=True)
+    (folder / "module002_gmm").write_text("mine")
+    text = r"z_learn.txt: something other .*; nor to \d more files there; what was learnt is intact"
+    with pytest.raises(OutputError, match=text):
+        graph.fit(1, out=folder, verbose=False)
+    assert len(graph.history) == 1
+    assert json.loads((folder / "history.json").read_text()) == graph.history
+    np.testing.assert_allclose(
+        np.loadtxt(folder / "module001_vae" / "loss.txt")[:, 2],
+        [epoch["loss"] for epoch in graph["vae"].loss_curve_],
+    )
+    assert (folder / "module002_gmm").read_text() == "mine"
+
+
+def files_of(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_holds_one_run_and_what_is_the_users(tmp_path, monkeypatch):
+    drawn = ["rounds", "confusion"]
+    monkeypatch.setattr(results, "pictures", lambda run: [(n, Figure((1, 1))) for n in drawn])
+    folder, other = tmp_path / "out", tmp_path / "other"
+    make().fit(3, out=folder, out_each_round=True, verbose=False)
+    users = [
+        "notes.txt",
+        "round002/module001_vae/mine.txt",
+        "round009/z_learn.txt",
+        "losses_me.png",
+    ]
+    for name in users:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("mine")
+    (folder / "round003" / "module001_vae" / "loss.txt").unlink()
+    (folder / "round003" / "module001_vae" / "loss.txt").symlink_to(folder / "notes.txt")
+    drawn.pop()
+    make().fit(1, out=folder, out_each_round=True, verbose=False)
+    make().fit(1, out=other, out_each_round=True, verbose=False)
+    link = "round003/module001_vae/loss.txt"
+    assert files_of(folder) == files_of(other) | {*users, link}
+    assert all((folder / name).read_text() == "mine" for name in [*users, link])
+    assert not (folder / "round003" / "module002_gmm").exists()
+
+
+def test_a_run_that_goes_on_keeps_its_rounds(tmp_path, no_pictures):
+    folder, path = tmp_path / "out", tmp_path / "checkpoint"
+    options = {"out": folder, "out_each_round": True, "verbose": False}
+    graph = make().fit(1, checkpoint=path, **options)
+    make().fit(2, checkpoint=path, **options)
+    graph.fit(2, **options)
+    rounds = sorted(entry.name for entry in folder.glob("round*"))
+    assert rounds == ["round001", "round002", "round003"]
+    for damage in ("{", "3", '{"/etc/hosts": 3}', '{"../checkpoint": "x"}'):
+        (folder / "files.json").write_text(damage)
+        make().fit(1, **options)
+        assert path.exists()
+        assert (folder / "round003").exists()  # as nobody knows whose it is
 
 
 def test_relative_folders_lie_in_the_working_directory(tmp_path, monkeypatch, no_pictures):

@@ -1,10 +1,12 @@
 """Training in several goes: checkpoints met again, frozen modules, other rows, odd arguments."""
 
+import warnings
+
 import numpy as np
 import pytest
 
 from serkit import Graph, Observation
-from serkit.errors import InputError
+from serkit.errors import InputError, SavedFileError
 from serkit.graph import results
 from serkit.metrics import accuracy
 from serkit.modules import GMM, VAE
@@ -30,6 +32,68 @@ def test_a_checkpoint_never_takes_rounds_back(graph, tmp_path):
     graph.fit(2, checkpoint=path, verbose=False)
     assert len(graph.history) == 3
     assert latents(graph) is learnt
+
+
+def mixture(digits, random_state=0):
+    gmm = GMM(4, n_init=1, random_state=random_state, name="mix")
+    return Graph(gmm.connect(Observation(digits.x.reshape(200, 64))))
+
+
+def test_updates_by_hand_do_not_give_way_to_a_checkpoint_in_silence(digits, tmp_path):
+    path = tmp_path / "checkpoint"
+    mixture(digits).fit(2, checkpoint=path, verbose=False)
+    graph = mixture(digits)
+    graph["mix"].update().update().fit(digits.x.reshape(200, 64))
+    learnt = graph["mix"].means_
+    text = r"checkpoint: to go on from it would lose updates made here by hand \(3 of GMM 'mix'\)"
+    for rounds in (2, 3):
+        with pytest.raises(SavedFileError, match=f"{text}.*another file name.*make the graph anew"):
+            graph.fit(rounds, checkpoint=path, verbose=False)
+    assert graph["mix"].means_ is learnt
+    graph.fit(1, checkpoint=tmp_path / "other", verbose=False)
+    assert len(graph["mix"].history_) == 4
+
+
+def test_a_checkpoint_does_not_give_way_to_rounds_without_its_updates_by_hand(digits, tmp_path):
+    path, trained = tmp_path / "checkpoint", mixture(digits)
+    trained["mix"].update()
+    trained.fit(1, checkpoint=path, verbose=False)
+    whole = path.read_bytes()
+    graph = mixture(digits).fit(1, verbose=False)
+    with pytest.raises(SavedFileError, match=r"would overwrite updates made by hand \(1 of GMM"):
+        graph.fit(2, checkpoint=path, verbose=False)
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("random_state", [0, None])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_script_that_begins_by_hand_goes_on_when_it_is_run_again(
+    digits, tmp_path, random_state, frozen
+):
+    def script(rounds):
+        graph = mixture(digits, random_state)
+        graph["mix"].update()
+        graph["mix"].frozen = frozen
+        return graph.fit(rounds, checkpoint=tmp_path / "checkpoint", verbose=False)
+
+    first = script(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error" if random_state == 0 else "ignore")
+        again = script(2)
+    np.testing.assert_array_equal(
+        again["mix"].history_[0]["log_likelihood"], first["mix"].history_[0]["log_likelihood"]
+    )
+    assert len(again["mix"].history_) == (1 if frozen else 3)
+
+
+def test_what_was_learnt_otherwise_is_named_when_it_gives_way(digits, tmp_path):
+    path = tmp_path / "checkpoint"
+    mixture(digits, None).fit(2, checkpoint=path, verbose=False)
+    graph = mixture(digits, None).fit(1, verbose=False)
+    with pytest.warns(
+        UserWarning, match="takes the place of what GMM 'mix' learnt here, which was"
+    ):
+        graph.fit(3, checkpoint=path, verbose=False)
 
 
 def test_freezing_between_checkpointed_fits_holds(graph, tmp_path):

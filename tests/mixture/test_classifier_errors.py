@@ -85,8 +85,8 @@ def test_the_promised_share_of_fresh_rows_is_kept(quantile):
     ("names", "none"),
     [
         ([0, 1, 2], -1),
-        ([-1, 0, 4], -2),
-        ([-5, -1, 3], -6),
+        ([-2, 0, 4], -3),  # -1 would be no class but an unknown one
+        ([-5, -3, 3], -6),
         (np.array([1, 2, 3], np.uint64), -1),
         (np.array([-128, 0, 127], np.int8), -129),
         ([0.0, 1.0, 2.0], -1),
@@ -94,7 +94,17 @@ def test_the_promised_share_of_fresh_rows_is_kept(quantile):
         (np.array(["a", "b", "c"], object), "none"),
         ([False, True, True], -1),
     ],
-    ids=["ints", "-1", "negative", "uint64", "int8", "floats", "short", "objects", "booleans"],
+    ids=[
+        "ints",
+        "one negative",
+        "negative",
+        "uint64",
+        "int8",
+        "floats",
+        "short",
+        "objects",
+        "booleans",
+    ],
 )
 def test_what_rejected_rows_are_called(names, none):
     names = np.array(names)

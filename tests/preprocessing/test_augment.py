@@ -161,7 +161,7 @@ def test_layouts_agree():
 
 @pytest.mark.parametrize("shape", [(4, 10), (4, 1, 2, 3, 3)])
 def test_rows_that_are_no_images_are_refused(shape):
-    with pytest.raises(InputError, match=f"RandomAffine: expected images .* got \\({shape[0]}, "):
+    with pytest.raises(InputError, match=r"RandomAffine needs images .* got rows of shape"):
         RandomAffine()(torch.zeros(shape))
 
 

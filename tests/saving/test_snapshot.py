@@ -1,11 +1,7 @@
 """Saving, loading and resuming whole graphs."""
 
 import copy
-import os
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +14,6 @@ from serkit.errors import InputError, NotReadyError, SavedFileError
 from serkit.messages import Deferred
 from serkit.modules import GMM, VAE, GMMClassifier, RandomAffine, Supervised
 from serkit.saving import format, snapshot
-from serkit.training import Callback
 from tests.helpers.modules import KMeans
 from tests.helpers.saved import assert_same
 
@@ -271,65 +266,6 @@ def test_damage_under_a_right_checksum_is_told(saved, tmp_path):
 
 
 # -- checkpoint --------------------------------------------------------------------------------
-
-ROUNDS = 4
-WAYS = ("round", "epoch", "mixture", "write")
-
-
-class Kill(Callback):
-    """Ends the process without any clean-up, as a power cut does."""
-
-    def __init__(self, where):
-        self.where = where
-
-    def on_round(self, graph, record):
-        if self.where == "round" and record["round"] == 2:
-            os._exit(9)
-        if self.where == "write" and record["round"] == 2:
-            os.replace = lambda *paths: os._exit(9)
-
-    def on_epoch(self, module, terms):
-        if self.where == "epoch" and len(module.history_) == 2 and module.loss_curve_[-1]["epoch"]:
-            os._exit(9)
-
-    def on_update(self, graph, module):
-        if self.where == "mixture" and isinstance(module, GMM) and len(module.history_) == 2:
-            module.record = lambda report: os._exit(9)  # it has learnt, but does not count yet
-
-
-def killed_runs(folder):
-    """What another process runs: each way to be killed, in a process of its own."""
-    torch.optim.AdamW([torch.zeros(1)])  # which imports much, here once for all
-    for where in WAYS:
-        if os.fork() == 0:
-            path = Path(folder) / where / "checkpoint"
-            make(**RICH).fit(ROUNDS, checkpoint=path, callbacks=[Kill(where)], verbose=False)
-            os._exit(0)
-        assert os.waitstatus_to_exitcode(os.wait()[1]) == 9, where
-
-
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory):
-    """A folder for each way, with what was there after the kill."""
-    folder = tmp_path_factory.mktemp("killed")
-    code = f"from {__name__} import killed_runs; killed_runs({str(folder)!r})"
-    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def uninterrupted():
-    return make(**RICH).fit(ROUNDS, verbose=False)
-
-
-@pytest.mark.parametrize("where", WAYS)
-def test_killed_run_goes_on_to_the_same_end(killed, uninterrupted, where):
-    path = killed / where / "checkpoint"
-    assert len(Graph.load(path).history) == 2
-    graph = make(**RICH).fit(ROUNDS, checkpoint=path, verbose=False)
-    assert_same_graph(uninterrupted, graph)
-    assert_same_graph(uninterrupted, Graph.load(path))
-    assert list(path.parent.iterdir()) == [path]
 
 
 def test_finished_run_does_nothing_when_called_again(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from hmmlearn.hmm import GaussianHMM
 from scipy.special import log_softmax
 
-from serkit import Graph, Observation
+from serkit import Graph, MixtureDensity, Observation
 from serkit.errors import InputError, NotFittedError, NotReadyError
 from serkit.messages import Categorical
 from serkit.metrics import accuracy
@@ -23,6 +23,7 @@ TRANSITION = np.array([[0.8, 0.15, 0.05], [0.1, 0.8, 0.1], [0.25, 0.05, 0.7]])
 INITIAL = np.array([0.5, 0.3, 0.2])
 # hmmlearn, enumeration and serkit add the same logs in different orders, over 300 rows at most
 ROUNDING = {"rtol": 0, "atol": 1e-8}
+CLOSE = {"rel": 1e-10}
 
 
 def sequences(distance=2.0, lengths=LENGTHS, seed=0):
@@ -99,6 +100,81 @@ def test_graph_predicts_hmmlearns_posteriors(lengths):
     own = np.exp(found.messages["gmm"].log_prob)  # its own weights are not counted beside
     np.testing.assert_allclose(own, expected, **ROUNDING)
     np.testing.assert_array_equal(markov.viterbi(), peer.decode(x, lengths)[1])
+
+
+@pytest.mark.parametrize("kind", ["full", "diag", "tied", "spherical"])
+@pytest.mark.parametrize("lengths", [None, [20, 29, 1]])
+def test_given_parameters_score_new_sequences_as_hmmlearn(kind, lengths):
+    """Nothing is learnt."""
+    new, _ = sequences(lengths=[20, 29, 1], seed=1)
+    variances = {
+        "full": np.array([[[2, 0.5], [0.5, 1]]] * K),
+        "tied": np.array([[2, 0.5], [0.5, 1]]),
+    }
+    variances |= {"diag": np.full((K, D), [2.0, 1.0]), "spherical": np.array([1.0, 2.0, 0.5])}
+    density = MixtureDensity(np.ones(K) / K, [[0, 0], [2, 0], [0, 2]], variances[kind], kind)
+    markov = MarkovModel(lengths=LENGTHS, random_state=0).set_chain(TRANSITION, INITIAL)
+    peer = GaussianHMM(K, kind)
+    peer.startprob_, peer.transmat_ = INITIAL, TRANSITION
+    peer.means_, peer.covars_ = density.means, density.covariances
+    log_likelihood, n_free = density.component_log_prob(new), density.n_free(weights=False)
+    own = {"lengths": [len(new)] if lengths is None else lengths}
+    assert markov.score(log_likelihood, **own) == pytest.approx(peer.score(new, lengths), **CLOSE)
+    for name in ("aic", "bic"):
+        found = getattr(markov, name)(log_likelihood, n_free, **own)
+        assert found == pytest.approx(getattr(peer, name)(new, lengths), **CLOSE)
+    found = markov.predict_proba(log_likelihood, **own)
+    np.testing.assert_allclose(found, peer.predict_proba(new, lengths), **ROUNDING)
+    np.testing.assert_array_equal(markov.viterbi(log_likelihood, **own), peer.predict(new, lengths))
+    assert markov.chain().transition.tolist() == TRANSITION.tolist()
+
+
+def test_a_graph_of_given_parameters_is_saved_and_never_learns(tmp_path):
+    x, _ = sequences()
+    density = MixtureDensity(np.ones(K) / K, [[0, 0], [2, 0], [0, 2]], [np.eye(D)] * K)
+    mixture = GMM(K).connect(Observation(x)).set_density(density).freeze()
+    markov = MarkovModel(lengths=LENGTHS).connect(mixture).set_chain(TRANSITION, INITIAL).freeze()
+    graph = Graph(markov).fit(2, verbose=False)
+    expected = as_hmmlearn(mixture, markov).predict_proba(x, LENGTHS)
+    graph.save(tmp_path / "graph")
+    for each in (graph, Graph.load(tmp_path / "graph")):
+        np.testing.assert_allclose(each.predict(x).probabilities, expected, **ROUNDING)
+        assert each["markovmodel"].chain().transition.tolist() == TRANSITION.tolist()
+    assert len(markov.sample(5)) == 5
+    with pytest.raises(NotFittedError, match="forecast goes on from the rows of the last training"):
+        markov.forecast()
+    markov.unfreeze().update()
+    assert markov.forecast().shape == (3, 1, K)
+    assert not np.array_equal(markov.transition_, TRANSITION)
+
+
+@pytest.mark.parametrize(
+    ("transition", "initial", "text"),
+    [
+        (TRANSITION, [0.5, 0.5], r"transition must be an array \(2, 2\) of probabilities"),
+        (TRANSITION.T, INITIAL, "add up to 1, each row by itself"),
+        (TRANSITION, [0.5, 0.6, -0.1], r"initial must be an array \(3,\) of probabilities"),
+        (TRANSITION, "even", "initial must be finite numbers"),
+    ],
+)
+def test_chains_that_are_none_are_refused(transition, initial, text):
+    markov = MarkovModel()
+    with pytest.raises(InputError, match=f"MarkovModel: .*{text}"):
+        markov.set_chain(transition, initial)
+    assert not hasattr(markov, "initial_")
+    assert not markov.history_
+
+
+def test_scores_are_of_rows_and_parameters_that_fit():
+    markov = MarkovModel().set_chain(TRANSITION, INITIAL)
+    with pytest.raises(InputError, match="fitted on K=3 classes, got 2"):
+        markov.score(np.zeros((5, 2)))
+    with pytest.raises(InputError, match="lengths add up to 4, but there are 5 rows"):
+        markov.score(np.zeros((5, K)), lengths=[2, 2])
+    with pytest.raises(InputError, match="n_free must be an integer >= 0, got -1"):
+        markov.bic(np.zeros((5, K)), -1)
+    with pytest.raises(NotFittedError, match="MarkovModel is not fitted yet"):
+        MarkovModel().score(np.zeros((5, K)))
 
 
 def test_new_rows_are_other_sequences():

@@ -1,0 +1,67 @@
+"""The campaign of odd calls in a small setting, and what it must be able to see."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.campaigns import entries, fuzz
+from tests.campaigns.entries import Entry
+
+
+def test_new_public_names_are_found_without_being_listed():
+    names = {entry.name for entry in entries.entries()}
+    expected = {"GMM(n_components=)", "GMM.predict()", "Graph.fit()", "accuracy()", "spherical()"}
+    assert expected <= names
+
+
+def wrong_error(value):
+    return {}[value]
+
+
+def no_number(value):
+    return np.full(3, np.nan)
+
+
+def slow(value):
+    while True:
+        pass
+
+
+def rude(value):
+    torch.set_default_dtype(torch.float64)
+
+
+def greedy(value):
+    value[:] = 0.0
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"),
+    [
+        (wrong_error, "untyped error"),
+        (no_number, "not finite"),
+        (slow, "hang"),
+        (rude, "global state"),
+        (greedy, "arguments changed"),
+    ],
+)
+def test_each_kind_of_fault_is_seen(function, kind, monkeypatch):
+    monkeypatch.setattr(fuzz, "LIMIT_SECONDS", 0.1)
+    value = "key" if function is wrong_error else np.ones(3)
+    call = fuzz.Call("call", (value,), None, (lambda: function(value),))
+    try:
+        outcome = fuzz.outcome_of(0, Entry("function()", function), call)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert kind in outcome.kinds
+
+
+def test_what_a_refused_call_has_changed_is_seen():
+    gmm = entries.learnt(entries.GMM)
+
+    def spoil():
+        gmm.means_ += 1
+        raise ValueError
+
+    outcome = fuzz.outcome_of(0, Entry("spoil()", spoil), fuzz.Call("call", (), gmm, (spoil,)))
+    assert "learnt changed" in outcome.kinds
