@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from numbers import Real
 from typing import Annotated, Any, ClassVar, Self, cast
 
@@ -28,7 +29,14 @@ from ...reading import check_names, keep_names, names_in
 from ..common.inputs import all_observed, join, split_columns
 from ..nets import architectures
 from ..nets.architectures import Bernoulli, GaussianNoise
-from ..nets.device import compiled, draw_apart, in_blocks, private_random_state, uses_bfloat16
+from ..nets.device import (
+    check_sizes,
+    compiled,
+    draw_apart,
+    in_blocks,
+    private_random_state,
+    uses_bfloat16,
+)
 from ..nets.trainer import DivergedError, NetOptions, Terms, Trainer, check_batches, load_optimizer
 from .divergences import Target
 
@@ -416,6 +424,8 @@ class Autoencoder(NetOptions, Module):
             device = self._torch_device()
             state["row_shape_"] = tuple(state["row_shape_"])
             with private_random_state(0, device):
+                if self.encoder is None:
+                    check_sizes(nets, partial(build_nets, self, state["row_shape_"]))
                 self._build(state["row_shape_"])
             self.nets_.load_state_dict(nets)
             self.nets_.to(device).eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Annotated, Any, Self
 
 import numpy as np
@@ -22,7 +23,7 @@ from ...options import Counts, PositiveInt, Seed
 from ...reading import check_names, keep_names, names_in
 from ..common.inputs import checked_targets
 from .architectures import conv_classifier, copy_supervised, needed_image_shape
-from .device import compiled, in_blocks, private_random_state, uses_bfloat16
+from .device import check_sizes, compiled, in_blocks, private_random_state, uses_bfloat16
 from .trainer import DivergedError, NetOptions, Scheduler, Terms, Trainer, check_batches
 
 _UNKNOWN = -1  # a step's class that is not known
@@ -154,8 +155,12 @@ class SupervisedNet(NetOptions, ABC):
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over what `get_state` gave."""
         row_shape, device = tuple(state["row_shape_"]), self._torch_device()
+        sizes = state["n_outputs_"], state.get("n_steps_")
+        make_net = partial(self._make_net, row_shape, *sizes)
         with private_random_state(0, device):
-            net = self._make_net(row_shape, state["n_outputs_"], state.get("n_steps_"))
+            if self.net is None:
+                check_sizes(state["net_"], make_net)
+            net = make_net()
         net.load_state_dict(state["net_"])
         self.__dict__.update({**state, "row_shape_": row_shape, "net_": net.to(device).eval()})
 
