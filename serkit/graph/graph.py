@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import processes
-from ..errors import GraphError, InputError, OutputError
+from ..errors import GraphError, InputError, OutputError, SavedFileError, SerkitError
 from ..messages import Gaussian
 from ..module import Module, Node, bound_of
 from ..observation import Observation
@@ -135,8 +135,14 @@ class Graph:
 
     # -- training ------------------------------------------------------------------------------
 
-    def check(self) -> None:
+    def check(self, *, files: bool = False) -> None:
         """Check every edge, every module's options and the numbers of rows; `fit` does so first.
+
+        Parameters
+        ----------
+        files : bool
+            Whether to check too that files can hold what will be learnt, as `fit` does where it is
+            to write some.
 
         Raises
         ------
@@ -144,6 +150,8 @@ class Graph:
             Naming the module and the values that do not fit.
         """
         checks.check_nodes(self.modules)
+        if files:
+            snapshot.check(self._run())
 
     def fit(
         self,
@@ -217,6 +225,9 @@ class Graph:
         hooks = as_callbacks(callbacks)
         hooks += [Progress()] if verbose and processes.is_first() else []
         self._updates_of_round(schedule, len(self.history))  # raises now if it is wrong
+        if out is not None or checkpoint is not None:
+            snapshot.check(self._run())
+            hooks += as_callbacks([_check_savable])
         places = restarting.checkpoints(checkpoint, restarts)
         folder = None if out is None else Path(out)
         if folder is not None and processes.is_first():
@@ -584,7 +595,10 @@ class Graph:
         check_argument("Graph.load", "data", data, Kind(Sequence, or_none=True))
         check_argument("Graph.load", "custom", custom, Kind(dict, or_none=True))
         run = keep_share(snapshot.load(path, data, custom))
-        graph = cls(*run.names.values())
+        try:
+            graph = cls(*run.names.values())
+        except SerkitError as error:
+            raise SavedFileError(f"{path}: {error}") from error
         graph.history, graph.first_latents = run.history, run.first_latents
         return graph
 
@@ -605,6 +619,12 @@ class Graph:
 def _described(node: Any) -> str:
     """A node as errors call it, and what is none as it is."""
     return node.label if isinstance(node, Node) else in_words(node)
+
+
+def _check_savable(graph: Graph, record: Record) -> None:
+    """After the first round, raise InputError if files cannot hold what was learnt."""
+    if record["round"] == 1:
+        graph.check(files=True)
 
 
 def _any_wants(answers: Iterator[bool | None]) -> bool:

@@ -15,12 +15,14 @@ from sklearn.metrics import pairwise_distances
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+import serkit
 from serkit.datasets import load_spoken_digits
 from serkit.errors import InputError, NotFittedError
 from serkit.modules.preprocessing.hac import HAC, Frames, codebook, cooccurrences, mfcc_streams
 from tests.helpers.files import LOCAL, needs
 
 librosa = pytest.importorskip("librosa")
+soundfile = pytest.importorskip("soundfile")
 
 RATE, SMALL = 8000, {"n_codewords": 4, "random_state": 0}
 
@@ -258,7 +260,17 @@ def test_files_that_cannot_be_used_are_named(tmp_path):
     stereo, text = tmp_path / "stereo.wav", tmp_path / "text.wav"
     wavfile.write(stereo, RATE, np.ones((4000, 2), np.int16))
     text.write_text("no sound")
-    for path, what in ((stereo, "expected a waveform of one channel"), (text, "not a sound file")):
+    short = tmp_path / "short.wav"
+    wavfile.write(short, RATE, np.ones(4000, np.int16))
+    short.write_bytes(short.read_bytes()[:5000])
+    long = tmp_path / "long.flac"
+    soundfile.write(long, np.zeros(11_000_000, np.int16), RATE)
+    for path, what in (
+        (stereo, "expected a waveform of one channel"),
+        (text, "not a sound file"),
+        (short, r"not a sound file .*shorter than it says"),
+        (long, r"not a sound file .*it says it has 11,000,000 samples"),
+    ):
         with pytest.raises(InputError, match=f"HAC: {re.escape(str(path))}: {what}"):
             HAC(**SMALL).fit([path])
 
@@ -330,6 +342,14 @@ def test_numpy_integers_are_integers():
     numpys = {name: np.int64(value) for name, value in options.items()}
     counts = HAC(**numpys, lags=(np.int64(5), np.int64(2))).fit_transform(waves)
     np.testing.assert_array_equal(counts, HAC(**options).fit_transform(waves))
+
+
+def test_code_books_are_saved(tmp_path):
+    recordings, _ = words(4)
+    hac = HAC(**SMALL).fit(recordings)
+    serkit.save(hac, tmp_path / "hac")
+    found = serkit.load(tmp_path / "hac")
+    np.testing.assert_array_equal(found.transform(recordings), hac.transform(recordings))
 
 
 def test_before_fitting_nothing_is_transformed():
