@@ -26,7 +26,7 @@ RandomState = int | np.random.Generator | None
 _BLOCK_VALUES = 2**16  # half a megabyte, which stays in the processor's cache
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MixtureDensity:
     """A Gaussian mixture as a value: ``p(x) = sum_k pi_k N(x; mu_k, Sigma_k)``.
 
@@ -80,6 +80,10 @@ class MixtureDensity:
                 f"{self.covariance_type} covariances {shapes[self.covariance_type]}, got "
                 f"{self.weights.shape}, {self.means.shape} and {self.covariances.shape}"
             )
+
+    def __repr__(self) -> str:
+        size = f"{self.n_components} components of {self.n_dims} dimensions"
+        return f"{type(self).__name__}({size}, {self.covariance_type})"
 
     @property
     def n_components(self) -> int:
