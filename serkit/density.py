@@ -27,7 +27,7 @@ _ROUNDING = 1e-6  # of float32, in which some come
 _BLOCK_VALUES = 2**16  # half a megabyte, which stays in the processor's cache
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MixtureDensity:
     """A Gaussian mixture as a value: ``p(x) = sum_k pi_k N(x; mu_k, Sigma_k)``.
 
@@ -100,6 +100,10 @@ class MixtureDensity:
             )
         diagonal = self.covariance_type in DIAGONAL_TYPES
         return problem_of_covariances(self.covariances, diagonal=diagonal)
+
+    def __repr__(self) -> str:
+        size = f"{self.n_components} components of {self.n_dims} dimensions"
+        return f"{type(self).__name__}({size}, {self.covariance_type})"
 
     @property
     def n_components(self) -> int:

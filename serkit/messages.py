@@ -54,7 +54,7 @@ _ROUNDING = 1e-4  # of log-probabilities in float32, which add up to 0 as those 
 _ALIGNED = ("array", "mean", "var", "log_prob", "values")  # attributes with a row per data row
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Message:
     """Abstract base of all messages, which hold one row per data row.
 
@@ -69,6 +69,10 @@ class Message:
 
     def __post_init__(self, checked: bool) -> None:
         raise TypeError("use Data, Gaussian, Categorical or Mixture")
+
+    def __repr__(self) -> str:
+        missing = "" if self.observed is None else f", {np.sum(~self.observed)} missing"
+        return f"{type(self).__name__}({', '.join(map(str, (self.n_rows, *self.shape)))}{missing})"
 
     @property
     def _rows(self) -> np.ndarray:
@@ -148,23 +152,24 @@ class Message:
                 f"cannot combine a {type(self).__name__} with a {type(other).__name__} message: "
                 "the children of one module must send the same kind"
             )
-        if (self.n_rows, self._factor_shape) != (other.n_rows, other._factor_shape):
+        if (self.n_rows, self.factor_shape) != (other.n_rows, other.factor_shape):
             raise MessageError(
                 f"cannot combine {type(self).__name__} messages of different shapes: "
-                f"{self.n_rows} rows of {self._factor_shape} and "
-                f"{other.n_rows} rows of {other._factor_shape}"
+                f"{self.n_rows} rows of {self.factor_shape} and "
+                f"{other.n_rows} rows of {other.factor_shape}"
             )
         return self._times(other)
 
     @property
-    def _factor_shape(self) -> tuple[int, ...]:
+    def factor_shape(self) -> tuple[int, ...]:
+        """Shape of what a row of the message speaks of: its own, but (D,) of a mixture over D."""
         return self.shape
 
     def _times(self, other: Any) -> Message:
         raise MessageError(f"{type(self).__name__} messages have no product")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Data(Message):
     """Observed or reconstructed values, array (N, ...)."""
 
@@ -175,7 +180,7 @@ class Data(Message):
         self._set("array", checked)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Gaussian(Message):
     """A diagonal Gaussian per row: mean (N, D), and var (N, D) or None where it is unknown."""
 
@@ -213,7 +218,7 @@ class Gaussian(Message):
         return Gaussian(mean, share * self.var, checked=False)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Categorical(Message):
     """Class probabilities for each row.
 
@@ -287,7 +292,7 @@ class Categorical(Message):
         return Categorical(log_prob, log_prior=log_prior, is_prior=is_prior, checked=False)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Mixture(Message):
     """A Gaussian mixture, and the responsibilities of its components for each row.
 
@@ -364,7 +369,8 @@ class Mixture(Message):
         return [replace(self, means=m, covariances=c, checked=False) for m, c in moments]
 
     @property
-    def _factor_shape(self) -> tuple[int, ...]:
+    def factor_shape(self) -> tuple[int, ...]:
+        """Shape of what a row of the message speaks of, (D,)."""
         return self.means.shape[1:]
 
     def _times(self, other: Mixture) -> Mixture:
@@ -383,7 +389,7 @@ class Mixture(Message):
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Deferred(Message):
     """A message down that its sender makes only when it is read, as a reconstruction takes long.
 

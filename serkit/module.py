@@ -7,12 +7,16 @@ any rows. `Module.update` calls both, and keeps the posterior for its neighbours
 
 from __future__ import annotations
 
+import inspect
+import math
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
+from numbers import Number, Real
 from typing import Any, Concatenate, ParamSpec, Self, TypeAlias, TypeVar
 
 import numpy as np
@@ -20,7 +24,7 @@ from numpy.random import Generator
 from sklearn.exceptions import ConvergenceWarning
 
 from . import processes
-from .errors import GraphError, InputError, NotReadyError
+from .errors import GraphError, InputError, NotReadyError, SerkitError
 from .messages import Categorical, Data, Deferred, Message, product
 from .metrics import scores_of
 from .options import Kind, Name, Options, Seed, Several, check_argument
@@ -28,6 +32,13 @@ from .reading import keep_names
 from .stopping import AllOrNothing
 
 Values: TypeAlias = np.ndarray | None  # rows for `Module.generate` to start from, if any
+_ERRORS: Any = {
+    "divide": "warn",
+    "over": "warn",
+    "under": "ignore",
+    "invalid": "warn",
+}  # NumPy's own
+_REPORTABLE = (str, Number, np.generic, np.ndarray, list, tuple, dict, type(None))
 WITHOUT_ROWS = (
     "it was loaded without its rows; to train on, give them: Graph.load(path, data=[rows])"
 )
@@ -74,6 +85,30 @@ class Posterior:
         return None if self.classes is None else self.classes.log_prob.argmax(axis=1)
 
 
+def _check_stated(cls: type[Node]) -> None:
+    """Raise GraphError unless a class states kinds of messages, or finds them in properties."""
+    for name in ("takes_from_parents", "takes_from_children"):
+        kinds = getattr(cls, name)
+        several = isinstance(kinds, tuple) and all(map(_is_kind, kinds))
+        if not several and not isinstance(kinds, property):
+            raise GraphError(
+                f"{cls.__name__}.{name} must be a tuple of kinds of messages, such as (Data,), got "
+                f"{kinds!r:.60}"
+            )
+    for name in ("sends_up", "sends_down"):
+        kind = getattr(cls, name, None)
+        if not (kind is None or _is_kind(kind) or isinstance(kind, property)):
+            raise GraphError(
+                f"{cls.__name__}.{name} must be a kind of message, such as Data, or None, got "
+                f"{kind!r:.60}"
+            )
+
+
+def _is_kind(value: Any) -> bool:
+    """Whether a value is a class of messages."""
+    return isinstance(value, type) and issubclass(value, Message)
+
+
 class Node(Options, ABC):
     """Abstract base of what a graph is made of: connections, and the message sent up.
 
@@ -104,6 +139,10 @@ class Node(Options, ABC):
     def n_outputs(self) -> int | None:
         """Length of one row of the message up, where known before training."""
         return None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _check_stated(cls)
 
     # -- connections ---------------------------------------------------------------------------
 
@@ -334,20 +373,18 @@ class Module(Arguments, Node):
         with AllOrNothing(self):
             if not self.frozen:
                 start = time.perf_counter()
-                report = self.learn(inputs, from_children)
-                if not isinstance(report, dict):
-                    raise GraphError(
-                        f"{self.label}.learn returned {type(report).__name__}; return a dict of "
-                        "numbers to report, {} for none"
-                    )
+                with naming(self, "learn"):
+                    report = self.learn(inputs, from_children)
+                _check_report(self, report)
                 self.record({**report, "seconds": time.perf_counter() - start})
                 names = [getattr(parent, "feature_names_in_", []) for parent in self.parents]
                 keep_names(self, np.concatenate(names) if all(map(len, names)) else None)
-            posterior = self.infer(inputs, from_children)
-            _check_posterior(self, posterior)
+            posterior = posterior_of(self, inputs, from_children)
+            with naming(self, "infer"):
+                bound = bound_of(posterior)
             if not (self.frozen and self.is_current):  # else it sends up what it sent before
                 self.n_sent_ += 1
-            self.posterior = replace(posterior, bound=bound_of(posterior))
+            self.posterior = replace(posterior, bound=bound)
             self.heard_ = self._heard_now()
         return self
 
@@ -461,7 +498,8 @@ def learns(
 ) -> Callable[Concatenate[Learner, Given], Result]:
     """Decorate a module's method that learns from arrays, such as `fit`, as `update` does it.
 
-    A frozen module refuses, and if the method raises, the module is as before.
+    A frozen module refuses, and if the method raises, the module is as before. The caller's
+    ``np.seterr`` does not count.
     """
 
     @wraps(method)
@@ -471,15 +509,73 @@ def learns(
                 f"{self.label}.{method.__name__}: it is frozen and would learn nothing; call "
                 "unfreeze() first"
             )
-        with AllOrNothing(self):
+        with AllOrNothing(self), np.errstate(**_ERRORS):
             return method(self, *args, **options)
 
     return whole
 
 
+@contextmanager
+def naming(module: Module, method: str) -> Iterator[None]:
+    """Have errors in a method of a module, which may be a user's, say whose it is.
+
+    The caller's ``np.seterr`` does not count within, which has NumPy's own settings.
+    """
+    where = f"{module.label}.{method}"
+    try:
+        with np.errstate(**_ERRORS):
+            yield
+    except SerkitError as error:
+        if module.label in str(error):
+            raise
+        raise type(error)(f"{where}: {error}") from error
+    except Exception as error:
+        _, *arguments = inspect.signature(getattr(Module, method)).parameters  # but self
+        error.add_note(f"raised in {where}, which is called with ({', '.join(arguments)})")
+        raise
+
+
+def posterior_of(
+    module: Module, inputs: list[Message], from_children: Message | None = None
+) -> Posterior:
+    """What a module infers of any rows; GraphError if that is not what its class promises."""
+    with naming(module, "infer"):
+        posterior = module.infer(inputs, from_children)
+    _check_posterior(module, posterior, inputs)
+    return posterior
+
+
 def bound_of(posterior: Posterior) -> float | None:
     """A posterior's term of the joint evidence lower bound, in nats per row; None for none."""
-    return posterior.bound() if callable(posterior.bound) else posterior.bound
+    bound = posterior.bound() if callable(posterior.bound) else posterior.bound
+    if bound is None or (isinstance(bound, Real) and math.isfinite(bound)):
+        return bound if bound is None else float(bound)
+    raise GraphError(
+        f"the bound is {_described(bound)}; return a finite number of nats per row, or None for no "
+        "term of the joint objective"
+    )
+
+
+def samples_of(
+    module: Module,
+    n_samples: int,
+    rng: Generator,
+    values: Values = None,
+    component: int | None = None,
+) -> list[np.ndarray]:
+    """What a module generates; GraphError unless that is `n_samples` rows for each parent."""
+    with naming(module, "generate"):
+        rows = module.generate(n_samples, rng, values=values, component=component)
+    sizes = [n_samples * (parent.n_outputs or 1) for parent in module.parents]
+    is_sequence = isinstance(rows, list | tuple)
+    if not is_sequence or [np.size(values) for values in rows] != sizes:
+        found = f"a list of {[*map(np.shape, rows)]}" if is_sequence else _described(rows)
+        shapes = [(n_samples, parent.n_outputs) for parent in module.parents]
+        raise GraphError(
+            f"{module.label}.generate returned {found}; return a list with one array for each "
+            f"parent, of shapes {shapes}"
+        )
+    return [*rows]
 
 
 def messages_to(node: Node, children: Sequence[Node] | None = None) -> list[Message]:
@@ -541,7 +637,8 @@ def check_ready(module: Module, inputs: Sequence[Message | None], n_rows: int) -
         )
     check_shares(module)
     module.check_options()
-    module.check([*inputs], n_rows)
+    with naming(module, "check"):
+        module.check([*inputs], n_rows)
 
 
 def check_shares(module: Module) -> None:
@@ -573,18 +670,85 @@ def _regroups(node: Node) -> bool:
     return isinstance(node, Module) and type(node).rows_sent is not Module.rows_sent
 
 
-def _check_posterior(module: Module, posterior: Posterior) -> None:
-    """Raise GraphError unless `infer` returned a posterior with a message down per parent."""
+def _check_report(module: Module, report: Any) -> None:
+    """Raise GraphError unless `learn` returned what a history can hold."""
+    where = f"{module.label}.learn returned {_described(report)}"
+    if not isinstance(report, dict):
+        raise GraphError(f"{where}; return a dict of numbers to report, {{}} for none")
+    for name, value in report.items():
+        if not isinstance(name, str) or not isinstance(value, _REPORTABLE):
+            raise GraphError(
+                f"{where} with {name!r:.40}: {_described(value)}; name numbers to report by "
+                'strings, as in {"loss": 1.2} (of a tensor: float(loss))'
+            )
+
+
+def _check_posterior(module: Module, posterior: Any, inputs: Sequence[Message]) -> None:
+    """Raise GraphError unless `infer` returned the messages that the module's class promises."""
+    where, n_rows = f"{module.label}.infer returned", inputs[0].n_rows
     if not isinstance(posterior, Posterior):
         raise GraphError(
-            f"{module.label}.infer returned {type(posterior).__name__}; return a "
-            "serkit.Posterior(up, down)"
+            f"{where} {_described(posterior)}; return a serkit.Posterior(up=..., down=(...,))"
         )
-    if len(posterior.down) != len(module.parents):
+    down, n_sent = posterior.down, module.rows_sent(n_rows)
+    is_sequence = isinstance(down, list | tuple)
+    if not is_sequence or len(down) != len(inputs):
+        found = f"{len(down)} messages down" if is_sequence else f"down={_described(down)}"
         raise GraphError(
-            f"{module.label}.infer returned {len(posterior.down)} messages down for "
-            f"{len(module.parents)} parents; return one per parent (None for no message)"
+            f"{where} {found} for {len(inputs)} parents; return a tuple with one per parent (None "
+            "for no message)"
         )
+    _check_sent(where, "up", posterior.up, module.sends_up, n_sent, module.n_outputs)
+    if posterior.up is None and module.sends_up is not None:
+        raise GraphError(
+            f"{where} up=None; return a {module.sends_up.__name__} message, or state sends_up = "
+            "None"
+        )
+    if posterior.classes is not None:
+        _check_sent(where, "of classes", posterior.classes, Categorical, n_sent)
+    for parent, message, received in zip(module.parents, down, inputs, strict=False):
+        if not isinstance(message, Deferred):
+            kind, what = module.sends_down_to(parent), f"down to {parent.label}"
+            alike = isinstance(received, Categorical) or not isinstance(message, Categorical)
+            n_values = math.prod(received.factor_shape) if alike else None
+            _check_sent(where, what, message, kind, n_rows, n_values)
+
+
+def _check_sent(
+    where: str,
+    what: str,
+    message: Any,
+    kind: type[Message] | None,
+    n_rows: int,
+    n_values: int | None = None,
+) -> None:
+    """Raise GraphError for a message of another kind than stated, or of other numbers."""
+    if message is None:
+        return
+    if kind is None or not isinstance(message, kind):
+        stated = "None" if kind is None else f"a {kind.__name__}"
+        raise GraphError(
+            f"{where} {_described(message)} as its message {what}, where its class states "
+            f"{stated}; return that, or state another kind in sends_up or sends_down"
+        )
+    n_found = math.prod(message.factor_shape)
+    if message.n_rows != n_rows or n_values not in (None, n_found):
+        width = "" if n_values is None else f" of {n_values} values"
+        raise GraphError(
+            f"{where} {message.n_rows} rows of {n_found} values as its message {what}; return "
+            f"{n_rows} rows{width}, one for each that it gets"
+        )
+
+
+def _described(value: Any) -> str:
+    """A value in a few words, for errors: None, or its type and, where it has one, its shape."""
+    shape = getattr(value, "shape", None)
+    kind = "None" if value is None else f"a {type(value).__name__}"
+    if isinstance(value, list | tuple):
+        return f"{kind} of {len(value)}"
+    if shape:
+        return kind if isinstance(value, Message) else f"{kind} of shape {tuple(shape)}"
+    return f"{value!r:.40}" if isinstance(value, Number) else kind
 
 
 def _check_parents(node: Node, parents: Sequence[Node]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -24,9 +25,9 @@ class Observation(Node):
     Parameters
     ----------
     data : array-like, frame, torch.Tensor, or torch Dataset or DataLoader, shape (N, ...)
-        Finite real numbers, a row or more. Images as (N, H, W), (N, C, H, W) or flat (N, D); scale
-        them to [0, 1] for a Bernoulli likelihood. A data set is read by index, of pairs the rows
-        (`serkit.datasets.rows_and_labels` gives the labels too).
+        Finite real numbers, a row or more. Images as (N, H, W), (N, C, H, W) or flat (N, D) with
+        their `image_shape`; scale them to [0, 1] for a Bernoulli likelihood. A data set is read by
+        index, of pairs the rows (`serkit.datasets.rows_and_labels` gives the labels too).
     observed : array-like of bool, shape (N,), optional
         False for rows in which this modality is missing, whatever values they hold (NaN, say).
         Such rows are inferred from the graph's other observations, and predicted by
@@ -34,6 +35,9 @@ class Observation(Node):
     lengths : sequence of int, optional
         Numbers of rows of consecutive sequences, which add up to N: each stays in one process where
         several share the rows, as a Markov model needs it.
+    image_shape : sequence of int, optional
+        (H, W), (1, H, W) or (3, H, W) where flat rows are images, so that results show them as
+        such; rows that have such a shape are images anyway.
     name : str, optional
         The name in errors and tables; the class's unless given.
 
@@ -42,6 +46,8 @@ class Observation(Node):
     n_rows : int
         Number of rows N of all processes.
     row_shape : tuple of int
+    image_shape : tuple of int or None
+        Shape of a row as an image; None for a table.
     share : slice
         Which rows this process holds, all N unless there are several (see `serkit.processes`).
     data : np.ndarray or None
@@ -79,12 +85,14 @@ class Observation(Node):
         *,
         observed: ArrayLike | None = None,
         lengths: Sequence[int] | None = None,
+        image_shape: Sequence[int] | None = None,
         name: str | None = None,
     ) -> None:
         self.name = name
         check_argument(type(self).__name__, "name", name, Text(or_none=True))
         array = as_array(data, self.label)
         self.n_rows, self.row_shape = array.shape[0], tuple(array.shape[1:])
+        self.image_shape = _image_shape(self.row_shape, image_shape, self.label)
         self.lengths = lengths.tolist() if isinstance(lengths, np.ndarray) else lengths
         check_argument(self.label, "lengths", self.lengths, Counts(or_none=True))
         self.share = processes.share(self.n_rows, self.lengths)
@@ -171,11 +179,13 @@ class Observation(Node):
         lengths: Sequence[int] | None,
         fingerprint: str,
         feature_names: Sequence[str] | None = None,
+        image_shape: Sequence[int] | None = None,
     ) -> Observation:
         """An observation whose rows are not at hand, as saved: enough to use, not to train on."""
         observation = cls.__new__(cls)
         observation.name, observation.n_rows, observation.lengths = name, n_rows, lengths
         observation.row_shape = tuple(row_shape)
+        observation.image_shape = _image_shape(row_shape, image_shape, observation.label)
         observation.share = processes.share(n_rows, lengths)
         observation.data = observation.observed = observation._message = None
         observation._fingerprint = fingerprint
@@ -228,6 +238,10 @@ class Observation(Node):
             )
         return message
 
+    def as_images(self, rows: np.ndarray) -> np.ndarray:
+        """Rows as images: (n, ...) -> (n, *image_shape)."""
+        return rows.reshape(-1, *(self.image_shape or self.row_shape))
+
     def missing_rows(self, n_rows: int) -> Data:
         """A message of rows in all of which this modality is missing."""
         rows = np.zeros((n_rows, *self.row_shape), dtype=np.float32)
@@ -243,7 +257,11 @@ class Observation(Node):
             "lengths": self.lengths,
             "fingerprint": self.fingerprint(),
         }
-        return arguments if names is None else arguments | {"feature_names": names.tolist()}
+        if names is not None:
+            arguments["feature_names"] = names.tolist()
+        if self.image_shape not in (None, self.row_shape):
+            arguments["image_shape"] = list(self.image_shape)
+        return arguments
 
     def fingerprint(self) -> str:
         """Sum of the SHA-256 of all numbered rows, by which a saved graph recognises its data.
@@ -261,3 +279,20 @@ class Observation(Node):
             total = sum(processes.gather(np.array([share_sum], dtype=object)).tolist())
             self._fingerprint = f"{message.array.dtype}-{total % 2**256:064x}"
         return self._fingerprint
+
+
+def _image_shape(
+    row_shape: Sequence[int], image_shape: Sequence[int] | None, label: str
+) -> tuple[int, ...] | None:
+    """The shape of rows as images: as stated, or their own if it is one of images; or None."""
+    check_argument(label, "image_shape", image_shape, Counts(or_none=True))
+    shape = tuple(map(int, row_shape if image_shape is None else image_shape))
+    is_image = len(shape) == 2 or (len(shape) == 3 and shape[0] in (1, 3))
+    if image_shape is None:
+        return shape if is_image else None
+    if not is_image or math.prod(shape) != math.prod(row_shape):
+        raise InputError(
+            f"{label}: image_shape={shape} does not suit rows of shape {tuple(row_shape)}; "
+            "expected (H, W), (1, H, W) or (3, H, W) of as many values"
+        )
+    return shape

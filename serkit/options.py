@@ -17,6 +17,7 @@ import difflib
 import inspect
 import math
 import os
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,9 @@ from .errors import InputError
 
 _MOST = 2**63 - 1  # what NumPy counts to
 _LINE = 60
+_shortened = reprlib.Repr()
+_shortened.maxother = _shortened.maxstring = 100
+
 # What the original Serket calls its arguments, and what they are called here.
 _SERKET_NAMES = {
     "itr": ("max_iter", "epochs"),
@@ -293,11 +297,42 @@ class Options(BaseEstimator):
         kind, name = type(self).__name__, getattr(self, "name", None)
         return f"{kind} '{name}'" if isinstance(name, str) and name else kind
 
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Constructor arguments by name; InputError if an own constructor does not keep one."""
+        try:
+            return super().get_params(deep)
+        except AttributeError as error:
+            if error.obj is not self or error.name is None:
+                raise
+            raise self._lacks(error.name) from None
+
+    def _lacks(self, name: str) -> InputError:
+        kind = type(self).__name__
+        return InputError(
+            f"{kind} does not keep its argument {name!r}; in {kind}.__init__ write self.{name} = "
+            f"{name}, or call super().__init__({name}=...)"
+        )
+
+    def __repr__(self) -> str:
+        parameters = inspect.signature(type(self).__init__).parameters
+        usual = {name: _brief(parameter.default) for name, parameter in parameters.items()}
+        given = {name: _brief(value) for name, value in self.get_params(deep=False).items()}
+        changed = [f"{name}={text}" for name, text in given.items() if text != usual.get(name)]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
     def check_options(self) -> None:
         """Raise InputError for a constructor argument that is out of its range."""
         kind: Any = type(self)  # which mypy does not know to be hashable
         for name, constraint in _ranges(kind).items():
+            if not hasattr(self, name):
+                raise self._lacks(name)
             check_argument(self.label, name, getattr(self, name), constraint)
+
+
+def _brief(value: Any) -> str:
+    """A value's repr in a line of 100 letters at most: long lists and arrays by their ends."""
+    with np.printoptions(threshold=6, edgeitems=2):
+        return " ".join(_shortened.repr(value).split())
 
 
 def check_argument(label: str, name: str, value: Any, constraint: Constraint) -> None:

@@ -609,7 +609,8 @@ def test_child_that_speaks_of_other_rows_is_an_error(learnt):
     if learnt.sends_up is None:
         pytest.skip("has no children")
     before = state_of(learnt)
-    Teller(permuted(neutral(learnt), np.arange(5))).connect(learnt).update()
-    with pytest.raises(InputError, match=rf"{type(learnt).__name__}.*5 rows.*{N}"):
+    message = permuted(neutral(learnt), np.arange(2 * N) % learnt.rows_sent(N))
+    Teller(message).connect(learnt).posterior = Posterior(down=(message,))
+    with pytest.raises(InputError, match=rf"{type(learnt).__name__}.*{2 * N} rows.*{N}"):
         learnt.update()
     assert_same(before, learnt.get_state())

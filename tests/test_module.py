@@ -1,11 +1,13 @@
 """The exchange of messages in `update`, Observation, and two user-written modules."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 
-from serkit import Observation
-from serkit.errors import GraphError, MessageError, NotReadyError
+from serkit import Graph, Module, Observation
+from serkit.errors import GraphError, InputError, MessageError, NotReadyError
 from serkit.messages import Categorical, Data, Gaussian
 from serkit.module import Posterior
 from serkit.modules import GMM, VAE
@@ -119,14 +121,6 @@ def test_vae_on_two_observations_reconstructs_each_in_its_shape():
     np.testing.assert_array_equal(joined, whole)
 
 
-def test_wrong_number_of_messages_down_is_an_error():
-    teller = Teller(Data(uniform_rows()), name="t")
-    teller.infer = lambda inputs, from_children: Posterior()
-    teller.connect(Observation(uniform_rows()))
-    with pytest.raises(GraphError, match=r"Teller 't'\.infer returned 0 messages down for 1 p"):
-        teller.update()
-
-
 def test_update_that_fails_keeps_the_messages_sent_before(monkeypatch):
     gmm = chain()[1]
     posterior = gmm.posterior
@@ -151,6 +145,162 @@ def test_generator_depends_on_seed_and_update_only():
     assert draws(KMeans(2, random_state=6)) != first
     module.connect(Observation(uniform_rows())).update()
     assert draws(module) != first
+
+
+# -- what a user's module gets wrong ---------------------------------------------------------------
+
+ROWS = uniform_rows()
+
+
+class Spoilt(Module):
+    """Sends its parent's rows up and down; a test replaces a method by one that errs."""
+
+    sends_up = sends_down = Data
+
+    def learn(self, inputs, from_children):
+        return {"loss": 0.5}
+
+    def infer(self, inputs, from_children):
+        return self.posterior_with()
+
+    def posterior_with(self, **fields):
+        return Posterior(**({"up": Data(ROWS), "down": (Data(ROWS),)} | fields))
+
+
+LEARN = {
+    "None": (lambda *_: None, "returned None; return a dict of numbers to report"),
+    "self": (lambda module, *_: module, "returned a Spoilt; return a dict"),
+    "a tuple": (lambda *_: (1, 2), "returned a tuple of 2; return a dict"),
+    "a number's name": (lambda *_: {1: 0.5}, "returned a dict with 1: 0.5; name numbers to"),
+    "a tensor": (
+        lambda *_: {"loss": torch.ones(2)},
+        "returned a dict with 'loss': a Tensor of.*float.loss",
+    ),
+}
+INFER = {
+    "None": (lambda *_: None, "returned None; return a serkit.Posterior"),
+    "a tuple": (lambda *_: (Data(ROWS), None), "returned a tuple of 2; return a serkit.Posterior"),
+    "a message": (lambda *_: Data(ROWS), "returned a Data; return a serkit.Posterior"),
+}
+POSTERIORS = {
+    "no message": ({"up": None}, "returned up=None; return a Data message, or state sends_up"),
+    "an array": ({"up": ROWS}, r"a ndarray of shape \(20, 4\) as its message up, .* states a Data"),
+    "another kind": ({"up": Gaussian(ROWS)}, "a Gaussian as its message up, .* states a Data"),
+    "rows left out": ({"up": Data(ROWS[:3])}, "3 rows of 4 values as its message up; return 20"),
+    "one message": ({"down": Data(ROWS)}, "down=a Data for 1 parents; return a tuple"),
+    "none down": (
+        {"down": ()},
+        "0 messages down for 1 parents; return a tuple with one per parent",
+    ),
+    "an array down": ({"down": (ROWS,)}, "a ndarray .* as its message down to Observation, .* a D"),
+    "another width": (
+        {"down": (Data(ROWS[:, 1:]),)},
+        "20 rows of 3 values .*; return 20 rows of 4",
+    ),
+    "classes of few": (
+        {"classes": Categorical.uniform(3, 2)},
+        "3 rows of 2 .* as its message of c",
+    ),
+    "a bound of NaN": ({"bound": np.nan}, "the bound is nan; return a finite number of nats"),
+    "bounds of rows": ({"bound": lambda: ROWS}, "the bound is a ndarray of shape .*; return a fin"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "case"), [*(("learn", case) for case in LEARN), *(("infer", case) for case in INFER)]
+)
+def test_what_a_method_must_return_is_told_by_name(name, case, monkeypatch):
+    method, text = {"learn": LEARN, "infer": INFER}[name][case]
+    monkeypatch.setattr(Spoilt, name, method)
+    with pytest.raises(GraphError, match=rf"Spoilt 'mine'\.{name} {text}"):
+        Spoilt(name="mine").connect(Observation(ROWS)).update()
+
+
+@pytest.mark.parametrize("case", POSTERIORS)
+def test_what_a_posterior_must_hold_is_told_by_name(case, monkeypatch):
+    fields, text = POSTERIORS[case]
+    monkeypatch.setattr(Spoilt, "infer", lambda module, *_: module.posterior_with(**fields))
+    module = Spoilt(name="mine").connect(Observation(ROWS))
+    with pytest.raises(GraphError, match=rf"Spoilt 'mine'\.infer.* {text}"):
+        module.update()
+    assert module.posterior is None
+
+
+def test_messages_that_cannot_be_made_name_the_module(monkeypatch):
+    monkeypatch.setattr(Spoilt, "infer", lambda *_: Posterior(up=Data(ROWS * np.nan)))
+    with pytest.raises(InputError, match=r"^Spoilt 'mine'\.infer: Data\.array: NaN .* in 20 of 20"):
+        Spoilt(name="mine").connect(Observation(ROWS)).update()
+
+
+def test_rows_of_training_sent_for_new_ones_are_an_error():
+    graph = Graph(Spoilt(name="mine").connect(Observation(ROWS))).fit(1, verbose=False)
+    with pytest.raises(GraphError, match=r"Spoilt 'mine'\.infer returned 20 rows .* return 3 rows"):
+        graph.predict(ROWS[:3])
+
+
+@pytest.mark.parametrize("method", ["learn", "infer", "check"])
+def test_other_errors_name_the_module_and_how_its_method_is_called(method, monkeypatch):
+    monkeypatch.setattr(Spoilt, method, lambda module, inputs: None)
+    with pytest.raises(TypeError, match="takes 2 positional arguments") as caught:
+        Spoilt(name="mine").connect(Observation(ROWS)).update()
+    (note,) = caught.value.__notes__
+    assert re.match(rf"raised in Spoilt 'mine'\.{method}, which is called with \(inputs, ", note)
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        (None, "returned None"),
+        ([ROWS], r"returned a list of \[\(20, 4\)\]"),
+        ([], r"returned a list of \[\]"),
+        ([ROWS[:7, 1:]], r"returned a list of \[\(7, 3\)\]"),
+    ],
+    ids=["None", "all rows", "no parent's", "another width"],
+)
+def test_what_generate_must_return_is_told_by_name(rows, text, monkeypatch):
+    monkeypatch.setattr(Spoilt, "generate", lambda *_, **__: rows)
+    graph = Graph(Spoilt(name="mine").connect(Observation(ROWS))).fit(1, verbose=False)
+    text = rf"Spoilt 'mine'\.generate {text}; return a list with .* of shapes \[\(7, 4\)\]"
+    with pytest.raises(GraphError, match=text):
+        graph.sample(7)
+
+
+@pytest.mark.parametrize(
+    ("stated", "text"),
+    [
+        ({"takes_from_parents": Data}, r"takes_from_parents must be a tuple of kinds of messages"),
+        ({"takes_from_children": ["Gaussian"]}, r"takes_from_children must be a tuple of kinds"),
+        ({"sends_up": "Data"}, "sends_up must be a kind of message, such as Data, or None"),
+        ({"sends_down": Data(ROWS)}, "sends_down must be a kind of message"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_a_class_must_state_is_told_when_it_is_defined(stated, text):
+    with pytest.raises(GraphError, match=rf"^Own\.{text}"):
+        type("Own", (Spoilt,), stated)
+
+
+def test_a_constructor_of_ones_own_need_not_call_that_of_module():
+    class Bare(Spoilt):
+        def __init__(self):
+            self.own = 1
+
+    module = Bare().connect(Observation(ROWS)).update()
+    assert (module.label, module.n_sent_) == ("Bare", 1)
+
+
+@pytest.mark.parametrize("base", [GMM, VAE, Spoilt])
+def test_arguments_that_a_constructor_does_not_keep_are_told_by_name(base):
+    class Lossy(base):
+        def __init__(self, n_wanted=3):
+            self.other = n_wanted
+
+    text = r"Lossy does not keep its argument '(\w+)'; in Lossy\.__init__ write self\.\1 = \1, or"
+    with pytest.raises(InputError, match=text):
+        Lossy().get_params()
+    if base is not Spoilt:
+        with pytest.raises(InputError, match=text):
+            Graph(Lossy().connect(Observation(ROWS))).check()
 
 
 # -- Observation -------------------------------------------------------------------------------

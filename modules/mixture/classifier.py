@@ -271,6 +271,7 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         self.record(self._learn(x[processes.share(len(x))], y, weight, previous={}))
         return self
 
+    @np.errstate(under="ignore")
     def predict(self, X: ArrayLike, *, reject: bool = False) -> np.ndarray:
         """Most probable class of each row: (N, D) -> (N,).
 
@@ -290,10 +291,12 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         classes = self.classes_.astype(int) if self.classes_.dtype.kind in "ub" else self.classes_
         return np.append(classes, self.none_label)[np.where(outlying, -1, codes)]
 
+    @np.errstate(under="ignore")
     def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
         """Log P(c | row): (N, D) -> (N, C)."""
         return self._mixtures().log_posterior(self.log_likelihood_per_class(X))
 
+    @np.errstate(under="ignore")
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """P(c | row), priors included: (N, D) -> (N, C)."""
         return np.exp(self.predict_log_proba(X))
@@ -305,6 +308,7 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         """
         return self._mixtures().log_likelihood(self._checked_rows(X, reset=False))
 
+    @np.errstate(under="ignore")
     def score_samples(self, X: ArrayLike) -> np.ndarray:
         """Log p(row) = log sum_c P(c) p(row | c) in nats: (N, D) -> (N,).
 

@@ -273,14 +273,17 @@ class GMM(MixtureModule):
         self.record({})
         return self
 
+    @np.errstate(under="ignore")
     def predict(self, x: ArrayLike) -> np.ndarray:
         """Most probable component of each row: (N, D) -> (N,) of int."""
         return self._log_posterior(x)[0].argmax(axis=1)
 
+    @np.errstate(under="ignore")
     def predict_proba(self, x: ArrayLike) -> np.ndarray:
         """P(k | row): (N, D) -> (N, K)."""
         return np.exp(self._log_posterior(x)[0])
 
+    @np.errstate(under="ignore")
     def score_samples(self, x: ArrayLike) -> np.ndarray:
         """Log density of each row in nats: (N, D) -> (N,)."""
         return self._log_posterior(x)[1]

@@ -69,7 +69,7 @@ def private_random_state(seed: int, device: torch.device) -> Iterator[None]:
 
     So initialisation, dropout and a user's augmentation repeat, and nobody else notices. Threads
     take turns, as there is one global generator for all of them. The caller's ``torch.no_grad()``,
-    ``torch.inference_mode()`` and default dtype do not count within.
+    ``torch.inference_mode()``, default dtype and default device do not count within.
     """
     devices = [device] if device.type == "cuda" else []
     with (
@@ -78,6 +78,7 @@ def private_random_state(seed: int, device: torch.device) -> Iterator[None]:
         torch.inference_mode(False),
         torch.enable_grad(),
         _default_float32(),
+        _default_cpu(),
     ):
         _seed(seed, device)
         yield
@@ -91,6 +92,16 @@ def _default_float32() -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+@contextmanager
+def _default_cpu() -> Iterator[None]:
+    """Tensors are made on the CPU where no device is named, whatever the caller's default."""
+    if torch.get_default_device().type == "cpu":
+        yield
+    else:
+        with torch.device("cpu"):
+            yield
 
 
 def draw_apart(seed: int, device: torch.device) -> None:
@@ -144,9 +155,18 @@ def _problem(device_type: str) -> str | None:
 def as_tensor(array: np.ndarray, device: torch.device) -> Tensor:
     """Rows in float32 on a device; those that already are, are not copied: only read them."""
     contiguous = np.ascontiguousarray(array)  # torch knows no mirrored ones
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.as_tensor(contiguous).to(device, torch.float32)
+    if not contiguous.flags.writeable:  # of which torch warns, and filters are not the thread's own
+        contiguous = np.asarray(_Writable(contiguous))
+    return torch.as_tensor(contiguous, device="cpu").to(device, torch.float32)
+
+
+class _Writable:
+    """The memory of a read-only array, for NumPy to see as writable."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array  # which keeps the memory
+        address, _ = array.__array_interface__["data"]
+        self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
 
 
 def check_outputs(label: str, outputs: np.ndarray, rows: np.ndarray) -> None:
@@ -194,7 +214,7 @@ def evaluating(nets: nn.Module) -> Iterator[None]:
     training = nets.training
     nets.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _default_cpu():
             yield
     finally:
         nets.train(training)

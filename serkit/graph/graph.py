@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from .. import processes
 from ..errors import GraphError, InputError, OutputError, SavedFileError, SerkitError
 from ..messages import Gaussian
-from ..module import Module, Node, bound_of
+from ..module import Module, Node, bound_of, naming, posterior_of
 from ..observation import Observation
 from ..options import Choice, Count, FilePath, Function, Kind, check_argument, in_words
 from ..saving import snapshot
@@ -441,8 +441,9 @@ class Graph:
             posterior = module.posterior if module.is_current else None
             if posterior is None:
                 from_children = module.received_from_children(self.children_of(module))
-                posterior = module.infer(inputs, from_children)
-            bound = bound_of(posterior)
+                posterior = posterior_of(module, inputs, from_children)
+            with naming(module, "infer"):
+                bound = bound_of(posterior)
             if bound is None:
                 return None
             total += processes.mean(bound, inputs[0].n_rows)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import GraphError, InputError
 from ..messages import Categorical, Data, Gaussian, Message, Mixture, product
-from ..module import Module, Node, Posterior, check_rows
+from ..module import Module, Node, Posterior, check_rows, posterior_of, samples_of
 from ..observation import Observation
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ Names = dict[str, Node]  # parents before children
 MessagesUp = dict[Node, Message | None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """What a graph infers of new rows: latents and class probabilities.
 
@@ -52,8 +52,8 @@ class Prediction:
     index: Any = None
 
     def __repr__(self) -> str:
-        kinds = [f"{n}: {type(m).__name__}{(m.n_rows, *m.shape)}" for n, m in self.messages.items()]
-        return f"Prediction({', '.join(kinds)})"
+        listed = ", ".join(f"{name}: {message}" for name, message in self.messages.items())
+        return f"Prediction({listed})"
 
     @property
     def latents(self) -> np.ndarray:
@@ -173,7 +173,7 @@ def _pass_up(names: Names, rows: Sequence) -> tuple[MessagesUp, dict[Module, Pos
         if isinstance(node, Module):
             inputs = _inputs(node, up)
             check_rows(node.parents, [message.n_rows for message in inputs])
-            posteriors[node] = node.infer(inputs, None)
+            posteriors[node] = posterior_of(node, inputs)
             up[node] = posteriors[node].up
     return up, posteriors
 
@@ -197,7 +197,7 @@ def _pass_down(
             continue
         posterior = posteriors[node]
         if from_children[node]:
-            posterior = node.infer(_inputs(node, up), product(from_children[node]))
+            posterior = posterior_of(node, _inputs(node, up), product(from_children[node]))
         pairs = zip(node.parents, posterior.down, strict=True)
         down = node.read([message if parent in wanted else None for parent, message in pairs])
         for parent, message in zip(node.parents, down, strict=True):
@@ -260,13 +260,13 @@ def generate(
     seed = getattr(leaf, "seed_", 0) if random_state is None else random_state
     rng = np.random.default_rng(seed if component is None else [seed, component])
     samples: dict[Node, list[np.ndarray]] = {node: [] for node in names.values()}
-    rows = leaf.generate(n_samples, rng, component=component)
+    rows = samples_of(leaf, n_samples, rng, component=component)
     rng = np.random.default_rng([seed, 1])
     for node in reversed(names.values()):
         if node is not leaf:
             if not isinstance(node, Module) or not samples[node]:
                 continue
-            rows = node.generate(n_samples, rng, values=np.mean(samples[node], axis=0))
+            rows = samples_of(node, n_samples, rng, values=np.mean(samples[node], axis=0))
         for parent, parent_rows in zip(node.parents, rows, strict=True):
             samples[parent].append(parent_rows)
     return {

@@ -20,8 +20,9 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -46,6 +47,7 @@ _SAMPLES_SHOWN, _RECONSTRUCTIONS_SHOWN = 8, 10
 _LIST = "files.json"
 Arrays = dict[str, np.ndarray]
 File = tuple[str, Callable[[Path], object]]  # a name below a folder, and what writes it to a path
+Drawing = tuple[str, Callable[[], "Figure"]]
 
 
 def prepare(folder: Path, n_bytes: int = 0) -> Path:
@@ -62,13 +64,26 @@ def prepare(folder: Path, n_bytes: int = 0) -> Path:
 def write(run: Run, folder: Path) -> None:
     """Write module folders, history and pictures; of earlier results only this run's rounds stay.
 
-    A file that cannot be written does not keep the others from it; the OutputError comes last.
+    A file that cannot be made or written does not keep the others from it: a warning names the one,
+    and an OutputError, which comes last, the other.
     """
     rounds = [f"round{number:03d}" for number in range(1, len(run.history) + 1)]
     history = json.dumps(run.history, indent=1, default=lambda value: value.tolist()).encode()
     history_file: File = ("history.json", partial(write_atomically, content=history))
     files = chain(_module_files(run), [history_file], _picture_files(run))
     _write_files(run, folder, files, lambda name: name.partition("/")[0] in rounds)
+
+
+@contextmanager
+def _leaving_out(name: str) -> Iterator[None]:
+    """Warn if a file of results cannot be made, and go on; not being able to write is an error."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        warnings.warn(f"results without {name}, which failed ({reason})", stacklevel=3)
 
 
 def write_round(run: Run, folder: Path) -> None:
@@ -109,7 +124,8 @@ def _write_files(
 
     def attempt(put: Callable[[Path], object], name: str) -> None:
         try:
-            put(folder / name)
+            with _leaving_out(name):
+                put(folder / name)
         except OutputError as error:
             problems.append(error)
 
@@ -216,7 +232,10 @@ TEXT_FILES: dict[str, Callable[[Module], np.ndarray | None]] = {
 
 def text_files(module: Module) -> Arrays:
     """The arrays of a module for text files, by file name."""
-    arrays = {name: values_of(module) for name, values_of in TEXT_FILES.items()}
+    arrays = dict[str, np.ndarray | None]()
+    for name, values_of in TEXT_FILES.items():
+        with _leaving_out(f"{name} of {module.label}"):
+            arrays[name] = values_of(module)
     words = getattr(module, "components_", None)  # P(word | topic) of each modality
     for number, phi in enumerate(words if isinstance(words, list) else []):
         arrays[f"phi_{number}.txt"] = phi
@@ -230,71 +249,110 @@ def text_files(module: Module) -> Arrays:
 
 
 def pictures(run: Run) -> Iterator[tuple[str, Figure]]:
-    """Every picture the graph has the data for, with its name."""
+    """Every picture the graph has the data for, with its name; a warning names what fails."""
+    for name, draw in _drawings(run):
+        with _leaving_out(f"{name}.png"):
+            yield name, draw()
+
+
+def _drawings(run: Run) -> Iterator[Drawing]:
+    """What draws each picture, with its name."""
     from .. import plots  # only here, as Matplotlib takes a while
 
-    yield "graph", plots.graph.graph(run.names)
-    yield "rounds", plots.graph.rounds(run.history)
-    labels = _last(getattr(node, "labels", None) for node in run.names.values())
+    yield "graph", partial(plots.graph.graph, run.names)
+    yield "rounds", partial(plots.graph.rounds, run.history)
     clusters = _last(map(_clusters, run.modules.values()))
+    labels = _last((getattr(n, "labels", None) for n in run.names.values()), clusters)
     for name, module in run.learnt.items():
         if curve := getattr(module, "loss_curve_", None):
-            yield f"losses_{name}", plots.losses(curve, title=name)
+            yield f"losses_{name}", partial(plots.losses, curve, title=name)
         if hasattr(module, "log_likelihood_"):
-            yield f"log_likelihood_{name}", plots.log_likelihood(module.log_likelihood_)
+            curve = module.log_likelihood_
+            yield f"log_likelihood_{name}", partial(plots.log_likelihood, curve)
         if isinstance(module.message_up, Gaussian):
             after = module.message_up.mean
+            groups = [_last([values], after) for values in (labels, clusters)]
             for when, z in {"before": run.first_latents.get(name), "after": after}.items():
                 if z is not None:
                     title = f"{name}: {when} the joint training"
                     rows = slice(len(z) if len(z) < len(after) else None)  # others were added later
-                    colours = (c if c is None else c[rows] for c in (labels, clusters))
-                    figure = plots.latents(z, *colours, title=title)
-                    yield f"latents_{name}_{when}", figure
+                    colours = (c if c is None else c[rows] for c in groups)
+                    draw = partial(plots.latents, z, *colours, title=title)
+                    yield f"latents_{name}_{when}", draw
     if labels is not None and clusters is not None:
-        yield "confusion", plots.confusion(labels, clusters)
-    yield from _image_pictures(run)
+        yield "confusion", partial(plots.confusion, labels, clusters)
+    nodes = run.names.items()
+    observations = {name: node for name, node in nodes if isinstance(node, Observation)}
+    images = {name: node for name, node in observations.items() if node.image_shape is not None}
+    yield from _image_drawings(run, images)
+    for name, observation in observations.items():
+        is_table = observation.data is not None and len(observation.row_shape) == 1
+        if is_table and name not in images:
+            yield f"profiles_{name}", partial(_profiles, observation, clusters, labels)
 
 
-def _last(several: Iterable[ArrayLike | None]) -> np.ndarray | None:
-    """The last that is not None, as an array."""
+def _last(several: Iterable[ArrayLike | None], rows: np.ndarray | None = None) -> np.ndarray | None:
+    """The last that is not None, as an array; of as many rows as `rows` has, if that is given."""
     arrays = [np.asarray(values) for values in several if values is not None]
-    return arrays[-1] if arrays else None
+    fitting = [values for values in arrays if rows is None or values.shape[:1] == rows.shape[:1]]
+    return fitting[-1] if fitting else None
 
 
-def _image_pictures(run: Run) -> Iterator[tuple[str, Figure]]:
+def _profiles(
+    observation: Observation, clusters: np.ndarray | None, labels: np.ndarray | None
+) -> Figure:
+    """What is typical of the clusters in a table, by the rows that are observed."""
+    from .. import plots
+
+    message = observation.message_up
+    assert message is not None
+    rows, seen = message.array, message.is_observed
+    groups = {
+        name: values[observation.share][seen]
+        for name, values in {"clusters": clusters, "labels": labels}.items()
+        if values is not None and len(values) == observation.n_rows
+    }
+    names = getattr(observation, "feature_names_in_", None)
+    return plots.profiles(rows[seen], **groups, names=names, title=observation.label)
+
+
+def _image_drawings(run: Run, images: dict[str, Observation]) -> Iterator[Drawing]:
     """Reconstructions and samples of observations whose rows are images."""
     from .. import plots
 
-    nodes, modules = run.names.items(), list(run.modules.values())
-    images = {name: n for name, n in nodes if isinstance(n, Observation) and is_image(n)}
+    modules = list(run.modules.values())
     for name, observation in images.items():
         readers = [module for module in modules if observation in module.parents]
-        messages = messages_to(observation, readers)
-        if messages and observation.data is not None:
-            rows = observation.data[:_RECONSTRUCTIONS_SHOWN]
-            means = inference.mean_rows(messages, observation.row_shape, len(rows))
-            yield f"reconstructions_{name}", plots.reconstructions(rows, means)
+        if observation.data is not None and any(_tells(reader, observation) for reader in readers):
+            yield f"reconstructions_{name}", partial(_reconstructions, observation, readers)
     below = {parent for module in modules for parent in module.parents}
     for name, top in run.learnt.items():
         if top.sends_up is not Categorical or top in below:
             continue
-        try:
-            samples = [
-                inference.generate(run.names, top, _SAMPLES_SHOWN, component, None)
-                for component in range(top.n_outputs or 0)
-            ]
-        except GraphError:
-            continue  # some module on the way down generates nothing
-        for observed in [key for key in samples[0] if key in images]:
-            rows = np.stack([sample[observed] for sample in samples])
+        samples = list[Arrays]()
+        with _leaving_out(f"samples_{name}"), suppress(GraphError):  # where one generates nothing
+            for component in range(top.n_outputs or 0):
+                draws = inference.generate(run.names, top, _SAMPLES_SHOWN, component, None)
+                samples.append(draws)
+        for observed in [key for key in next(iter(samples), {}) if key in images]:
+            rows = np.stack([images[observed].as_images(sample[observed]) for sample in samples])
             classes = getattr(top, "classes_", None)  # a classifier's; else clusters are numbered
-            yield f"samples_{name}_{observed}", plots.samples(rows, names=classes)
+            yield f"samples_{name}_{observed}", partial(plots.samples, rows, names=classes)
 
 
-def is_image(observation: Observation) -> bool:
-    """Whether rows are images: (H, W), (1 or 3, H, W), or flat, square and not tiny."""
-    shape = observation.row_shape
-    if len(shape) == 1:
-        return shape[0] >= 16 and int(np.sqrt(shape[0])) ** 2 == shape[0]
-    return len(shape) == 2 or (len(shape) == 3 and shape[0] in (1, 3))
+def _tells(module: Module, parent: Observation) -> bool:
+    """Whether a module sends a message down to a parent."""
+    down = () if module.posterior is None else module.posterior.down  # not made yet if deferred
+    pairs = zip(module.parents, down, strict=False)
+    return any(node is parent and message is not None for node, message in pairs)
+
+
+def _reconstructions(observation: Observation, readers: list[Module]) -> Figure:
+    """The first images and what the messages down predict of them."""
+    from .. import plots
+
+    message = observation.message_up
+    assert message is not None
+    rows = observation.as_images(message.array[:_RECONSTRUCTIONS_SHOWN])
+    means = inference.mean_rows(messages_to(observation, readers), rows.shape[1:], len(rows))
+    return plots.reconstructions(rows, means)

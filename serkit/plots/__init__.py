@@ -13,6 +13,7 @@ from .arrays import (
     samples,
 )
 from .images import save_gif
+from .profiles import profiles
 
 __all__ = [
     "confusion",
@@ -23,6 +24,7 @@ __all__ = [
     "latents_3d",
     "log_likelihood",
     "losses",
+    "profiles",
     "reconstructions",
     "samples",
     "save_gif",

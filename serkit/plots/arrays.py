@@ -5,8 +5,10 @@ Arrays of another shape than is said, or names of another number, raise InputErr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import html
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,12 +20,35 @@ from .. import metrics
 from ..arrays import as_rows
 from ..errors import InputError
 from ..options import Count, check_argument
-from ..reading import Labels, labels_in
 from .images import picture, tiled
-from .projection import one_per_row, project
+from .projection import project
+from .style import (
+    BESIDE,
+    LARGEST,
+    Groups,
+    Picture,
+    add_legend,
+    by_cluster,
+    by_label,
+    legend_width,
+    names_of,
+    one_group,
+    shortened,
+    style,
+)
 
 if TYPE_CHECKING:
     from plotly import graph_objects
+
+_SYMBOLS = {  # what plotly has for markers
+    "s": "square",
+    "^": "diamond",
+    "v": "cross",
+    "D": "x",
+    "P": "circle-open",
+    "X": "square-open",
+    "<": "diamond-open",
+}
 
 
 def latents(
@@ -55,25 +80,25 @@ def latents(
     >>> [axis.get_title() for axis in figure.axes]
     ['by true label', 'by cluster']
     """
-    panels: list[tuple[str, ArrayLike | None]] = [("true label", labels), ("cluster", clusters)]
-    panels = [panel for panel in panels if panel[1] is not None] or [("", None)]
-    colours = {}
-    if labels is not None and clusters is not None:
-        classes = labels_in(labels, "labels").classes.tolist()
-        matches = metrics.matching(labels, clusters).items()
-        colours = {cluster: f"C{classes.index(label) % 10}" for cluster, label in matches}
     plane, name = project(z, labels, projection, 2), projection.upper()
-    figure = Figure(figsize=(5.5 * len(panels), 5), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axis, (what, groups) in zip(axes, panels, strict=True):
-        groups = labels_in(groups, what) if what == "true label" else groups
-        for value, colour, points in _classes(plane, groups, colours if what == "cluster" else {}):
-            axis.scatter(*points.T, s=4, color=colour, label=value)
-        if groups is not None:
-            axis.legend(markerscale=3, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
-        axis.set(xlabel=f"{name} 1", ylabel=f"{name} 2", title=f"by {what}" if what else "")
-    figure.suptitle(title)
-    return figure
+    panels: dict[str, Groups] = {}
+    if labels is not None:
+        panels["by true label"] = by_label(labels, len(plane))
+    if clusters is not None:
+        panels["by cluster"] = by_cluster(clusters, len(plane), labels)
+    panels = panels or {"": one_group(len(plane))}
+    widths = [5.0 + legend_width(groups.names) for groups in panels.values()]
+    figure = Picture(figsize=(sum(widths), 5), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0]
+    for axis, (what, groups) in zip(axes, panels.items(), strict=True):
+        clouds = {
+            value: axis.scatter(*points.T, s=4, linewidths=0, **how)
+            for value, how, points in groups.split(plane)
+        }
+        if what:
+            add_legend(axis, clouds, **BESIDE, markerscale=3)
+        axis.set(xlabel=f"{name} 1", ylabel=f"{name} 2", title=what)
+    return figure.titled(title)
 
 
 def latents_3d(
@@ -99,29 +124,21 @@ def latents_3d(
         raise ImportError("latents_3d needs plotly: pip install 'serkit[interactive]'") from None
     space, name = project(z, labels, projection, 3), projection.upper()
     axes = {f"{axis}axis": {"title": f"{name} {i}"} for i, axis in enumerate("xyz", 1)}
-    layout = {"title": title, "scene": axes, "legend": {"itemsizing": "constant"}}
+    layout = {"title": _without_markup(title), "scene": axes, "legend": {"itemsizing": "constant"}}
     figure = graph_objects.Figure(layout=layout)
-    groups = None if labels is None else labels_in(labels, "labels")
-    for value, colour, points in _classes(space, groups, {}):
+    groups = one_group(len(space)) if labels is None else by_label(labels, len(space))
+    for value, how, points in groups.split(space):
         places = dict(zip("xyz", points.T, strict=True))
-        style = {"mode": "markers", "marker": {"size": 2, "color": to_hex(colour)}}
-        figure.add_scatter3d(**places, **style, name=value, showlegend=labels is not None)
+        symbol = _SYMBOLS.get(how["marker"], "circle")
+        marker = {"size": 2, "color": to_hex(how["color"]), "symbol": symbol}
+        text = {"name": _without_markup(shortened(value)), "showlegend": labels is not None}
+        figure.add_scatter3d(**places, mode="markers", marker=marker, **text)
     return figure
 
 
-def _classes(
-    points: np.ndarray, groups: ArrayLike | Labels | None, colours: dict[Any, str]
-) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Name, colour and points of each class; all points at once if there are none."""
-    if not isinstance(groups, Labels):
-        groups = np.full(len(points), "") if groups is None else groups
-        classes, codes = np.unique(np.asarray(groups), return_inverse=True)
-        groups = Labels(codes, classes)
-    codes = one_per_row(groups.codes, len(points))
-    if not groups.known.all():
-        yield "unknown", "lightgrey", points[codes < 0]
-    for i, value in enumerate(groups.classes.tolist()):
-        yield str(value), colours.get(value, f"C{i % 10}"), points[codes == i]
+def _without_markup(text: str) -> str:
+    """Text that plotly shows letter by letter, HTML and LaTeX too."""
+    return html.escape(text, quote=False).replace("$", "&#36;")
 
 
 def image_grid(
@@ -154,13 +171,15 @@ def image_grid(
         raise InputError(f"expected images of shape (rows, columns, ...), got {images.shape}")
     pictures = np.array([[picture(image) for image in row] for row in images])
     n_rows, n_columns, height, width = pictures.shape[:4]
-    row_titles = _names(row_titles, n_rows, "row titles")
-    column_titles = _names(column_titles, n_columns, "column titles")
+    row_titles = names_of(row_titles, n_rows, "row titles")
+    column_titles = names_of(column_titles, n_columns, "column titles")
     gap = max(1, height // 16)
     tiles = tiled(pictures, gap)
-    size = 0.7 / np.sqrt(height * width) * np.array(tiles.shape[1::-1]) + (0.2, 0.5)
+    size = 0.7 / np.sqrt(height * width) * np.array(tiles.shape[1::-1])
+    size = size * min(1, LARGEST / size.max()) + (0.2, 0.5)
     size += 0.08 * np.array([max(map(len, names)) for names in (row_titles, column_titles)])
-    figure = Figure(figsize=np.maximum(size, (0.12 * len(title), 0)), layout="compressed")
+    title = shortened(title, 80)
+    figure = Picture(figsize=np.maximum(size, (0.12 * len(title), 0)), layout="compressed")
     axis = figure.subplots()
     axis.imshow(tiles, cmap="gray", vmin=0, vmax=1)
     axis.set_yticks(np.arange(n_rows) * (height + gap) + (height - 1) / 2, row_titles)
@@ -169,16 +188,7 @@ def image_grid(
     axis.tick_params(length=0)
     axis.tick_params("x", rotation=_rotation(column_titles))
     axis.set_frame_on(False)
-    figure.suptitle(title)
-    return figure
-
-
-def _names(names: Sequence | None, n: int, what: str) -> list[str]:
-    """Names as text, `n` of them; empty ones unless given."""
-    names = [""] * n if names is None else [str(name) for name in names]
-    if len(names) != n:
-        raise InputError(f"expected {n} {what}, got {len(names)}: {', '.join(names)}")
-    return names
+    return figure.titled(title)
 
 
 def _rotation(names: Sequence) -> int:
@@ -224,19 +234,22 @@ def losses(curve: Sequence[Mapping[str, float]], *, title: str = "losses") -> Fi
     terms = dict.fromkeys(key for entry in curve for key in entry if key not in ("update", "epoch"))
     panels = [term for term in terms if not term.startswith("held_out_")]
     starts = [i for i, entry in enumerate(curve) if i and entry["epoch"] == 1]
-    figure = Figure(figsize=(4.2 * len(panels), 3.6), layout="constrained")
+    figure = Picture(figsize=(4.2 * len(panels), 3.6), layout="constrained")
     for axis, term in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for key in [key for key in (term, f"held_out_{term}") if key in terms]:
-            values = [entry.get(key, np.nan) for entry in curve]
-            axis.plot(values, marker=".", markersize=3, label=key.replace("_", " "))
-        if len(axis.lines) > 1:
-            axis.legend(fontsize="small")
+        lines = {
+            key.replace("_", " "): axis.plot(
+                [entry.get(key, np.nan) for entry in curve], marker=".", markersize=3
+            )[0]
+            for key in (term, f"held_out_{term}")
+            if key in terms
+        }
+        if len(lines) > 1:
+            add_legend(axis, lines)
         for start in starts:
             axis.axvline(start, color="0.7", linestyle=":", linewidth=1)
         axis.locator_params("x", integer=True)
         axis.set(xlabel="epoch", ylabel=term if term == "accuracy" else f"{term} (nats per row)")
-    figure.suptitle(title)
-    return figure
+    return figure.titled(title)
 
 
 def log_likelihood(curves: ArrayLike | Mapping[str, ArrayLike], *, title: str = "") -> Figure:
@@ -246,19 +259,22 @@ def log_likelihood(curves: ArrayLike | Mapping[str, ArrayLike], *, title: str = 
     --------
     >>> from serkit import plots
     >>> figure = plots.log_likelihood({"cats": [-3.0, -2.0, -1.9], "dogs": [-4.0, -2.5]})
-    >>> [line.get_label() for line in figure.axes[0].lines]
+    >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     ['cats', 'dogs']
     """
-    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    named = curves if isinstance(curves, Mapping) else {"": curves}
+    width = legend_width([*named]) if any(named) else 0
+    figure = Picture(figsize=(5 + width, 3.6), layout="constrained")
     axis = figure.subplots()
-    curves = curves if isinstance(curves, Mapping) else {"": curves}
-    for name, curve in curves.items():
-        axis.plot(np.asarray(curve), marker=".", markersize=3, label=name)
-    if any(curves):
-        axis.legend(fontsize="small")
+    lines = {
+        name: axis.plot(np.asarray(curve), markersize=3, **style(number))[0]
+        for number, (name, curve) in enumerate(named.items())
+    }
+    if any(named):
+        add_legend(axis, lines, **BESIDE)
     axis.locator_params("x", integer=True)
-    axis.set(xlabel="iteration", ylabel="log-likelihood (nats per row)", title=title)
-    return figure
+    axis.set(xlabel="iteration", ylabel="log-likelihood (nats per row)", title=shortened(title))
+    return figure.titled()
 
 
 def confusion(labels: ArrayLike, clusters: ArrayLike) -> Figure:
@@ -271,13 +287,11 @@ def confusion(labels: ArrayLike, clusters: ArrayLike) -> Figure:
     'accuracy 1.000'
     """
     counts, classes, columns = metrics.confusion(labels, clusters)
-    size = 1.8 + 0.45 * max(counts.shape)
-    figure = Figure(figsize=(size + 0.8, size), layout="compressed")
-    names = classes.tolist(), columns.tolist()
-    axis = _cells(figure, counts, lambda count: str(count) if count else "", *names)
+    names = [shortened(name) for name in classes], [shortened(name) for name in columns]
+    figure, axis = _cells(counts, lambda count: str(count) if count else "", *names)
     title = f"accuracy {metrics.accuracy(labels, clusters):.3f}"
     axis.set(xlabel="cluster", ylabel="true label", title=title)
-    return figure
+    return figure.titled()
 
 
 def heat_map(
@@ -306,24 +320,33 @@ def heat_map(
     n_classes = len(values)
     if values.shape != (n_classes, n_classes):
         raise InputError(f"expected a matrix (C, C) over C classes, got shape {values.shape}")
-    names = _names(range(n_classes) if names is None else names, n_classes, "names")
-    size = 1.5 + 0.5 * n_classes + 0.08 * max(map(len, names))
-    figure = Figure(figsize=(max(size + 1, 0.12 * len(title)), size), layout="compressed")
-    axis = _cells(figure, values, "{:.3g}".format, names, names)
+    names = names_of(range(n_classes) if names is None else names, n_classes, "names")
+    figure, axis = _cells(values, "{:.3g}".format, names, names)
     figure.colorbar(axis.images[0], label=label)
-    figure.suptitle(title)
-    return figure
+    return figure.titled(title)
 
 
 def _cells(
-    figure: Figure, matrix: np.ndarray, text: Callable[..., str], rows: Sequence, columns: Sequence
-) -> Axes:
-    """Draw a matrix as shades of blue, with a text in each cell and names of rows and columns."""
+    matrix: np.ndarray, text: Callable[..., str], rows: Sequence[str], columns: Sequence[str]
+) -> tuple[Picture, Axes]:
+    """Draw a matrix as shades of blue, with a text in each cell and names of rows and columns.
+
+    Of large ones only shades, with as many names as there is room for.
+    """
+    side = min(0.5, LARGEST / 2 / max(matrix.shape))  # inches
+    step = math.ceil(0.2 / side)  # a name is so high
+    rotation = _rotation(columns) if step == 1 else 90
+    margins = np.array([1.6 + 0.08 * max(map(len, rows)), 1.2])
+    margins[1] += 0.08 * max(map(len, columns)) if rotation else 0.0
+    size = margins + side * np.array(matrix.shape[::-1])
+    figure = Picture(figsize=size, layout="compressed")
     axis = figure.subplots()
     middle = sum(axis.imshow(matrix, cmap="Blues").get_clim()) / 2
-    for (i, j), value in np.ndenumerate(matrix):
-        colour = "white" if value > middle else "black"
-        axis.text(j, i, text(value), ha="center", va="center", color=colour, fontsize=8)
-    axis.set_xticks(range(len(columns)), columns, rotation=_rotation(columns))
-    axis.set_yticks(range(len(rows)), rows)
-    return axis
+    if side > 0.3:
+        for (i, j), value in np.ndenumerate(matrix):
+            colour = "white" if value > middle else "black"
+            axis.text(j, i, text(value), ha="center", va="center", color=colour, fontsize=8)
+    n_rows, n_columns = matrix.shape
+    axis.set_xticks(range(0, n_columns, step), columns[::step], rotation=rotation)
+    axis.set_yticks(range(0, n_rows, step), rows[::step])
+    return figure, axis

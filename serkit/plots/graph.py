@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -17,6 +18,7 @@ from ..errors import InputError
 from ..messages import Message
 from ..module import Module, Node
 from ..observation import Observation
+from .style import Picture, add_legend, shortened
 
 _WIDTH, _HEIGHT = 2.4, 1.7  # inches between boxes: _places counts in these
 _BESIDE = 0.25  # inches from the line between two boxes to each arrow along it
@@ -29,7 +31,7 @@ def graph(names: dict[str, Node]) -> Figure:
     """
     places = _places(list(names.values()))
     width, height = np.max(list(places.values()), axis=0)
-    figure = Figure(figsize=(2 + width * _WIDTH, 1 + height * _HEIGHT), layout="constrained")
+    figure = Picture(figsize=(2 + width * _WIDTH, 1 + height * _HEIGHT), layout="constrained")
     axis = figure.subplots()
     boxes = {node: _box(axis, places[node], name, node) for name, node in names.items()}
     for node in names.values():
@@ -39,7 +41,7 @@ def graph(names: dict[str, Node]) -> Figure:
             _arrow(axis, boxes[node], boxes[parent], kind, ":")
     axis.set(xlim=(-0.4, width + 0.4), ylim=(-0.3, height + 0.3))
     axis.axis("off")
-    return figure
+    return figure.titled()
 
 
 def _places(nodes: Sequence[Node]) -> dict[Node, tuple[float, float]]:
@@ -68,7 +70,7 @@ def _box(axis: Axes, place: tuple[float, float], name: str, node: Node) -> Text:
     colour = "#dddddd" if isinstance(node, Observation) else "#cfe2f3"
     box = {"boxstyle": "round,pad=0.5", "facecolor": colour, "edgecolor": "0.3"}
     n_outputs = "" if node.n_outputs is None else f" ({node.n_outputs})"
-    caption = f"{name}\n{type(node).__name__}{n_outputs}"
+    caption = f"{shortened(name, 20)}\n{type(node).__name__}{n_outputs}"
     return axis.text(*place, caption, ha="center", va="center", bbox=box, zorder=3)
 
 
@@ -103,24 +105,27 @@ def rounds(history: Sequence[dict[str, Any]]) -> Figure:
     """
     if not history:
         raise InputError("there are no rounds to draw: fit the graph first")
-    figure = Figure(figsize=(13, 3.8), layout="constrained")
+    figure = Picture(figsize=(13, 3.8), layout="constrained")
     scores, objective, changed = figure.subplots(1, 3)
+    lines = defaultdict[Axes, dict[str, Artist]](dict)
     for axis, keys in ((scores, ("accuracy", "nmi", "ari")), (changed, ("changed",))):
         for (module, key), points in _series(history, keys).items():
-            axis.plot(*np.transpose(points), marker="o", markersize=4, label=f"{module}: {key}")
+            (line,) = axis.plot(*np.transpose(points), marker="o", markersize=4)
+            lines[axis][f"{module}: {key}"] = line
     series = _series(history, ("objective",))
     objective.plot(*np.transpose(sorted(chain(*series.values()))), color="0.6", linewidth=1)
     for (module, _), points in series.items():  # who raises it, who lowers it
-        objective.plot(*np.transpose(points), "o", markersize=4, label=f"after {module}")
+        (line,) = objective.plot(*np.transpose(points), "o", markersize=4)
+        lines[objective][f"after {module}"] = line
     scores.set(ylabel="score")
     objective.set(ylabel="joint objective (nats per row)")
     changed.set(ylabel="fraction of rows that changed cluster")
     for axis in (scores, objective, changed):
         axis.set(xlabel="round")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if axis.lines:
-            axis.legend(fontsize="small")
-    return figure
+        if axis in lines:
+            add_legend(axis, lines[axis])
+    return figure.titled()
 
 
 def _series(history: Sequence[dict], keys: Sequence[str]) -> dict[tuple[str, str], list]:

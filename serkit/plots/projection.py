@@ -11,6 +11,7 @@ from ..arrays import as_rows
 from ..errors import InputError
 from ..options import Choice, check_argument
 from ..reading import labels_in
+from .style import one_per_row
 
 
 def project(z: ArrayLike, labels: ArrayLike | None, projection: str, n_dims: int) -> np.ndarray:
@@ -49,11 +50,3 @@ def _discriminants(z: np.ndarray, labels: ArrayLike | None, n_dims: int) -> np.n
     rest = z - z.mean(axis=0)
     rest = rest - rest @ directions @ directions.T  # (N, D)
     return np.hstack([projected, PCA(n_missing).fit_transform(rest)])
-
-
-def one_per_row(groups: ArrayLike, n_rows: int) -> np.ndarray:
-    """Labels or clusters as an array (N,), after a check of their number."""
-    groups = np.asarray(groups)
-    if groups.shape != (n_rows,):
-        raise InputError(f"expected a label for each of {n_rows} rows, got shape {groups.shape}")
-    return groups

@@ -462,7 +462,11 @@ def _observation(path: Path, entry: _Entry, rows: Any) -> Observation:
     if message is not rows:
         check_names(saved, rows, saved.label)
     observation = Observation(
-        message.array, observed=message.observed, lengths=saved.lengths, name=saved.name
+        message.array,
+        observed=message.observed,
+        lengths=saved.lengths,
+        image_shape=saved.image_shape,
+        name=saved.name,
     )
     keep_names(observation, getattr(saved, "feature_names_in_", None))
     if observation.arguments() != arguments:

@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from safetensors import safe_open
 
-from serkit import Graph, Module, Observation, Posterior
+from serkit import Graph, Module, Observation, Posterior, plots
 from serkit.datasets import load_digits
 from serkit.errors import OutputError, SavedFileError, SerkitError
 from serkit.graph import results
 from serkit.messages import Data
 from serkit.modules import AE, GMM, MLDA, VAE
+from serkit.plots.style import Picture
 from serkit.saving import format
 from tests.helpers.modules import KMeans, uniform_rows
 from tests.helpers.saved import assert_same
@@ -122,7 +123,8 @@ PICTURES = {
 }
 
 
-OF_IMAGES = {"reconstructions_observation", "samples_gmm_observation"}
+OF_A_TABLE = PICTURES - {"reconstructions_observation", "samples_gmm_observation"}
+OF_A_TABLE |= {"profiles_observation"}
 
 
 def alone(module):
@@ -152,8 +154,8 @@ def test_pictures_are_drawn(written):
             lambda: make(AE, labels=None),
             {name.replace("vae", "ae") for name in PICTURES - {"confusion"}},
         ),
-        (lambda: make(latent_dim=1, rows=uniform_rows(60, 5)), PICTURES - OF_IMAGES),
-        (lambda: make(latent_dim=2, rows=uniform_rows(60, 5)), PICTURES - OF_IMAGES),
+        (lambda: make(latent_dim=1, rows=uniform_rows(60, 16)), OF_A_TABLE),
+        (lambda: make(latent_dim=2, rows=uniform_rows(60, 5)), OF_A_TABLE),
         (lambda: alone(make()["vae"]), {n for n in PICTURES if "gmm" not in n} - {"confusion"}),
     ],
     ids=["ae, no labels", "one latent", "two latents", "vae alone"],
@@ -164,8 +166,11 @@ def test_every_picture_there_is_data_for(tmp_path, graph, expected):
 
 
 def test_gmm_on_images_draws_without_a_decoder(tmp_path):
-    gmm = GMM(2, random_state=0).connect(Observation(IMAGES.reshape(60, 64)))
-    Graph(gmm).fit(1, out=tmp_path, verbose=False)
+    flat = Observation(IMAGES.reshape(60, 64), image_shape=(8, 8))
+    graph = Graph(GMM(2, random_state=0).connect(flat)).fit(1, out=tmp_path, verbose=False)
+    graph.save(tmp_path / "graph")
+    (again,) = Graph.load(tmp_path / "graph", data=[flat.data]).observations
+    assert again.image_shape == (8, 8)
     expected = {"graph", "rounds", "log_likelihood_gmm", "samples_gmm_observation"}
     expected |= {"reconstructions_observation"}  # by the means of the components
     assert pictures(tmp_path) == expected
@@ -189,6 +194,26 @@ def test_images_beside_other_data_have_their_pictures(tmp_path):
     Graph(MLDA(2, random_state=0).connect(gmm, counts)).fit(1, out=tmp_path, verbose=False)
     found = {name for name in pictures(tmp_path) if name.startswith(("recon", "samples"))}
     assert found == {"reconstructions_images", "samples_mlda_images"}
+
+
+def test_what_cannot_be_drawn_or_written_stops_nothing_else(tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise ZeroDivisionError("on purpose")
+
+    monkeypatch.setattr(plots, "confusion", fails)
+    monkeypatch.setattr(plots.graph, "rounds", lambda history: Picture(figsize=(1, 1e9)))
+    reporter = Reporter(name="own").connect(Observation(IMAGES))
+    reporter.learn = lambda *_: setattr(reporter, "means_", np.zeros((2, 2, 2))) or {}
+    graph = make()
+    both = Graph(graph["gmm"], reporter)
+    with pytest.warns(UserWarning, match="results without") as caught:
+        both.fit(1, out=tmp_path, verbose=False)
+    told = [str(w.message) for w in caught if "results without" in str(w.message)]
+    files = {text.split()[2].rstrip(",") for text in told}
+    assert files == {"confusion.png", "rounds.png", "module002_own/mu_learn.txt"}
+    assert any("failed (ZeroDivisionError: on purpose)" in text for text in told)
+    assert pictures(tmp_path) >= PICTURES - {"confusion", "rounds"} - {"samples_gmm_observation"}
+    assert json.loads((tmp_path / "history.json").read_text()) == both.history
 
 
 class Reporter(Module):

@@ -84,6 +84,145 @@ def test_panels_name_the_projection_and_one_class_has_one_colour():
     assert others in (cats, dogs)
 
 
+@pytest.mark.parametrize("n", [20, 23, 90])
+def test_every_label_and_cluster_is_drawn_and_looks_like_no_other(n):
+    labels, clusters = np.arange(2 * n) % n, np.arange(2 * n) % (n + 7)
+    figure = drawn(
+        plots.latents(np.random.default_rng(0).normal(size=(2 * n, 3)), labels, clusters)
+    )
+    for axis, n_classes in zip(figure.axes, (n, n + 7), strict=True):
+        assert len(points(axis)) == 2 * n
+        assert legend(axis) == [str(k) for k in range(n_classes)]
+        looks = [(colour_of(c), c.get_paths()[0].vertices.tobytes()) for c in axis.collections]
+        assert len(set(looks)) == n_classes
+        assert len({colour for colour, _ in looks}) == min(n_classes, 20)
+        place = axis.get_legend().get_window_extent()
+        others = [panel.get_window_extent() for panel in figure.axes]
+        assert not any(place.overlaps(other) for other in others)
+
+
+def test_clusters_without_a_label_have_colours_that_no_label_has():
+    by_label, by_cluster = plots.latents(latents(), LABELS, np.arange(30) % 17).axes
+    colours = [colour_of(cluster) for cluster in by_cluster.collections]
+    assert len(set(colours)) == 17
+    assert {colour_of(label) for label in by_label.collections} <= set(colours)
+
+
+@pytest.mark.parametrize("unknown", [None, np.nan, -1])
+@pytest.mark.parametrize("projection", ["pca", "lda"])
+def test_rows_of_unknown_labels_are_drawn_in_grey(unknown, projection):
+    labels = np.tile(np.array([unknown, 1, 2], dtype=object), 10).tolist()
+    (axis,) = drawn(plots.latents(latents(), labels, projection=projection)).axes
+    assert legend(axis) == ["1", "2", "unknown"]
+    assert [len(cloud.get_offsets()) for cloud in axis.collections] == [10, 10, 10]
+    assert colour_of(axis.collections[-1]) == to_hex("0.8")
+
+
+def test_a_legend_of_more_than_fit_counts_the_rest():
+    (axis,) = drawn(plots.latents(latents(), np.arange(30))).axes
+    assert len(legend(axis)) == 30
+    z = np.random.default_rng(0).normal(size=(130, 2))
+    (axis,) = drawn(plots.latents(z, np.arange(130))).axes
+    assert legend(axis)[-2:] == ["98", "and 31 more"]
+    assert len(axis.collections) == 130
+
+
+# what Matplotlib, LaTeX, plotly or a browser would take for markup, or could not break
+TEXTS = ["$x_1$", "_b", r"$\frac{", "a^2 $", "<b>c</b>", "50%", "two\nlines", "Ж Ω é", "e" * 200]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("usetex", [False, True])
+def test_text_of_users_is_no_markup(usetex):
+    names = np.array(TEXTS)
+    shown = sorted(
+        {*TEXTS[:6], "two lines", "Ж Ω é", "e" * 26 + "…" + "e" * 13}, key=lambda t: t.split()[0]
+    )
+    labels, square = np.tile(names, 2), np.eye(len(names))
+    with matplotlib.rc_context({"text.usetex": usetex}):
+        figures = [
+            plots.latents(np.random.default_rng(0).normal(size=(18, 3)), labels, title="$\\x$"),
+            plots.confusion(labels, np.arange(18)),
+            plots.heat_map(square, names, title="_ $", label="$ $"),
+            plots.samples(np.zeros((9, 2, 4, 4)), names=names),
+            plots.log_likelihood({text: [1.0, 2.0] for text in TEXTS}, title="$x$"),
+            plots.profiles(square, names=names, title="$x$"),
+            plots.profiles(np.tile(square, 5), np.arange(9) % 2, names=np.tile(names, 5)),
+        ]
+    for figure in figures:
+        drawn(figure)
+    assert sorted(legend(figures[0].axes[0]), key=lambda t: t.split()[0]) == shown
+    assert set(legend(figures[4].axes[0])) == set(titles(figures[1].axes[0].yaxis)) == set(shown)
+    assert {axis.get_title() for axis in figures[5].axes} == set(shown)
+
+
+def test_text_of_users_is_no_markup_on_a_page():
+    figure = plots.latents_3d(latents(), np.tile(["<b>c</b>", "$x$", "a&b"], 10), title="<i>")
+    names = {trace.name for trace in figure.data}
+    assert names == {"&lt;b&gt;c&lt;/b&gt;", "&#36;x&#36;", "a&amp;b"}
+    assert figure.layout.title.text == "&lt;i&gt;"
+
+
+def test_letters_that_the_usual_font_lacks_come_from_another():
+    letter = "\u20d2"  # in STIX, which comes with Matplotlib, and not in DejaVu Sans
+    (axis,) = plots.latents(latents(), np.tile(["a", letter], 15)).axes
+    usual, other = [text.get_fontfamily() for text in axis.get_legend().get_texts()]
+    assert len(usual) == 1
+    assert other[:1] == usual
+    assert other[1:] == ["STIXGeneral"]
+
+
+def test_pictures_of_very_many_classes_stay_small():
+    classes = np.arange(1000)
+    for figure in (plots.confusion(classes, classes), plots.samples(np.zeros((1000, 8, 2, 2)))):
+        assert max(figure.get_size_inches()) * 120 < 2**16  # pixels, the most that Agg draws
+
+
+def test_notebooks_show_pictures():
+    figure = plots.latents(latents(), LABELS)
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert pyplot.get_fignums() == []
+
+
+def test_profiles_show_means_and_deviations_in_units_of_the_columns():
+    rows = latents(3) * (1, 1e-3, 1e6)
+    figure = drawn(plots.profiles(rows, CLUSTERS, labels=LABELS, names=["a", "b", "c"], title="t"))
+    assert [axis.get_title() for axis in figure.axes] == ["a", "b", "c"]
+    for axis, column in zip(figure.axes, rows.T, strict=True):
+        for k, (line, _, (bar,)) in enumerate(axis.containers):
+            x = column[k == CLUSTERS]
+            np.testing.assert_allclose(line.get_ydata().astype(float), [x.mean()])
+            ends = [x.mean() - x.std(), x.mean() + x.std()]
+            np.testing.assert_allclose(bar.get_segments()[0][:, 1], ends)
+    (box,) = figure.legends
+    assert [text.get_text() for text in box.get_texts()] == ["0", "1", "2", "3"]
+    panel = plots.latents(rows, LABELS, CLUSTERS).axes[1]
+    colours = [colour_of(scatter) for scatter in panel.collections]
+    assert [to_hex(line.get_color()) for line, *_ in figure.axes[0].containers] == colours
+
+
+def test_profiles_of_many_columns_are_curves():
+    rows = np.random.default_rng(0).normal(size=(30, 50))
+    (axis,) = drawn(plots.profiles(rows, CLUSTERS)).axes
+    for k, line in enumerate(axis.lines):
+        np.testing.assert_allclose(line.get_ydata(), rows[k == CLUSTERS].mean(axis=0))
+    assert legend(axis) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "text"),
+    [
+        (np.zeros((3, 2, 2)), {}, r"table of shape \(N, D\), got \(3, 2, 2\)"),
+        (np.zeros((3, 2)), {"names": "abc"}, "expected 2 names, got 3: a, b, c"),
+        (np.zeros((3, 2)), {"clusters": [0, 1]}, "a label for each of 3 rows"),
+    ],
+    ids=["images", "names", "clusters"],
+)
+def test_profiles_need_a_table(rows, options, text):
+    with pytest.raises(InputError, match=text):
+        plots.profiles(rows, **options)
+
+
 @pytest.mark.parametrize("d", [1, 2, 3, 5])
 @pytest.mark.parametrize("projection", ["pca", "lda"])
 def test_latents_3d_has_a_trace_a_class_in_the_colours_of_the_plane(d, projection):

@@ -1,0 +1,175 @@
+"""How pictures look: figures that notebooks show, text that is no markup, classes told apart."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from itertools import count
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import colormaps, font_manager
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from numpy.typing import ArrayLike
+
+from .. import metrics
+from ..errors import InputError
+from ..reading import labels_in
+
+_TAB20 = [to_hex(colormaps["tab20"](number)) for number in range(20)]
+COLOURS = (*_TAB20[::2], *_TAB20[1::2])  # ten strong ones, then their pale brothers
+BESIDE = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
+MARKERS = "os^vDPX<>*"
+LARGEST = 50.0  # inches that a picture measures, so that it has less than 2^16 pixels
+_LONGEST, _IN_A_COLUMN, _LISTED = 40, 20, 100  # of names: letters, and how many a legend has
+_LETTER = 0.075  # inches that a letter of a legend is wide
+
+
+class Picture(Figure):
+    """A Matplotlib figure that notebooks show by themselves, without ``%matplotlib inline``."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+    def titled(self, title: str = "") -> Picture:
+        """Itself, with a title; all text so far is shown letter by letter, never as markup."""
+        self.suptitle(shortened(title, 2 * _LONGEST))
+        for text in self.findobj(Text):
+            text.set_parse_math(False)
+            text.set_usetex(False)
+            usual = font_manager.get_font(font_manager.findfont(text.get_fontproperties()))
+            rare = {letter for letter in text.get_text() if not usual.get_char_index(ord(letter))}
+            others = {family for letter in rare if (family := _family_with(letter))}
+            if others:
+                text.set_fontfamily([*text.get_fontfamily(), *sorted(others)])
+        return self
+
+
+@cache
+def _family_with(letter: str) -> str | None:
+    """An installed font that has a letter which the usual one lacks, as those of East Asia."""
+    fonts = (font for font in font_manager.fontManager.ttflist if "Last Resort" not in font.name)
+    has = (f.name for f in fonts if font_manager.get_font(f.fname).get_char_index(ord(letter)))
+    return next(has, None)
+
+
+def shortened(name: Any, longest: int = _LONGEST) -> str:
+    """A name in one line; of a long one the beginning and the end."""
+    text = " ".join(str(name).split())
+    if len(text) <= longest:
+        return text
+    end = longest // 3
+    return f"{text[: longest - end - 1]}…{text[-end:]}"
+
+
+def style(number: int) -> dict[str, Any]:
+    """Colour and marker of class number 0, 1, ...: 200 that differ, the first 20 in colour."""
+    return {
+        "color": COLOURS[number % len(COLOURS)],
+        "marker": MARKERS[number // len(COLOURS) % len(MARKERS)],
+    }
+
+
+class Groups(NamedTuple):
+    """The group of each row, (N,), as a number that counts names and styles of the groups."""
+
+    codes: np.ndarray
+    names: list[str]
+    styles: list[dict[str, Any]]
+
+    def split(self, rows: np.ndarray) -> Iterator[tuple[str, dict[str, Any], np.ndarray]]:
+        """Name, style and rows of each group."""
+        for code, (name, how) in enumerate(zip(self.names, self.styles, strict=True)):
+            yield name, how, rows[self.codes == code]
+
+
+def one_group(n_rows: int) -> Groups:
+    """All rows as one group without a name."""
+    return Groups(np.zeros(n_rows, dtype=int), [""], [style(0)])
+
+
+def by_label(labels: ArrayLike, n_rows: int) -> Groups:
+    """Rows by their labels; those of unknown ones come last, in grey and below."""
+    codes, classes = labels_in(labels, "plots")
+    one_per_row(codes, n_rows)
+    is_whole = classes.dtype.kind == "f" and (classes % 1 == 0).all()  # beside NaN, integers float
+    names = [str(label) for label in (classes.astype(int) if is_whole else classes).tolist()]
+    styles = [*map(style, range(len(classes)))]
+    if (codes < 0).any():
+        codes = np.where(codes < 0, len(classes), codes)
+        names, styles = (
+            [*names, "unknown"],
+            [*styles, {"color": "0.8", "marker": "o", "zorder": 0.5}],
+        )
+    return Groups(codes, names, styles)
+
+
+def by_cluster(clusters: ArrayLike, n_rows: int, labels: ArrayLike | None = None) -> Groups:
+    """Rows by their clusters; one that is matched to a label looks like it, others like none."""
+    values, codes = np.unique(one_per_row(clusters, n_rows), return_inverse=True)
+    classes = [] if labels is None else labels_in(labels, "plots").classes.tolist()
+    matches = {} if labels is None else metrics.matching(labels, clusters)
+    free = count(len(classes))
+    numbers = [
+        classes.index(matches[cluster]) if cluster in matches else next(free)
+        for cluster in values.tolist()
+    ]
+    return Groups(codes, [*map(str, values.tolist())], [*map(style, numbers)])
+
+
+def one_per_row(groups: ArrayLike, n_rows: int) -> np.ndarray:
+    """Labels or clusters as an array (N,), after a check of their number."""
+    groups = np.asarray(groups)
+    if groups.shape != (n_rows,):
+        raise InputError(f"expected a label for each of {n_rows} rows, got shape {groups.shape}")
+    return groups
+
+
+def names_of(names: Sequence | None, n: int, what: str) -> list[str]:
+    """Names as texts that are not long, `n` of them; empty ones unless given."""
+    texts = [""] * n if names is None else [shortened(name) for name in names]
+    if len(texts) != n:
+        raise InputError(f"expected {n} {what}, got {len(texts)}: {', '.join(texts):.200}")
+    return texts
+
+
+def add_legend(where: Axes | Figure, handles: Mapping[Any, Artist], **place: Any) -> None:
+    """A legend of artists by name: in columns, and of more than 100 the last entry counts the rest.
+
+    `place` is what Matplotlib's own function takes; `BESIDE` puts it to the right of an axis, where
+    it needs `legend_width`.
+    """
+    names, artists = _listed(list(handles)), list(handles.values())[:_LISTED]
+    if len(handles) > _LISTED:
+        artists[-1] = Line2D([], [], linestyle="none")
+    placeholders = ["x"] * len(names)
+    box = where.legend(artists, placeholders, ncols=_columns(names), fontsize="small", **place)
+    for text, name in zip(box.get_texts(), names, strict=True):  # a name may begin with "_"
+        text.set_text(name)
+
+
+def legend_width(names: Sequence) -> float:
+    """Inches that a legend of these names takes."""
+    listed = _listed(names)
+    return _columns(listed) * (0.5 + _LETTER * max(map(len, listed), default=0))
+
+
+def _listed(names: Sequence) -> list[str]:
+    """What a legend of these names says."""
+    listed = [shortened(name) for name in names[:_LISTED]]
+    if len(names) > _LISTED:
+        listed[-1] = f"and {len(names) - _LISTED + 1} more"
+    return listed
+
+
+def _columns(names: Sequence) -> int:
+    return math.ceil(len(names) / _IN_A_COLUMN) or 1
