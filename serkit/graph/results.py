@@ -35,7 +35,7 @@ from ..messages import Categorical, Data, Gaussian
 from ..module import Module, messages_to
 from ..observation import Observation
 from ..saving import format, write_atomically
-from ..saving.atomic import reserve
+from ..saving.atomic import explained, reserve
 from ..saving.snapshot import Run
 from . import inference
 
@@ -50,13 +50,11 @@ File = tuple[str, Callable[[Path], object]]  # a name below a folder, and what w
 
 def prepare(folder: Path, n_bytes: int = 0) -> Path:
     """Make a folder; OutputError, before training, if it cannot take so many bytes."""
-    try:
+    with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             reserve(file, n_bytes)
             return folder
-    except OSError as error:
-        raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from None
 
 
 def write(run: Run, folder: Path) -> None:
