@@ -13,6 +13,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
@@ -178,7 +179,9 @@ def _codes(clusters: ArrayLike) -> np.ndarray:
 def _aligned(labels: Any, clusters: ArrayLike) -> tuple[Any, np.ndarray]:
     """Labels and clusters, these as an array; InputError unless there is one of each per row."""
     clusters = _codes(clusters)
-    shape = labels.shape if hasattr(labels, "shape") else np.shape(np.asarray(labels, dtype=object))
+    labels = array_in(labels, "labels") if isinstance(labels, torch.Tensor) else labels
+    shape = getattr(labels, "shape", None)
+    shape = shape if isinstance(shape, tuple) else np.shape(np.asarray(labels, dtype=object))
     if len(shape) != 1 or shape != clusters.shape or not len(clusters):
         raise InputError(
             "expected labels and clusters of the same length, one per row, got shapes "

@@ -154,6 +154,11 @@ class Novelty(Options):
                 f"{self.label}: smoothing={self.smoothing} needs images (N, H, W) or "
                 f"(N, C, H, W), got rows of shape {rows.shape[1:]}; reshape them, or leave it 0"
             )
+        if self.smoothing > max(rows.shape[-2:]):
+            raise InputError(
+                f"{self.label}: smoothing={self.smoothing} pixels is more than the images have, "
+                f"{rows.shape[1:]}"
+            )
         z = autoencoder.encode(rows)
         if z.shape[1] != density.n_dims:
             raise InputError(

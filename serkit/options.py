@@ -275,6 +275,7 @@ class Function(Constraint):
 Flag = Annotated[bool, Choice(False, True)]
 Name = Annotated[str | None, Text(or_none=True)]
 PositiveInt = Annotated[int, Count()]
+Width = Annotated[int, Count(each=1)]  # of rows: memory must have room for one
 Seed = Annotated[int | None, Count(at_least=0, or_none=True)]
 
 

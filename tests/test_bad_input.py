@@ -178,6 +178,12 @@ MIXTURE = Mixture(CLASSES.log_prob, np.zeros((2, 3)), np.tile(np.eye(3), (2, 1, 
         (training.clusters_of, (3,), "module must be a Module, got 3"),
         (training.exchange_diagnostics, (None, 3), "after must be a Mixture or Categorical mess"),
         (Novelty().fit, (VAE(2), 3, np.eye(9)), "density must be a MixtureDensity, got 3"),
+        (Novelty(1e9).fit, (VAE(2), UNIT, np.zeros((60, 4, 4))), r"smoothing=1000000000\.0 pixels"),
+        (
+            RandomAffine(1e300).copies,
+            (np.zeros((2, 4, 4)),),
+            "amounts are so large that images are",
+        ),
         (Novelty().fit, (3, UNIT, np.eye(9)), "autoencoder must have encode and decode, as VAE"),
         (GMM(2).update, (3,), "children must be a list, each a Node, got 3"),
         (GMM(2).update, ([3],), r"children must be a list, each a Node, got \[3\]"),
@@ -193,7 +199,7 @@ def test_an_argument_of_another_kind_is_told_by_name_and_value(function, argumen
 # -- options -----------------------------------------------------------------------------------
 
 NET_OPTIONS = {
-    "latent_dim": [0, -1, 2.5, "2", True],
+    "latent_dim": [0, -1, 2.5, "2", True, 2**50],
     "batch_size": [0, 2.5, None],
     "patience": [0, "ten"],
     "net": ["cnn", None],
@@ -211,7 +217,7 @@ NET_OPTIONS = {
     "validation_fraction": [1.0, 1.5, -0.1, 0.001],
     "epochs": [0, -3, 1.5, "ten", [], [5, 0]],
     "device": ["tpu", "cuda:99", "mps", 7.5],
-    "hidden_sizes": [16, (0,), ("wide",), (8, -1)],
+    "hidden_sizes": [16, (2**50,), (0,), ("wide",), (8, -1)],
     "random_state": ["seven", -1, 1.5],
 }
 GMM_OPTIONS = {

@@ -20,7 +20,7 @@ from ...errors import InputError
 from ...messages import Categorical, Message
 from ...metrics import scores_of
 from ...module import Node, Posterior, Values, learns
-from ...options import Constraint, Number, PositiveInt
+from ...options import Constraint, Number, Width
 from ...stopping import AllOrNothing
 from ..common.inputs import check_component, check_labels, draw_classes
 from ..nets.device import as_tensor
@@ -33,7 +33,7 @@ class Temperature(Constraint):
     """A number above 0, two of them, or a function of update and epoch."""
 
     or_function_of: tuple[str, ...] = ("update", "epoch")
-    wanted = "a number > 0, or a pair of them"
+    wanted = "a number > 0, a pair of them"
 
     def fits(self, value: Any) -> bool:
         """Whether it is a number or a pair."""
@@ -98,9 +98,9 @@ class MultinomialVAE(Autoencoder):
     ((20,), (4, 6))
     """
 
-    n_components: PositiveInt
+    n_components: Width
     _: KW_ONLY
-    n_draws: PositiveInt = 1
+    n_draws: Width = 1
     temperature: Annotated[float | Sequence[float] | Ramp, Temperature()] = (1.0, 0.5)
     temperature_decay: Annotated[float | None, Number(above=0, or_none=True)] = None
     labels: ArrayLike | None = None

@@ -16,7 +16,7 @@ from ... import arrays, processes
 from ...errors import InputError, MessageError
 from ...messages import Gaussian, Message, Mixture
 from ...module import Node, Posterior, Values
-from ...options import Choice, PositiveInt
+from ...options import Choice, Width
 from .base import Arrays, Autoencoder
 from .divergences import DiagonalNormal, GaussianTarget, MixtureTarget, Point, PointTarget, Target
 
@@ -28,7 +28,7 @@ KLTarget = Annotated[str, Choice("assigned", "expected", "mixture", "standard_no
 class GaussianAutoencoder(Autoencoder):
     """Abstract base of AE and VAE: latents in D dimensions, of which Gaussian messages speak."""
 
-    latent_dim: PositiveInt
+    latent_dim: Width
     _: KW_ONLY
     kl_target: Annotated[str, Choice("assigned", "expected", "standard_normal")] = "assigned"
 

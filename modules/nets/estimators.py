@@ -34,7 +34,7 @@ class SupervisedNet(NetOptions, ABC):
 
     net: nn.Module | None = None
     _: KW_ONLY
-    filters: Annotated[Sequence[int], Counts()] = (32, 64)
+    filters: Annotated[Sequence[int], Counts(each=1)] = (32, 64)
     epochs: PositiveInt = 10
     batch_size: PositiveInt = 128
     scheduler: Scheduler = "onecycle"

@@ -35,8 +35,8 @@ Scheduler = Annotated[
 class NetOptions(Options):
     """Constructor arguments of whatever has nets; `VAE` and `NetClassifier` describe them."""
 
-    hidden_sizes: Annotated[Sequence[int], Counts(or_empty=True)] = (128,)
-    filters: Annotated[Sequence[int], Counts()] = (16, 32)
+    hidden_sizes: Annotated[Sequence[int], Counts(or_empty=True, each=1)] = (128,)
+    filters: Annotated[Sequence[int], Counts(each=1)] = (16, 32)
     batch_size: PositiveInt = 500
     lr: Annotated[float, Number(above=0)] = 1e-3
     weight_decay: Annotated[float, Number(at_least=0)] = 0.0

@@ -86,7 +86,10 @@ class RandomTransform(Options, ABC):
         batch = torch.tensor(as_rows(images, self.label), dtype=torch.float32)
         seed = np.random.default_rng(random_state).integers(2**62)
         with private_random_state(int(seed), batch.device):
-            return np.concatenate([self(batch).numpy() for _ in range(n_copies)])
+            copies = np.concatenate([self(batch).numpy() for _ in range(n_copies)])
+        if not np.isfinite(copies).all():
+            raise InputError(f"{self.label}: its amounts are so large that images are not finite")
+        return copies
 
     def _images(self, batch: Tensor) -> Tensor:
         """A batch as images (B, C, H, W); InputError for rows that are none, or bad arguments."""

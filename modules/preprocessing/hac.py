@@ -18,7 +18,8 @@ from sklearn.metrics import pairwise_distances_argmin
 from threadpoolctl import threadpool_limits
 
 from ...errors import InputError, NotFittedError
-from ...options import Constraint, Count, Counts, Options, PositiveInt, Seed
+from ...options import Constraint, Count, Counts, Options, PositiveInt, Seed, check_argument
+from ...reading import array_in
 
 _WINDOW, _HOP = 0.025, 0.010  # seconds
 _N_STREAMS = 3
@@ -167,9 +168,14 @@ class HAC(TransformerMixin, Options):
         return [int(self.n_codewords)] * _N_STREAMS
 
     def _frames(self) -> Frames:
-        """How waveforms are cut up; InputError for mel bands that hold no frequency."""
+        """How waveforms are cut up."""
         n_fft = self.n_fft or max(round(_WINDOW * self.sample_rate), 1)
         hop = self.hop_length or max(round(_HOP * self.sample_rate), 1)
+        return Frames(n_fft, hop, self.n_mels)
+
+    def _check_bands(self, n_fft: int) -> None:
+        """Raise InputError for mel bands that hold no frequency."""
+        check_argument(self.label, "n_mels", self.n_mels, Count(each=1 + n_fft // 2))
         n_empty = n_empty_bands(self.sample_rate, n_fft, self.n_mels)
         if n_empty:
             raise InputError(
@@ -177,7 +183,6 @@ class HAC(TransformerMixin, Options):
                 f"spectrum of {n_fft} samples at sample_rate={self.sample_rate}; lower n_mels or "
                 "raise n_fft"
             )
-        return Frames(n_fft, hop, self.n_mels)
 
     def _streams(self, recordings: Sequence[str | PathLike | ArrayLike]) -> list[list[np.ndarray]]:
         """The three sequences of frames, (T, n_mfcc), of each recording."""
@@ -186,10 +191,11 @@ class HAC(TransformerMixin, Options):
                 f"{self.label}: expected a list of recordings, got {recordings!r:.60}; put a "
                 "single one into a list"
             )
-        if not len(recordings):
+        if not len(recordings := [*recordings]):
             raise InputError(f"{self.label}: expected at least one recording, got none")
         frames = self._frames()
         waveforms = [self._waveform(r, number, frames) for number, r in enumerate(recordings)]
+        self._check_bands(frames.n_fft)
         return [mfcc_streams(w, self.sample_rate, self.n_mfcc, frames) for w in waveforms]
 
     def _waveform(
@@ -201,7 +207,7 @@ class HAC(TransformerMixin, Options):
             samples = read_audio(Path(recording), self.sample_rate, what)
         else:
             what = f"{self.label}: recording {number}"
-            samples = np.asarray(recording)
+            samples = array_in(recording, what)
         if samples.ndim != 1 or samples.dtype.kind not in "if":
             raise InputError(
                 f"{what}: expected a waveform of one channel, shape (T,), of floats or signed "

@@ -159,7 +159,7 @@ def _saved() -> str:
 SOUND: dict[str, Callable[[], Any]] = {  # by parameter, or by owner and parameter
     "x X data images frames array rows reconstructed": images,
     "GMM.x GMMClassifier.X": lambda: images().reshape(N, -1),
-    "z mean MixtureDensity.x Ensemble.rows": _latents,
+    "z mean MixtureDensity.x Ensemble.rows Deferred.values": _latents,
     "MultinomialVAE.z": lambda: np.exp(_log_prob()),
     "var": lambda: np.ones((N, 2)),
     "labels y clusters first second values observed_labels": LABELS.copy,

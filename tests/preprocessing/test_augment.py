@@ -395,7 +395,7 @@ def test_a_callback_that_only_looks_changes_nothing(kind):
     [
         (lambda batch: batch[:, :2], r"augment must return a tensor of shape \(40, 3, 3\), got"),
         (lambda batch: batch.numpy(), "got ndarray"),
-        (7, "augment must be callable, got 7"),
+        (7, "augment must be a function of batch, got 7"),
     ],
 )
 def test_bad_augmentations_are_refused(augment, match):
