@@ -12,6 +12,7 @@ import math
 import mmap
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from .errors import InputError, OutputError
 from .reading import array_in, rows_in
 
 _BLOCK_BYTES = 2**20
+_EXACT_FLOAT32, _EXACT_FLOAT64 = 2**24, 2**53  # up to here every integer is itself
 
 
 def as_rows(
@@ -38,7 +40,8 @@ def as_rows(
     Parameters
     ----------
     values : array-like or torch.Tensor, shape (N, ...)
-        Of any real dtype; float32 and float64 are kept, all else becomes float32.
+        Of any real dtype; float32 where that holds every value that the dtype may have, or the
+        integers there are, else float64. A warning names integers that float64 has to round.
     what : str
         How error texts name the values, for example ``"Observation 'images'"``.
     observed : np.ndarray of bool, shape (N,), optional
@@ -88,32 +91,63 @@ def finite_rows(
     """
     if observed is not None and len(observed) != array.shape[0]:
         observed = None  # the caller's own check names both lengths
-    dtype = array.dtype if array.dtype in (np.float32, np.float64) else np.dtype(np.float32)
-    mapped = is_mapped(array)
+    dtype, mapped = float_type(array, what), is_mapped(array)
     if is_lazy(array) or (mapped and (observed is not None or dtype != array.dtype)):
         rows: np.ndarray = _copy_mapped(array, block, dtype)
     else:
         apart = block.stop - block.start < array.shape[0] and not mapped  # others may be forgotten
-        rows = array[block].astype(dtype, copy=observed is not None or apart)
+        with np.errstate(over="ignore"):  # of long doubles: infinite ones are named below
+            rows = array[block].astype(dtype, copy=observed is not None or apart)
     if observed is not None:
         rows[~observed[block]] = neutral
-    _check_finite(rows, block.start, what)
+    check_finite(rows, what, block.start)
     view = rows.view()
     view.flags.writeable = False
     return view
 
 
-def _check_finite(rows: np.ndarray, first: int, what: str) -> None:
+def float_type(array: np.ndarray, what: str) -> np.dtype:
+    """The type that holds an array's numbers: float32 if it can hold them all, else float64.
+
+    Of integers wider than 16 bits the values decide, of all rows, so that processes that share them
+    agree. A warning says if float64 has to round them.
+    """
+    wanted = np.promote_types(array.dtype, np.float32)  # in the machine's own byte order
+    if array.dtype.kind not in "iu" or wanted == np.float32:
+        return np.dtype(np.float32 if wanted == np.float32 else np.float64)
+    parts = [(array[block].min(), array[block].max()) for block in blocks(array)]
+    largest = max(max(-int(low), int(high)) for low, high in parts)
+    if largest > _EXACT_FLOAT64 and any(_is_rounded(array[block]) for block in blocks(array)):
+        warnings.warn(
+            f"{what}: integers up to {largest} are rounded, as float64 holds each only up to "
+            f"{_EXACT_FLOAT64}; subtract an offset from them first",
+            stacklevel=4,
+        )
+    return np.dtype(np.float32 if largest <= _EXACT_FLOAT32 else np.float64)
+
+
+def _is_rounded(integers: np.ndarray) -> bool:
+    with np.errstate(invalid="ignore"):  # the largest may be rounded to one too many
+        return bool((integers.astype(np.float64).astype(integers.dtype) != integers).any())
+
+
+def check_finite(
+    rows: np.ndarray, what: str, first: int = 0, remedy: str = "remove or fill them"
+) -> None:
     """Raise InputError for rows (N, ...), numbered from `first`, that hold NaN or infinity."""
     columns = tuple(range(1, rows.ndim))
     finite = np.concatenate([np.isfinite(rows[block]).all(axis=columns) for block in blocks(rows)])
     if not finite.all():
-        bad = first + np.flatnonzero(~finite)
-        names = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+        bad = numbered(first + np.flatnonzero(~finite))
+        n_bad = int((~finite).sum())
         raise InputError(
-            f"{what}: NaN or infinity in {len(bad)} of {len(rows)} rows (rows {names}); remove or "
-            "fill them"
+            f"{what}: NaN or infinity in {n_bad} of {len(rows)} rows (rows {bad}); {remedy}"
         )
+
+
+def numbered(numbers: np.ndarray) -> str:
+    """The first five of some numbers of rows, as error texts name them."""
+    return ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
 
 
 def as_observed(observed: ArrayLike | None, n_rows: int, what: str) -> np.ndarray | None:
@@ -162,8 +196,9 @@ def copy(rows: np.ndarray) -> np.ndarray:
 
 def blocks(rows: np.ndarray) -> Iterator[slice]:
     """Consecutive slices of rows of a megabyte at most, or one row."""
-    step = max(_BLOCK_BYTES * len(rows) // max(rows.nbytes, 1), 1)
-    return (slice(start, start + step) for start in range(0, len(rows), step))
+    n_rows, n_bytes = rows.shape[0], math.prod(rows.shape) * rows.dtype.itemsize
+    step = max(_BLOCK_BYTES * n_rows // max(n_bytes, 1), 1)
+    return (slice(start, start + step) for start in range(0, n_rows, step))
 
 
 def _empty_mapped(shape: Sequence[int], dtype: DTypeLike) -> np.memmap:

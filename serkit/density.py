@@ -7,7 +7,7 @@ Covariances come in scikit-learn's four shapes: ``full`` (K, D, D), ``tied`` (D,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import InitVar, dataclass, field, replace
 from functools import cached_property
 from numbers import Integral
 
@@ -15,14 +15,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax, logsumexp
 
-from .arrays import as_rows
+from .arrays import as_rows, numbered
 from .errors import InputError
-from .options import Choice, Count, check_argument, in_words
+from .options import Choice, Count, as_numbers, check_argument, in_words
 from .reading import array_in
 
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 DIAGONAL_TYPES = ("diag", "spherical")
 RandomState = int | np.random.Generator | None
+_ROUNDING = 1e-6  # of float32, in which some come
 _BLOCK_VALUES = 2**16  # half a megabyte, which stays in the processor's cache
 
 
@@ -39,13 +40,15 @@ class MixtureDensity:
         Mixing weights pi_k, which add up to 1.
     means : array-like, shape (K, D)
     covariances : array-like
-        In the shape of `covariance_type`.
+        In the shape of `covariance_type`; symmetric and positive definite, variances positive.
     covariance_type : {"full", "tied", "diag", "spherical"}
+    checked : bool
+        Whether to look at the numbers, and not only at shapes; for code that has just made them.
 
     Raises
     ------
     InputError
-        For shapes that do not fit.
+        For shapes that do not fit, and for numbers of which this is no density.
 
     Examples
     --------
@@ -66,20 +69,37 @@ class MixtureDensity:
     means: np.ndarray
     covariances: np.ndarray
     covariance_type: str = "full"
+    checked: InitVar[bool] = field(default=True, kw_only=True)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, checked: bool) -> None:
         for name in ("weights", "means", "covariances"):
-            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
+            value = getattr(self, name)
+            numbers = as_numbers("MixtureDensity", name, value) if checked else value
+            object.__setattr__(self, name, np.asarray(numbers, dtype=np.float64))
         kinds = Choice(*COVARIANCE_TYPES)
         check_argument("MixtureDensity", "covariance_type", self.covariance_type, kinds)
         k, d = self.means.shape if self.means.ndim == 2 else (0, 0)
         shapes = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}
-        if self.weights.shape != (k,) or self.covariances.shape != shapes[self.covariance_type]:
+        fits = self.weights.shape == (k,) and self.covariances.shape == shapes[self.covariance_type]
+        if not (fits and k and d):
             raise InputError(
                 "MixtureDensity: expected weights (K,), means (K, D) and "
                 f"{self.covariance_type} covariances {shapes[self.covariance_type]}, got "
                 f"{self.weights.shape}, {self.means.shape} and {self.covariances.shape}"
             )
+        if checked and (problem := self._problem()):
+            raise InputError(f"MixtureDensity: {problem}")
+
+    def _problem(self) -> str | None:
+        """Why finite numbers are no density, in words; None if they are one."""
+        total = self.weights.sum()
+        if self.weights.min() < 0 or abs(total - 1) > _ROUNDING:
+            return (
+                "weights must be probabilities that add up to 1, got a minimum of "
+                f"{self.weights.min():g} and a sum of {total:g}"
+            )
+        diagonal = self.covariance_type in DIAGONAL_TYPES
+        return problem_of_covariances(self.covariances, diagonal=diagonal)
 
     def __repr__(self) -> str:
         size = f"{self.n_components} components of {self.n_dims} dimensions"
@@ -141,7 +161,9 @@ class MixtureDensity:
         joint = self._log_joint(rows)
         r = np.exp(log_softmax(joint, axis=1))  # (N, K)
         if self.precisions.ndim == 2:  # (K, D), the diagonals
-            gradient = r @ (self.precisions * self.means) - rows * (r @ self.precisions)
+            centre = self.means.mean(axis=0)  # differences are exact far from the origin too
+            means, rows = self.means - centre, rows - centre
+            gradient = r @ (self.precisions * means) - rows * (r @ self.precisions)
         else:
             pulls = (self.means[:, None] - rows) @ self.precisions  # (K, N, D)
             gradient = np.einsum("nk,knd->nd", r, pulls)
@@ -167,7 +189,8 @@ class MixtureDensity:
         """
         check_argument("MixtureDensity.sample", "n_samples", n_samples, Count())
         rng = np.random.default_rng(random_state)
-        components = rng.choice(self.n_components, n_samples, p=self.weights)
+        weights = self.weights / self.weights.sum()  # exactly, as NumPy wants it
+        components = rng.choice(self.n_components, n_samples, p=weights)
         lower = np.linalg.cholesky(self.full_covariances())  # (K, D, D)
         rows = rng.standard_normal((n_samples, self.n_dims))
         for k in np.unique(components):  # one by one: (n, D, D) would be large
@@ -177,8 +200,10 @@ class MixtureDensity:
 
     def _log_joint(self, x: np.ndarray) -> np.ndarray:
         """``log pi_k N(x; mu_k, Sigma_k)``, (N, K)."""
+        log_density = log_gaussians(x, self)
+        check_near(log_density, "MixtureDensity")
         with np.errstate(divide="ignore"):  # a weight may be 0
-            return log_gaussians(x, self) + np.log(self.weights)
+            return log_density + np.log(self.weights)
 
     def _rows(self, x: ArrayLike) -> np.ndarray:
         """Finite rows (N, D) in float64."""
@@ -191,7 +216,7 @@ class MixtureDensity:
         """Component k alone, as a mixture of one; InputError if there is no such component."""
         if not isinstance(k, Integral) or k not in range(self.n_components):
             raise InputError(f"component={k} does not exist; they are 0 to {self.n_components - 1}")
-        return replace(self.permuted(np.array([k])), weights=np.ones(1))
+        return replace(self.permuted(np.array([k])), weights=np.ones(1), checked=False)
 
     def marginal(self, columns: ArrayLike) -> MixtureDensity:
         """The density of some dimensions alone, in the order given: columns (d,) of int."""
@@ -201,7 +226,8 @@ class MixtureDensity:
             covariances = covariances[..., numbers[:, None], numbers]
         elif self.covariance_type == "diag":
             covariances = covariances[:, numbers]
-        return replace(self, means=self.means[:, numbers], covariances=covariances)
+        means = self.means[:, numbers]
+        return replace(self, means=means, covariances=covariances, checked=False)
 
     def _numbers(self, method: str, name: str, numbers: ArrayLike, n: int) -> np.ndarray:
         """Numbers of `n` columns or components, (m,) of int; InputError for others."""
@@ -247,7 +273,8 @@ class MixtureDensity:
             weights = weights / (weights.sum() or 1.0)
         if self.covariance_type != "tied":
             covariances = covariances[order]
-        return replace(self, weights=weights, means=self.means[order], covariances=covariances)
+        means = self.means[order]
+        return replace(self, weights=weights, means=means, covariances=covariances, checked=False)
 
     def n_free(self, *, weights: bool = True) -> int:
         """Number of free parameters, for AIC and BIC; of the components alone without `weights`."""
@@ -257,15 +284,18 @@ class MixtureDensity:
         return counts[self.covariance_type] + k * d + (k - 1 if weights else 0)
 
 
-def combine(densities: Sequence[MixtureDensity], weights: ArrayLike) -> MixtureDensity:
+def combine(
+    densities: Sequence[MixtureDensity], weights: ArrayLike, *, checked: bool = True
+) -> MixtureDensity:
     """The mixture ``sum_c w_c p_c(x)`` of C densities, whose components are those of all, in order.
 
     Covariances keep their type where all have the same one, but "tied" ones become "full".
-    InputError for another number of weights (C,), or densities of different dimensions.
+    InputError for another number of weights (C,), weights that do not add up to 1 (unless not
+    `checked`), or densities of different dimensions.
     """
-    weights = np.asarray(weights, dtype=np.float64)
-    if len(densities) != len(weights):
-        raise InputError(f"got {len(weights)} weights for {len(densities)} densities")
+    weights = as_numbers("combine", "weights", weights)
+    if weights.shape != (len(densities),):
+        raise InputError(f"got weights of shape {weights.shape} for {len(densities)} densities")
     if len({density.n_dims for density in densities}) != 1:
         dims = ", ".join(str(density.n_dims) for density in densities)
         raise InputError(f"expected densities over the same space, got {dims} dimensions")
@@ -277,7 +307,36 @@ def combine(densities: Sequence[MixtureDensity], weights: ArrayLike) -> MixtureD
         np.concatenate([density.means for density in densities]),
         np.concatenate(covariances),
         kinds.pop() if typed else "full",
+        checked=checked,
     )
+
+
+def problem_of_covariances(covariances: np.ndarray, *, diagonal: bool) -> str | None:
+    """Why numbers are no covariances, (..., D, D) or diagonals, in words; None if they are."""
+    if diagonal:
+        smallest = covariances.min()
+        return None if smallest > 0 else f"variances must be above 0, the smallest is {smallest:g}"
+    transposed = np.swapaxes(covariances, -2, -1)
+    difference = np.abs(covariances - transposed).max(axis=(-2, -1))
+    if (difference > _ROUNDING * np.abs(covariances).max(axis=(-2, -1))).any():
+        return f"covariances must be symmetric, some differ by {difference.max():g} from that"
+    try:
+        np.linalg.cholesky(covariances)
+    except np.linalg.LinAlgError:
+        smallest = np.linalg.eigvalsh(covariances).min()
+        return f"covariances must be positive definite, the smallest eigenvalue is {smallest:g}"
+    return None
+
+
+def check_near(log_density: np.ndarray, what: str) -> None:
+    """Raise InputError for rows whose log densities (N, K) are -inf under every component."""
+    far = np.flatnonzero(log_density.max(axis=1) == -np.inf)
+    if len(far):
+        raise InputError(
+            f"{what}: {len(far)} of {len(log_density)} rows (rows {numbered(far)}) are so far from "
+            "every component that their squared distance is beyond floating point; check their "
+            "scale"
+        )
 
 
 def log_gaussians(
@@ -285,8 +344,9 @@ def log_gaussians(
 ) -> np.ndarray:
     """Log density in nats of each row (N, D) under each component, whatever the weights, (N, K).
 
-    With `variances` (N, D) its expectation over ``N(x_n, diag(variances_n))``. Rows are worked on
-    in blocks that stay in the processor's cache.
+    With `variances` (N, D) its expectation over ``N(x_n, diag(variances_n))``. It is -inf where
+    the squared distance is beyond floating point. Rows are worked on in blocks that stay in the
+    processor's cache.
     """
     white, log_det = density.whitening
     k, d = density.means.shape
@@ -301,9 +361,13 @@ def log_gaussians(
     for start in range(0, len(x), step):
         block = slice(start, start + step)
         columns = x[block].T - centre[:, None]  # (D, n)
-        whitened = white[:, :, None] * columns if diagonal else (matrix @ columns).reshape(k, d, -1)
-        whitened -= offset[:, :, None]  # (K, D, n)
-        squares[block] = np.square(whitened, out=whitened).sum(axis=1).T
-        if variances is not None:  # tr(Sigma_k^-1 diag(variances_n))
-            squares[block] += variances[block] @ precisions.T
+        with np.errstate(over="ignore", invalid="ignore"):  # of rows that are too far
+            whitened = (
+                white[:, :, None] * columns if diagonal else (matrix @ columns).reshape(k, d, -1)
+            )
+            whitened -= offset[:, :, None]  # (K, D, n)
+            squares[block] = np.square(whitened, out=whitened).sum(axis=1).T
+            if variances is not None:  # tr(Sigma_k^-1 diag(variances_n))
+                squares[block] += variances[block] @ precisions.T
+    squares[np.isnan(squares)] = np.inf
     return -0.5 * (d * np.log(2 * np.pi) + log_det + squares)

@@ -245,16 +245,15 @@ def _log_overlaps(p: MixtureDensity, q: MixtureDensity) -> np.ndarray:
     """``log integral p_a q_b = log N(mu_a; mu_b, S_a + S_b)``, (A, B)."""
     pairs = zip(p.means, p.full_covariances(), strict=True)
     widths = q.full_covariances()
-    return np.concatenate(
-        [log_gaussians(m[None], MixtureDensity(q.weights, q.means, widths + s)) for m, s in pairs]
-    )
+    wide = ((m, MixtureDensity(q.weights, q.means, widths + s, checked=False)) for m, s in pairs)
+    return np.concatenate([log_gaussians(m[None], density) for m, density in wide])
 
 
 def _log_bhattacharyya(density: MixtureDensity) -> np.ndarray:
     """``log integral sqrt(p_a p_b)``, (K, K): the root of a Gaussian is one twice as wide."""
     _, log_det = density.whitening
     root = (density.n_dims * np.log(8 * np.pi) + log_det) / 4  # log sqrt(N(x; S)) / N(x; 2 S)
-    wide = replace(density, covariances=2 * density.covariances)
+    wide = replace(density, covariances=2 * density.covariances, checked=False)
     return _log_overlaps(wide, wide) + root[:, None] + root
 
 

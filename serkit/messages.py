@@ -32,10 +32,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logsumexp
 
 from . import arrays
 from .arrays import as_observed, as_rows
+from .density import problem_of_covariances
 from .errors import InputError, MessageError
 from .options import (
     Choice,
@@ -49,6 +50,7 @@ from .options import (
     in_words,
 )
 
+_ROUNDING = 1e-4  # of log-probabilities in float32, which add up to 0 as those of all classes
 _ALIGNED = ("array", "mean", "var", "log_prob", "values")  # attributes with a row per data row
 
 
@@ -210,9 +212,10 @@ class Gaussian(Message):
     def _times(self, other: Gaussian) -> Gaussian:
         if self.var is None or other.var is None:
             raise MessageError("cannot multiply Gaussian messages without a variance")
-        precision = 1 / self.var + 1 / other.var
-        mean = (self.mean / self.var + other.mean / other.var) / precision
-        return Gaussian(mean, 1 / precision, checked=False)
+        with np.errstate(over="ignore"):  # of an infinitely sharper one nothing else counts
+            share = 1 / (1 + self.var / other.var)  # of the precision
+        mean = share * self.mean + (1 - share) * other.mean
+        return Gaussian(mean, share * self.var, checked=False)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -240,7 +243,7 @@ class Categorical(Message):
         if self.log_prior is None:
             return
         log_prior = _as_logs("Categorical", "log_prior", self.log_prior).copy()
-        if log_prior.shape != self.shape or np.isnan(log_prior).any():
+        if log_prior.shape != self.shape or not np.isfinite(logsumexp(log_prior)):
             raise MessageError(
                 f"Categorical.log_prior: expected {self.shape[0]} log-probabilities, one a class, "
                 f"got {log_prior}"
@@ -326,6 +329,15 @@ class Mixture(Message):
                     f"Mixture.{name}: expected shape {shape} for K={k} components of D={d} "
                     f"dimensions, got {np.shape(getattr(self, name))}"
                 )
+        if not checked:
+            return
+        if not abs(logsumexp(self.log_weights)) < _ROUNDING:
+            raise MessageError(
+                "Mixture.log_weights: expected log-probabilities, whose probabilities add up to 1, "
+                f"got {self.log_weights}"
+            )
+        if problem := problem_of_covariances(self.covariances, diagonal=False):
+            raise MessageError(f"Mixture: {problem}")
 
     def assigned(self) -> Gaussian:
         """The mean of each row's most probable component, with variance 1 (Serket's message)."""
@@ -421,7 +433,7 @@ def _check_normalised(log_prob: np.ndarray, kind: str) -> None:
     """Raise MessageError for rows (N, K) of log-probabilities that do not add up to 1."""
     with np.errstate(invalid="ignore"):
         total = np.logaddexp.reduce(log_prob, axis=1)
-    wrong = np.flatnonzero(~(np.abs(total) < 1e-4))  # NaN compares false
+    wrong = np.flatnonzero(~(np.abs(total) < _ROUNDING))  # NaN compares false
     if len(wrong):
         raise MessageError(
             f"{kind}.log_prob: expected probabilities that add up to 1 over K, but those of row "

@@ -21,6 +21,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.random import Generator
+from sklearn.exceptions import ConvergenceWarning
 
 from . import processes
 from .errors import GraphError, InputError, NotReadyError, SerkitError
@@ -582,6 +583,24 @@ def messages_to(node: Node, children: Sequence[Node] | None = None) -> list[Mess
                 check_kind(child, type(message), node.takes_from_children, node)
                 messages.append(message)
     return messages
+
+
+def warn_unless_converged(module: Any, converged_before: bool) -> None:
+    """Warn, as scikit-learn does, that a module's learning was stopped by its `max_iter`.
+
+    In a graph, where the next update goes on from there, only if the last one had converged: not in
+    every round.
+    """
+    goes_on = bool(module.parents)
+    if np.all(module.converged_) or (goes_on and not converged_before) or not processes.is_first():
+        return
+    remedy = "raise max_iter or tol" + (", or update it again" if goes_on else "")
+    warnings.warn(
+        f"{module.label} stopped at max_iter={module.max_iter}, before an iteration changed its "
+        f"likelihood by less than tol={module.tol:g}: it has not converged; {remedy}",
+        ConvergenceWarning,
+        stacklevel=4,
+    )
 
 
 # -- checks ----------------------------------------------------------------------------------------

@@ -73,17 +73,24 @@ def spherical(
     line = _line("paths.spherical", start, end, n_steps)
     middle = np.zeros(line.shape[1:]) if centre is None else centre
     middle = _as_shaped("paths.spherical", "centre", middle, line.shape[1:], "start")
+    largest = max(np.abs(line).max(initial=0), np.abs(middle).max(initial=0))
+    unit = np.ldexp(1.0, np.frexp(largest)[1] - 1)  # a power of 2, so that nothing is rounded
+    line, middle = line / unit, middle / unit
     a, b = (line[0] - middle).ravel(), (line[-1] - middle).ravel()
     radii = np.linalg.norm(a), np.linalg.norm(b)
     a, b = a * radii[1], b * radii[0]  # of equal length, by which Kahan's angle is exact
     angle = 2 * np.arctan2(np.linalg.norm(a - b), np.linalg.norm(a + b))
     if np.sin(angle) < _PARALLEL:
-        return line
+        return line * unit
     t = np.linspace(0, 1, n_steps)[:, None]
     arc = np.sin((1 - t) * angle) * a + np.sin(t * angle) * b  # (n_steps, D)
     radius = np.linspace(*radii, n_steps)[:, None] / (np.sin(angle) * radii[0] * radii[1])
     line[1:-1] = middle + (radius * arc).reshape(line.shape)[1:-1]
-    return line
+    with np.errstate(over="ignore"):
+        arc = line * unit
+    if not np.isfinite(arc).all():
+        raise InputError(f"paths.spherical: the arc leaves floating point near {largest:g}")
+    return arc
 
 
 def densest(
@@ -138,8 +145,9 @@ def densest(
     _as_shaped(label, "start", line[0], (density.n_dims,), "the mixture's rows")
     check_argument(label, "max_iter", max_iter, Count())
     check_argument(label, "stiffness", stiffness, Number(at_least=0))
-    squared_length = ((line[-1] - line[0]) ** 2).sum()
-    if n_steps == 2 or squared_length == 0:
+    with np.errstate(over="ignore"):  # the density says of such ends that they are too far
+        squared_length = ((line[-1] - line[0]) ** 2).sum()
+    if n_steps == 2 or squared_length < np.finfo(np.float64).tiny:
         return line
     price = stiffness * (n_steps - 1) / squared_length
 
@@ -258,7 +266,8 @@ def _line(label: str, start: ArrayLike, end: ArrayLike, n_steps: int) -> np.ndar
     """The straight line between checked ends, (n_steps, ...)."""
     first = as_numbers(label, "start", start)
     check_argument(label, "n_steps", n_steps, Count(at_least=2, each=max(first.size, 1)))
-    return np.linspace(first, _as_shaped(label, "end", end, first.shape, "start"), n_steps)
+    last = _as_shaped(label, "end", end, first.shape, "start")
+    return np.linspace(first / 2, last / 2, n_steps) * 2  # their difference may be beyond floats
 
 
 def _as_shaped(label: str, name: str, value: ArrayLike, shape: tuple, like: str) -> np.ndarray:

@@ -114,6 +114,14 @@ def test_other_numbers_become_float32_in_a_file(tmp_path, scratch, images):
     np.testing.assert_array_equal(observation.data, whole)
 
 
+@kinds
+def test_times_in_a_file_stay_apart(tmp_path, scratch, kind):
+    times = 1_700_000_000 + np.arange(3 * 2**17).reshape(-1, 3)  # of more than one block
+    observation = Observation(kind(tmp_path, times))
+    assert arrays.is_mapped(observation.data)
+    np.testing.assert_array_equal(observation.data, times)
+
+
 def test_rows_that_miss_are_neutral_and_the_file_stays_as_it_is(tmp_path, scratch, images):
     mapped = memmap(tmp_path, images)
     observed = np.arange(N) > 5

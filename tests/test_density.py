@@ -74,13 +74,6 @@ def test_shapes_of_covariances_agree(covariance_type):
     np.testing.assert_allclose(full @ full.transpose(0, 2, 1), np.linalg.inv(matrices))
 
 
-@all_types
-def test_covariances_that_are_not_positive_are_refused(covariance_type):
-    density = some_density(covariance_type)
-    with pytest.raises(np.linalg.LinAlgError):
-        replace(density, covariances=-density.covariances).log_prob(density.means)
-
-
 # -- evaluation --------------------------------------------------------------------------------
 
 
@@ -103,6 +96,16 @@ def test_gradient_equals_autograd(covariance_type):
     log_prob, gradient = density.log_prob_and_gradient(rows)
     np.testing.assert_array_equal(log_prob, density.log_prob(rows))
     np.testing.assert_array_equal(gradient, found)
+
+
+@all_types
+def test_gradients_far_from_the_origin_are_those_near_it(covariance_type):
+    rows, density = some_rows(), some_density(covariance_type)
+    offset = 2.0**33  # the rows' last bits are lost, but no more than these
+    far = replace(density, means=density.means + offset)
+    near = replace(density, means=far.means - offset)
+    expected = near.gradient((rows + offset) - offset)
+    np.testing.assert_allclose(far.gradient(rows + offset), expected, rtol=1e-9, atol=1e-12)
 
 
 @all_types
@@ -268,6 +271,66 @@ def test_free_parameters_are_counted(covariance_type):
 def test_arrays_that_do_not_fit_are_refused(weights, covariances, kind, text):
     with pytest.raises(InputError, match=text):
         MixtureDensity(weights, [[0.0, 1.0], [2.0, 3.0]], covariances, kind)
+
+
+def some_numbers(covariance_type="full", **changed):
+    density = some_density(covariance_type)
+    names = "weights", "means", "covariances"
+    return {name: getattr(density, name).copy() for name in names} | changed
+
+
+@pytest.mark.parametrize(
+    ("weights", "text"),
+    [
+        ([0.5, 0.5, 4.0], "add up to 1, got a minimum of 0.5 and a sum of 5"),
+        ([1.5, 0.5, -1.0], "add up to 1, got a minimum of -1 and a sum of 1"),
+        ([0.5, 0.3, 0.1], "a sum of 0.9"),
+        ([np.nan, 0.5, 0.5], "weights must be finite numbers"),
+        ([np.inf, 0.5, 0.5], "weights must be finite numbers"),
+        (["a", "b", "c"], "weights must be finite numbers"),
+    ],
+)
+def test_weights_that_are_no_probabilities_are_refused(weights, text):
+    with pytest.raises(InputError, match=f"MixtureDensity: .*{text}"):
+        MixtureDensity(**some_numbers(weights=weights))
+
+
+@all_types
+@pytest.mark.parametrize("factor", [-1.0, 0.0, np.nan, np.inf])
+def test_covariances_that_are_not_positive_are_refused(covariance_type, factor):
+    numbers = some_numbers(covariance_type)
+    numbers["covariances"] = numbers["covariances"] * factor
+    wanted = "finite numbers" if not np.isfinite(factor) else "(must be above 0|positive definite)"
+    with pytest.raises(InputError, match=f"MixtureDensity: .*{wanted}"):
+        MixtureDensity(**numbers, covariance_type=covariance_type)
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied"])
+def test_covariances_that_are_not_symmetric_are_refused(covariance_type):
+    numbers = some_numbers(covariance_type)
+    numbers["covariances"][..., 0, 1] += 1e-3
+    with pytest.raises(InputError, match=r"must be symmetric, some differ by 0\.001"):
+        MixtureDensity(**numbers, covariance_type=covariance_type)
+
+
+@all_types
+def test_numbers_rounded_to_float32_will_do(covariance_type):
+    """Whatever a net or a file of float32 has held; draws are by weights that add up to 1."""
+    numbers = {n: v.astype(np.float32) for n, v in some_numbers(covariance_type).items()}
+    numbers["weights"] = np.array([0.1, 0.7, 0.2], dtype=np.float32)  # in float64 1 - 2e-8
+    MixtureDensity(**numbers, covariance_type=covariance_type).sample(10, random_state=0)
+
+
+@all_types
+def test_a_density_of_small_units_is_one(covariance_type):
+    numbers = some_numbers(covariance_type)
+    numbers["covariances"] = numbers["covariances"] * 1e-30
+    assert MixtureDensity(**numbers, covariance_type=covariance_type).covariance().shape == (D, D)
+
+
+def test_weights_of_combined_densities_are_probabilities():
+    with pytest.raises(InputError, match=r"a minimum of 0\.5 and a sum of 2\.5"):
+        combine([MixtureDensity([1.0], [[0.0]], [1.0], "spherical")] * 2, [0.5, 2.0])
 
 
 def test_lists_will_do():

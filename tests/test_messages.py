@@ -38,12 +38,23 @@ def assert_same(left, right, order=slice(None)):
         ([[1, 2, 3], [4, 5, 6]], np.float32),
         (torch.ones(2, 3, requires_grad=True), np.float32),
         (torch.ones(2, 3, dtype=torch.bfloat16), np.float32),
+        (np.ones((2, 3), ">f4"), np.float32),
+        (np.ones((2, 3), ">f8"), np.float64),
+        (np.ones((2, 3), np.float16), np.float32),
+        (np.ones((2, 3), np.longdouble), np.float64),
+        (np.full((2, 3), 2**24), np.float32),
+        (np.full((2, 3), 2**24 + 1, ">i4"), np.float64),
+        (np.full((2, 3), -(2**24) - 1), np.float64),
+        (torch.full((2, 3), 2**25, dtype=torch.int64), np.float64),
+        (np.full((2, 3), 2**32, np.uint64), np.float64),
+        (np.full((2, 3), 2**60), np.float64),  # as 2^60 is a number in float64
     ],
 )
 def test_as_rows_takes_real_numbers(given, dtype):
     rows = as_rows(given, "x")
     assert rows.dtype == dtype
-    np.testing.assert_array_equal(rows, torch.as_tensor(given).detach().to(torch.float32).numpy())
+    expected = given.detach().float() if isinstance(given, torch.Tensor) else given
+    np.testing.assert_array_equal(rows, np.asarray(expected, dtype=dtype))
 
 
 def test_as_rows_is_read_only_and_leaves_the_original_writable():
@@ -52,6 +63,27 @@ def test_as_rows_is_read_only_and_leaves_the_original_writable():
     with pytest.raises(ValueError, match="read-only"):
         rows[0, 0] = 1
     assert original.flags.writeable
+
+
+@pytest.mark.parametrize("dtype", ["i4", "u4", "i8", ">i8", "u8", "f8", ">f8", "g"])
+@pytest.mark.parametrize("least", [0, 20_000_000, 1_700_000_000])
+def test_numbers_that_float32_would_merge_stay_apart(dtype, least):
+    values = (least + np.arange(70))[:, None].astype(dtype)
+    np.testing.assert_array_equal(as_rows(values, "x").ravel().tolist(), values.ravel().tolist())
+
+
+@pytest.mark.parametrize("values", [[[2**53 + 1]], [[-(2**63) + 1]], np.array([[2**64 - 1]], "u8")])
+def test_integers_that_are_rounded_are_named(values):
+    with pytest.warns(
+        UserWarning, match=r"ids: integers up to \d+ are rounded, .* 9007199254740992"
+    ):
+        rows = as_rows(values, "ids")
+    assert int(rows[0, 0]) != int(np.asarray(values)[0, 0])
+
+
+def test_long_doubles_beyond_float64_are_named():
+    with pytest.raises(InputError, match=r"NaN or infinity in 1 of 1 rows"):
+        as_rows(np.array([[np.longdouble("1e4000")]]), "x")
 
 
 @pytest.mark.parametrize(
@@ -114,6 +146,25 @@ def test_as_rows_names_rows_that_are_not_finite(bad):
         (
             lambda: Mixture(log_probabilities(0), np.zeros((K, D)), np.ones((K, D, D)), [0.0]),
             r"Mixture.log_weights: expected shape \(3,\)",
+        ),
+        (
+            lambda: Mixture(log_probabilities(0), np.zeros((K, D)), [np.eye(D)] * K, [0.0] * K),
+            r"Mixture.log_weights: expected log-probabilities, whose probabilities add up to 1",
+        ),
+        (
+            lambda: Mixture(log_probabilities(0), np.zeros((K, D)), [-np.eye(D)] * K),
+            "Mixture: covariances must be positive definite, the smallest eigenvalue is -1",
+        ),
+        (
+            lambda: Mixture(log_probabilities(0), np.zeros((K, D)), [[[1, 0], [0.1, 1]]] * K),
+            "Mixture: covariances must be symmetric",
+        ),
+        *(
+            (
+                lambda p=p: Categorical(log_probabilities(0), log_prior=p),
+                "log_prior: expected 3 log",
+            )
+            for p in ([np.nan] * 3, [np.inf] * 3, [-np.inf] * 3, [0.0])
         ),
     ],
 )
@@ -181,6 +232,13 @@ def test_categorical_product_equals_bayes_rule():
     joint = np.exp(a.log_prob) * np.exp(b.log_prob) * np.exp(c.log_prob)
     expected = joint / joint.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(np.exp(product([a, b, c]).log_prob), expected, rtol=1e-12)
+
+
+def test_products_with_a_gaussian_of_no_width_are_finite():
+    sharp, broad = Gaussian([[3.0]], [[1e-320]]), Gaussian([[5.0]], [[1e300]])
+    for both in (sharp * broad, broad * sharp, sharp * sharp, broad * broad):
+        assert np.isfinite([both.mean, both.var]).all()
+    np.testing.assert_array_equal((sharp * broad).mean, 3.0)
 
 
 def test_gaussian_product_is_the_product_of_densities():

@@ -312,3 +312,33 @@ walk = partial(paths.langevin, overlapping(), n_steps=5)
 def test_arguments_are_checked(call, options, message):
     with pytest.raises(InputError, match=message):
         call(**options)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
+@pytest.mark.parametrize("path", [paths.straight, paths.spherical])
+def test_paths_are_the_same_on_any_scale(path, scale):
+    expected = path([1.0, 0.5], [-0.5, 1.5], 5)
+    found = path([scale, 0.5 * scale], [-0.5 * scale, 1.5 * scale], 5)
+    np.testing.assert_allclose(found / scale, expected, rtol=1e-12)
+
+
+def test_a_line_between_the_ends_of_floating_point_is_finite():
+    line = paths.straight([1.7e308], [-1.7e308], 3)
+    np.testing.assert_array_equal(line, [[1.7e308], [0], [-1.7e308]])
+
+
+def test_an_arc_beyond_floating_point_is_refused():
+    with pytest.raises(InputError, match=r"the arc leaves floating point near 1\.5e"):
+        paths.spherical([1.5e308, 1.5e308], [-1.5e308, 1.5e308], 3)
+
+
+@pytest.mark.parametrize(
+    "walk",
+    [
+        lambda: paths.densest([1e300, 0], [0, 1e300], 5, half_ring()),
+        lambda: paths.langevin(overlapping(), 5, start=[1e300, 0]),
+    ],
+)
+def test_ends_too_far_from_a_mixture_are_refused(walk):
+    with pytest.raises(InputError, match=r"MixtureDensity: .* so far from every component"):
+        walk()

@@ -28,7 +28,16 @@ from ...reading import check_names, keep_names, names_in
 from ..common.inputs import all_observed, join, split_columns
 from ..nets import architectures
 from ..nets.architectures import Bernoulli, GaussianNoise
-from ..nets.device import compiled, draw_apart, in_blocks, private_random_state, uses_bfloat16
+from ..nets.device import (
+    check_float32,
+    check_outputs,
+    compiled,
+    draw_apart,
+    in_blocks,
+    private_random_state,
+    scale_problem,
+    uses_bfloat16,
+)
 from ..nets.trainer import DivergedError, NetOptions, Terms, Trainer, check_batches, load_optimizer
 from .divergences import Target
 
@@ -167,6 +176,7 @@ class Autoencoder(NetOptions, Module):
         self._check_own_nets()
         self._check_n_learnt(len(observed_rows(known, n_own)))
         for message in known:
+            check_float32(self.label, message.array)
             self._check_range(message)
         if self.net == "conv" and self.encoder is None and len(known) == len(inputs):
             architectures.needed_image_shape(join(known).shape[1:], f"{self.label}: net='conv'")
@@ -223,7 +233,14 @@ class Autoencoder(NetOptions, Module):
             self.loss_curve_.append({"update": len(self.history_) + 1, "epoch": epoch, **terms})
             return bool(self.on_epoch and self.on_epoch(self, terms))
 
-        with private_random_state(seed, device), self._training():
+        problem = scale_problem(rows)
+        if problem and self.likelihood == "gaussian" and not self.history_:
+            warnings.warn(
+                f"{self.label}: in a Gaussian likelihood the largest columns outweigh all others. "
+                f"{problem}",
+                stacklevel=3,
+            )
+        with private_random_state(seed, device), self._training(problem):
             target = self.target_of(from_children, len(rows), device)
             self._make_ready(rows.shape[1:], device)
             draw_apart(seed, device)
@@ -261,14 +278,17 @@ class Autoencoder(NetOptions, Module):
         return learnt, held_out
 
     @contextmanager
-    def _training(self) -> Iterator[None]:
-        """Within it the nets may train; they are compiled no longer than that."""
+    def _training(self, problem: str | None) -> Iterator[None]:
+        """Within it the nets may train; they are compiled no longer than that.
+
+        `problem` is what is wrong with the rows' scale, if anything.
+        """
         try:
             yield
         except DivergedError as error:
             raise TrainingError(
                 f"{self.label}: {error} of update {len(self.history_) + 1}; what was learnt before "
-                f"it is kept. Lower lr={self.lr}, or set max_grad_norm"
+                f"it is kept. {problem or f'Lower lr={self.lr}, or set max_grad_norm'}"
             ) from None
         finally:
             self.__dict__.pop("_compiled", None)
@@ -374,7 +394,10 @@ class Autoencoder(NetOptions, Module):
         return self.decode(self._draw(n_samples, rng, None, component))
 
     def _in_blocks(self, function: Callable, *tables: np.ndarray) -> Any:
-        return in_blocks(self.nets_, function, *tables, row_shape=self.row_shape_)
+        results = in_blocks(self.nets_, function, *tables, row_shape=self.row_shape_)
+        for result in results if isinstance(results, tuple) else (results,):
+            check_outputs(self.label, result, tables[0])
+        return results
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "nets_"):

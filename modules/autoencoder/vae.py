@@ -256,7 +256,11 @@ class VAE(GaussianAutoencoder):
 
     def _message_up(self, q: Arrays, observed: np.ndarray | None) -> Gaussian:
         mean, log_var = q
-        var = np.exp(log_var, out=arrays.empty(log_var.shape, np.float32, log_var))
+        var = arrays.empty(log_var.shape, np.float32, log_var)
+        with np.errstate(over="ignore"):
+            np.exp(log_var, out=var)
+        remedy = "they are far from those of training; scale them as those"
+        arrays.check_finite(var, f"{self.label}: variances of latents", remedy=remedy)
         return Gaussian(mean, var, observed=observed, checked=False)
 
     def _row_bounds(self, rows: np.ndarray, q: Arrays, children: Message | None) -> np.ndarray:

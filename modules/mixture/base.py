@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ...density import COVARIANCE_TYPES, MixtureDensity
+from ...density import COVARIANCE_TYPES, MixtureDensity, problem_of_covariances
 from ...errors import InputError
 from ...messages import Categorical, Data, Gaussian, Message, Mixture
 from ...module import Module
@@ -19,7 +19,7 @@ from ..common.inputs import split_columns
 from .components import Prior
 from .rows import Rows
 
-_SHARE_OF_VARIANCE = 0.1  # Serket's S0 = 0.1 I, for columns of variance 1
+_SHARE_OF_VARIANCE = 0.1  # that Serket's S0 = 0.1 I has of columns of variance 1
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -67,26 +67,32 @@ class MixtureModule(Module):
         return weight
 
     def _checked_prior(
-        self, mean: np.ndarray, variances: np.ndarray, concentration: float
+        self,
+        mean: np.ndarray,
+        variances: np.ndarray,
+        certain: np.ndarray | bool,
+        concentration: float,
     ) -> Prior:
         """The prior about `mean` of rows whose columns have these variances, (D,) each.
 
-        InputError for arguments that are no parameters of one.
+        In columns that are known for `certain`, all or (D,), a component without rows has a tenth
+        of these. InputError for arguments that are no parameters of one.
         """
         d = len(variances)
-        scale = _SHARE_OF_VARIANCE * np.diag(variances)
-        if self.covariance_prior is not None:
-            scale = as_numbers(self.label, "covariance_prior", self.covariance_prior)
-            scale = scale * np.eye(d) if scale.ndim == 0 else scale
         degrees = self.degrees_of_freedom_prior
         nu = d + 2 if degrees is None else float(degrees)
+        if self.covariance_prior is None:
+            scale = np.diag(_SHARE_OF_VARIANCE * variances * np.where(certain, nu + d + 2, 1.0))
+        else:
+            scale = as_numbers(self.label, "covariance_prior", self.covariance_prior)
+            scale = scale * np.eye(d) if scale.ndim == 0 else scale
         if scale.shape != (d, d) or mean.shape != (d,) or nu <= d - 1:
             raise InputError(
                 f"{self.label}: for D={d} dimensions expected mean_prior ({d},), covariance_prior "
                 f"a number or ({d}, {d}) and degrees_of_freedom_prior > {d - 1}, got "
                 f"{mean.shape}, {scale.shape} and {nu}"
             )
-        if not np.allclose(scale, scale.T) or np.linalg.eigvalsh(scale).min() <= 0:
+        if problem_of_covariances(scale, diagonal=False):
             raise InputError(
                 f"{self.label}: covariance_prior must be positive definite and symmetric, got "
                 f"{self.covariance_prior!r:.60}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, NamedTuple, TypeAlias
@@ -60,20 +59,18 @@ class ClassMixtures(NamedTuple):
     def of(cls, densities: Sequence[MixtureDensity], priors: np.ndarray) -> ClassMixtures:
         """Those of one density per class."""
         owners = np.repeat(np.arange(len(densities)), [d.n_components for d in densities])
-        return cls(combine(densities, np.ones(len(densities))), owners, priors)
+        return cls(combine(densities, np.ones(len(densities)), checked=False), owners, priors)
 
     def density(self, code: int | None = None) -> MixtureDensity:
         """p(x | c), or p(x) where no class is given."""
         if code is not None:
             return self.components.permuted(np.flatnonzero(self.owners == code))
-        return replace(self.components, weights=self.priors[self.owners] * self.components.weights)
+        weights = self.priors[self.owners] * self.components.weights
+        return replace(self.components, weights=weights, checked=False)
 
     def log_weighted(self, rows: Rows) -> np.ndarray:
         """Log pi_m N(x_n; mu_m, Sigma_m), (N, M); -inf where the distance is beyond floats."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            log_density = rows.log_gaussians(self.components)
-        log_density[np.isnan(log_density)] = -np.inf
-        return log_density + np.log(self.components.weights)
+        return rows.log_gaussians(self.components) + np.log(self.components.weights)
 
 
 def normalised(log_joint: np.ndarray, log_prior: np.ndarray) -> np.ndarray:
@@ -142,8 +139,7 @@ def fit_mixtures(
 ) -> list[GMM]:
     """Fit a copy of `template` to the rows of each class, by `previous` where it has a mixture.
 
-    A class gets at most as many components as it has different rows; what a component without
-    rows was is no concern here, so there is no warning of it.
+    A class gets at most as many components as it has different rows.
     """
     mixtures = []
     for rows, name in zip(groups, classes, strict=True):
@@ -157,9 +153,7 @@ def fit_mixtures(
             name=f"{template.name}, class {name}",
             random_state=int(rng.integers(2**31)),
         )
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*lost all their rows")
-            mixture.fit_rows(rows, start=start)
+        mixture.fit_rows(rows, start=start)
         mixtures.append(mixture)
     return mixtures
 

@@ -14,10 +14,10 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import validate_data
 
 from ... import processes
-from ...density import MixtureDensity
+from ...density import MixtureDensity, check_near
 from ...errors import InputError, NotFittedError, NotReadyError
 from ...messages import Categorical, Message
-from ...module import Posterior, Values, learns
+from ...module import Posterior, Values, learns, warn_unless_converged
 from ...options import Number, PositiveInt
 from ...reading import array_in, labels_in
 from ..common.inputs import (
@@ -95,6 +95,8 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         The class of each component, as an index into `classes_`.
     log_likelihood_ : dict of np.ndarray
         Mean log-likelihood of each class's rows by iteration, the start first.
+    converged_ : np.ndarray of bool, shape (C,)
+        Whether EM stopped by `tol`; always true of Gibbs sampling.
     thresholds_ : np.ndarray of shape (C,)
         Log-likelihoods in nats, below which a row counts as not of that class.
     n_components_, n_features_in_ : int
@@ -300,13 +302,21 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         return np.exp(self.predict_log_proba(X))
 
     def log_likelihood_per_class(self, X: ArrayLike) -> np.ndarray:
-        """Log p(row | c) in nats, without the priors: (N, D) -> (N, C)."""
+        """Log p(row | c) in nats, without the priors: (N, D) -> (N, C).
+
+        -inf of a class from which the squared distance is beyond floating point.
+        """
         return self._mixtures().log_likelihood(self._checked_rows(X, reset=False))
 
     @np.errstate(under="ignore")
     def score_samples(self, X: ArrayLike) -> np.ndarray:
-        """Log p(row) = log sum_c P(c) p(row | c) in nats: (N, D) -> (N,)."""
-        return logsumexp(self.log_likelihood_per_class(X) + self._mixtures().log_priors, axis=1)
+        """Log p(row) = log sum_c P(c) p(row | c) in nats: (N, D) -> (N,).
+
+        InputError for rows that are beyond floating point from every class.
+        """
+        log_likelihood = self.log_likelihood_per_class(X)
+        check_near(log_likelihood, self.label)
+        return logsumexp(log_likelihood + self._mixtures().log_priors, axis=1)
 
     # -- rejection -----------------------------------------------------------------------------
 
@@ -451,7 +461,9 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
                 f"{self.label} is not fitted yet: call update() or fit(X, y) first"
             )
         kind = {3: "full", 2: "diag", 1: "spherical"}[self.covariances_.ndim]
-        components = MixtureDensity(self.weights_, self.means_, self.covariances_, kind)
+        components = MixtureDensity(
+            self.weights_, self.means_, self.covariances_, kind, checked=False
+        )
         return ClassMixtures(components, self.component_classes_, self.priors_)
 
     # -- fitting -------------------------------------------------------------------------------
@@ -478,6 +490,9 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         self.covariances_ = components.covariances
         curves = (mixture.log_likelihood_ for mixture in fitted)
         self.log_likelihood_ = dict(zip(names, curves, strict=True))
+        converged_before = bool(np.all(getattr(self, "converged_", True)))
+        self.converged_ = np.array([mixture.converged_ for mixture in fitted])
+        warn_unless_converged(self, converged_before)
         self.__dict__.pop("thresholds_", None)  # they were of other mixtures
         log_likelihood = mixtures.log_likelihood(x)  # (n, C)
         if self.validation_fraction:

@@ -49,14 +49,15 @@ def m_step(statistics: Statistics, prior: Prior | None, reg_covar: float) -> Mix
         weights = counts / counts.sum()
         covariances = _pooled(scatters, counts, 0.0, 0.0, kind)
         ridge = reg_covar if statistics.diagonal else reg_covar * np.eye(means.shape[1])
-        return _revived(MixtureDensity(weights, means, covariances + ridge, kind), statistics)
+        density = MixtureDensity(weights, means, covariances + ridge, kind, checked=False)
+        return _revived(density, statistics)
     weights = counts + prior.concentration - 1
     weights /= weights.sum()
     means, scatters = _drawn_to(prior, counts, means, scatters, statistics.diagonal)
     k, d = means.shape
     extra = prior.nu + d + (1 + k if kind == "tied" else 2)
     covariances = _pooled(scatters, counts, prior.scale_of(statistics), extra, kind)
-    return MixtureDensity(weights, means, covariances, kind)
+    return MixtureDensity(weights, means, covariances, kind, checked=False)
 
 
 def _scatters(statistics: Statistics) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -110,7 +111,7 @@ def _revived(density: MixtureDensity, statistics: Statistics) -> MixtureDensity:
     means, covariances = density.means.copy(), density.covariances.copy()
     means[empty] = mean + statistics.centre
     covariances[empty] = wide[density.covariance_type]
-    return replace(density, means=means, covariances=covariances)
+    return replace(density, means=means, covariances=covariances, checked=False)
 
 
 def log_prior(density: MixtureDensity, prior: Prior | None) -> float:
@@ -151,10 +152,11 @@ def drawn_density(statistics: Statistics, prior: Prior, rng: np.random.Generator
         shape, sums = d * (nu + d + 1) / 2 - 1, (scale + scatters).sum(axis=1)
         covariances = invgamma.rvs(shape, scale=sums / 2, random_state=rng)
     weights = rng.dirichlet(prior.concentration + counts) + TINY
-    density = MixtureDensity(weights / weights.sum(), means, covariances, kind)
+    density = MixtureDensity(weights / weights.sum(), means, covariances, kind, checked=False)
     lower = np.linalg.cholesky(density.full_covariances())  # (K, D, D)
     noise = (lower @ rng.standard_normal((*means.shape, 1)))[..., 0]
-    return replace(density, means=means + noise / np.sqrt(prior.kappa + counts)[:, None])
+    means = means + noise / np.sqrt(prior.kappa + counts)[:, None]
+    return replace(density, means=means, checked=False)
 
 
 def _drawn_matrix(nu: float, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:

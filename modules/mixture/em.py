@@ -141,6 +141,26 @@ def align(
     return replace(solution, density=density), aligned
 
 
+def are_degenerate(problem: Problem, density: MixtureDensity, counts: np.ndarray) -> np.ndarray:
+    """Whether maximum likelihood has shrunk components of these numbers of rows: (K,), (K,).
+
+    They rest on two rows a dimension or less, or are as narrow as `reg_covar` in more directions
+    than all components together are, or the data are in some column. With a prior none can be, nor
+    with a common covariance.
+    """
+    kind = density.covariance_type
+    if problem.prior is not None or kind == "tied":
+        return np.zeros(len(counts), dtype=bool)
+    narrow, covariance = 2 * problem.reg_covar, density.covariance()
+    n_narrow = (np.linalg.eigvalsh(density.full_covariances()) <= narrow).sum(axis=1)
+    n_narrow_in_all = (np.linalg.eigvalsh(covariance) <= narrow).sum()
+    variances = np.diag(covariance)
+    varies = variances > (1 + 1e-9) * problem.reg_covar  # a constant column tells nothing
+    n_few = 2 * density.n_dims if kind == "full" else 2
+    swallowed = (varies & (variances <= narrow)).any()
+    return (counts <= n_few) | (n_narrow > n_narrow_in_all) | swallowed
+
+
 def check_finite(label: str, score: Score) -> None:
     """Raise TrainingError unless a likelihood is finite."""
     if not np.isfinite(score.bound):
@@ -174,11 +194,11 @@ def start_from(problem: Problem, responsibilities: Responsibilities) -> MixtureD
 
 def start_from_means(problem: Problem, means: np.ndarray) -> MixtureDensity:
     """The mixture of the assignment of every row to its nearest mean."""
-    classes = np.eye(problem.n_components)
+    classes, rows = np.eye(problem.n_components), problem.rows
+    centred_means = means - rows.centre
 
     def nearest(tile: slice) -> np.ndarray:
-        x = problem.rows.x[tile].astype(np.float64, copy=False)
-        return classes[pairwise_distances_argmin(x, means)]
+        return classes[pairwise_distances_argmin(rows.centred(tile), centred_means)]
 
     return start_from(problem, nearest)
 
@@ -217,7 +237,7 @@ def plus_plus_starts(
 
     Of many rows the centres are found among some, drawn at random.
     """
-    x, weight = problem.rows.x, problem.rows.weights
+    rows, weight = problem.rows, problem.rows.weights
     counting = np.flatnonzero(weight)
     place, n_counting = processes.place(len(counting)), int(processes.total(len(counting)))
     for _ in range(n_init):
@@ -227,8 +247,9 @@ def plus_plus_starts(
             drawn = draw(n_counting, _ROWS_TO_START_FROM, replace=False)
             here = np.sort(drawn[(drawn >= place.start) & (drawn < place.stop)])
             some = counting[here - place.start]
-        centres = plus_plus_centres(x[some], weight[some], problem.n_components, seed)
-        start = start_from_means(problem, centres)
+        x = rows.centred(some)
+        centres = plus_plus_centres(x, weight[some], problem.n_components, seed)
+        start = start_from_means(problem, centres + rows.centre)
         yield start if problem.from_children is None else numbered_by_children(problem, start)
 
 

@@ -16,11 +16,11 @@ from numpy.typing import ArrayLike
 
 from ... import processes
 from ...arrays import as_rows
-from ...density import MixtureDensity
+from ...density import MixtureDensity, check_near
 from ...errors import InputError, NotFittedError
 from ...messages import Categorical, Data, Message
 from ...metrics import scores_of
-from ...module import Posterior, Values, learns
+from ...module import Posterior, Values, learns, warn_unless_converged
 from ...options import Count, Flag, Kind, Number, PositiveInt, as_numbers, check_argument
 from ...reading import check_names, keep_names, names_in
 from ..common.inputs import any_observed, check_component, check_labels, draw_classes
@@ -83,9 +83,10 @@ class GMM(MixtureModule):
         The same, as probabilities of each row's cluster.
     mean_prior, mean_precision_prior, degrees_of_freedom_prior, covariance_prior
         Prior m0 (D,), kappa, nu and S0 (a number s standing for s I, or a matrix (D, D)).
-        Defaults: the data's mean, 1, D + 2, and on the diagonal a tenth of the data's variances,
-        so that the units of the columns make no difference. A VAE's latents vary by their means and
-        by q(z | x), together by about 1, so that S0 is about Serket's 0.1 I.
+        Defaults: the data's mean, 1, D + 2, and on the diagonal the data's variances times
+        (nu + D + 2) / 10, so that a component without rows has a tenth of these, whatever the units
+        of the columns. A VAE's latents, sent with their variances, vary by their means and by
+        q(z | x), together by about 1; of them S0 is just a tenth: about Serket's 0.1 I.
     weight_concentration_prior : float
         Of the symmetric Dirichlet prior on the mixing weights, at least 1 (flat, the default).
         Large values make all clusters about equally frequent, where that is known of the classes.
@@ -110,8 +111,9 @@ class GMM(MixtureModule):
     log_likelihood_, lower_bound_ : np.ndarray
         Mean log-likelihood per row by iteration; that plus the parameters' log prior (up to a
         constant), which EM never lowers.
-    empty_components_ : np.ndarray
-        Components with less than one row's weight.
+    empty_components_, degenerate_components_ : np.ndarray
+        Components with less than one row's weight; under ``inference="ml"`` those of very few rows,
+        or that are no wider than `reg_covar` in directions in which the data are.
     converged_ : bool
         Whether EM stopped by `tol`; always true of Gibbs sampling.
     stream_ : dict
@@ -176,7 +178,11 @@ class GMM(MixtureModule):
         """Fit to the parents' rows side by side, by what the children say of their classes."""
         rows = stack(inputs)
         weight = self._checked_weight(int(processes.total(len(rows))))
+        converged_before = getattr(self, "converged_", True)
         self.fit_rows(replace(rows, weight=processes.share_of(weight, len(rows))), from_children)
+        self._warn_of_components()
+        if len(self.log_likelihood_) > self.max_iter:  # a single step is meant to be one
+            warn_unless_converged(self, converged_before)
         report = {
             "log_likelihood": float(self.log_likelihood_[-1]),
             "lower_bound": float(self.lower_bound_[-1]),
@@ -331,8 +337,11 @@ class GMM(MixtureModule):
         return log_posterior(joint, log_weights_of(self.density()), out=joint)
 
     def _log_likelihoods(self, rows: Rows) -> np.ndarray:
-        self._check_columns(rows, self.density().n_dims)
-        return log_likelihoods(rows, self.density())
+        density = self.density()
+        self._check_columns(rows, density.n_dims)
+        log_likelihood = log_likelihoods(rows, density)
+        check_near(log_likelihood, self.label)
+        return log_likelihood
 
     # -- fitting -------------------------------------------------------------------------------
 
@@ -371,9 +380,10 @@ class GMM(MixtureModule):
         if self.means_init is not None:
             checked_means(self.label, self.means_init, self.n_components, rows.n_columns)
         mean = rows.mean(rows.weights)
-        scale = rows.scale(rows.weights, mean)
+        own = rows.mean_variances(rows.weights)
+        variances = rows.scale(rows.weights, mean)
         rows = self._believed(rows)
-        problem, rng = self._problem(rows, children, mean, scale), self.rng()
+        problem, rng = self._problem(rows, children, mean, variances, own == 0), self.rng()
         previous = self._previous(rows)
         with em.explained(self.label, self.reg_covar):
             if start is not None:
@@ -446,14 +456,23 @@ class GMM(MixtureModule):
         return starts
 
     def _problem(
-        self, rows: Rows, children: Categorical | None, mean: np.ndarray, variances: np.ndarray
+        self,
+        rows: Rows,
+        children: Categorical | None,
+        mean: np.ndarray,
+        variances: np.ndarray,
+        certain: np.ndarray | bool = True,
     ) -> em.Problem:
-        """What is to be solved; mean and variances (D,) are for the prior, unless it is given."""
+        """What is to be solved.
+
+        Mean, variances and whether the rows are known for certain, (D,) each, are for the prior
+        unless it is given.
+        """
         if self.mean_prior is not None:
             mean = as_numbers(self.label, "mean_prior", self.mean_prior)
         prior = None
         if self.inference != "ml":
-            prior = self._checked_prior(mean, variances, self.weight_concentration_prior)
+            prior = self._checked_prior(mean, variances, certain, self.weight_concentration_prior)
         kind, limits = (self.n_components, self.covariance_type), (self.max_iter, self.tol)
         return em.Problem(rows, children, *kind, prior, self.reg_covar, *limits)
 
@@ -465,13 +484,28 @@ class GMM(MixtureModule):
         curve = np.array(solution.curve)  # (iterations, 2)
         self.log_likelihood_, self.lower_bound_ = curve[:, 0], curve[:, 1]
         counts = processes.total(problem.rows.weights @ r)
-        self.empty_components_ = np.flatnonzero(counts < 1)
-        enough = problem.total_weight > self.n_components
-        if len(self.empty_components_) and enough and processes.is_first():
+        empty = counts < 1 if problem.total_weight > self.n_components else counts < 0
+        self.empty_components_ = np.flatnonzero(empty)
+        degenerate = em.are_degenerate(problem, solution.density, counts) & ~empty
+        self.degenerate_components_ = np.flatnonzero(degenerate)
+
+    def _warn_of_components(self) -> None:
+        """Warn of components that lost their rows, or that maximum likelihood shrinks to a few."""
+        empty, degenerate = self.empty_components_.tolist(), self.degenerate_components_.tolist()
+        if empty and processes.is_first():
+            where = "data's own Gaussian" if self.inference == "ml" else "prior"
             warnings.warn(
-                f"{self.label}: components {self.empty_components_.tolist()} lost all their rows; "
-                "they stay where the prior puts them. Use fewer components or more n_init",
-                stacklevel=5,
+                f"{self.label}: components {empty} lost all their rows; they stay where the "
+                f"{where} puts them. Use fewer components or more n_init",
+                stacklevel=4,
+            )
+        if degenerate and processes.is_first():
+            warnings.warn(
+                f"{self.label}: components {degenerate} rest on very few rows, or are no wider "
+                f"than reg_covar={self.reg_covar:g} in some direction: inference='ml' knows no "
+                "other limit. Use inference='map', fewer components, or a reg_covar of the data's "
+                "scale",
+                stacklevel=4,
             )
 
     def _keep_density(self, density: MixtureDensity) -> None:
@@ -521,6 +555,7 @@ class GMM(MixtureModule):
         else:
             self.check([Data(x)], len(x))
             self.fit_rows(rows)
+            self._warn_of_components()
             self.stream_ = vars(em.stream_of(self.density(), processes.total(len(rows))))
             keep_names(self, names)
         seconds = time.perf_counter() - start

@@ -14,7 +14,7 @@ from ...errors import InputError
 from ...messages import Message
 from ..common.inputs import flat, side_by_side
 
-_CONSTANT = 1e-12  # standard deviation of a column of ones: less is rounding
+_CONSTANT = 8 * np.finfo(np.float64).eps  # standard deviation of ones: less is rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +53,10 @@ class Rows:
         """What is subtracted from x before sums are taken, (D,)."""
         return self.mean(np.ones(len(self))) if self.origin is None else self.origin
 
+    def centred(self, block: slice | np.ndarray) -> np.ndarray:
+        """Some rows about the centre, (n, D), float64: exact far from the origin too."""
+        return self.x[block] - self.centre
+
     @cached_property
     def reach(self) -> np.ndarray:
         """How far x gets from its centre in each column, (D,)."""
@@ -72,15 +76,24 @@ class Rows:
 
         A constant column gets the mean of the others' variances, or 1.
         """
-        sums = np.zeros(self.n_columns)
+        first, second = np.zeros(self.n_columns), np.zeros(self.n_columns)
         for block in arrays.blocks(self.x):
-            squares = (self.x[block] - mean) ** 2
-            sums += weight[block] @ (
-                squares if self.variances is None else squares + self.variances[block]
-            )
-        variances = processes.total(sums) / processes.total(weight.sum())
+            offsets = self.x[block] - mean
+            first += weight[block] @ offsets  # 0 but for the mean's rounding
+            second += weight[block] @ offsets**2
+        total = processes.total(weight.sum())
+        variances = processes.total(second) / total - (processes.total(first) / total) ** 2
+        variances += self.mean_variances(weight)
         varies = variances > (_CONSTANT * mean) ** 2
         return np.where(varies, variances, variances.mean() if varies.any() else 1.0)
+
+    def mean_variances(self, weight: np.ndarray) -> np.ndarray:
+        """Mean of the rows' own variances over all processes, (D,); 0 where they have none."""
+        sums = np.zeros(self.n_columns)
+        if self.variances is not None:
+            for block in arrays.blocks(self.x):
+                sums += weight[block] @ self.variances[block]
+        return processes.total(sums) / processes.total(weight.sum())
 
     def log_gaussians(self, density: MixtureDensity) -> np.ndarray:
         """Log density of what is observed under each component, (N, K); 0 where nothing is."""

@@ -146,7 +146,11 @@ def merged(density: MixtureDensity, pair: tuple[int, int]) -> MixtureDensity:
     }
     weight = density.weights[list(pair)].sum(keepdims=True)
     return MixtureDensity(
-        weight, two.mean()[None], covariances[density.covariance_type], density.covariance_type
+        weight,
+        two.mean()[None],
+        covariances[density.covariance_type],
+        density.covariance_type,
+        checked=False,
     )
 
 
@@ -202,7 +206,7 @@ def exchanged(
     if density.covariance_type != "tied":
         covariances = covariances.copy()
         covariances[numbers] = np.concatenate([union.covariances, halves.covariances])
-    return replace(density, weights=weights, means=means, covariances=covariances)
+    return replace(density, weights=weights, means=means, covariances=covariances, checked=False)
 
 
 def _solution_from(problem: Problem, density: MixtureDensity) -> Solution | None:

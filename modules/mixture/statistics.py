@@ -104,7 +104,7 @@ def e_step(
     """
     if rows.observed is not None:
         return _e_step_of_incomplete(rows, density, from_children)
-    shifted = replace(density, means=density.means - rows.centre)
+    shifted = replace(density, means=density.means - rows.centre, checked=False)
     kind, log_weights, weights = density.covariance_type, log_weights_of(density), rows.weights
     coefficients = coefficients_of(shifted)  # (K, F)
     precise = rounding(shifted, rows.reach) < _PRECISE
@@ -163,7 +163,7 @@ def _e_step_of_incomplete(
 ) -> Statistics:
     """The E-step of rows that miss columns, whose moments are expected under each component."""
     diagonal, log_weights = density.covariance_type in DIAGONAL_TYPES, log_weights_of(density)
-    shifted = replace(density, means=density.means - rows.centre)
+    shifted = replace(density, means=density.means - rows.centre, checked=False)
 
     def totals_of_block(block: slice) -> np.ndarray:
         some, weights = replace(rows[block], x=rows.x[block] - rows.centre), rows.weights[block]

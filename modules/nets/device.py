@@ -21,6 +21,7 @@ from ...errors import InputError
 _turns = threading.RLock()
 _runs: WeakKeyDictionary[nn.Module, Callable[[nn.Module, Tensor], Tensor]] = WeakKeyDictionary()
 _BLOCK_ROWS, _BLOCK_VALUES = 4096, 2**22
+_LARGE = 100.0  # root mean square of a column
 
 
 def resolve_device(device: str, label: str) -> torch.device:
@@ -166,6 +167,45 @@ class _Writable:
         self.array = array  # which keeps the memory
         address, _ = array.__array_interface__["data"]
         self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
+
+
+def check_outputs(label: str, outputs: np.ndarray, rows: np.ndarray) -> None:
+    """Raise InputError for rows (N, ...) of which nets make NaN or infinity in outputs (N, ...)."""
+    remedy = f"scale them as those of training: they hold values up to {largest(rows):g}"
+    arrays.check_finite(outputs, f"{label}: what the nets make of the rows", remedy=remedy)
+
+
+def check_float32(label: str, rows: np.ndarray) -> None:
+    """Raise InputError for rows (N, ...) of values that are beyond float32."""
+    if largest(rows) > float(np.finfo(np.float32).max):
+        with np.errstate(over="ignore"):
+            narrow = rows.astype(np.float32)
+        arrays.check_finite(narrow, f"{label}: rows in float32", remedy="scale them")
+
+
+def scale_problem(rows: np.ndarray) -> str | None:
+    """What to do of columns of rows (N, ...) that are on no scale for nets; None if all are.
+
+    Their root mean square is to be 100 at most, as weights start for values of about 1.
+    """
+    sums, squares = np.zeros(rows[0].size), np.zeros(rows[0].size)
+    for block in arrays.blocks(rows):
+        flat = rows[block].reshape(-1, sums.size).astype(np.float64, copy=False)
+        sums, squares = sums + flat.sum(axis=0), squares + np.square(flat).sum(axis=0)
+    means, mean_squares = sums / len(rows), squares / len(rows)
+    if mean_squares.max() <= _LARGE**2:
+        return None
+    spreads = np.sqrt(np.maximum(mean_squares - means**2, 0))
+    return (
+        f"Values are up to {largest(rows):g} and columns' standard deviations from "
+        f"{spreads.min():.3g} to {spreads.max():.3g}, while nets begin with weights for about 1: "
+        "standardise the columns (sklearn.preprocessing.StandardScaler), divide images by 255"
+    )
+
+
+def largest(rows: np.ndarray) -> float:
+    """The largest absolute value."""
+    return float(max(rows.max(), -rows.min()))
 
 
 @contextmanager

@@ -22,7 +22,15 @@ from ...options import Counts, PositiveInt, Seed
 from ...reading import check_names, keep_names, names_in
 from ..common.inputs import checked_targets
 from .architectures import conv_classifier, copy_supervised, needed_image_shape
-from .device import compiled, in_blocks, private_random_state, uses_bfloat16
+from .device import (
+    check_float32,
+    check_outputs,
+    compiled,
+    in_blocks,
+    private_random_state,
+    scale_problem,
+    uses_bfloat16,
+)
 from .trainer import DivergedError, NetOptions, Scheduler, Terms, Trainer, check_batches
 
 _UNKNOWN = -1  # a step's class that is not known
@@ -77,6 +85,7 @@ class SupervisedNet(NetOptions, ABC):
         self.check_options()
         device = self._torch_device()
         rows, names = as_rows(X, f"{self.label}.fit"), names_in(X, f"{self.label}.fit")
+        check_float32(self.label, rows)
         targets, known, learnt = self._targets(y, len(rows))
         if len(targets) != len(rows):
             raise InputError(f"{self.label}: y has {len(targets)} entries for {len(rows)} rows")
@@ -125,7 +134,8 @@ class SupervisedNet(NetOptions, ABC):
         try:
             trainer.fit(rows, int(self.epochs), learnt, learnt[:0], on_epoch)
         except DivergedError as diverged:
-            raise TrainingError(f"{self.label}: {diverged}; lower lr={self.lr}") from None
+            remedy = scale_problem(rows) or f"Lower lr={self.lr}"
+            raise TrainingError(f"{self.label}: {diverged}. {remedy}") from None
         return curve
 
     @property
@@ -144,7 +154,9 @@ class SupervisedNet(NetOptions, ABC):
             raise InputError(
                 f"{self.label}: trained on rows of shape {self.row_shape_}, got {rows.shape[1:]}"
             )
-        return in_blocks(self.net_, self.net_, rows, row_shape=self.row_shape_)
+        outputs = in_blocks(self.net_, self.net_, rows, row_shape=self.row_shape_)
+        check_outputs(self.label, outputs, rows)
+        return outputs
 
     def get_state(self) -> dict[str, Any]:
         """Everything learnt, the net as its state dict."""
@@ -294,9 +306,10 @@ class NetRegressor(RegressorMixin, SupervisedNet):
                 f"{self.label}: y must be numbers of shape ({n_rows},) or ({n_rows}, T), targets "
                 f"for each row, got shape {shape}"
             )
-        values = as_rows(np.reshape(y, (n_rows, -1)), f"{self.label}: y").astype(np.float32)
-        every = np.ones(n_rows, dtype=bool)
-        return values, every, {"target_shape_": shape[1:], "n_outputs_": values.shape[1]}
+        values = as_rows(np.reshape(y, (n_rows, -1)), f"{self.label}: y")
+        check_float32(f"{self.label}: y", values)
+        learnt = {"target_shape_": shape[1:], "n_outputs_": values.shape[1]}
+        return values.astype(np.float32), np.ones(n_rows, dtype=bool), learnt
 
     def _loss(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         known = ~targets.isnan()  # of a step's target that is none, NaN stands

@@ -16,7 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 from ...errors import GraphError, InputError, MessageError, NotFittedError
 from ...messages import Categorical, Data, Gaussian, Message
 from ...metrics import scores_of
-from ...module import Module, Node, Posterior
+from ...module import Module, Node, Posterior, warn_unless_converged
 from ...options import Number, PositiveInt
 from ..common.inputs import any_observed, check_labels, flat
 
@@ -144,7 +144,9 @@ class NeighbourField(Module):
         self.rows_: np.ndarray = flat(latents)
         self.neighbours_: np.ndarray = neighbours
         self.probabilities_: np.ndarray = np.exp(solution.log_prob)
+        converged_before = getattr(self, "converged_", True)
         self.lower_bound_, self.converged_ = np.array(solution.bounds), solution.converged
+        warn_unless_converged(self, converged_before)
         report = {"lower_bound": solution.bounds[-1], "n_iter": len(solution.bounds)}
         return report | scores_of(self.labels, solution.log_prob.argmax(axis=1))
 
@@ -265,7 +267,9 @@ class NeighbourField(Module):
 def neighbours_among(rows: np.ndarray, observed: np.ndarray, n_neighbors: int) -> np.ndarray:
     """Each row's nearest others among those observed, (N, n_neighbors); -1 where not observed."""
     neighbours = np.full((len(rows), n_neighbors), -1, dtype=np.int32)
-    search = NearestNeighbors(n_neighbors=n_neighbors).fit(rows[observed])
+    known = rows[observed]
+    centred = known - known.mean(axis=0, dtype=np.float64)  # distances are of products, maybe
+    search = NearestNeighbors(n_neighbors=n_neighbors).fit(centred)
     nearest = search.kneighbors(return_distance=False)  # without the row itself
     neighbours[observed] = np.flatnonzero(observed)[nearest]
     return neighbours
@@ -278,8 +282,9 @@ def neighbours_of(
     nearest = np.full((len(rows), neighbours.shape[1]), -1, dtype=np.int32)
     known = neighbours[:, 0] >= 0
     if observed.any():
-        search = NearestNeighbors(n_neighbors=neighbours.shape[1]).fit(others[known])
-        found = search.kneighbors(rows[observed], return_distance=False)
+        centre = others[known].mean(axis=0, dtype=np.float64)
+        search = NearestNeighbors(n_neighbors=neighbours.shape[1]).fit(others[known] - centre)
+        found = search.kneighbors(rows[observed] - centre, return_distance=False)
         nearest[observed] = np.flatnonzero(known)[found]
     return nearest
 

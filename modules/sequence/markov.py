@@ -15,7 +15,7 @@ from ... import processes
 from ...errors import InputError, NotFittedError
 from ...messages import Categorical, Message
 from ...metrics import scores_of
-from ...module import Module, Node, Posterior, learns, source_of_rows
+from ...module import Module, Node, Posterior, learns, source_of_rows, warn_unless_converged
 from ...observation import Observation
 from ...options import Count, Flag, Number, PositiveInt, as_numbers, check_argument
 from ..common.inputs import check_component, check_labels
@@ -305,6 +305,8 @@ class MarkovModel(Module):
         self.log_likelihood_ = np.array(solution.log_likelihood)
         self.lower_bound_ = np.array(solution.lower_bound)
         self.converged_ = solution.converged
+        if not self.parents:  # else the parents' messages will be others in the next round anyway
+            warn_unless_converged(self, True)
         log_posterior = solution.smoothed.log_posterior
         self.last_posterior_ = processes.gather(np.exp(log_posterior[self._sequences(n).last]))
         report = {

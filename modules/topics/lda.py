@@ -31,6 +31,7 @@ Counts: TypeAlias = ArrayLike | sparse.sparray | sparse.spmatrix
 Modalities: TypeAlias = list[sparse.csr_array]  # counts (N, W_m) of each
 
 TOKENS_OF_CLASSES = 50.0  # where no counts stand beside them that say how long a row is
+_MOST_TOKENS = 2.0**53  # the last integer that float64 tells from the next
 BLOCK_NUMBERS = 2**17  # in a block: a few megabytes stay near the processor
 START_STEPS = 3
 HEARD_STEPS = 5
@@ -85,6 +86,12 @@ def _checked(label: str, counts: sparse.csr_array, clip_negative: bool) -> spars
     if clip_negative:
         np.maximum(counts.data, 0, out=counts.data)
         counts.eliminate_zeros()
+    if counts.nnz and counts.data.max() > _MOST_TOKENS / counts.nnz:
+        row = np.searchsorted(counts.indptr, counts.data.argmax(), side="right") - 1
+        raise InputError(
+            f"{label}: counts up to {counts.data.max():g} (row {row}) may add up to more than "
+            f"{_MOST_TOKENS:g}, which cannot be counted one by one; divide them by a number"
+        )
     if counts.nnz and counts.data.min() < 0:
         row = np.searchsorted(counts.indptr, counts.data.argmin(), side="right") - 1
         raise InputError(
@@ -98,9 +105,10 @@ def with_tokens(counts: sparse.csr_array, n_tokens: float | None) -> sparse.csr_
     """The same relative frequencies with `n_tokens` tokens per row; None: as they are."""
     if n_tokens is None:
         return counts
-    total = counts.sum(axis=1)
-    factor = np.divide(n_tokens, total, out=np.zeros_like(total), where=total > 0)
-    return sparse.csr_array(sparse.diags_array(factor) @ counts)
+    totals = np.repeat(counts.sum(axis=1), np.diff(counts.indptr))  # of each entry's row
+    weighted = counts.copy()
+    weighted.data = n_tokens * (counts.data / totals)
+    return weighted
 
 
 def tokens_beside(counts: Modalities, weights: Sequence[float | None]) -> float:

@@ -16,7 +16,7 @@ from ... import processes
 from ...errors import InputError, NotFittedError
 from ...messages import Categorical, Data, Deferred, Message
 from ...metrics import scores_of
-from ...module import Module, Node, Posterior, learns
+from ...module import Module, Node, Posterior, learns, warn_unless_converged
 from ...observation import Observation
 from ...options import Choice, Flag, Number, PositiveInt
 from ...reading import check_names, keep_names, names_in
@@ -91,7 +91,8 @@ class MLDA(Module):
     components_ : list of np.ndarray
         P(word | topic) of each modality, (K, W_m); rows add up to 1.
     topic_proportions_ : np.ndarray of shape (N, K)
-        Posterior mean of theta, what the children said included; of this process's rows.
+        Posterior mean of theta by the topics learnt, as `transform` finds it of any rows, what the
+        children said included; of this process's rows.
     topic_weights_ : np.ndarray of shape (K,)
         Mean of theta over all rows; of the rows of all processes.
     mean_tokens_ : np.ndarray of shape (M,)
@@ -289,18 +290,20 @@ class MLDA(Module):
         solutions = (solve(problem, start) for start in self._starts(problem, rng))
         best = max(solutions, key=lambda solution: solution.total)
         self.components_: list[np.ndarray] = split_columns(best.topics, problem.sizes)
-        self.topic_proportions_ = best.proportions
-        sums = processes.total(best.proportions.sum(axis=0))
+        self.topic_proportions_ = self._theta(counts, from_children)
+        sums = processes.total(self.topic_proportions_.sum(axis=0))
         self.topic_weights_ = sums / sums.sum()
         self.log_likelihood_ = np.array(best.log_likelihood)
+        converged_before = getattr(self, "converged_", True)
         self.converged_ = best.converged
+        warn_unless_converged(self, converged_before)
         self.mean_tokens_ = np.array([lda.mean_tokens(modality) for modality in counts])
         report = {
             "log_likelihood": best.log_likelihood[-1],
             "perplexity": float(np.exp(-best.log_likelihood[-1])),
             "n_iter": len(best.log_likelihood),
         }
-        return report | scores_of(self.labels, best.proportions.argmax(axis=1))
+        return report | scores_of(self.labels, self.topic_proportions_.argmax(axis=1))
 
     def _starts(self, problem: Problem, rng: np.random.Generator) -> Iterable[np.ndarray]:
         """Topics (K, W): those the children speak of, and the last ones or k-means++ ones.

@@ -1,12 +1,17 @@
 """The variational autoencoder: its loss, every KL target, and the ELBO it shares with a GMM."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import kstest
+from sklearn.datasets import load_wine
+from sklearn.preprocessing import StandardScaler
 from torch import distributions as dist
 
 from serkit import Graph, Observation
+from serkit.errors import InputError, TrainingError
 from serkit.messages import Categorical, Data, Gaussian, Mixture
 from serkit.module import bound_of
 from serkit.modules import AE, GMM, VAE, RandomAffine
@@ -365,3 +370,50 @@ def test_a_graph_of_draws_is_saved_and_goes_on_alike(x, tmp_path):
     for each in (graph, loaded):
         each.fit(1, verbose=False)
     np.testing.assert_array_equal(loaded["vae"].message_up.mean, vae.message_up.mean)
+
+
+# -- scales ----------------------------------------------------------------------------------------
+
+
+def test_columns_on_other_scales_are_warned_of_once_and_standardised_ones_are_not():
+    wine = load_wine().data
+    vae = tiny(likelihood="gaussian").connect(Observation(wine))
+    with pytest.warns(UserWarning, match=r"VAE: .* up to 1680 .* 0\.124 to 314, .*: standardise"):
+        vae.update()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vae.update()
+        tiny(likelihood="gaussian").fit(StandardScaler().fit_transform(wine))
+
+
+def test_where_the_loss_explodes_standardising_is_named():
+    rows = 1e15 * np.random.default_rng(0).normal(size=(N, 5))
+    with (
+        pytest.warns(UserWarning, match="standardise"),
+        pytest.raises(TrainingError, match=r"VAE: .* are kept\. Values are up to .*: standardise"),
+    ):
+        tiny(likelihood="gaussian", lr=1e10, epochs=5).fit(rows)
+
+
+@pytest.mark.parametrize("kind", [AE, VAE])
+def test_rows_of_which_nets_make_no_numbers_are_named(x, kind):
+    module = kind(D, hidden_sizes=(4,), epochs=1, likelihood="gaussian", random_state=0).fit(x)
+    far, latents = x.copy(), np.zeros((3, D))
+    far[7], latents[1] = 1e300, -1e300
+    label = kind.__name__
+    for ask in (module.encode, module.reconstruct):
+        with pytest.raises(InputError, match=rf"{label}: what the nets .* 1 of 20 rows \(rows 7\)"):
+            ask(far)
+    with pytest.raises(InputError, match=rf"{label}: what the nets .* 1 of 3 rows \(rows 1\)"):
+        module.decode(latents)
+    with pytest.raises(InputError, match=rf"{label}: rows in float32: .* 1 of 20 rows \(rows 7\)"):
+        module.fit(far)
+
+
+def test_messages_of_variances_beyond_float32_are_refused(x):
+    vae = trained(x, likelihood="gaussian")
+    with torch.no_grad():  # an encoder that says of any row that its variance is e^200
+        last = list(vae.nets_["encoder"].parameters())[-1]
+        last[D:] = 200.0
+    with pytest.raises(InputError, match=r"VAE: variances of latents: .* in 20 of 20 rows"):
+        vae.infer([Data(x)], None)

@@ -7,12 +7,15 @@ from functools import partial
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.datasets import make_blobs
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
+from serkit.errors import InputError
 from serkit.modules import GMM, GMMClassifier
 from tests.helpers import oracles
 from tests.helpers.classes import FAR, NAMES, classifier, overlapping, unregularised
@@ -273,3 +276,26 @@ def test_a_component_of_few_rows_nears_its_share_of_the_pooled_covariance():
     np.testing.assert_allclose(
         np.diagonal(fitted.density(1).covariances[0]), nu / (nu + 1 + d + 2), rtol=0.05
     )
+
+
+@all_types
+def test_classes_far_from_the_origin_are_told_apart(covariance_type):
+    x, y = make_blobs(90, 3, centers=3, cluster_std=0.5, random_state=0)
+    fitted = GMMClassifier(2, covariance_type=covariance_type, random_state=0).fit(x + 1e10, y)
+    np.testing.assert_array_equal(fitted.predict(x + 1e10), y)
+
+
+def test_classes_whose_em_stops_at_max_iter_are_told_of():
+    x, y = make_blobs(90, 3, centers=3, random_state=0)
+    with pytest.warns(ConvergenceWarning, match="GMMClassifier stopped at max_iter=1, before"):
+        fitted = GMMClassifier(2, max_iter=1, tol=0, random_state=0).fit(x, y)
+    assert fitted.converged_.tolist() == [False] * 3
+
+
+def test_densities_beyond_floating_point_are_refused_and_classes_are_the_priors():
+    x, y = make_blobs(90, 3, centers=3, random_state=0)
+    fitted = GMMClassifier(1, random_state=0).fit(x, y)
+    far = np.full((2, 3), 1e300)
+    with pytest.raises(InputError, match=r"GMMClassifier: 2 of 2 rows \(rows 0, 1\) are so far"):
+        fitted.score_samples(far)
+    np.testing.assert_allclose(fitted.predict_proba(far), [fitted.priors_] * 2)

@@ -236,7 +236,7 @@ def test_a_loss_gone_nan_is_told_and_what_was_learnt_is_kept():
     before, net = weights(classifier.net_), classifier.net_
     classifier.set_params(augment=lambda batch: batch * torch.nan)
     with pytest.raises(
-        TrainingError, match=r"NetClassifier: loss became nan in epoch 1; lower lr="
+        TrainingError, match=r"NetClassifier: loss became nan in epoch 1. Lower lr="
     ):
         classifier.fit(*toy())
     assert classifier.net_ is net

@@ -7,7 +7,7 @@ from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 from torch import nn
 
-from serkit.errors import InputError, NotReadyError
+from serkit.errors import InputError, NotReadyError, TrainingError
 from serkit.modules import NetRegressor
 from tests.helpers.saved import assert_same
 
@@ -74,6 +74,7 @@ def test_state_goes_to_a_fresh_copy():
         (np.zeros(9), r"y must be numbers of shape \(80,\) or \(80, T\).* got shape \(9,\)"),
         (np.zeros((80, 2, 2)), r"y must be numbers .* got shape \(80, 2, 2\)"),
         (np.full(80, np.nan), "NetRegressor: y: NaN or infinity in 80 of 80 rows"),
+        (np.full(80, 1e39), r"NetRegressor: y: rows in float32: NaN or infinity in 80 .*; scale"),
         (np.array(["a"] * 80), "NetRegressor: y: expected real numbers"),
         (np.zeros((80, 3)), r"net must return \(N, 3\) for 3 targets, got \(2, 1\)"),
     ],
@@ -84,6 +85,27 @@ def test_bad_targets_are_told_and_what_was_learnt_is_kept(y, text):
     with pytest.raises(InputError, match=text):
         found.fit(toy()[0], y)
     assert vars(found) == before
+
+
+def test_rows_beyond_float32_are_named():
+    x, y = toy()
+    found = regressor(linear(1), epochs=1).fit(x, y)
+    x = x.astype(np.float64)
+    x[3, 0] = 1e300
+    with pytest.raises(
+        InputError, match=r"nets make of the rows: NaN .* in 1 of 80 rows \(rows 3\)"
+    ):
+        found.predict(x)
+    with pytest.raises(
+        InputError, match=r"NetRegressor: rows in float32: .* 1 of 80 rows \(rows 3\)"
+    ):
+        found.fit(x, y)
+
+
+def test_where_the_loss_explodes_standardising_is_named():
+    x, y = toy()
+    with pytest.raises(TrainingError, match=r"Values are up to .*: standardise the columns"):
+        regressor(linear(1), epochs=1).fit(1e30 * x, y)
 
 
 def test_nothing_can_be_asked_before_fitting():

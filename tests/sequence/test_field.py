@@ -8,6 +8,7 @@ import pytest
 from scipy.special import log_softmax, logsumexp, softmax
 from scipy.stats import multivariate_normal
 from sklearn.datasets import make_moons
+from sklearn.exceptions import ConvergenceWarning
 
 from serkit import Graph, Observation, processes
 from serkit.errors import GraphError, InputError, MessageError, NotFittedError
@@ -399,3 +400,18 @@ def test_messages_that_do_not_fit_are_refused():
     wide = [inputs[0], Data(np.zeros((N, 5)))]
     with pytest.raises(InputError, match="fitted on K=3 classes and D=2 columns, got 3 and 5"):
         field.infer(wide, None)
+
+
+def test_neighbours_far_from_the_origin_are_those_near_it():
+    rows = np.random.default_rng(0).normal(size=(60, 20))  # so many columns that all are compared
+    observed = np.arange(60) > 3
+    near = neighbours_among(rows, observed, 5)
+    np.testing.assert_array_equal(neighbours_among(rows + 1e10, observed, 5), near)
+    found = (fields.neighbours_of(rows + d, observed, rows + d, near) for d in (0.0, 1e10))
+    np.testing.assert_array_equal(*found)
+
+
+def test_mean_field_that_stops_at_max_iter_says_so():
+    field = connected(message(evidence()), max_iter=1)
+    with pytest.warns(ConvergenceWarning, match="NeighbourField stopped at max_iter=1, before"):
+        field.update()

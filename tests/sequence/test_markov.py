@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hmmlearn.hmm import GaussianHMM
 from scipy.special import log_softmax
+from sklearn.exceptions import ConvergenceWarning
 
 from serkit import Graph, MixtureDensity, Observation
 from serkit.errors import InputError, NotFittedError, NotReadyError
@@ -583,3 +584,9 @@ def test_nothing_to_tell_before_fitting():
         model.viterbi()
     with pytest.raises(InputError, match="n_steps must be an integer >= 1, got 0"):
         fitted().forecast(0)
+
+
+def test_learning_that_stops_at_max_iter_says_so():
+    evidence = np.random.default_rng(0).normal(size=(60, 3))
+    with pytest.warns(ConvergenceWarning, match="MarkovModel stopped at max_iter=2, before"):
+        MarkovModel(max_iter=2).fit(evidence)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.decomposition import LatentDirichletAllocation
+from sklearn.exceptions import ConvergenceWarning
 
 from serkit import Graph, Observation, datasets
 from serkit.errors import InputError, NotFittedError
@@ -510,3 +511,37 @@ def test_a_frozen_mixture_hears_of_the_classes_it_has():
     sender.freeze()
     mlda.update()
     assert set(mlda.posterior.down[0].log_prob.argmax(axis=1)) == {0, 1}
+
+
+# -- numbers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inference", ["cvb0", "gibbs"])
+def test_proportions_of_the_training_rows_are_those_that_transform_finds(inference):
+    x = histograms(tokens=8)  # of few tokens, of which more than one mixture of topics is likely
+    mlda = MLDA(K, inference=inference, n_init=1, max_iter=50, random_state=0).fit(x)
+    np.testing.assert_allclose(mlda.topic_proportions_, mlda.transform(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("inference", ["cvb0", "gibbs"])
+@pytest.mark.parametrize("most", [1e17, 1e308])
+def test_counts_beyond_counting_are_named(inference, most):
+    x = histograms()
+    mlda = MLDA(K, inference=inference, max_iter=5, n_init=1, random_state=0)
+    with pytest.raises(
+        InputError, match=r"MLDA: counts up to 1e\+\d+ \(row 7\) may add up to more"
+    ):
+        mlda.fit(np.where(np.arange(N)[:, None] == 7, most, x.astype(np.float64)))
+
+
+def test_weights_of_rows_of_tiny_counts_are_finite():
+    x = histograms()
+    options = {"weights": [60.0], "n_init": 1, "random_state": 0}
+    expected = MLDA(K, **options).fit(x).topic_proportions_
+    tiny = MLDA(K, **options).fit(x.astype(np.float64) * 2.0**-1060)  # too small to divide 60 by
+    np.testing.assert_allclose(tiny.topic_proportions_, expected, rtol=1e-3)  # of few digits
+
+
+def test_learning_that_stops_at_max_iter_says_so():
+    with pytest.warns(ConvergenceWarning, match="MLDA stopped at max_iter=2, before"):
+        MLDA(K, max_iter=2, n_init=1, random_state=0).fit(histograms())
