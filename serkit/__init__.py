@@ -12,6 +12,8 @@ from .graph import Ensemble, Graph, ensemble
 from .module import Module, Posterior
 from .novelty import Novelty
 from .observation import Observation
+from .saving import load_object as load
+from .saving import save_object as save
 
 __version__ = "0.1.0"
 __all__ = [
@@ -25,12 +27,14 @@ __all__ = [
     "datasets",
     "ensemble",
     "errors",
+    "load",
     "measures",
     "messages",
     "metrics",
     "paths",
     "plots",
     "processes",
+    "save",
     "training",
 ]
 

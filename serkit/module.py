@@ -324,6 +324,11 @@ class Module(Arguments, Node):
         return n_rows
 
     @property
+    def templates(self) -> dict[str, Any]:
+        """Estimators of which fitted copies will be learnt, by name; see `Graph.check`."""
+        return {}
+
+    @property
     def n_epochs(self) -> int | None:
         """Most epochs that the next update runs; None for modules that do not count them."""
         return None

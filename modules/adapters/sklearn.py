@@ -123,6 +123,11 @@ class SklearnClusterer(Module):
     sends_down = Mixture
 
     @property
+    def templates(self) -> dict[str, Any]:
+        """The estimator, of which a copy is fitted."""
+        return {"estimator": self.estimator}
+
+    @property
     def n_outputs(self) -> int | None:
         """Number of clusters K; before learning as the estimator says."""
         return n_outputs_of(self)
@@ -287,6 +292,11 @@ class SklearnTransformer(Invertible):
     takes_from_parents = (Data, Gaussian)
     takes_from_children = (Gaussian, Mixture)
     sends_up = Gaussian
+
+    @property
+    def templates(self) -> dict[str, Any]:
+        """The estimator, of which a copy is fitted."""
+        return {"estimator": self.estimator}
 
     @property
     def n_outputs(self) -> int | None:

@@ -96,6 +96,12 @@ class Supervised(Module):
     takes_from_parents = (Categorical, Gaussian, Data)
     sends_down = Categorical
 
+    @property
+    def templates(self) -> dict[str, Any]:
+        """The estimator that is fitted, unless it is a net, whose weights are saved."""
+        template = self._template()
+        return {} if isinstance(template, SupervisedNet) else {"estimator": template}
+
     def sends_down_to(self, parent: Node) -> type[Message] | None:
         """Predictions to the targets, class probabilities to classes, nothing to latents."""
         return None if parent.sends_up is Gaussian else parent.sends_up

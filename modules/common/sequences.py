@@ -91,6 +91,8 @@ def _group_codes(label: str, groups: ArrayLike, n_rows: int) -> np.ndarray:
     try:
         names = np.asarray(groups)
         codes = np.unique(names, return_inverse=True)[1]
+    except InputError:  # they were not saved
+        raise
     except (TypeError, ValueError):
         raise InputError(
             f"{label}: groups must be all numbers or all strings, got {groups!r:.60}"

@@ -161,7 +161,7 @@ class SupervisedNet(NetOptions, ABC):
     def get_state(self) -> dict[str, Any]:
         """Everything learnt, the net as its state dict."""
         learnt = {name: value for name, value in vars(self).items() if name.endswith("_")}
-        return {**learnt, "net_": self.net_.state_dict()}
+        return learnt | ({"net_": self.net_.state_dict()} if learnt else {})
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over what `get_state` gave."""

@@ -135,8 +135,14 @@ class Graph:
 
     # -- training ------------------------------------------------------------------------------
 
-    def check(self) -> None:
+    def check(self, *, files: bool = False) -> None:
         """Check every edge, every module's options and the numbers of rows; `fit` does so first.
+
+        Parameters
+        ----------
+        files : bool
+            Whether to check too that files can hold what will be learnt, as `fit` does where it is
+            to write some.
 
         Raises
         ------
@@ -144,6 +150,8 @@ class Graph:
             Naming the module and the values that do not fit.
         """
         checks.check_nodes(self.modules)
+        if files:
+            snapshot.check(self._run())
 
     def fit(
         self,
@@ -224,6 +232,9 @@ class Graph:
         for place in places:
             if place is not None and not place.is_file():  # or else it may hold a finished run
                 self._check_place(place)
+        if folder is not None or checkpoint is not None:
+            snapshot.check(self._run())
+            hooks += as_callbacks([_check_savable])
         goal = rounds if checkpoint is not None else len(self.history) + rounds
         try:
             with raises_on_sigterm():
@@ -606,6 +617,12 @@ class Graph:
 def _described(node: Any) -> str:
     """A node as errors call it, and what is none as it is."""
     return node.label if isinstance(node, Node) else in_words(node)
+
+
+def _check_savable(graph: Graph, record: Record) -> None:
+    """After the first round, raise InputError if files cannot hold what was learnt."""
+    if record["round"] == 1:
+        graph.check(files=True)
 
 
 def _any_wants(answers: Iterator[bool | None]) -> bool:

@@ -2,6 +2,16 @@
 
 from .atomic import write_atomically
 from .format import read, write
-from .snapshot import Run, load, resume, save
+from .snapshot import Run, load, load_object, resume, save, save_object
 
-__all__ = ["Run", "load", "read", "resume", "save", "write", "write_atomically"]
+__all__ = [
+    "Run",
+    "load",
+    "load_object",
+    "read",
+    "resume",
+    "save",
+    "save_object",
+    "write",
+    "write_atomically",
+]

@@ -14,8 +14,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from datetime import date, datetime, time, timedelta
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -39,6 +40,7 @@ PUBLIC = ("serkit.modules", "serkit")  # packages whose classes go by the names 
 _STATEMENTS: dict[str, type] = {
     kind.__name__: kind for kind in (Data, Gaussian, Categorical, Mixture, Deferred, Posterior)
 }
+_DATES: dict[str, type] = {kind.__name__: kind for kind in (date, datetime, time)}
 _RECORDS = "records"  # the tensor of their lines
 
 Arrays = dict[str, np.ndarray]
@@ -47,7 +49,7 @@ Encoded = dict[int, tuple[dict, str]]
 
 
 class Custom:
-    """Stands for code given to a constructor (a net, a function), which no file can hold."""
+    """Stands for what was given to a constructor and no file can hold: code, or odd values."""
 
     def __init__(self, description: str, remedy: str = "") -> None:
         self.description = description
@@ -57,8 +59,12 @@ class Custom:
         return self.description
 
     def __call__(self, *arguments: Any, **options: Any) -> NoReturn:
-        """Raise InputError, as the code is missing."""
-        raise InputError(self.remedy or f"{self.description} is code, which was not saved")
+        """Raise InputError, as it is missing."""
+        raise InputError(self.remedy or f"{self.description} was not saved")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+        """Raise InputError, as it is missing."""
+        self()
 
 
 class Contents:
@@ -71,6 +77,8 @@ class Contents:
         self._known = known or {}
         self._names: dict[tuple, str] = {}
         self._held: list[np.ndarray] = []  # so that their places in memory stay theirs
+        self._tensors: dict[str, torch.Tensor] = {}
+        self._n_taken = 0  # lines
 
     def add(self, array: np.ndarray) -> str:
         """Store an array, unless it is there already; returns its name, like ``"12"``."""
@@ -79,7 +87,8 @@ class Contents:
         place = (array.ctypes.data, array.shape, array.strides, array.dtype.str)
         if place not in self._names:
             self._names[place] = name = str(len(self.arrays))
-            self.arrays[name] = np.ascontiguousarray(array).reshape(array.shape)
+            native = array.astype(array.dtype.newbyteorder("="), order="C", copy=False)
+            self.arrays[name] = native.reshape(array.shape)
             self._held.append(array)
         return self._names[place]
 
@@ -102,13 +111,27 @@ class Contents:
         self.lines += lines
         return [len(self.lines) - len(lines), len(self.lines)]
 
+    def tensor(self, name: str) -> torch.Tensor:
+        """An array as a tensor, the same one whenever it is asked for."""
+        if name not in self._tensors:
+            self._tensors[name] = torch.tensor(self.arrays[name])
+        return self._tensors[name]
+
+    def take_lines(self, first: int, end: int) -> list[str]:
+        """Lines that nobody has taken yet: in this order they were written."""
+        if not self._n_taken <= first <= end <= len(self.lines):
+            raise ValueError(f"no records {first} to {end}")
+        self._n_taken = end
+        return self.lines[first:end]
+
 
 def encode(value: Any, contents: Contents, *, is_record: bool = False) -> Any:
     """Turn a tree of values into JSON, moving its arrays and records into `contents`.
 
-    The tree may hold None, numbers, strings, lists, tuples, dicts, arrays, tensors, messages, a
-    `Posterior`, scikit-learn's estimators, public objects of serkit with what they learnt, and
-    `Custom`; anything else raises `Unsupported`. In a record lists of dicts stay where they are.
+    The tree may hold None, numbers, strings, dates and times, lists, tuples, dicts, arrays of them,
+    tensors, messages, a `Posterior`, scikit-learn's estimators, public objects of serkit with what
+    they learnt, and `Custom`; anything else raises `Unsupported`. In a record lists of dicts stay
+    where they are.
     """
 
     def inner(value: Any) -> Any:
@@ -116,6 +139,9 @@ def encode(value: Any, contents: Contents, *, is_record: bool = False) -> Any:
 
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "mM":
+        native = value.dtype.newbyteorder("=")
+        return {"__times__": [native.str, inner(value.astype(native).view(np.int64))]}
     if isinstance(value, np.bool_ | np.integer | np.floating):
         return float(value) if isinstance(value, np.floating) else value.item()
     if isinstance(value, torch.Tensor):
@@ -123,9 +149,14 @@ def encode(value: Any, contents: Contents, *, is_record: bool = False) -> Any:
             raise Unsupported(f"a tensor of dtype {value.dtype} cannot be saved")
         return {"__tensor__": contents.add(value.detach().cpu().numpy())}
     if isinstance(value, np.ndarray) and value.dtype.kind in "UO":
-        return {"__strings__": [value.dtype.kind, inner(value.tolist())]}
+        flat = [inner(item) for item in value.ravel().tolist()]
+        return {"__values__": [value.dtype.kind, list(value.shape), flat]}
     if isinstance(value, np.ndarray):
         return {"__array__": contents.add(value)}
+    if type(value) in _DATES.values():
+        return {"__date__": [type(value).__name__, value.isoformat()]}
+    if type(value) is timedelta:
+        return {"__timedelta__": [value.days, value.seconds, value.microseconds]}
     if isinstance(value, tuple):
         return {"__tuple__": [inner(item) for item in value]}
     if isinstance(value, list):
@@ -144,7 +175,7 @@ def encode(value: Any, contents: Contents, *, is_record: bool = False) -> Any:
     if is_foreign(value):
         return {"__estimator__": contents.add(estimators.dump(value))}
     if isinstance(value, BaseEstimator) and public_class(class_name(type(value))):
-        arguments, learnt = value.get_params(deep=False), _learnt_by(value)
+        arguments, learnt = value.get_params(deep=False), learnt_by(value)
         return {"__object__": [class_name(type(value)), inner(arguments), inner(learnt)]}
     if isinstance(value, Custom):
         return {"__custom__": value.description}
@@ -159,46 +190,83 @@ def decode(value: Any, contents: Contents) -> Any:
         case list():
             return [decode(item, contents) for item in value]
         case {"__tensor__": name}:
-            return torch.tensor(contents.arrays[name])
+            return contents.tensor(name)
         case {"__array__": name}:
             return contents.arrays[name]
-        case {"__strings__": [kind, items]}:
-            return np.array(decode(items, contents), dtype=object if kind == "O" else str)
+        case {"__times__": [dtype, numbers]}:
+            return np.asarray(decode(numbers, contents), np.int64).view(_time_dtype(dtype))[()]
+        case {"__values__": [kind, shape, items]}:
+            values = np.empty(len(items), dtype=object)
+            for i, item in enumerate(items):
+                values[i] = decode(item, contents)
+            return (values if kind == "O" else values.astype(str)).reshape(shape)
+        case {"__date__": [kind, text]}:
+            return _DATES[kind].fromisoformat(text)
+        case {"__timedelta__": numbers}:
+            return timedelta(*numbers)
         case {"__tuple__": items}:
             return tuple(decode(item, contents) for item in items)
         case {"__records__": [first, end]}:
-            return [decode(json.loads(line), contents) for line in contents.lines[first:end]]
+            lines = contents.take_lines(first, end)
+            return [decode(json.loads(line), contents) for line in lines]
         case {"__items__": pairs}:
             return {decode(key, contents): decode(item, contents) for key, item in pairs}
         case {"__statement__": [kind, stated]}:
             return _STATEMENTS[kind](**decode(stated, contents))
         case {"__estimator__": name}:
-            return estimators.load(contents.arrays[name])
+            return estimators.load(contents.arrays.pop(name))  # each is stored for itself
         case {"__object__": [name, arguments, learnt]}:
             return _object(name, decode(arguments, contents), decode(learnt, contents))
         case {"__custom__": description}:
             return Custom(description)
         case dict():
+            if unknown := [key for key in value if key.startswith("__")]:
+                raise ValueError(f"no value is written as {unknown[0]}")
             return {key: decode(item, contents) for key, item in value.items()}
     return value
 
 
+def _time_dtype(name: str) -> np.dtype:
+    """A dtype of dates or durations; ValueError for any other."""
+    dtype = np.dtype(name)
+    if dtype.kind not in "mM":
+        raise ValueError(f"{name} is no dtype of dates")
+    return dtype
+
+
 def described(value: Any) -> Any:
-    """The value if it can be saved, else a `Custom` with its name."""
+    """The value if it can be saved, else a `Custom` with its name; of odd values a hash too."""
     try:
         encode(value, Contents())
     except Unsupported:
-        return Custom(getattr(value, "__qualname__", type(value).__qualname__))
+        name = getattr(value, "__qualname__", type(value).__qualname__)
+        return Custom(f"{name} {_hash(value)}" if _is_data(value) else name)
     return value
+
+
+def _is_data(value: Any) -> bool:
+    """Whether a value is a collection of values, and not code."""
+    is_collection = isinstance(value, Sequence | Mapping | set) or hasattr(value, "__array__")
+    return is_collection and not callable(value) and not isinstance(value, Custom)
+
+
+def _hash(value: Any) -> str:
+    """A hash of a value; nothing where there is code in it."""
+    try:
+        return joblib.hash(value)
+    except Exception:  # what a foreign object raises when it is taken apart varies
+        return ""
 
 
 def same(left: Any, right: Any) -> bool:
     """Whether two values are equal: arrays and estimators by value, code by its name."""
-    left, right = (list(v) if isinstance(v, tuple) else described(v) for v in (left, right))
+    left, right = map(described, (left, right))
+    left, right = (list(v) if isinstance(v, tuple) else v for v in (left, right))
     if is_foreign(left) and is_foreign(right):
         return joblib.hash(left) == joblib.hash(right)  # skops' bytes hold memory addresses
     one, other = Contents(), Contents()
-    if encode(left, one) != encode(right, other) or one.lines != other.lines:
+    texts = [json.dumps(encode(*pair)) for pair in ((left, one), (right, other))]  # NaN is "NaN"
+    if texts[0] != texts[1] or one.lines != other.lines:
         return False
     pairs = ((one.arrays[name], other.arrays[name]) for name in one.arrays)
     return all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in pairs)
@@ -222,19 +290,28 @@ def public_class(name: str) -> type | None:
     return found if isinstance(found, type) else None
 
 
-def _learnt_by(estimator: BaseEstimator) -> dict[str, Any] | None:
-    """What an object of serkit has learnt, if anything, as its `set_state` takes it."""
-    has_learnt = any(name.endswith("_") for name in vars(estimator))
-    return estimator.get_state() if has_learnt and hasattr(estimator, "get_state") else None
+def learnt_by(estimator: BaseEstimator) -> dict[str, Any]:
+    """What an object of serkit has learnt: attributes that end in an underscore."""
+    learnt = {k: v for k, v in vars(estimator).items() if k.endswith("_") and k[0] != "_"}
+    return estimator.get_state() if hasattr(estimator, "get_state") else learnt
 
 
-def _object(name: str, arguments: dict[str, Any], learnt: dict[str, Any] | None) -> BaseEstimator:
+def set_learnt(estimator: BaseEstimator, learnt: dict[str, Any]) -> None:
+    """Let an object of serkit have learnt what `learnt_by` gave."""
+    if any(callable(getattr(type(estimator), name, None)) for name in learnt):
+        raise ValueError("what it has learnt has the names of methods")
+    if learnt and hasattr(estimator, "set_state"):
+        estimator.set_state(learnt)
+    else:
+        vars(estimator).update(learnt)
+
+
+def _object(name: str, arguments: dict[str, Any], learnt: dict[str, Any]) -> BaseEstimator:
     kind = public_class(name)
     if kind is None or not issubclass(kind, BaseEstimator):
         raise SavedFileError(f"it holds an object of class {name}, which serkit does not have")
     made = kind(**arguments)
-    if learnt is not None:
-        made.set_state(learnt)
+    set_learnt(made, learnt)
     return made
 
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from ..messages import Categorical, Data, Deferred, Message
 from ..module import Module, Node, Posterior, check_shares
 from ..observation import Observation
 from ..reading import check_names, keep_names, storable
+from ..options import Options
 from . import format
 
 Path = str | os.PathLike
@@ -86,31 +87,85 @@ def save(path: Path, run: Run, encoded: format.Encoded | None = None) -> None:
         For something learnt that no file can hold; the module and the attribute are named.
     """
     name_of = {node: name for name, node in run.names.items()}
-    entries = {
-        name: _Entry(
-            format.class_name(type(node)),
-            {key: format.described(value) for key, value in _arguments(node).items()},
-            [name_of[parent] for parent in node.parents],
-            [name_of[child] for child in node.children if child in name_of],
-            node.get_state() if isinstance(node, Module) else {},
+    entries = {}
+    for name, node in run.names.items():
+        parents = [name_of[parent] for parent in node.parents]
+        children = [name_of[child] for child in node.children if child in name_of]
+        entries[name] = _entry(node, parents, children)
+    _write(path, entries, list(run.modules.values()), run, encoded)
+
+
+def save_object(value: Options, path: Path) -> None:
+    """Write a module or an estimator of serkit by itself to one file, for `load_object`.
+
+    What was given to its constructor is in it, but for code such as nets and functions, and what it
+    learnt; the messages of a graph are not.
+
+    Parameters
+    ----------
+    value : Module or estimator
+        Such as a `VAE`, trained by ``fit(x)`` or in a graph, or a `HAC`.
+    path : path
+
+    Raises
+    ------
+    InputError
+        For something that is no module or estimator of serkit, or has learnt what no file can hold.
+    OutputError
+        If the file cannot be written; an older one of that name stays whole.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import serkit as srk
+    >>> from serkit.modules import GMM
+    >>> gmm = GMM(2, random_state=0).fit([[0.0], [1.0], [8.0], [9.0]])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     srk.save(gmm, f"{folder}/gmm.safetensors")
+    ...     again = srk.load(f"{folder}/gmm.safetensors")
+    >>> np.array_equal(again.means_, gmm.means_)
+    True
+    """
+    if not isinstance(value, Options) or isinstance(value, Observation):
+        raise InputError(
+            f"serkit.save: expected a module or estimator of serkit, got {value!r:.60}; a Graph "
+            "has a method save"
         )
-        for name, node in run.names.items()
-    }
-    tree = {
-        "nodes": {name: vars(entry) for name, entry in entries.items()},
-        "history": run.history,
-        "first_latents": run.first_latents,
-        "stopped_before": run.stopped_before,
-    }
-    try:
-        format.write(path, tree, encoded)
-    except format.Unsupported:
-        for module in run.modules.values():
-            _check_state(module)
-        raise
+    entry = _entry(value, [], [])
+    if isinstance(value, Module):
+        entry.state.update(posterior=None)
+        entry.state.pop("heard_", None)
+    name = getattr(value, "name", None) or type(value).__name__.lower()
+    _write(path, {name: entry}, [value], Run({}, [], {}))
 
 
-def _arguments(node: Node) -> Arguments:
+def check(run: Run) -> None:
+    """Raise InputError for what modules will learn, or have learnt, and no file can hold.
+
+    So `Graph.fit` says it before training.
+    """
+    for module in run.modules.values():
+        if not module.history_:
+            _check_each(module, module.templates, "give one of scikit-learn, or fit without files")
+        check_state(module)
+
+
+def check_state(value: Options) -> None:
+    """Raise InputError for something learnt that no file can hold."""
+    remedy = "keep arrays, tensors, numbers, strings, lists and dicts in attributes that end in '_'"
+    _check_each(value, format.learnt_by(value), remedy)
+
+
+def _check_each(owner: Options, values: dict[str, Any], remedy: str) -> None:
+    for name, value in values.items():
+        try:
+            format.encode(value, format.Contents())
+        except format.Unsupported as error:
+            raise InputError(f"{owner.label}: {name} is {error}; {remedy}") from None
+
+
+def _arguments(node: Options) -> Arguments:
     """Constructor arguments; of an observation what is kept in their place."""
     if isinstance(node, Observation):
         return node.arguments()
@@ -120,16 +175,32 @@ def _arguments(node: Node) -> Arguments:
     return arguments
 
 
-def _check_state(module: Module) -> None:
-    """Raise InputError for something learnt that no file can hold."""
-    for name, value in module.get_state().items():
-        try:
-            format.encode(value, format.Contents())
-        except format.Unsupported as error:
-            raise InputError(
-                f"{module.label}: {name} is {error}; keep arrays, tensors, numbers, strings, lists "
-                "and dicts in attributes that end in '_'"
-            ) from None
+def _entry(value: Options, parents: list[str], children: list[str]) -> _Entry:
+    """What a file holds of a module, an observation or an estimator."""
+    arguments = {key: format.described(argument) for key, argument in _arguments(value).items()}
+    state = {} if isinstance(value, Observation) else format.learnt_by(value)
+    return _Entry(format.class_name(type(value)), arguments, parents, children, state)
+
+
+def _write(
+    path: Path,
+    entries: dict[str, _Entry],
+    learners: Sequence[Options],
+    run: Run,
+    encoded: format.Encoded | None = None,
+) -> None:
+    tree = {
+        "nodes": {name: vars(entry) for name, entry in entries.items()},
+        "history": run.history,
+        "first_latents": run.first_latents,
+        "stopped_before": run.stopped_before,
+    }
+    try:
+        format.write(path, tree, encoded)
+    except format.Unsupported:
+        for learner in learners:
+            check_state(learner)  # which names the one it is, and what it holds
+        raise
 
 
 # -- going on --------------------------------------------------------------------------------------
@@ -277,6 +348,9 @@ def load(path: Path, data: Sequence | None, custom: Arguments | None) -> Run:
         not given.
     """
     entries, saved = _read(path)
+    observation = format.class_name(Observation)
+    if observation not in {entry.kind for entry in entries.values()}:
+        raise SavedFileError(f"{path}: it holds no graph; read it with serkit.load(path)")
     _check_given(path, entries, data, custom or {})
     rows = iter(data or [])
     names: dict[str, Node] = {}
@@ -285,10 +359,37 @@ def load(path: Path, data: Sequence | None, custom: Arguments | None) -> Run:
             names[name] = _observation(path, entry, None if data is None else next(rows))
         else:
             parents = tuple(names[parent] for parent in entry.parents)
-            names[name] = _module(path, name, entry, parents, custom or {})
+            module = _object(path, name, entry, Module, custom or {}, parents)
+            names[name] = cast(Module, module)
     for name, entry in entries.items():
         names[name].children = tuple(names[child] for child in entry.children)
     return replace(saved, names=names)
+
+
+def load_object(path: Path, *, custom: Arguments | None = None) -> Any:
+    """Read a module or an estimator that `serkit.save` wrote; nothing in the file is executed.
+
+    Parameters
+    ----------
+    path : path
+    custom : dict, optional
+        Code that was passed to its constructor, such as ``{"vae.encoder": net}``, by the name of
+        the module, or else of its class in small letters. Code that only training needs may stay
+        out.
+
+    Raises
+    ------
+    SavedFileError
+        For a damaged file, or one that holds a graph.
+    InputError
+        If code in `custom` is missing.
+    """
+    entries, _ = _read(path)
+    if len(entries) != 1:
+        raise SavedFileError(f"{path}: it holds a graph; read it with serkit.Graph.load(path)")
+    _check_given(path, entries, None, custom or {})
+    ((name, entry),) = entries.items()
+    return _object(path, name, entry, Options, custom or {})
 
 
 @contextmanager
@@ -369,40 +470,46 @@ def _observation(path: Path, entry: _Entry, rows: Any) -> Observation:
     return observation
 
 
-def _module(
-    path: Path, name: str, entry: _Entry, parents: tuple[Node, ...], custom: Arguments
-) -> Module:
-    """A module that has learnt what a file says; its children are not connected yet."""
-    kind, arguments = _class_called(path, entry.kind), dict(entry.arguments)
+def _object(
+    path: Path,
+    name: str,
+    entry: _Entry,
+    base: type[Options],
+    custom: Arguments,
+    parents: tuple[Node, ...] = (),
+) -> Options:
+    """What a file has of a module or estimator; a module's children are not connected yet."""
+    kind, arguments = _class_called(path, entry.kind, base), dict(entry.arguments)
     missing = []
     for code, key in _code_in(name, entry).items():
         if code in custom:
             arguments[key] = custom[code]
             continue
         missing.append(
-            f"{path}: {name} was made with {key}={arguments[key]}, which is code and not in the "
-            f"file; give it as Graph.load(path, custom={{'{code}': ...}})"
+            f"{path}: {name} was made with {key}={arguments[key]}, which is not in the file; give "
+            f"it when loading, as custom={{'{code}': ...}}"
         )
         arguments[key] = format.Custom(str(arguments[key]), remedy=missing[-1])
     try:
         with _told(f"{path}: {name} cannot be made from what the file holds"):
-            module = kind(**arguments)
-            module.parents = parents
-            _set_state(module, entry.state)
-            return module
+            made = kind(**arguments)
+            if isinstance(made, Module):
+                made.parents = parents
+            _set_state(made, entry.state)
+            return made
     except SavedFileError as error:
         if missing:
             raise InputError("; ".join(missing)) from error
         raise
 
 
-def _class_called(path: Path, name: str) -> type[Module]:
-    """The module class of a saved name; elsewhere defined, one of the same own name will do."""
+def _class_called(path: Path, name: str, base: type[Options]) -> type[Options]:
+    """The class of a saved name below `base`; elsewhere defined, one of the same name will do."""
     public = format.public_class(name)
-    if public is not None and issubclass(public, Module):
+    if public is not None and issubclass(public, base) and public is not Observation:
         return public
-    known: dict[str, type[Module]] = {}
-    waiting: list[type[Module]] = [Module]  # type: ignore[type-abstract]
+    known: dict[str, type[Options]] = {}
+    waiting = [base]
     while waiting:
         kind = waiting.pop()
         known[format.class_name(kind)] = kind
@@ -414,20 +521,19 @@ def _class_called(path: Path, name: str) -> type[Module]:
         return alike[0]
     raise SavedFileError(
         f"{path}: saved with a module of class {name.rpartition(':')[2]}, which is not known here; "
-        "import its class before Graph.load"
+        "import its class before loading"
     )
 
 
-def _set_state(module: Module, state: State) -> None:
-    """Let a connected module take over a state from a file, unless no module has such a state."""
-    if any(callable(getattr(type(module), name, None)) for name in state):
-        raise ValueError("its state has the names of methods")
-    if not isinstance(state["frozen"], bool):
-        raise ValueError("frozen is neither true nor false")
-    if state["posterior"] is not None:
-        _check_posterior(module, state["posterior"])
-    module.set_state(state)
-    if not all(isinstance(record, dict) for record in module.history_):
+def _set_state(made: Options, state: State) -> None:
+    """Let what was made take over a state from a file, unless it can have no such state."""
+    if isinstance(made, Module):
+        if not isinstance(state["frozen"], bool):
+            raise ValueError("frozen is neither true nor false")
+        if state["posterior"] is not None:
+            _check_posterior(made, state["posterior"])
+    format.set_learnt(made, state)
+    if not all(isinstance(record, dict) for record in getattr(made, "history_", ())):
         raise ValueError("history_ is no list of dicts")
 
 

@@ -30,8 +30,11 @@ def assert_same(left, right, where="state"):
     elif isinstance(left, torch.Tensor):
         assert left.dtype == right.dtype, where
         assert torch.equal(left, right), where
+    elif isinstance(left, np.ndarray) and left.dtype == object:
+        assert left.shape == right.shape, where
+        assert_same(left.ravel().tolist(), right.ravel().tolist(), where)
     elif isinstance(left, np.ndarray):
         assert left.dtype == right.dtype, where
         np.testing.assert_array_equal(left, right, err_msg=where)
     else:
-        assert left == right, where
+        assert left == right or (left != left and right != right), where  # NaN, or the same

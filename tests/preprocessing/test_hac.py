@@ -15,6 +15,7 @@ from sklearn.metrics import pairwise_distances
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+import serkit
 from serkit.datasets import load_spoken_digits
 from serkit.errors import InputError, NotFittedError
 from serkit.modules.preprocessing.hac import HAC, Frames, codebook, cooccurrences, mfcc_streams
@@ -330,6 +331,14 @@ def test_numpy_integers_are_integers():
     numpys = {name: np.int64(value) for name, value in options.items()}
     counts = HAC(**numpys, lags=(np.int64(5), np.int64(2))).fit_transform(waves)
     np.testing.assert_array_equal(counts, HAC(**options).fit_transform(waves))
+
+
+def test_code_books_are_saved(tmp_path):
+    recordings, _ = words(4)
+    hac = HAC(**SMALL).fit(recordings)
+    serkit.save(hac, tmp_path / "hac")
+    found = serkit.load(tmp_path / "hac")
+    np.testing.assert_array_equal(found.transform(recordings), hac.transform(recordings))
 
 
 def test_before_fitting_nothing_is_transformed():

@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
 import pytest
@@ -16,6 +17,13 @@ from serkit.modules import RandomAffine
 from serkit.saving import format
 from tests.helpers.modules import KMeans
 from tests.helpers.saved import assert_same
+
+
+def objects(values):
+    """A flat array of objects, whatever they are."""
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
 
 
 def some_tree():
@@ -64,6 +72,13 @@ def file(tmp_path):
         torch.tensor(3),
         np.array(["one", "three"]),
         np.array(["one", 2, None], dtype=object),
+        np.array(list("abcdef")).reshape(2, 3),
+        objects([(1, 2), ["x"], date(2024, 2, 29), float("nan")]),
+        np.datetime64("2024-01-01"),
+        np.timedelta64(3, "D"),
+        np.array(["2024-01-01", "NaT"], dtype="datetime64[ns]"),
+        [date(2024, 2, 29), datetime(2024, 2, 29, 12, tzinfo=UTC), time(1, 2), timedelta(1, 2, 3)],
+        {date(2024, 2, 29): 1, "__array__": "0"},
         Data(np.arange(8.0).reshape(2, 2, 2)),
         Gaussian(np.ones((2, 3), dtype=np.float32)),
         Gaussian(np.ones((2, 3)), np.full((2, 3), 0.3)),
@@ -79,6 +94,7 @@ def test_what_goes_in_comes_out(value, tmp_path):
     found = format.read(tmp_path / "file")["value"]
     assert type(found) is type(value)
     assert_same(value, found)
+    assert format.same(value, found)
 
 
 def test_numpy_numbers_become_plain(tmp_path):
@@ -96,8 +112,6 @@ def test_numpy_numbers_become_plain(tmp_path):
         {1, 2},
         object(),
         np.arange(2) * 1j,
-        np.datetime64("2024-01-01"),
-        np.array(["2024-01-01"], dtype="datetime64[D]"),
         np.ones(2, dtype=np.longdouble),
         np.array([b"bytes"]),
         torch.ones(2, dtype=torch.bfloat16),
@@ -232,6 +246,10 @@ def rewrite(path, text, arrays):
         '{"format": 3, "tree": {"__object__": ["serkit.Graph", {}, null]}}',
         '{"format": 3, "tree": {"__object__": [3, {}, null]}}',
         '{"format": 3, "tree": {"__estimator__": "records"}}',
+        '{"format": 3, "tree": {"__times__": ["i8", 3]}}',
+        '{"format": 3, "tree": {"__values__": ["O", [2, 3], [1, 2]]}}',
+        '{"format": 3, "tree": {"__date__": ["date", "x"]}}',
+        '{"format": 3, "tree": {"__strings__": ["U", ["x"]]}}',
         '{"format": 3, "tree": %s1%s}' % ("[" * 9999, "]" * 9999),  # noqa: UP031
     ],
 )

@@ -2,17 +2,35 @@
 
 import copy
 import warnings
+from datetime import date, timedelta
+from decimal import Decimal
 
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, SplineTransformer, StandardScaler
 from torch import nn
 
+import serkit
 from serkit import Graph, Module, Observation, Posterior
 from serkit.datasets import load_digits
 from serkit.errors import InputError, NotReadyError, SavedFileError
 from serkit.messages import Deferred
-from serkit.modules import GMM, VAE, GMMClassifier, RandomAffine, Supervised
+from serkit.modules import (
+    AE,
+    GMM,
+    VAE,
+    GMMClassifier,
+    MarkovModel,
+    NetClassifier,
+    RandomAffine,
+    Sklearn,
+    Supervised,
+)
 from serkit.saving import format, snapshot
 from tests.helpers.modules import KMeans
 from tests.helpers.saved import assert_same
@@ -198,14 +216,166 @@ def test_what_nobody_asked_for_is_not_computed_to_be_saved(saved):
     assert_same(graph["vae"].messages_down, Graph.load(path)["vae"].messages_down)
 
 
-def test_an_estimator_of_serkit_inside_a_module_is_kept(tmp_path):
-    labels = Observation(LABELS[:, None], name="labels")
-    vae = VAE(3, **NET).connect(Observation(IMAGES, name="images"))
-    top = Supervised(GMMClassifier(1, random_state=0), name="top").connect(vae, labels)
-    graph = Graph(top).fit(1, verbose=False)
+# -- what can be saved, and what cannot ---------------------------------------------------------
+
+
+def supervised(estimator):
+    """A graph of blobs, a mixture and an estimator that learns the blobs' numbers."""
+    gmm = GMM(2, random_state=0).connect(Observation(BLOBS))
+    return Graph(Supervised(estimator, name="top", random_state=0).connect(gmm, KNOWN))
+
+
+BLOBS = np.random.default_rng(0).normal(size=(40, 2)) + 6 * (np.arange(40) % 2)[:, None]
+KNOWN = Observation((np.arange(40) % 2)[:, None], name="numbers")
+ALIKE = make_pipeline(StandardScaler(), RandomForestClassifier(2))
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [None, ALIKE, GMMClassifier(1, random_state=0), NetClassifier(nn.Linear(2, 2), epochs=1)],
+    ids=["default", "forest", "serkit's", "net"],
+)
+def test_whatever_is_written_is_read(tmp_path, estimator):
+    whole = supervised(estimator).fit(2, verbose=False)
+    supervised(estimator).fit(1, checkpoint=tmp_path / "checkpoint", verbose=False)
+    again = supervised(estimator).fit(2, checkpoint=tmp_path / "checkpoint", verbose=False)
+    assert_same(whole.predict(BLOBS, None).messages, again.predict(BLOBS, None).messages)
+
+
+class Unknown(LogisticRegression):
+    """An estimator of a user's, which no file may name."""
+
+
+@pytest.mark.parametrize(
+    ("estimator", "text"),
+    [
+        (Unknown(), r"Supervised 'top': estimator is a Unknown, of which skops .* fit without fil"),
+        (make_pipeline(GMMClassifier(1)), r"'top': estimator is a Pipeline, .*GMMClassifier\)"),
+        (make_pipeline(FunctionTransformer(lambda x: x), Unknown()), r"'top': .*lambda"),
+    ],
+    ids=["user's", "in a pipeline", "function"],
+)
+@pytest.mark.parametrize("files", ["checkpoint", "out"])
+def test_what_no_file_can_hold_is_refused_before_training(tmp_path, estimator, text, files):
+    graph = supervised(estimator)
+    with pytest.raises(InputError, match=text):
+        graph.fit(1, **{files: tmp_path / "files"}, verbose=False)
+    assert graph.history == []
+    assert not graph["gmm"].history_
+    graph.check()
+    graph.fit(1, verbose=False)  # without files it works
+
+
+def test_what_was_learnt_and_no_file_can_hold_is_told_after_a_round(tmp_path):
+    spline = Sklearn(SplineTransformer(3), name="spline").connect(Observation(BLOBS))
+    with pytest.raises(InputError, match="'spline': estimator_ is a SplineTransformer, of which"):
+        Graph(spline).fit(9, out=tmp_path / "out", verbose=False)
+    assert len(spline.history_) == 1
+
+
+def day(number):
+    return date(2024, 2, 28) + timedelta(number)
+
+
+GROUPS = {
+    "dates": [day(i // 10) for i in range(40)],
+    "times": np.datetime64("2024-01-01T00:00") + np.arange(40) // 10,
+    "some missing": np.where(np.arange(40) < 20, np.nan, np.arange(40) // 30),
+    "big-endian": np.arange(40, dtype=">i8") // 10,
+    "decimals": [Decimal(i // 10) for i in range(40)],  # of which a file has a hash
+    "complex": np.arange(40) // 10 * 1j,
+}
+
+
+@pytest.mark.parametrize("groups", GROUPS.values(), ids=GROUPS)
+def test_groups_of_any_kind_are_known_again(tmp_path, groups):
+    def chain(groups):
+        gmm = GMM(2, random_state=0).connect(Observation(BLOBS))
+        return Graph(MarkovModel(groups=groups, random_state=0).connect(gmm))
+
+    path, whole = tmp_path / "checkpoint", chain(groups).fit(2, verbose=False)
+    chain(groups).fit(1, checkpoint=path, verbose=False)
+    assert_same_graph(whole, chain(copy.copy(groups)).fit(2, checkpoint=path, verbose=False))
+    with pytest.raises(SavedFileError, match=r"checkpoint: saved with groups=.* in MarkovModel"):
+        chain(groups[1:] + groups[:1] if isinstance(groups, list) else np.roll(groups, 1)).fit(
+            3, checkpoint=path, verbose=False
+        )
+
+
+def test_odd_values_are_asked_for_where_they_are_needed(tmp_path):
+    groups = GROUPS["decimals"]
+    gmm = GMM(2, random_state=0).connect(Observation(BLOBS))
+    graph = Graph(MarkovModel(groups=groups).connect(gmm)).fit(1, verbose=False)
     graph.save(tmp_path / "graph")
-    loaded = Graph.load(tmp_path / "graph", data=[IMAGES, LABELS[:, None]])
-    assert_same_graph(graph.fit(1, verbose=False), loaded.fit(1, verbose=False))
+    text = r"markovmodel was made with groups=list .*, which is not in .*\{'markovmodel\.groups': "
+    with pytest.raises(InputError, match=text):
+        Graph.load(tmp_path / "graph").predict(BLOBS)
+    loaded = Graph.load(tmp_path / "graph", custom={"markovmodel.groups": groups})
+    assert_same(graph.predict(BLOBS).messages, loaded.predict(BLOBS).messages)
+
+
+# -- a module by itself --------------------------------------------------------------------------
+
+ALONE = {
+    "vae": (VAE(2, **NET), IMAGES),
+    "ae with code": (AE(2, alpha=lambda update, epoch: 0.5, **NET), IMAGES),
+    "gmm": (GMM(2, random_state=0, labels=["a", "b"] * 20), BLOBS),
+    "classifier": (GMMClassifier(1, random_state=0), BLOBS, np.arange(40) % 2),
+    "net": (NetClassifier(filters=(2,), epochs=1, random_state=0), IMAGES, LABELS),
+}
+
+
+@pytest.mark.parametrize(("module", "data"), [(m, d) for m, *d in ALONE.values()], ids=ALONE)
+def test_what_was_fitted_by_itself_is_saved_by_itself(tmp_path, module, data):
+    fitted = clone(module).fit(*data)
+    serkit.save(fitted, tmp_path / "file")
+    loaded = serkit.load(tmp_path / "file")
+    assert type(loaded) is type(fitted)
+    assert_same(format.learnt_by(fitted), format.learnt_by(loaded))
+    uses = [name for name in ("encode", "predict", "transform") if hasattr(fitted, name)]
+    for use in uses:
+        assert_same(getattr(fitted, use)(data[0]), getattr(loaded, use)(data[0]))
+    assert uses
+    if "alpha" not in loaded.get_params() or not callable(loaded.alpha):
+        assert_same(format.learnt_by(fitted.fit(*data)), format.learnt_by(loaded.fit(*data)))
+
+
+def test_a_module_out_of_a_graph_leaves_it_behind(saved, tmp_path):
+    graph, _ = saved
+    serkit.save(graph["vae"], tmp_path / "vae")
+    loaded = serkit.load(tmp_path / "vae")
+    assert (loaded.parents, loaded.children, loaded.posterior, loaded.frozen) == (
+        (),
+        (),
+        None,
+        True,
+    )
+    np.testing.assert_array_equal(loaded.encode(IMAGES), graph["vae"].encode(IMAGES))
+    again = Graph(GMM(2, random_state=0).connect(loaded.connect(Observation(IMAGES))))
+    again.fit(1, verbose=False)
+    np.testing.assert_array_equal(again["vae"].message_up.mean, graph["vae"].message_up.mean)
+
+
+def test_code_of_a_module_by_itself_is_given_again(tmp_path):
+    with torch.random.fork_rng():
+        vae = VAE(3, name="pixels", **nets(12), **NET).fit(IMAGES)
+        serkit.save(vae, tmp_path / "vae")
+        custom = {f"pixels.{name}": net for name, net in nets(12).items()}
+    loaded = serkit.load(tmp_path / "vae", custom=custom)
+    np.testing.assert_array_equal(vae.encode(IMAGES), loaded.encode(IMAGES))
+    with pytest.raises(InputError, match=r"pixels was made with encoder=.*'pixels\.encoder': "):
+        serkit.load(tmp_path / "vae")
+
+
+def test_graphs_and_modules_are_told_apart(saved, tmp_path):
+    graph, path = saved
+    with pytest.raises(InputError, match=r"serkit\.save: expected a module .*Graph has a method"):
+        serkit.save(graph, tmp_path / "graph")
+    with pytest.raises(SavedFileError, match=r"it holds a graph; read it with serkit\.Graph\.load"):
+        serkit.load(path)
+    serkit.save(graph["gmm"], path)
+    with pytest.raises(SavedFileError, match=r"it holds no graph; read it with serkit\.load"):
+        Graph.load(path)
 
 
 # -- damage ------------------------------------------------------------------------------------
