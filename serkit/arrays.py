@@ -79,7 +79,36 @@ def as_array(values: ArrayLike | torch.Tensor, what: str) -> np.ndarray:
         raise InputError(
             f"{what}: expected at least one row and one column, shape (N, ...), got {array.shape}"
         )
+    if is_lazy(array):
+        _check_chunks(array, what)
     return array
+
+
+def _check_chunks(array: Any, what: str) -> None:
+    """Raise InputError where chunks of Zarr or HDF5 are not in the file: they would read as 0."""
+    is_zarr = hasattr(array, "nchunks_initialized")
+    try:
+        if is_zarr:
+            n_there, n_chunks = array.nchunks_initialized, array.nchunks
+        else:
+            pairs = zip(array.shape, array.chunks or array.shape, strict=True)
+            n_chunks = math.prod(-(-length // chunk) for length, chunk in pairs)
+            n_there = array.id.get_num_chunks() if array.chunks else array.id.get_storage_size()
+    except Exception as error:
+        raise InputError(f"{what}: {_file_of(array)} cannot be read: {error}") from None
+    if n_there < n_chunks and (is_zarr or array.chunks or not n_there):
+        raise InputError(
+            f"{what}: {_file_of(array)} holds {n_there} of {n_chunks} chunks, and the others would "
+            "read as its fill value; restore them, or give the rows as array[:] if they are to be"
+        )
+
+
+def _file_of(array: Any) -> str:
+    """Where rows of Zarr or HDF5 lie."""
+    place = getattr(array, "store_path", None) or getattr(
+        getattr(array, "file", None), "filename", array
+    )
+    return str(place)
 
 
 def finite_rows(
@@ -222,5 +251,8 @@ def _copy_mapped(array: np.ndarray, rows: slice, dtype: DTypeLike) -> np.memmap:
     copied = _empty_mapped((rows.stop - rows.start, *array.shape[1:]), dtype)
     for block in blocks(copied):
         stop = min(rows.start + block.stop, rows.stop)
-        copied[block] = array[rows.start + block.start : stop]
+        try:
+            copied[block] = array[rows.start + block.start : stop]
+        except Exception as error:  # what a damaged file of Zarr or HDF5 raises varies
+            raise InputError(f"{_file_of(array)} cannot be read: {error}") from None
     return copied

@@ -24,6 +24,7 @@ from ...reading import array_in
 _WINDOW, _HOP = 0.025, 0.010  # seconds
 _N_STREAMS = 3
 _DELTA_WIDTH = 9  # frames
+_MOST_SAMPLES = 10_000_000  # of a file that does not have as many bytes
 
 
 class Sizes(Constraint):
@@ -234,10 +235,17 @@ def read_audio(path: Path, sample_rate: int, what: str) -> np.ndarray:
     librosa = _librosa()
     import soundfile  # comes with librosa, whose own loader tries readers that Python has dropped
 
-    if not path.exists():
+    if not path.is_file():
         raise InputError(f"{what}: there is no such file")
     try:
+        info = soundfile.info(path)
+        if "(should be" in info.extra_info:  # what libsndfile says of a file that was cut
+            raise ValueError("it is shorter than it says")
+        if info.frames * info.channels > max(_MOST_SAMPLES, path.stat().st_size):
+            raise ValueError(f"it says it has {info.frames:,} samples; cut it into shorter ones")
         samples, rate = soundfile.read(path)
+        if len(samples) != info.frames:
+            raise ValueError(f"it has {len(samples):,} of {info.frames:,} samples")
     except Exception as error:
         raise InputError(f"{what}: not a sound file that can be read ({error!r:.80})") from None
     return librosa.resample(samples, orig_sr=rate, target_sr=sample_rate, axis=0)

@@ -15,6 +15,7 @@ from ..errors import DatasetError
 from .sources import told_of_damage
 
 _SAMPLE_RATE = 8000
+_MOST_BYTES = 2**20  # of a photograph as it is in the file
 
 
 class Recordings(NamedTuple):
@@ -60,11 +61,13 @@ def read_photographs(
 def _photograph(archive: zipfile.ZipFile, name: str, pixels: int, mode: str) -> Image.Image:
     """One photograph in a mode of Pillow's; an error names it."""
     try:
-        with archive.open(name) as file, Image.open(file) as image:
+        if archive.getinfo(name).file_size > _MOST_BYTES:
+            raise ValueError(f"expected {_MOST_BYTES:,} bytes at most")
+        with archive.open(name) as file, Image.open(file, formats=("JPEG", "PNG")) as image:
+            if image.size != (pixels, pixels):  # seen before it is loaded
+                size = "{} x {}".format(*image.size)
+                raise ValueError(f"expected {pixels} x {pixels} pixels, got {size}")
             photograph = image.convert(mode)
-        if photograph.size != (pixels, pixels):
-            size = "{} x {}".format(*photograph.size)
-            raise ValueError(f"expected {pixels} x {pixels} pixels, got {size}")
     except Exception as error:
         raise ValueError(f"{name}: {error}") from None
     return photograph
@@ -85,7 +88,7 @@ def read_recordings(folder: Path) -> Recordings:
 def _recording(path: Path) -> np.ndarray:
     """One waveform, (T,), float32 in [-1, 1]."""
     with told_of_damage(path, "a WAV file"):
-        rate, samples = wavfile.read(path)
+        rate, samples = wavfile.read(path, mmap=True)  # as many samples as it says, or an error
     if (rate, samples.dtype, samples.ndim) != (_SAMPLE_RATE, np.int16, 1):
         raise DatasetError(
             f"{path}: expected one channel of 16 bits at {_SAMPLE_RATE} Hz, got "

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from numpy.lib import format as npy
 from sklearn import datasets as sklearn_datasets
 from tqdm.auto import tqdm
 
@@ -23,6 +26,7 @@ _ARRAYS = {
     "x_test": (10000, 28, 28),
     "y_test": (10000,),
 }
+_HIGHEST = {"x_train": 255, "y_train": 9, "x_test": 255, "y_test": 9, "label": 9}
 _TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 _OPENML_NAMES = {"mnist": "mnist_784", "fashion_mnist": "Fashion-MNIST"}
 _CHECKSUMS = {
@@ -75,6 +79,8 @@ def cache_folder() -> Path:
 def told_of_damage(path: Path, kind: str = "such a data set") -> Iterator[None]:
     """Whatever goes wrong while a file is read becomes a DatasetError that names it."""
     try:
+        if not path.is_file():
+            raise ValueError("something other than a file has that name")
         yield
     except Exception as error:
         raise DatasetError(
@@ -83,13 +89,41 @@ def told_of_damage(path: Path, kind: str = "such a data set") -> Iterator[None]:
 
 
 def read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """The arrays of these names out of an npz file; DatasetError unless of these shapes."""
-    with told_of_damage(path), np.load(path, allow_pickle=False) as file:
-        arrays = {key: file[key] for key in shapes}
-    for key, shape in shapes.items():
-        if arrays[key].shape != shape:
-            raise DatasetError(f"{path}: expected {key} of shape {shape}, got {arrays[key].shape}")
+    """The arrays of these names out of an npz file, whose headers are looked at first.
+
+    Raises
+    ------
+    DatasetError
+        Unless they have these shapes, and hold whole numbers from 0 to what they may at most.
+    """
+    with told_of_damage(path), zipfile.ZipFile(path) as archive:
+        for key, shape in shapes.items():
+            _check_header(archive, key, shape)
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in shapes}
+        for key, array in arrays.items():
+            lowest, highest = int(array.min()), int(array.max())
+            if lowest < 0 or highest > _HIGHEST.get(key, highest):
+                raise ValueError(
+                    f"expected {key} from 0 to {_HIGHEST.get(key, 'any number')}, got "
+                    f"{lowest} to {highest}"
+                )
     return arrays
+
+
+def _check_header(archive: zipfile.ZipFile, key: str, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless an array is of this shape, and as many bytes as that makes."""
+    member = archive.getinfo(f"{key}.npy")
+    with archive.open(member) as file:
+        read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+        found, _, dtype = read_header[npy.read_magic(file)](file)
+        n_bytes = member.file_size - file.tell()
+    if found != shape:
+        raise ValueError(f"expected {key} of shape {shape}, got {found}")
+    if dtype.kind not in "iu" or (len(shape) > 1 and dtype.itemsize > 2):
+        raise ValueError(f"expected {key} as integers, images and counts of 16 bits, got {dtype}")
+    if n_bytes != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{key} has {n_bytes} bytes for {shape} of {dtype}")
 
 
 def _download(name: str, cached: Path, progress: bool) -> dict[str, np.ndarray]:

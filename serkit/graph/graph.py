@@ -225,6 +225,9 @@ class Graph:
         hooks = as_callbacks(callbacks)
         hooks += [Progress()] if verbose and processes.is_first() else []
         self._updates_of_round(schedule, len(self.history))  # raises now if it is wrong
+        if out is not None or checkpoint is not None:
+            snapshot.check(self._run())
+            hooks += as_callbacks([_check_savable])
         places = restarting.checkpoints(checkpoint, restarts)
         folder = None if out is None else Path(out)
         if folder is not None and processes.is_first():
@@ -232,9 +235,6 @@ class Graph:
         for place in places:
             if place is not None and not place.is_file():  # or else it may hold a finished run
                 self._check_place(place)
-        if folder is not None or checkpoint is not None:
-            snapshot.check(self._run())
-            hooks += as_callbacks([_check_savable])
         goal = rounds if checkpoint is not None else len(self.history) + rounds
         try:
             with raises_on_sigterm():

@@ -359,6 +359,8 @@ def read(path: str | os.PathLike) -> Any:
         For a file that is missing, truncated, altered, of another format or not serkit's; the path
         is named.
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise SavedFileError(f"{path}: something other than a file has that name")
     try:
         with safe_open(os.fspath(path), framework="numpy") as file:
             metadata = file.metadata() or {}

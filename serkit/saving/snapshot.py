@@ -15,8 +15,8 @@ from ..errors import InputError, SavedFileError
 from ..messages import Categorical, Data, Deferred, Message
 from ..module import Module, Node, Posterior, check_shares
 from ..observation import Observation
-from ..reading import check_names, keep_names, storable
 from ..options import Options
+from ..reading import check_names, keep_names, storable
 from . import format
 
 Path = str | os.PathLike
