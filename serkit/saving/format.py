@@ -40,7 +40,7 @@ PUBLIC = ("serkit.modules", "serkit")  # packages whose classes go by the names 
 _STATEMENTS: dict[str, type] = {
     kind.__name__: kind for kind in (Data, Gaussian, Categorical, Mixture, Deferred, Posterior)
 }
-_DATES: dict[str, type] = {kind.__name__: kind for kind in (date, datetime, time)}
+_DATES: dict[str, Any] = {kind.__name__: kind for kind in (date, datetime, time)}
 _RECORDS = "records"  # the tensor of their lines
 
 Arrays = dict[str, np.ndarray]
