@@ -207,3 +207,56 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch, imag
     monkeypatch.setenv("SERKIT_SCRATCH", str(tmp_path / "nowhere"))
     with pytest.raises(OutputError, match=r"nowhere \(SERKIT_SCRATCH names another folder"):
         Observation(rows)
+
+
+# -- files that are not whole ----------------------------------------------------------------------
+
+
+def without_a_chunk(folder, rows):
+    array = zarr_array(folder, rows)
+    (folder / "rows.zarr" / "c" / "1" / "0" / "0").unlink()
+    return array
+
+
+def with_half_a_chunk(folder, rows):
+    array = zarr_array(folder, rows)
+    chunk = folder / "rows.zarr" / "c" / "1" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:99])
+    return array
+
+
+def never_written(folder, rows):
+    file = h5py.File(folder / "rows.h5", "w")
+    dataset = file.create_dataset("rows", shape=(10**9, 784), dtype="f4", chunks=(50, 784))
+    dataset[:50] = 1
+    return dataset
+
+
+def never_written_at_all(folder, rows):
+    return h5py.File(folder / "rows.h5", "w").create_dataset("rows", shape=(99, 784), dtype="f4")
+
+
+def with_bits_turned(folder, rows):
+    with h5py.File(folder / "rows.h5", "w") as file:
+        options = {"chunks": (50, *rows.shape[1:]), "compression": "gzip"}
+        place = file.create_dataset("rows", data=rows, **options).id.get_chunk_info(1).byte_offset
+    content = bytearray((folder / "rows.h5").read_bytes())
+    content[place : place + 50] = bytes(50)
+    (folder / "rows.h5").write_bytes(content)
+    return h5py.File(folder / "rows.h5")["rows"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (without_a_chunk, r"Observation: .*rows\.zarr holds \d+ of \d+ chunks, .* fill value"),
+        (with_half_a_chunk, r"rows\.zarr cannot be read: "),
+        (never_written, r"Observation: .*rows\.h5 holds 1 of 20000000 chunks, .* fill value"),
+        (never_written_at_all, r"Observation: .*rows\.h5 holds 0 of 1 chunks"),
+        (with_bits_turned, r"rows\.h5 cannot be read: "),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_files_that_are_not_whole_are_named(tmp_path, scratch, images, damage, text):
+    with pytest.raises(InputError, match=text):
+        Observation(damage(tmp_path, images))

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from numbers import Real
 from typing import Annotated, Any, ClassVar, Self, cast
 
@@ -31,6 +32,7 @@ from ..nets.architectures import Bernoulli, GaussianNoise
 from ..nets.device import (
     check_float32,
     check_outputs,
+    check_sizes,
     compiled,
     draw_apart,
     in_blocks,
@@ -439,6 +441,8 @@ class Autoencoder(NetOptions, Module):
             device = self._torch_device()
             state["row_shape_"] = tuple(state["row_shape_"])
             with private_random_state(0, device):
+                if self.encoder is None:
+                    check_sizes(nets, partial(build_nets, self, state["row_shape_"]))
                 self._build(state["row_shape_"])
             self.nets_.load_state_dict(nets)
             self.nets_.to(device).eval()

@@ -220,6 +220,14 @@ def evaluating(nets: nn.Module) -> Iterator[None]:
         nets.train(training)
 
 
+def check_sizes(weights: dict[str, Tensor], make_nets: Callable[[], nn.Module]) -> None:
+    """Raise ValueError unless weights are those of nets, which are not made to find that out."""
+    with torch.device("meta"):  # which has shapes and no memory
+        expected = make_nets().state_dict()
+    if {k: w.shape for k, w in weights.items()} != {k: w.shape for k, w in expected.items()}:
+        raise ValueError("the weights are of other sizes than its arguments tell")
+
+
 def in_blocks(
     nets: nn.Module, function: Callable, *tables: np.ndarray, row_shape: tuple[int, ...]
 ) -> Any:

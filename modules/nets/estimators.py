@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Annotated, Any, Self
 
 import numpy as np
@@ -25,6 +26,7 @@ from .architectures import conv_classifier, copy_supervised, needed_image_shape
 from .device import (
     check_float32,
     check_outputs,
+    check_sizes,
     compiled,
     in_blocks,
     private_random_state,
@@ -166,8 +168,12 @@ class SupervisedNet(NetOptions, ABC):
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over what `get_state` gave."""
         row_shape, device = tuple(state["row_shape_"]), self._torch_device()
+        sizes = state["n_outputs_"], state.get("n_steps_")
+        make_net = partial(self._make_net, row_shape, *sizes)
         with private_random_state(0, device):
-            net = self._make_net(row_shape, state["n_outputs_"], state.get("n_steps_"))
+            if self.net is None:
+                check_sizes(state["net_"], make_net)
+            net = make_net()
         net.load_state_dict(state["net_"])
         self.__dict__.update({**state, "row_shape_": row_shape, "net_": net.to(device).eval()})
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import processes
-from ..errors import GraphError, InputError, OutputError
+from ..errors import GraphError, InputError, OutputError, SavedFileError, SerkitError
 from ..messages import Gaussian
 from ..module import Module, Node, bound_of, naming, posterior_of
 from ..observation import Observation
@@ -596,7 +596,10 @@ class Graph:
         check_argument("Graph.load", "data", data, Kind(Sequence, or_none=True))
         check_argument("Graph.load", "custom", custom, Kind(dict, or_none=True))
         run = keep_share(snapshot.load(path, data, custom))
-        graph = cls(*run.names.values())
+        try:
+            graph = cls(*run.names.values())
+        except SerkitError as error:
+            raise SavedFileError(f"{path}: {error}") from error
         graph.history, graph.first_latents = run.history, run.first_latents
         return graph
 

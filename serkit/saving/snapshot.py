@@ -11,7 +11,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..errors import InputError, SavedFileError
+from .. import processes
+from ..errors import InputError, SavedFileError, SerkitError
 from ..messages import Categorical, Data, Deferred, Message
 from ..module import Module, Node, Posterior, check_shares
 from ..observation import Observation
@@ -241,6 +242,8 @@ def resume(path: Path, run: Run) -> Run:
     restored = {m: _restored(path, m, states[name]) for name, m in run.modules.items()}
     _warn_of_others(path, restored)
     for module, fresh in restored.items():
+        _check_use(path, fresh, [restored.get(parent, parent) for parent in module.parents])
+    for module, fresh in restored.items():
         module.__dict__.clear()
         module.__dict__.update(vars(fresh))
     return replace(saved, names=run.names)
@@ -363,6 +366,9 @@ def load(path: Path, data: Sequence | None, custom: Arguments | None) -> Run:
             names[name] = cast(Module, module)
     for name, entry in entries.items():
         names[name].children = tuple(names[child] for child in entry.children)
+    for node in names.values():
+        if isinstance(node, Module):
+            _check_use(path, node, node.parents)
     return replace(saved, names=names)
 
 
@@ -535,6 +541,35 @@ def _set_state(made: Options, state: State) -> None:
     format.set_learnt(made, state)
     if not all(isinstance(record, dict) for record in getattr(made, "history_", ())):
         raise ValueError("history_ is no list of dicts")
+
+
+def _check_use(path: Path, module: Module, parents: Sequence[Node]) -> None:
+    """Raise SavedFileError if a module of serkit cannot infer anything by what it has learnt.
+
+    It is asked for the first rows, or for zeros. What it says is wrong with them may be so.
+    """
+    if not (module.history_ and type(module).__module__.startswith("serkit.")):
+        return
+    inputs = [_first_rows(parent) for parent in parents]
+    if any(message is None for message in inputs):
+        return
+    try:
+        with processes.alone():
+            module.infer(cast(list[Message], inputs), None)
+    except SerkitError:
+        return
+    except Exception as error:
+        raise SavedFileError(
+            f"{path}: {module.label} can tell nothing of rows by what it holds ({error!r})"
+        ) from error
+
+
+def _first_rows(node: Node) -> Message | None:
+    """A message of two rows at most."""
+    if isinstance(node, Observation) and node.message_up is None:
+        return Data(np.zeros((2, *node.row_shape), dtype=np.float32), checked=False)
+    message = node.message_up
+    return None if message is None else message.map_rows(lambda rows: rows[:2])
 
 
 def _check_posterior(module: Module, posterior: Posterior) -> None:

@@ -1,5 +1,8 @@
 """Data sets: where they are looked for, what they hold, and what is said where they are not."""
 
+import io
+import tracemalloc
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -106,14 +109,69 @@ def other_shape(path):
     np.savez(path, **{**small(0), "x_test": np.zeros((4, 8, 8), dtype=np.uint8)})
 
 
+def holds_nan(path):
+    np.savez(path, **{**small(0), "y_train": np.full(12, np.nan)})
+
+
+def other_labels(path):
+    np.savez(path, **{**small(0), "y_train": np.full(12, 250, dtype=np.uint8)})
+
+
+def negative_pixels(path):
+    np.savez(path, **{**small(0), "x_train": np.full((12, 28, 28), -1, dtype=np.int16)})
+
+
+def says_more_than_it_holds(path):
+    np.savez(path, **{name: array for name, array in small(0).items() if name != "x_test"})
+    header = io.BytesIO()
+    description = {"descr": "|u1", "fortran_order": False, "shape": (4, 28, 28)}
+    np.lib.format.write_array_header_1_0(header, description)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("x_test.npy", header.getvalue())
+
+
+def holds_much_more(path):
+    np.savez_compressed(path, **{**small(0), "x_test": np.zeros(10**7, dtype=np.uint8)})
+
+
+def is_a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
 @pytest.mark.parametrize("folder", ["local", "cache"])
-@pytest.mark.parametrize("damage", [cut, text, lacks_labels, holds_objects, other_shape])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut,
+        text,
+        lacks_labels,
+        holds_objects,
+        other_shape,
+        holds_nan,
+        other_labels,
+        negative_pixels,
+        says_more_than_it_holds,
+        holds_much_more,
+        is_a_folder,
+    ],
+)
 def test_damaged_file_is_named(places, folder, damage):
     place = getattr(places, folder)
     put(place, "mnist", small(1))
     damage(place / "mnist.npz")
     with pytest.raises(DatasetError, match=rf"{place}/mnist\.npz.*(damaged|expected x_test)"):
         datasets.load_mnist()
+
+
+def test_what_is_too_large_is_never_unpacked(places):
+    put(places.local, "mnist", small(1))
+    holds_much_more(places.local / "mnist.npz")
+    tracemalloc.start()
+    with pytest.raises(DatasetError, match=r"expected x_test of shape \(4, 28, 28\), got \(100000"):
+        datasets.load_mnist()
+    assert tracemalloc.get_traced_memory()[1] < 10**6
+    tracemalloc.stop()
 
 
 # -- download ----------------------------------------------------------------------------------

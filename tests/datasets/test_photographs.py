@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,16 @@ def jpeg(pixels):
 def plain(red, green=0, blue=0, side=128):
     """A photograph of one colour, which JPEG keeps to a level or two."""
     return np.broadcast_to(np.array([red, green, blue], np.uint8), (side, side, 3))
+
+
+def large_png():
+    """A picture that says it is large, which nobody has to load to see that."""
+    buffer = io.BytesIO()
+    Image.new("1", (8, 8)).save(buffer, "png")
+    content = bytearray(buffer.getvalue())
+    content[16:24] = 2 * (13000).to_bytes(4)
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4)
+    return bytes(content)
 
 
 ANIMALS = {
@@ -93,6 +104,9 @@ def test_smaller_animals_are_antialiased(folders):
         ({"dogs/2.jpg": b"no picture"}, r"dogs/2\.jpg: cannot identify image file"),
         ({"dogs/2.jpg": ANIMALS["dogs/2.jpg"][:-20]}, r"dogs/2\.jpg: image file is truncated"),
         ({"cats/1.jpg": jpeg(plain(1, side=64))}, r"cats/1\.jpg: expected 128 x 128 .*got 64 x 64"),
+        ({"cats/1.jpg": large_png()}, r"cats/1\.jpg: expected 128 x 128 .*got 13000 x 13000"),
+        ({"cats/1.jpg": bytes(2**20 + 1)}, r"cats/1\.jpg: expected 1,048,576 bytes at most"),
+        ({"cats/1.jpg": b"%!PS-Adobe-3.0 EPSF-3.0\n"}, r"cats/1\.jpg: cannot identify"),
         ({"panda/c.jpg": ANIMALS["panda/a.jpg"]}, "expected 2 photographs in panda/, got 3"),
     ],
 )

@@ -128,8 +128,16 @@ def test_recordings_of_another_kind_are_named(folder, values, rate, found):
         datasets.load_spoken_digits()
 
 
-def test_damaged_recording_is_named(folder):
-    text(folder / "7_ann_0.wav")
+def larger(path):
+    """As many samples as a WAV file can have, by what it says."""
+    content = bytearray(path.read_bytes())
+    content[40:44] = (2**32 - 40).to_bytes(4, "little")
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [cut, text, larger])
+def test_damaged_recording_is_named(folder, damage):
+    damage(folder / "7_ann_0.wav")
     with pytest.raises(DatasetError, match=rf"{folder}/7_ann_0\.wav is damaged or not a WAV file"):
         datasets.load_spoken_digits()
 

@@ -22,6 +22,7 @@ from serkit.modules.preprocessing.hac import HAC, Frames, codebook, cooccurrence
 from tests.helpers.files import LOCAL, needs
 
 librosa = pytest.importorskip("librosa")
+soundfile = pytest.importorskip("soundfile")
 
 RATE, SMALL = 8000, {"n_codewords": 4, "random_state": 0}
 
@@ -259,7 +260,17 @@ def test_files_that_cannot_be_used_are_named(tmp_path):
     stereo, text = tmp_path / "stereo.wav", tmp_path / "text.wav"
     wavfile.write(stereo, RATE, np.ones((4000, 2), np.int16))
     text.write_text("no sound")
-    for path, what in ((stereo, "expected a waveform of one channel"), (text, "not a sound file")):
+    short = tmp_path / "short.wav"
+    wavfile.write(short, RATE, np.ones(4000, np.int16))
+    short.write_bytes(short.read_bytes()[:5000])
+    long = tmp_path / "long.flac"
+    soundfile.write(long, np.zeros(11_000_000, np.int16), RATE)
+    for path, what in (
+        (stereo, "expected a waveform of one channel"),
+        (text, "not a sound file"),
+        (short, r"not a sound file .*shorter than it says"),
+        (long, r"not a sound file .*it says it has 11,000,000 samples"),
+    ):
         with pytest.raises(InputError, match=f"HAC: {re.escape(str(path))}: {what}"):
             HAC(**SMALL).fit([path])
 
