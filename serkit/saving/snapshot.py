@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -544,7 +545,7 @@ def _set_state(made: Options, state: State) -> None:
 
 
 def _check_use(path: Path, module: Module, parents: Sequence[Node]) -> None:
-    """Raise SavedFileError if a module of serkit cannot infer anything by what it has learnt.
+    """Raise SavedFileError if a module of serkit cannot infer or draw rows by what it has learnt.
 
     It is asked for the first rows, or for zeros. What it says is wrong with them may be so.
     """
@@ -553,15 +554,18 @@ def _check_use(path: Path, module: Module, parents: Sequence[Node]) -> None:
     inputs = [_first_rows(parent) for parent in parents]
     if any(message is None for message in inputs):
         return
-    try:
-        with processes.alone():
-            module.infer(cast(list[Message], inputs), None)
-    except SerkitError:
-        return
-    except Exception as error:
-        raise SavedFileError(
-            f"{path}: {module.label} can tell nothing of rows by what it holds ({error!r})"
-        ) from error
+    rng = np.random.default_rng(0)
+    infer = partial(module.infer, cast(list[Message], inputs), None)
+    for use in (infer, partial(module.generate, 1, rng)):
+        try:
+            with processes.alone():
+                use()
+        except SerkitError:
+            pass
+        except Exception as error:
+            raise SavedFileError(
+                f"{path}: {module.label} can tell nothing of rows by what it holds ({error!r})"
+            ) from error
 
 
 def _first_rows(node: Node) -> Message | None:
