@@ -508,6 +508,28 @@ def test_a_classifier_learns_from_the_rows_whose_class_is_known(frame, labels):
     assert module.n_outputs == 2
 
 
+@pytest.mark.parametrize(
+    ("x", "y", "text"),
+    [
+        (
+            NUMBERED,
+            pd.to_datetime(["2026-11-22", "2026-11-23"] * 2 + [None]),
+            "classes must be num",
+        ),
+        (sparse.csr_array(NUMBERED), [0, 1, 0, 1, 0], "sparse rows .*toarray"),
+        (NUMBERED, [0.1, 0.2, 0.3, 0.4, 0.5], "Unknown label type: continuous"),
+    ],
+)
+def test_what_a_classifier_cannot_learn_from(x, y, text):
+    with pytest.raises(InputError, match=f"^GMMClassifier: .*{text}"):
+        GMMClassifier(1).fit(x, y)
+
+
+def test_clusters_that_cannot_be_compared():
+    with pytest.raises(InputError, match="clusters cannot be put in order"):
+        metrics.accuracy([0, 1], [None, 1])
+
+
 def test_a_net_learns_from_the_rows_whose_class_is_known(frame):
     """What stands in the other rows makes no difference."""
     rows = frame.to_numpy(np.float32)

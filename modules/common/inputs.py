@@ -85,7 +85,7 @@ def checked_targets(
     if y is None:
         raise InputError(f"{label} requires y to be passed, but the target y is None")
     try:
-        labels = labels_in(column_or_1d(y, warn=True) if np.ndim(y) == 2 else y, label)
+        labels = labels_in(column_or_1d(y, warn=True) if getattr(y, "ndim", 1) == 2 else y, label)
         check_classification_targets(labels.classes)
         rows = np.empty((n_rows, 1))
         weight = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
@@ -93,6 +93,11 @@ def checked_targets(
         raise
     except (ValueError, TypeError) as error:
         raise InputError(f"{label}: {error}") from None
+    if labels.classes.dtype.kind in "mMO":  # which files could not hold
+        raise InputError(
+            f"{label}: classes must be numbers, text or booleans, got {labels.classes[:2]!r:.60}; "
+            "give dates as text"
+        )
     if len(labels.codes) != n_rows:
         raise InputError(f"{label}: y has {len(labels.codes)} entries for {n_rows} rows")
     weight = np.where(labels.known, weight, 0.0)

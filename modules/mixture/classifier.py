@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.random import Generator
 from numpy.typing import ArrayLike
+from scipy import sparse
 from scipy.special import logsumexp
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import validate_data
@@ -506,6 +507,8 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
 
     def _checked_rows(self, X: ArrayLike, *, reset: bool) -> np.ndarray:
         """Rows as float64 (N, D), by scikit-learn's own checks."""
+        if sparse.issparse(X):
+            raise InputError(f"{self.label}: sparse rows {X.shape}; give it rows.toarray()")
         try:
             X = array_in(X, self.label) if isinstance(X, torch.Tensor) else X
             rows = validate_data(self, X, dtype=np.float64, reset=reset)
