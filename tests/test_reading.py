@@ -525,11 +525,6 @@ def test_what_a_classifier_cannot_learn_from(x, y, text):
         GMMClassifier(1).fit(x, y)
 
 
-def test_clusters_that_cannot_be_compared():
-    with pytest.raises(InputError, match="clusters cannot be put in order"):
-        metrics.accuracy([0, 1], [None, 1])
-
-
 def test_a_net_learns_from_the_rows_whose_class_is_known(frame):
     """What stands in the other rows makes no difference."""
     rows = frame.to_numpy(np.float32)
