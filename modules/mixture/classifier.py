@@ -514,8 +514,8 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
             rows = validate_data(self, X, dtype=np.float64, reset=reset)
         except InputError:
             raise
-        except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
-            raise InputError(f"{self.label}: {error}") from None
+        except (ValueError, ArithmeticError, RuntimeError) as error:
+            raise InputError(f"{self.label}: {error}") from None  # TypeError is scikit-learn's rule
         if reset:
             check_squares(self.label, rows)
         return rows
