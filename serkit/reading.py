@@ -305,7 +305,8 @@ def labels_in(labels: Any, what: str) -> Labels:
     """Labels of any kind as codes and classes.
 
     Unknown, the same wherever labels are taken, are None, NaN, NaT, NA, masked ones, and the number
-    -1, as in scikit-learn's semi-supervised estimators.
+    -1, as in scikit-learn's semi-supervised estimators, unless 1 is the only other one: -1 and 1
+    alone are two classes.
 
     Parameters
     ----------
@@ -318,8 +319,8 @@ def labels_in(labels: Any, what: str) -> Labels:
     Raises
     ------
     InputError
-        Unless there is one label per row, all of a kind, and one at least that is known; for
-        infinity; and for -1 and 1 alone, of which it is unclear whether -1 is a class.
+        Unless there is one label per row, all of a kind, and one at least that is known; and for
+        infinity.
 
     Examples
     --------
@@ -328,8 +329,9 @@ def labels_in(labels: Any, what: str) -> Labels:
     Labels(codes=array([ 1, -1,  0,  1]), classes=array(['cat', 'dog'], dtype='<U3'))
     """
     values = _label_array(labels, what)
-    is_minus_one = values == -1 if values.dtype.kind in "if" else np.zeros(len(values), dtype=bool)
-    known = ~(_is_missing(values) | is_minus_one)
+    known = ~_is_missing(values)
+    if values.dtype.kind in "if":
+        known &= (values != -1) | minus_one_is_class(values[known])
     if len(values) and not known.any():
         raise InputError(f"{what}: labels has no entry that is known: {labels!r:.60}")
     try:
@@ -340,14 +342,14 @@ def labels_in(labels: Any, what: str) -> Labels:
         raise InputError(f"{what}: labels cannot be put in order: {error}") from None
     if classes.dtype.kind == "f" and np.isinf(classes).any():
         raise InputError(f"{what}: labels contains infinity: {labels!r:.60}")
-    if is_minus_one.any() and classes.tolist() == [1]:
-        raise InputError(
-            f"{what}: labels holds -1 and 1 alone, so it is unclear whether -1 is a class or "
-            "stands for an unknown one; give booleans (labels == 1), or NaN for the unknown"
-        )
     codes = np.full(len(values), -1)
     codes[known] = of_known
     return Labels(codes, classes)
+
+
+def minus_one_is_class(numbers: np.ndarray) -> bool:
+    """Whether, of numbers (n,) that name classes, -1 does too: if they are -1 and 1 alone."""
+    return np.array_equal(np.unique(numbers), [-1, 1])
 
 
 def storable(labels: Any) -> Any:

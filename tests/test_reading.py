@@ -407,6 +407,7 @@ def test_options_of_an_observation(options, text):
         ([2.5, np.nan, 0.0], [1, -1, 0], [0.0, 2.5]),
         ([5, -1, 3], [1, -1, 0], [3, 5]),
         ([5.0, -1.0, 3.0], [1, -1, 0], [3.0, 5.0]),
+        ([1, -1, 1, np.nan], [1, 0, 1, -1], [-1, 1]),
         (["b", "-1", "a"], [2, 0, 1], ["-1", "a", "b"]),
         ([np.int64(4), None, 2.0], [1, -1, 0], [2.0, 4.0]),
         ([torch.tensor(4), torch.tensor(2)], [1, 0], [2, 4]),
@@ -447,7 +448,6 @@ def test_dates_may_be_labels(kind):
         (np.array(["a", 1.5, None], dtype=object), "labels must be of one kind, got 'a' and 1.5"),
         ([None, None], "labels has no entry that is known"),
         (np.full(3, -1), "labels has no entry that is known"),
-        ([1, -1, 1], "labels holds -1 and 1 alone"),
         ([1.0, np.inf], "labels contains infinity"),
         ([[0], [1]], "labels must be one class per row, .*got nested values"),
         ([[0], [1, 2]], "labels must be one class per row, .*got nested values"),
@@ -516,7 +516,7 @@ def test_a_classifier_learns_from_the_rows_whose_class_is_known(frame, labels):
             pd.to_datetime(["2026-11-22", "2026-11-23"] * 2 + [None]),
             "classes must be num",
         ),
-        (sparse.csr_array(NUMBERED), [0, 1, 0, 1, 0], "sparse rows .*toarray"),
+        (sparse.csr_array(NUMBERED), [0, 1, 0, 1, 0], "sparse rows, .*toarray"),
         (NUMBERED, [0.1, 0.2, 0.3, 0.4, 0.5], "Unknown label type: continuous"),
     ],
 )
@@ -552,6 +552,17 @@ def test_class_minus_one_is_unknown_to_supervised(frame):
     found[-1].disconnect()
     numbers = Supervised(task="regression").connect(gmm, spoilt).update()
     assert numbers.messages_down[0].observed is None  # -1 is a number there
+
+
+def test_minus_one_and_one_alone_are_two_classes(frame):
+    labels = np.where(TRUE == "right", 1, -1)
+    classifier = GMMClassifier(1, random_state=0).fit(frame, labels)
+    assert classifier.predict(frame).tolist() == labels.tolist()
+    targets = Observation(labels[:, None], observed=KNOWN, name="targets")
+    gmm = GMM(2, random_state=0).connect(Observation(frame)).update()
+    module = Supervised(random_state=0).connect(gmm, targets).update()
+    np.testing.assert_array_equal(module.messages_down[1].array.ravel(), labels)
+    assert module.messages_down[0].observed.tolist() == KNOWN.tolist()
 
 
 @pytest.mark.parametrize("labels", [*PARTLY, "dates"])

@@ -18,6 +18,7 @@ from ...errors import GraphError, InputError
 from ...messages import Categorical, Data, Gaussian, Message
 from ...module import Module, Node, Posterior
 from ...options import Choice
+from ...reading import minus_one_is_class
 from ..common.inputs import flat
 from ..common.sequences import Sequences, sequences_of
 from ..nets.estimators import NetClassifier, NetRegressor, SupervisedNet
@@ -122,7 +123,8 @@ class Supervised(Module):
 
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
         """Fit a copy of the estimator to the rows whose target is known."""
-        known = inputs[0].is_observed & self._known(inputs[1])
+        taught = flat(inputs[1])[inputs[1].is_observed, 0]
+        known = inputs[0].is_observed & self._known(inputs[1], minus_one_is_class(taught))
         x, targets = features_of(inputs[0]), flat(inputs[1])
         y = targets[known]
         if len(np.unique(y, axis=0)) < 2:
@@ -191,9 +193,14 @@ class Supervised(Module):
             state = {**state, "estimator_": estimator}
         super().set_state(state)
 
-    def _known(self, targets: Message) -> np.ndarray:
-        """Rows whose target is known, (N,) of bool: of a classification all but -1."""
-        if self.task == "regression":
+    def _known(self, targets: Message, with_minus_one: bool | None = None) -> np.ndarray:
+        """Rows whose target is known, (N,) of bool: of a classification all but -1.
+
+        These too `with_minus_one`, by default if it was learnt as a class.
+        """
+        if with_minus_one is None:
+            with_minus_one = -1 in getattr(learnt(self), "classes_", ())
+        if self.task == "regression" or with_minus_one:
             return targets.is_observed
         return targets.is_observed & (flat(targets)[:, 0] != -1)
 

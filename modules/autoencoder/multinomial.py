@@ -33,7 +33,7 @@ class Temperature(Constraint):
     """A number above 0, two of them, or a function of update and epoch."""
 
     or_function_of: tuple[str, ...] = ("update", "epoch")
-    wanted = "a number > 0, or a pair of them"
+    wanted = "a number > 0, a pair of them"
 
     def fits(self, value: Any) -> bool:
         """Whether it is a number or a pair."""

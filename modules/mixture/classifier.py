@@ -508,14 +508,16 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
     def _checked_rows(self, X: ArrayLike, *, reset: bool) -> np.ndarray:
         """Rows as float64 (N, D), by scikit-learn's own checks."""
         if sparse.issparse(X):
-            raise InputError(f"{self.label}: sparse rows {X.shape}; give it rows.toarray()")
+            raise InputError(
+                f"{self.label}: sparse rows, which it does not take; give it rows.toarray()"
+            )
         try:
             X = array_in(X, self.label) if isinstance(X, torch.Tensor) else X
             rows = validate_data(self, X, dtype=np.float64, reset=reset)
         except InputError:
             raise
-        except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
-            raise InputError(f"{self.label}: {error}") from None
+        except (ValueError, ArithmeticError, RuntimeError) as error:
+            raise InputError(f"{self.label}: {error}") from None  # TypeError is scikit-learn's rule
         if reset:
             check_squares(self.label, rows)
         return rows

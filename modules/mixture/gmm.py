@@ -266,8 +266,9 @@ class GMM(MixtureModule):
                 f"{self.label}: expected a density of n_components={self.n_components} and "
                 f"covariance_type={self.covariance_type!r}, got {kind[0]} and {kind[1]!r}"
             )
+        for name in ("stream_", "log_likelihood_", "lower_bound_", "converged_"):
+            self.__dict__.pop(name, None)  # of a mixture before
         self._keep_density(density)
-        self.__dict__.pop("stream_", None)
         self.responsibilities_ = np.empty((0, self.n_components))  # of no rows yet
         self.rng()  # settles the seed that draws begin from
         self.record({})
@@ -593,6 +594,7 @@ class GMM(MixtureModule):
         em.check_finite(self.label, score)
         self._keep_density(density)
         self.responsibilities_ = responsibilities
-        self.log_likelihood_ = np.append(self.log_likelihood_, score.log_likelihood)
-        self.lower_bound_ = np.append(self.lower_bound_, score.bound)
+        curves = (getattr(self, name, ()) for name in ("log_likelihood_", "lower_bound_"))
+        latest = (score.log_likelihood, score.bound)
+        self.log_likelihood_, self.lower_bound_ = map(np.append, curves, latest)
         self.converged_, self.stream_ = False, vars(stream)

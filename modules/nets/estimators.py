@@ -303,7 +303,8 @@ class NetRegressor(RegressorMixin, SupervisedNet):
     def _targets(self, y: ArrayLike, n_rows: int) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         if isinstance(y, np.ma.MaskedArray) and y.ndim == 3:
             known: np.ndarray = ~np.ma.getmaskarray(y)
-            steps = np.where(known, y.data, np.nan).astype(np.float32)
+            numbers = as_rows(np.where(known, y.data, 0.0), f"{self.label}: y")
+            steps = np.where(known, numbers, np.nan).astype(np.float32)
             ends = {"n_outputs_": y.shape[2], "n_steps_": y.shape[1]}
             return steps, np.any(known, axis=(1, 2)), {**ends, "target_shape_": y.shape[2:]}
         shape = np.shape(y)

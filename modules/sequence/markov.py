@@ -358,7 +358,7 @@ class MarkovModel(Module):
         """Free parameters: of transitions K (K - 1), of the initial distribution K - 1, others."""
         check_argument(self.label, "n_free", n_emission, Count(at_least=0))
         k = len(self.chain().initial)
-        return k * k - 1 + n_emission
+        return k * k - 1 + int(n_emission)
 
     def predict_proba(
         self, log_likelihood: ArrayLike, lengths: ArrayLike | None = None

@@ -321,7 +321,8 @@ class MLDA(Module):
                 f"{self.label}: n_components={k}, but only {n_filled} rows have any tokens"
             )
         sends_classes = [parent.sends_up is Categorical for parent in self.parents]
-        alone = np.flatnonzero(~np.array(sends_classes or [False] * len(problem.sizes)))
+        sends_classes = sends_classes or [False] * len(problem.sizes)
+        alone = [number for number, sends in enumerate(sends_classes) if not sends]
         return itertools.chain(told, lda.plus_plus_starts(problem, self.n_init, rng, alone))
 
     def _problem(self, counts: Modalities, from_children: Message | None) -> Problem:

@@ -173,6 +173,17 @@ def test_a_mixture_that_is_given_is_used_frozen_or_learnt_on():
     np.testing.assert_allclose(given.means_, step.means_, rtol=1e-5)  # rows are float32 in one
 
 
+def test_a_mixture_that_is_given_learns_from_batches():
+    """A step of stepwise EM, the mixture given counting as the first batch."""
+    density = gaussians(blobs()).update().density()
+    rows = density.sample(2000, random_state=0)[0]
+    gmm = GMM(K, random_state=0).fit(blobs()).set_density(density).partial_fit(rows)
+    error = 10 * 0.05 / np.sqrt(2000 / K)  # ten standard errors of the mean of a cluster's rows
+    np.testing.assert_allclose(gmm.means_, density.means, atol=error)
+    assert np.abs(gmm.means_ - density.means).max() > 0
+    assert len(gmm.log_likelihood_) == 1  # not that of the fit before
+
+
 def test_a_mixture_of_another_kind_is_refused():
     density = gaussians(blobs()).update().density()
     for options in ({"n_components": 2}, {"covariance_type": "diag"}):
