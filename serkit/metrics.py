@@ -23,7 +23,7 @@ from . import processes
 from .arrays import as_observed
 from .errors import InputError
 from .options import in_words
-from .reading import array_in, labels_in
+from .reading import array_in, clusters_in, labels_in
 
 
 def matching(labels: ArrayLike, clusters: ArrayLike) -> dict[Any, Any]:
@@ -93,7 +93,7 @@ def stability(clusterings: Sequence[ArrayLike]) -> np.ndarray:
         raise InputError(f"stability compares at least two clusterings, got {len(several)}")
     agreement = np.full((len(several), len(several)), np.nan)
     for i, j in combinations(range(len(several)), 2):
-        first, second = (_codes(clusters) for clusters in (several[i], several[j]))
+        first, second = (clusters_in(several[k], "stability") for k in (i, j))
         pair = processes.pairs(*_aligned(first, second))
         agreement[i, j] = agreement[j, i] = adjusted_rand_score(*pair)
     return np.nanmean(agreement, axis=1)
@@ -168,17 +168,9 @@ def _scored(labels: ArrayLike, clusters: ArrayLike) -> tuple[np.ndarray, np.ndar
     return codes[known], clusters[known], classes
 
 
-def _codes(clusters: ArrayLike) -> np.ndarray:
-    """Clusters of any kind as an array (N,); InputError for what cannot be put in order."""
-    array = array_in(clusters, "clusters")
-    if array.dtype.kind in "cOV" or (array.dtype.kind == "f" and not np.isfinite(array).all()):
-        raise InputError(f"clusters must be numbers or text, one per row, got {in_words(clusters)}")
-    return array.astype(str) if array.dtype.kind == "S" else array
-
-
 def _aligned(labels: Any, clusters: ArrayLike) -> tuple[Any, np.ndarray]:
     """Labels and clusters, these as an array; InputError unless there is one of each per row."""
-    clusters = _codes(clusters)
+    clusters = clusters_in(clusters, "metrics")
     labels = array_in(labels, "labels") if isinstance(labels, torch.Tensor) else labels
     shape = getattr(labels, "shape", None)
     shape = shape if isinstance(shape, tuple) else np.shape(np.asarray(labels, dtype=object))

@@ -82,7 +82,10 @@ class Posterior:
     @property
     def clusters(self) -> np.ndarray | None:
         """Number of the most probable class of each row, (N,); None without classes."""
-        return None if self.classes is None else self.classes.log_prob.argmax(axis=1)
+        if self.classes is None:
+            return None
+        check_argument("Posterior", "classes", self.classes, Kind(Categorical))
+        return self.classes.log_prob.argmax(axis=1)
 
 
 def _check_stated(cls: type[Node]) -> None:

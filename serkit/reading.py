@@ -352,6 +352,18 @@ def minus_one_is_class(numbers: np.ndarray) -> bool:
     return np.array_equal(np.unique(numbers), [-1, 1])
 
 
+def clusters_in(clusters: Any, what: str) -> np.ndarray:
+    """Clusters, numbers or text, as an array (N,) that can be put in order; none are unknown."""
+    array = array_in(clusters, what)
+    has_nan = not np.array_equal(array, array)
+    if array.dtype.kind in "cOV" or has_nan:
+        raise InputError(
+            f"{what}: clusters must be numbers or text, one per row, got dtype {array.dtype}"
+            f"{' with NaN' if has_nan else ''}"
+        )
+    return array.astype(str) if array.dtype.kind == "S" else array
+
+
 def storable(labels: Any) -> Any:
     """Labels as files can hold them: numbers, or text and None; what can be none as it is."""
     try:

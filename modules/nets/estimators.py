@@ -20,7 +20,7 @@ from ... import processes
 from ...arrays import as_rows
 from ...errors import InputError, NotFittedError, TrainingError
 from ...options import Counts, PositiveInt, Seed
-from ...reading import check_names, keep_names, names_in
+from ...reading import array_in, check_names, keep_names, names_in
 from ..common.inputs import checked_targets
 from .architectures import conv_classifier, copy_supervised, needed_image_shape
 from .device import (
@@ -307,7 +307,8 @@ class NetRegressor(RegressorMixin, SupervisedNet):
             steps = np.where(known, numbers, np.nan).astype(np.float32)
             ends = {"n_outputs_": y.shape[2], "n_steps_": y.shape[1]}
             return steps, np.any(known, axis=(1, 2)), {**ends, "target_shape_": y.shape[2:]}
-        shape = np.shape(y)
+        y = array_in(y, f"{self.label}: y")
+        shape = y.shape
         if shape[:1] != (n_rows,) or len(shape) > 2:
             raise InputError(
                 f"{self.label}: y must be numbers of shape ({n_rows},) or ({n_rows}, T), targets "

@@ -19,8 +19,8 @@ from numpy.typing import ArrayLike
 from .. import metrics
 from ..arrays import as_rows
 from ..errors import InputError
-from ..options import Count, check_argument
-from .images import picture, tiled
+from ..options import Count, Kind, Several, as_numbers, check_argument
+from .images import picture, pixels_in, tiled
 from .projection import project
 from .style import (
     BESIDE,
@@ -138,7 +138,7 @@ def latents_3d(
 
 def _without_markup(text: str) -> str:
     """Text that plotly shows letter by letter, HTML and LaTeX too."""
-    return html.escape(text, quote=False).replace("$", "&#36;")
+    return html.escape(str(text), quote=False).replace("$", "&#36;")
 
 
 def image_grid(
@@ -166,7 +166,7 @@ def image_grid(
     >>> figure.axes[0].images[0].get_array().shape  # with a white pixel between two
     (17, 53)
     """
-    images = np.asarray(images)
+    images = pixels_in(images, "image_grid")
     if images.ndim < 3 or not images.size:
         raise InputError(f"expected images of shape (rows, columns, ...), got {images.shape}")
     pictures = np.array([[picture(image) for image in row] for row in images])
@@ -199,7 +199,14 @@ def _rotation(names: Sequence) -> int:
 def reconstructions(rows: ArrayLike, reconstructed: ArrayLike, *, n_shown: int = 10) -> Figure:
     """Draw the first rows above their reconstructions: images (N, ...), as for `image_grid`."""
     check_argument("plots.reconstructions", "n_shown", n_shown, Count())
-    pairs = np.stack([np.asarray(rows)[:n_shown], np.asarray(reconstructed)[:n_shown]])
+    data = pixels_in(rows, "reconstructions: rows")
+    copies = pixels_in(reconstructed, "reconstructions: reconstructed")
+    if data.shape[1:] != copies.shape[1:] or not (data.size and copies.size):
+        raise InputError(
+            f"reconstructions: rows {data.shape} and reconstructed {copies.shape} differ in shape"
+        )
+    n_shown = min(n_shown, len(data), len(copies))
+    pairs = np.stack([data[:n_shown], copies[:n_shown]])
     return image_grid(pairs, row_titles=["data", "reconstruction"], title="reconstructions")
 
 
@@ -208,8 +215,8 @@ def samples(images: ArrayLike, *, names: Sequence | None = None) -> Figure:
 
     Takes images (K, n, ...) as `image_grid` does; names are "cluster 0" and so on unless given.
     """
-    images = np.asarray(images)
-    titles = [f"cluster {k}" for k in range(len(images))] if names is None else names
+    images = pixels_in(images, "samples")
+    titles = [f"cluster {k}" for k in range(len(np.atleast_1d(images)))] if names is None else names
     return image_grid(images, row_titles=titles, title="samples")
 
 
@@ -229,8 +236,9 @@ def losses(curve: Sequence[Mapping[str, float]], *, title: str = "losses") -> Fi
     >>> [axis.get_ylabel() for axis in plots.losses(curve).axes]
     ['loss (nats per row)', 'kl (nats per row)']
     """
-    if not curve:
-        raise InputError("there are no epochs to draw: train first")
+    check_argument("plots.losses", "curve", curve, Several(Kind(dict)))
+    if not curve or not all("epoch" in entry for entry in curve):
+        raise InputError("plots.losses: there are no epochs to draw: train first")
     terms = dict.fromkeys(key for entry in curve for key in entry if key not in ("update", "epoch"))
     panels = [term for term in terms if not term.startswith("held_out_")]
     starts = [i for i, entry in enumerate(curve) if i and entry["epoch"] == 1]
@@ -262,12 +270,15 @@ def log_likelihood(curves: ArrayLike | Mapping[str, ArrayLike], *, title: str = 
     >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     ['cats', 'dogs']
     """
-    named = curves if isinstance(curves, Mapping) else {"": curves}
+    label, several = "plots.log_likelihood", curves if isinstance(curves, Mapping) else {"": curves}
+    named = {name: as_numbers(label, "curves", curve) for name, curve in several.items()}
+    if any(curve.ndim != 1 for curve in named.values()):
+        raise InputError(f"{label}: curves must be a list of numbers, or several by name")
     width = legend_width([*named]) if any(named) else 0
     figure = Picture(figsize=(5 + width, 3.6), layout="constrained")
     axis = figure.subplots()
     lines = {
-        name: axis.plot(np.asarray(curve), markersize=3, **style(number))[0]
+        name: axis.plot(curve, markersize=3, **style(number))[0]
         for number, (name, curve) in enumerate(named.items())
     }
     if any(named):

@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..messages import Message
 from ..module import Module, Node
 from ..observation import Observation
+from ..options import Kind, Several, check_argument
 from .style import Picture, add_legend, shortened
 
 _WIDTH, _HEIGHT = 2.4, 1.7  # inches between boxes: _places counts in these
@@ -29,6 +30,9 @@ def graph(names: dict[str, Node]) -> Figure:
 
     Takes a graph's ``names``, parents before children.
     """
+    check_argument("plots.graph.graph", "names", names, Kind(dict))
+    if not names or not all(isinstance(node, Node) for node in names.values()):
+        raise InputError("plots.graph.graph: names must be those of a graph, as in graph.names")
     places = _places(list(names.values()))
     width, height = np.max(list(places.values()), axis=0)
     figure = Picture(figsize=(2 + width * _WIDTH, 1 + height * _HEIGHT), layout="constrained")
@@ -103,6 +107,9 @@ def rounds(history: Sequence[dict[str, Any]]) -> Figure:
     >>> [axis.get_ylabel() for axis in figure.axes[:2]]
     ['score', 'joint objective (nats per row)']
     """
+    check_argument("plots.graph.rounds", "history", history, Several(Kind(dict)))
+    if not all({"round", "updates"} <= record.keys() for record in history):
+        raise InputError("plots.graph.rounds: history must be that of a graph, graph.history")
     if not history:
         raise InputError("there are no rounds to draw: fit the graph first")
     figure = Picture(figsize=(13, 3.8), layout="constrained")

@@ -9,7 +9,16 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from ..errors import InputError, OutputError
-from ..options import Count, check_argument
+from ..options import Count, FilePath, check_argument
+from ..reading import array_in
+
+
+def pixels_in(images: ArrayLike, what: str) -> np.ndarray:
+    """Images in any container as an array of real numbers, of any shape."""
+    array = array_in(images, what)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{what}: expected real numbers, got dtype {array.dtype}")
+    return array
 
 
 def picture(row: np.ndarray) -> np.ndarray:
@@ -66,9 +75,11 @@ def save_gif(
     >>> plots.save_gif(frames, "fading.gif")  # doctest: +SKIP
     """
     check_argument("plots.save_gif", "duration", duration, Count())
-    pictures = np.array([picture(frame) for frame in np.asarray(frames)])
-    if not pictures.size:
+    check_argument("plots.save_gif", "path", path, FilePath())
+    pixels = pixels_in(frames, "plots.save_gif: frames")
+    if pixels.ndim < 2 or not pixels.size:
         raise InputError("there are no frames to write")
+    pictures = np.array([picture(frame) for frame in pixels])
     check_argument("plots.save_gif", "scale", scale, Count(each=pictures.size))
     pixels = np.rint(255 * pictures).astype(np.uint8).repeat(scale, axis=1).repeat(scale, axis=2)
     first, *others = map(Image.fromarray, pixels)

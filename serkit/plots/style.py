@@ -21,7 +21,8 @@ from numpy.typing import ArrayLike
 
 from .. import metrics
 from ..errors import InputError
-from ..reading import labels_in
+from ..options import in_words
+from ..reading import clusters_in, labels_in
 
 _TAB20 = [to_hex(colormaps["tab20"](number)) for number in range(20)]
 COLOURS = (*_TAB20[::2], *_TAB20[1::2])  # ten strong ones, then their pale brothers
@@ -128,7 +129,7 @@ def by_cluster(clusters: ArrayLike, n_rows: int, labels: ArrayLike | None = None
 
 def one_per_row(groups: ArrayLike, n_rows: int) -> np.ndarray:
     """Labels or clusters as an array (N,), after a check of their number."""
-    groups = np.asarray(groups)
+    groups = clusters_in(groups, "plots")
     if groups.shape != (n_rows,):
         raise InputError(f"expected a label for each of {n_rows} rows, got shape {groups.shape}")
     return groups
@@ -136,6 +137,8 @@ def one_per_row(groups: ArrayLike, n_rows: int) -> np.ndarray:
 
 def names_of(names: Sequence | None, n: int, what: str) -> list[str]:
     """Names as texts that are not long, `n` of them; empty ones unless given."""
+    if not (names is None or np.iterable(names)):
+        raise InputError(f"expected {n} {what}, got {in_words(names)}")
     texts = [""] * n if names is None else [shortened(name) for name in names]
     if len(texts) != n:
         raise InputError(f"expected {n} {what}, got {len(texts)}: {', '.join(texts):.200}")

@@ -280,7 +280,10 @@ def test_bad_rows_are_refused(kind):
         ({"lr": 0}, "lr must be a number > 0, got 0"),
         ({"lr": np.nan}, "lr must be a number > 0, got nan"),
         ({"weight_decay": -1}, "weight_decay must be a number >= 0, got -1"),
-        ({"alpha": -1.0}, "alpha must be a number >= 0, got -1.0"),
+        (
+            {"alpha": -1.0},
+            "alpha must be a number >= 0, or a function of update and epoch, got -1.0",
+        ),
         ({"noise_variance": "big"}, "noise_variance must be a number > 0, or 'learnt', got 'big'"),
         ({"max_grad_norm": 0}, "max_grad_norm must be a number > 0, got 0"),
         ({"validation_fraction": 1.5}, "validation_fraction=1.5 of 20 rows"),

@@ -43,7 +43,8 @@ BETWEEN_MODULES = re.compile(
     "Tensor|Message|Rows|Generator|Target|Values|inputs|outputs|values|phi"
 )
 OF_THE_GRAPH = re.compile(
-    "record|rows_sent|sends_down_to|received_from_children|set_state|on_.*|missing_rows|without_rows"
+    "record|rows_sent|sends_down_to|received_from_children|set_state|on_.*|missing_rows|"
+    "without_rows|as_images"
 )
 OF_SKLEARN = re.compile(r"(set|get)_(\w+_request|metadata_routing|output|params)")
 DUNDERS = ("__getitem__", "__contains__", "__mul__", "__call__", "__repr__")

@@ -39,7 +39,7 @@ import torch
 from sklearn.base import BaseEstimator
 from tqdm import tqdm
 
-from serkit import Graph, MixtureDensity, Module, Observation
+from serkit import Graph, MixtureDensity, Module, Observation, Posterior
 from serkit.errors import SerkitError
 from serkit.graph.inference import Prediction
 from serkit.messages import Message
@@ -189,10 +189,19 @@ def ambient() -> dict[str, Any]:
         "warnings": list(warnings.filters),
         "folder": os.getcwd(),
         "environment": dict(os.environ),
-        "open files": len(os.listdir("/proc/self/fd")),
+        "open files": sorted(_open_files()),
         "threads": {thread.name for thread in threading.enumerate()},
         "signals": [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)],
     }
+
+
+def _open_files() -> Iterator[str]:
+    """What is open, but for fonts, which Matplotlib keeps."""
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the list itself
+            name = os.readlink(f"/proc/self/fd/{number}")
+            if not name.endswith((".ttf", ".otf", ".ttc", ".pfb", ".afm", "/fd")):
+                yield name
 
 
 def print_of(value: Any) -> Any:
@@ -237,15 +246,15 @@ def _plain(value: Any) -> Any:
 
 def is_finite(value: Any) -> bool:
     """Whether there is no NaN in a result, nor infinity but in log-probabilities of messages."""
-    if isinstance(value, Message | Prediction):
+    if isinstance(value, Message | Prediction | Posterior):
         return all(
             not np.isnan(v).any() if name.startswith("log_") and v is not None else is_finite(v)
             for name, v in vars(value).items()
         )
     if isinstance(value, Graph):
         return all(map(is_finite, value.modules))
-    if isinstance(value, Module):
-        return is_finite(value.get_state()["posterior"]) and is_finite(learnt_by(value))
+    if isinstance(value, Module):  # moments of gradients are no result
+        return is_finite({n: v for n, v in value.get_state().items() if n != "optimizer_"})
     if isinstance(value, BaseEstimator):
         return isinstance(value, Observation) or is_finite(learnt_by(value))
     if isinstance(value, dict):

@@ -198,7 +198,7 @@ def bad(row=3, value=np.nan):
             {"augment": lambda x: x[:1]},
             r"augment must return a tensor of shape \(15, 6, 7\)",
         ),
-        (toy(), {"augment": "flip"}, "augment must be callable, got 'flip'"),
+        (toy(), {"augment": "flip"}, "augment must be a function of batch, got 'flip'"),
         (toy(), {"epochs": 0}, "epochs must be an integer >= 1, got 0"),
         (toy(), {"batch_size": 2.5}, "batch_size must be an integer >= 1, got 2.5"),
         (toy(), {"lr": 0}, "lr must be a number > 0, got 0"),
