@@ -7,6 +7,7 @@ stopped by Ctrl-C or SIGTERM says what is kept (`raises_on_sigterm`, `tell`).
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 import random
 import signal
@@ -65,7 +66,7 @@ class AllOrNothing:
 def _ways_back_of(module: Any, met: set[int]) -> Iterator[WayBack]:
     attributes = dict(vars(module))
     yield partial(_refill, vars(module), attributes)
-    arguments = module._get_param_names()
+    arguments = inspect.signature(type(module).__init__).parameters
     fixed = {"parents", "children", "posterior", *module.row_attributes}
     for name, value in attributes.items():
         if name not in fixed and (name not in arguments or _is_generator(value)):
@@ -177,7 +178,9 @@ def what_is_kept(n_rounds: int, goal: int, path: str | os.PathLike | None, n_run
         line = f"the graph keeps {n_rounds} of {goal} rounds"
     else:
         line = "the graph is as before the call, since no round was whole"
-    if path is not None:
+    if path is not None and not n_rounds and n_runs == 1:
+        line += "; the same call starts again"
+    elif path is not None:
         files = f"{path}.run0, ..., have" if n_runs > 1 else f"{path} has"
         line += f", and {files} the rounds that were saved; the same call goes on from there"
     elif n_runs == 1 and 0 < n_rounds < goal:

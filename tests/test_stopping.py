@@ -170,7 +170,7 @@ def test_ctrl_c_is_told_in_a_line_and_reaches_the_caller(x, tmp_path, capsys):
     ("arguments", "text"),
     [
         ((0, 3, None, 1), "graph is as before the call, since no round was whole; with checkp"),
-        ((0, 3, "p", 1), "no round was whole, and p has the rounds that were saved; the same call"),
+        ((0, 3, "p", 1), "since no round was whole; the same call starts again$"),
         ((2, 5, None, 1), r"keeps 2 of 5 rounds but no file has them; fit\(3\) goes on .*; with"),
         ((5, 5, None, 1), "keeps 5 of 5 rounds; with checkpoint="),
         ((0, 5, None, 3), "as before the call, since it takes over one of the whole runs; with c"),

@@ -176,9 +176,11 @@ class Graph:
             `serkit.training.Callback` objects, or functions of (graph, record) called after each
             round; a true return value stops.
         checkpoint : path, optional
-            File written after each round, and continued from if it is there.
+            File written after each round, and continued from if it is there. A graph that has more
+            rounds stays as it is.
         out : path, optional
-            Folder for results and pictures, see `serkit.graph.results`.
+            Folder for results and pictures, see `serkit.graph.results`. What an earlier run has
+            written there is deleted.
         out_each_round : bool
             Whether to write the results of every round too, below `out`.
         verbose : bool
@@ -202,9 +204,15 @@ class Graph:
         Raises
         ------
         SerkitError
-            Before any training for whatever can be known then (see `check`, a damaged
-            checkpoint, a folder that cannot be written); TrainingError while training. What was
-            learnt before stays; with `restarts` the graph is again as before the call.
+            Before any training for whatever can be known then (see `check`, a damaged checkpoint,
+            one that would lose updates made by hand, a file that cannot be written); TrainingError
+            while training; OutputError for what cannot be written later on, once it is learnt. The
+            round under way is undone, and what was learnt before stays; with `restarts` the graph
+            is again as before the call.
+        KeyboardInterrupt
+            On Ctrl-C, after a line that says what is kept, as on SIGTERM, which ends the process.
+            The same call with a checkpoint, or one for the rounds that are left, gives the bits of
+            a training never stopped.
         """
         for name, count in {"rounds": rounds, "restarts": restarts}.items():
             check_argument("Graph.fit", name, count, Count())
@@ -222,7 +230,9 @@ class Graph:
         if folder is not None and processes.is_first():
             results.prepare(folder, self._least_bytes())
         for place in places:
-            if place is not None and not place.is_file():  # or else it may hold a finished run
+            if place is not None and not os.path.isfile(
+                place
+            ):  # or else it may hold a finished run
                 self._check_place(place)
         goal = rounds if checkpoint is not None else len(self.history) + rounds
         try:

@@ -36,7 +36,7 @@ from ..messages import Categorical, Data, Gaussian
 from ..module import Module, messages_to
 from ..observation import Observation
 from ..saving import format, write_atomically
-from ..saving.atomic import reserve
+from ..saving.atomic import explained, reserve
 from ..saving.snapshot import Run
 from . import inference
 
@@ -52,13 +52,11 @@ Drawing = tuple[str, Callable[[], "Figure"]]
 
 def prepare(folder: Path, n_bytes: int = 0) -> Path:
     """Make a folder; OutputError, before training, if it cannot take so many bytes."""
-    try:
+    with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             reserve(file, n_bytes)
             return folder
-    except OSError as error:
-        raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from None
 
 
 def write(run: Run, folder: Path) -> None:

@@ -44,7 +44,7 @@ def write_atomically(
         If the folder cannot be written to, the file is read-only, or something other than a file
         has that name.
     """
-    with _explained(path), _temporary(_target(path)) as (file, target):
+    with explained(path), _temporary(_target(path)) as (file, target):
         if target.exists():
             os.chmod(file.name, stat.S_IMODE(target.stat().st_mode))
         if callable(content):
@@ -63,7 +63,7 @@ def check_writable(path: str | os.PathLike, n_bytes: int = 0) -> None:
 
     Its folder is made, and there is nothing of it left but that.
     """
-    with _explained(path), _temporary(_target(path)) as (file, _):
+    with explained(path), _temporary(_target(path)) as (file, _):
         reserve(file, n_bytes)
 
 
@@ -90,12 +90,13 @@ def _target(path: str | os.PathLike) -> Path:
 
 
 @contextmanager
-def _explained(path: str | os.PathLike) -> Iterator[None]:
+def explained(path: str | os.PathLike) -> Iterator[None]:
     """Make an OutputError that names the file of whatever the system says."""
     try:
         yield
-    except OSError as error:
-        raise OutputError(f"cannot write to {path}: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # ValueError for names that none can have
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"cannot write to {path}: {reason}") from None
 
 
 @contextmanager
