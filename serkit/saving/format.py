@@ -124,8 +124,9 @@ def encode(value: Any, contents: Contents, *, is_record: bool = False) -> Any:
         return {"__tensor__": contents.add(value.detach().cpu().numpy())}
     if isinstance(value, np.ndarray) and value.dtype.kind in "UO":
         return {"__strings__": [value.dtype.kind, inner(value.tolist())]}
-    if isinstance(value, np.ndarray):
-        return {"__array__": contents.add(value)}
+    if isinstance(value, np.ndarray):  # sums round by the order in memory, so that is kept
+        is_fortran = value.flags.f_contiguous and not value.flags.c_contiguous
+        return {"__fortran__" if is_fortran else "__array__": contents.add(value)}
     if isinstance(value, tuple):
         return {"__tuple__": [inner(item) for item in value]}
     if isinstance(value, list):
@@ -162,6 +163,8 @@ def decode(value: Any, contents: Contents) -> Any:
             return torch.tensor(contents.arrays[name])
         case {"__array__": name}:
             return contents.arrays[name]
+        case {"__fortran__": name}:
+            return np.asfortranarray(contents.arrays[name])
         case {"__strings__": [kind, items]}:
             return np.array(decode(items, contents), dtype=object if kind == "O" else str)
         case {"__tuple__": items}:
