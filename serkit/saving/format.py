@@ -151,8 +151,9 @@ def encode(value: Any, contents: Contents, *, is_record: bool = False) -> Any:
     if isinstance(value, np.ndarray) and value.dtype.kind in "UO":
         flat = [inner(item) for item in value.ravel().tolist()]
         return {"__values__": [value.dtype.kind, list(value.shape), flat]}
-    if isinstance(value, np.ndarray):
-        return {"__array__": contents.add(value)}
+    if isinstance(value, np.ndarray):  # sums round by the order in memory, so that is kept
+        is_fortran = value.flags.f_contiguous and not value.flags.c_contiguous
+        return {"__fortran__" if is_fortran else "__array__": contents.add(value)}
     if type(value) in _DATES.values():
         return {"__date__": [type(value).__name__, value.isoformat()]}
     if type(value) is timedelta:
@@ -204,6 +205,8 @@ def decode(value: Any, contents: Contents) -> Any:
             return _DATES[kind].fromisoformat(text)
         case {"__timedelta__": numbers}:
             return timedelta(*numbers)
+        case {"__fortran__": name}:
+            return np.asfortranarray(contents.arrays[name])
         case {"__tuple__": items}:
             return tuple(decode(item, contents) for item in items)
         case {"__records__": [first, end]}:

@@ -136,6 +136,17 @@ def test_an_array_is_stored_once(tmp_path):
     assert not format.same([array, array.copy()], [array, array + 1])
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_array_keeps_its_order_in_memory(tmp_path, order):
+    """Sums in another order round otherwise, and a run that goes on would get other bits."""
+    array = np.array(np.random.default_rng(0).normal(size=(50, 3)), order=order)
+    format.write(tmp_path / "file", [array, Data(array)])
+    plain, message = format.read(tmp_path / "file")
+    for again in (plain, message.array):
+        assert (again.flags.c_contiguous, again.flags.f_contiguous) == (order == "C", order == "F")
+        np.testing.assert_array_equal(again, array)
+
+
 def test_classes_go_by_their_public_names():
     assert format.class_name(RandomAffine) == "serkit.modules.RandomAffine"
     assert format.class_name(Observation) == "serkit.Observation"
