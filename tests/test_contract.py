@@ -22,7 +22,6 @@ import torch
 from sklearn.base import clone
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
 
 from serkit import Graph, Module, Observation, Posterior
 from serkit.errors import GraphError, InputError, NotReadyError, TrainingError
@@ -465,7 +464,7 @@ def odd_surroundings():
             np.errstate(all="raise"),
             warnings.catch_warnings(action="error"),
         ):
-            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.simplefilter("ignore", UserWarning)  # what modules themselves warn of
             yield
     finally:
         torch.set_default_dtype(torch.float32)
