@@ -1,6 +1,8 @@
 """What the package's files import of each other: arrows that go one way, and public names."""
 
 import ast
+import subprocess
+import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -84,3 +86,29 @@ def test_private_names_stay_in_their_file():
 
 def test_no_file_is_private():
     assert not [name for name in FILES if name.rpartition(".")[2].startswith("_")]
+
+
+# What takes a while to load, and is needed by few: 0.05 to several seconds each.
+LOADED_WHEN_USED = (
+    "IPython",
+    "h5py",
+    "librosa",
+    "matplotlib",
+    "plotly",
+    "polars",
+    "sklearn.cluster",
+    "sklearn.ensemble",
+    "sklearn.linear_model",
+    "skops",
+    "soundfile",
+    "torch._dynamo",
+    "torch._inductor",
+    "zarr",
+)
+
+
+def test_what_takes_long_to_load_is_loaded_when_it_is_used():
+    script = "import sys, serkit.modules; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "serkit.modules" in run.stdout.split()
+    assert not set(LOADED_WHEN_USED) & set(run.stdout.split())

@@ -2,9 +2,15 @@
 
 import copy
 import functools
+import locale
+import logging
 import pickle
 import random
+import signal
+import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
 from typing import NamedTuple
@@ -407,17 +413,72 @@ def test_no_seed_takes_a_fresh_one(kind):
     assert seeds[0] != seeds[1]
 
 
-def test_global_random_states_stay_untouched(case, tmp_path):
-    def states():
-        return random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-
-    before = states()
+def test_global_states_stay_untouched(case, tmp_path):
+    before, filters = global_states(), [*warnings.filters]
     graph = Graph(trained(case, 1))
     graph.predict(*new_rows(case))
     graph.save(tmp_path / "graph")
     Graph.load(tmp_path / "graph", custom=code_of(graph))
-    for one, other in zip(before, states(), strict=True):
-        assert_same(one, other)
+    assert_same(before, global_states())
+    assert filters == warnings.filters  # in threads scikit-learn's catch_warnings mix them up
+
+
+def global_states():
+    """What belongs to the whole process or thread, and so to the user."""
+    return {
+        "generators": [random.getstate(), np.random.get_state(), torch.get_rng_state()],  # noqa: NPY002
+        "torch": [str(torch.get_default_dtype()), torch.is_grad_enabled(), torch.get_num_threads()],
+        "errors": np.geterr(),
+        "printing": np.get_printoptions(),
+        "locale": locale.setlocale(locale.LC_ALL),
+        "signals": {str(name): str(signal.getsignal(name)) for name in signal.valid_signals()},
+        "logging": [logging.root.level, len(logging.root.handlers)],
+    }
+
+
+def test_fits_in_eight_threads_are_those_in_a_row(kind):
+    name, before = CLASSES[type(kind.module)], global_states()
+    expected = trained_once(name).get_state()
+    with ThreadPoolExecutor(8) as pool:
+        for module in pool.map(lambda _: trained(fresh(name)), range(8)):
+            assert_same(expected, module.get_state())
+    assert_same(before, global_states())
+
+
+def test_fits_of_all_kinds_in_threads_do_not_disturb_each_other():
+    expected = {name: trained_once(name).get_state() for name in CASES}
+    with ThreadPoolExecutor(8) as pool:
+        for name, module in zip(CASES, pool.map(lambda n: trained(fresh(n)), CASES), strict=True):
+            assert_same(expected[name], module.get_state(), name)
+
+
+@contextmanager
+def odd_surroundings():
+    """All that a user may have set for other work, at once."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        with (
+            torch.device("meta"),
+            torch.no_grad(),
+            torch.inference_mode(),
+            np.errstate(all="raise"),
+            warnings.catch_warnings(action="error"),
+        ):
+            warnings.simplefilter("ignore", UserWarning)  # what modules themselves warn of
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_what_is_set_for_other_work_changes_nothing(case, learnt):
+    new = new_rows(case)
+    with odd_surroundings():
+        before = global_states()
+        module = trained(case)
+        messages = Graph(module).predict(*new).messages
+        assert_same(before, global_states())
+    assert_same(module.get_state(), learnt.get_state())
+    assert_same(messages, Graph(learnt).predict(*new).messages)
 
 
 # -- copies and files ------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
-from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import accuracy_score, r2_score
 from torch import nn
 
@@ -208,6 +207,11 @@ class Supervised(Module):
         """The estimator to fit a copy of."""
         classifies = self.task == "classification"
         if self.estimator is None:
+            from sklearn.linear_model import (
+                LogisticRegression,
+                Ridge,
+            )  # here, as loading it takes a while
+
             return LogisticRegression(C=10, max_iter=1000) if classifies else Ridge(alpha=0.3)
         if isinstance(self.estimator, nn.Module):
             return (NetClassifier if classifies else NetRegressor)(self.estimator)

@@ -218,9 +218,10 @@ class MultinomialVAE(Autoencoder):
         Several classes a row are drawn instead, by the same noise every time.
         """
         probabilities, log_prob = q
-        prior = torch.tensor(self._class_prior(children, len(rows)))
+        prior = torch.tensor(self._class_prior(children, len(rows)), device="cpu")
+        logits = torch.tensor(log_prob, device="cpu")
         target = CategoricalTarget(prior, int(self.n_draws))
-        kl = target.kl(OneHot(torch.tensor(log_prob)))
+        kl = target.kl(OneHot(logits))
         if self.n_draws > 1:
             shares = self._shares(probabilities, np.random.default_rng(0))
             return self._in_blocks(self.log_likelihood, rows, shares) - kl.numpy()

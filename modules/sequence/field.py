@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 from scipy.special import log_softmax, logsumexp
-from sklearn.neighbors import NearestNeighbors
 
 from ...errors import GraphError, InputError, MessageError, NotFittedError
 from ...messages import Categorical, Data, Gaussian, Message
@@ -19,6 +18,9 @@ from ...metrics import scores_of
 from ...module import Module, Node, Posterior, warn_unless_converged
 from ...options import Number, PositiveInt
 from ..common.inputs import any_observed, check_labels, flat
+
+if TYPE_CHECKING:
+    from sklearn.neighbors import NearestNeighbors
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -269,7 +271,7 @@ def neighbours_among(rows: np.ndarray, observed: np.ndarray, n_neighbors: int) -
     neighbours = np.full((len(rows), n_neighbors), -1, dtype=np.int32)
     known = rows[observed]
     centred = known - known.mean(axis=0, dtype=np.float64)  # distances are of products, maybe
-    search = NearestNeighbors(n_neighbors=n_neighbors).fit(centred)
+    search = _nearest_among(centred, n_neighbors)
     nearest = search.kneighbors(return_distance=False)  # without the row itself
     neighbours[observed] = np.flatnonzero(observed)[nearest]
     return neighbours
@@ -283,10 +285,17 @@ def neighbours_of(
     known = neighbours[:, 0] >= 0
     if observed.any():
         centre = others[known].mean(axis=0, dtype=np.float64)
-        search = NearestNeighbors(n_neighbors=neighbours.shape[1]).fit(others[known] - centre)
+        search = _nearest_among(others[known] - centre, neighbours.shape[1])
         found = search.kneighbors(rows[observed] - centre, return_distance=False)
         nearest[observed] = np.flatnonzero(known)[found]
     return nearest
+
+
+def _nearest_among(rows: np.ndarray, n_neighbors: int) -> NearestNeighbors:
+    """What finds the nearest of some rows, loaded here, as that takes a while."""
+    from sklearn.neighbors import NearestNeighbors
+
+    return NearestNeighbors(n_neighbors=n_neighbors).fit(rows)
 
 
 def weights_of(neighbours: np.ndarray) -> csr_array:

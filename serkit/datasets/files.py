@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from scipy.io import wavfile
 
 from ..errors import DatasetError
 from .sources import told_of_damage
@@ -87,6 +86,8 @@ def read_recordings(folder: Path) -> Recordings:
 
 def _recording(path: Path) -> np.ndarray:
     """One waveform, (T,), float32 in [-1, 1]."""
+    from scipy.io import wavfile  # here, as loading it takes a while
+
     with told_of_damage(path, "a WAV file"):
         rate, samples = wavfile.read(path, mmap=True)  # as many samples as it says, or an error
     if (rate, samples.dtype, samples.ndim) != (_SAMPLE_RATE, np.int16, 1):

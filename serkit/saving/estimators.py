@@ -11,16 +11,17 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn import ensemble
 from sklearn.base import BaseEstimator
-from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
-from sklearn.neighbors import BallTree, KDTree
-from sklearn.tree._tree import Tree
 
 from ..errors import InputError, SavedFileError
+
+if TYPE_CHECKING:
+    from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
+    from sklearn.neighbors import BallTree, KDTree
+    from sklearn.tree._tree import Tree
 
 # What skops has not listed: plain holders of numbers, functions that nothing calls before a fit,
 # and trees.
@@ -101,8 +102,9 @@ def load(dumped: np.ndarray) -> BaseEstimator:
         estimator = skops.loads(content, trusted=_TRUSTED)
         if not isinstance(estimator, BaseEstimator):
             raise TypeError(f"it is a {type(estimator).__name__}")
+        checks = _checks()
         for part in _parts(estimator):
-            for kind, check in _CHECKS.items():
+            for kind, check in checks.items():
                 if isinstance(part, kind):
                     check(part)
         return estimator
@@ -200,22 +202,29 @@ def _check_histograms(model: Any) -> None:
         raise ValueError("a tree has columns that are not there")
 
 
-_CHECKS: dict[type | tuple[type, ...], Callable[[Any], None]] = {
-    Tree: _check_tree,
-    TreePredictor: _check_predictor,
-    (KDTree, BallTree): _check_neighbours,
-    (
-        ensemble.ExtraTreesClassifier,
-        ensemble.ExtraTreesRegressor,
-        ensemble.GradientBoostingClassifier,
-        ensemble.GradientBoostingRegressor,
-        ensemble.IsolationForest,
-        ensemble.RandomForestClassifier,
-        ensemble.RandomForestRegressor,
-        ensemble.RandomTreesEmbedding,
-    ): _check_forest,  # which do not look at the number of columns for each tree
-    (
-        ensemble.HistGradientBoostingClassifier,
-        ensemble.HistGradientBoostingRegressor,
-    ): _check_histograms,
-}
+def _checks() -> dict[type | tuple[type, ...], Callable[[Any], None]]:
+    """What checks each kind of part; trees are loaded here, as that takes a while."""
+    from sklearn import ensemble
+    from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
+    from sklearn.neighbors import BallTree, KDTree
+    from sklearn.tree._tree import Tree
+
+    return {
+        Tree: _check_tree,
+        TreePredictor: _check_predictor,
+        (KDTree, BallTree): _check_neighbours,
+        (
+            ensemble.ExtraTreesClassifier,
+            ensemble.ExtraTreesRegressor,
+            ensemble.GradientBoostingClassifier,
+            ensemble.GradientBoostingRegressor,
+            ensemble.IsolationForest,
+            ensemble.RandomForestClassifier,
+            ensemble.RandomForestRegressor,
+            ensemble.RandomTreesEmbedding,
+        ): _check_forest,  # which do not look at the number of columns for each tree
+        (
+            ensemble.HistGradientBoostingClassifier,
+            ensemble.HistGradientBoostingRegressor,
+        ): _check_histograms,
+    }
