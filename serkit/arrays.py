@@ -70,14 +70,22 @@ def as_rows(
 def as_array(values: ArrayLike | torch.Tensor, what: str) -> np.ndarray:
     """Rows of anything as an array (N, ...) of real numbers; those of Zarr and HDF5 as they are."""
     array: Any = values if is_lazy(values) else rows_in(values, what)
+    if array.dtype.kind == "c":
+        raise InputError(f"{what}: Complex data not supported, got dtype {array.dtype}")
     if array.dtype.kind not in "biuf":
         raise InputError(
             f"{what}: expected real numbers, got dtype {array.dtype}; convert them first, "
             "for example with array.astype('float32')"
         )
     if array.ndim < 2 or array.size == 0:
+        hint = ""
+        if array.ndim == 1 and array.size:
+            hint = ". Reshape your data: reshape(-1, 1) if it is one column, (1, -1) if one row"
+        if array.ndim == 2 and len(array):
+            hint = f": 0 feature(s) (shape={array.shape}) while a minimum of 1 is required."
         raise InputError(
-            f"{what}: expected at least one row and one column, shape (N, ...), got {array.shape}"
+            f"{what}: expected at least one row and one column, shape (N, ...), got "
+            f"{array.shape}{hint}"
         )
     if is_lazy(array):
         _check_chunks(array, what)

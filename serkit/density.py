@@ -17,12 +17,19 @@ from scipy.special import log_softmax, logsumexp
 
 from .arrays import as_rows, numbered
 from .errors import InputError
-from .options import Choice, Count, as_numbers, check_argument, in_words
+from .options import (
+    Choice,
+    Count,
+    RandomState,
+    as_numbers,
+    check_argument,
+    generator_of,
+    in_words,
+)
 from .reading import array_in
 
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 DIAGONAL_TYPES = ("diag", "spherical")
-RandomState = int | np.random.Generator | None
 _ROUNDING = 1e-6  # of float32, in which some come
 _BLOCK_VALUES = 2**16  # half a megabyte, which stays in the processor's cache
 
@@ -79,12 +86,12 @@ class MixtureDensity:
         kinds = Choice(*COVARIANCE_TYPES)
         check_argument("MixtureDensity", "covariance_type", self.covariance_type, kinds)
         k, d = self.means.shape if self.means.ndim == 2 else (0, 0)
-        shapes = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}
-        fits = self.weights.shape == (k,) and self.covariances.shape == shapes[self.covariance_type]
+        shape = shape_of_covariances(self.covariance_type, k, d)
+        fits = self.weights.shape == (k,) and self.covariances.shape == shape
         if not (fits and k and d):
             raise InputError(
                 "MixtureDensity: expected weights (K,), means (K, D) and "
-                f"{self.covariance_type} covariances {shapes[self.covariance_type]}, got "
+                f"{self.covariance_type} covariances {shape}, got "
                 f"{self.weights.shape}, {self.means.shape} and {self.covariances.shape}"
             )
         if checked and (problem := self._problem()):
@@ -182,7 +189,7 @@ class MixtureDensity:
         ----------
         n_samples : int
             At least 1, else InputError.
-        random_state : int or np.random.Generator, optional
+        random_state : int, np.random.Generator or np.random.RandomState, optional
             The same seed gives the same rows; a generator goes on.
 
         Returns
@@ -192,7 +199,7 @@ class MixtureDensity:
             The component of each row.
         """
         check_argument("MixtureDensity.sample", "n_samples", n_samples, Count())
-        rng = np.random.default_rng(random_state)
+        rng = generator_of("MixtureDensity.sample", random_state)
         weights = self.weights / self.weights.sum()  # exactly, as NumPy wants it
         components = rng.choice(self.n_components, n_samples, p=weights)
         lower = np.linalg.cholesky(self.full_covariances())  # (K, D, D)
@@ -269,6 +276,11 @@ class MixtureDensity:
             values = np.diagonal(values, axis1=-2, axis2=-1)
         return np.broadcast_to(values, self.means.shape)
 
+    def typed(self, matrices: np.ndarray) -> np.ndarray:
+        """Matrices (K, D, D) or diagonals (K, D), one a component, in the shape of covariances."""
+        in_type = {"tied": matrices[0], "spherical": matrices[:, 0]}
+        return in_type.get(self.covariance_type, matrices)
+
     def permuted(self, order: np.ndarray) -> MixtureDensity:
         """The components numbered `order`, in that order, their weights normalised."""
         order = self._numbers("permuted", "order", order, self.n_components)
@@ -286,6 +298,12 @@ class MixtureDensity:
         (k, d), symmetric = self.means.shape, self.n_dims * (self.n_dims + 1) // 2
         counts = {"full": k * symmetric, "tied": symmetric, "diag": k * d, "spherical": k}
         return counts[self.covariance_type] + k * d + (k - 1 if weights else 0)
+
+
+def shape_of_covariances(covariance_type: str, k: int, d: int) -> tuple[int, ...]:
+    """Shape of the covariances, or of their inverses, of K components in D dimensions."""
+    shapes = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}
+    return shapes[covariance_type]
 
 
 def combine(

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import logsumexp
 
-from .density import DIAGONAL_TYPES, MixtureDensity, RandomState, combine, log_gaussians
+from .density import DIAGONAL_TYPES, MixtureDensity, combine, log_gaussians
 from .errors import InputError
-from .options import Count, Function, Kind, Several, check_argument
+from .options import Count, Function, Kind, RandomState, Several, check_argument, generator_of
 
 
 class Estimate(NamedTuple):
@@ -48,7 +48,7 @@ def entropy(
     density : MixtureDensity
     n_samples : int
         Number of draws, at least 2.
-    random_state : int or np.random.Generator, optional
+    random_state : int, np.random.Generator or np.random.RandomState, optional
         The same seed gives the same estimate.
     """
     rows = _draws("measures.entropy", density, n_samples, random_state)
@@ -88,7 +88,7 @@ def jensen_shannon(
         Of the draws from each of the two; see `entropy`.
     """
     _check_same_space(p, q)
-    rng = np.random.default_rng(random_state)
+    rng = generator_of("measures.jensen_shannon", random_state)
     estimates = []
     for density, other in ((p, q), (q, p)):
         rows = _draws("measures.jensen_shannon", density, n_samples, rng)

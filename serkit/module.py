@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
-from numbers import Number, Real
+from numbers import Integral, Number, Real
 from typing import Any, Concatenate, ParamSpec, Self, TypeAlias, TypeVar
 
 import numpy as np
@@ -27,7 +27,7 @@ from . import processes
 from .errors import GraphError, InputError, NotReadyError, SerkitError
 from .messages import Categorical, Data, Deferred, Message, product
 from .metrics import scores_of
-from .options import Kind, Name, Options, Seed, Several, check_argument
+from .options import Kind, Name, Options, Seed, Several, check_argument, seed_of
 from .reading import keep_names
 from .stopping import AllOrNothing
 
@@ -221,9 +221,9 @@ class Module(Arguments, Node):
     ----------
     name : str, optional
         How errors, tables and histories call this module; the class's name unless given.
-    random_state : int, optional
-        Seed. Update number u draws from a generator seeded with (random_state, u); None takes a
-        fresh seed from the operating system.
+    random_state : int, np.random.Generator or np.random.RandomState, optional
+        Seed. Update number u draws from a generator seeded with (random_state, u). From a generator
+        the first update draws the seed; None takes a fresh one from the operating system.
 
     Attributes
     ----------
@@ -258,6 +258,7 @@ class Module(Arguments, Node):
     posterior: Posterior | None = None
     history_: Sequence[dict[str, Any]] = ()
     frozen: bool = False
+    seed_: int  # see `seed`
     on_epoch: Callable[[Module, dict[str, float]], bool] | None = None
     heard_: tuple[int, ...] = ()  # the parents' `n_sent_` at the last of them
 
@@ -455,6 +456,13 @@ class Module(Arguments, Node):
 
     # -- state ---------------------------------------------------------------------------------
 
+    def set_params(self, **params: Any) -> Self:
+        """Set constructor arguments, see `Node.set_params`; a new generator gives a new seed."""
+        super().set_params(**params)
+        if isinstance(params.get("random_state"), Generator | np.random.RandomState):
+            self.__dict__.pop("seed_", None)
+        return self
+
     def freeze(self) -> Self:
         """Let later updates pass messages but learn nothing; returns self."""
         self.frozen = True
@@ -466,12 +474,16 @@ class Module(Arguments, Node):
         return self
 
     def rng(self) -> Generator:
-        """The generator of the next update, seeded by (random_state, number of updates so far)."""
-        if self.random_state is not None:
+        """The generator of the next update, seeded by (seed, number of updates so far)."""
+        return np.random.default_rng([self.seed(), len(self.history_)])
+
+    def seed(self) -> int:
+        """The seed of all that the module draws: `random_state`, or what that gave at first."""
+        if isinstance(self.random_state, Integral):
             self.seed_ = int(self.random_state)
         elif not hasattr(self, "seed_"):
-            self.seed_ = processes.of_first(int(np.random.SeedSequence().generate_state(1)[0]))
-        return np.random.default_rng([self.seed_, len(self.history_)])
+            self.seed_ = processes.of_first(seed_of(self.random_state))
+        return self.seed_
 
     def get_state(self) -> dict[str, Any]:
         """What was learnt (attributes that end in an underscore), the posterior, whether frozen."""

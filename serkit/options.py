@@ -23,9 +23,10 @@ from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from numbers import Integral
-from typing import Annotated, Any, Self, get_type_hints
+from typing import Annotated, Any, Self, TypeAlias, get_type_hints
 
 import numpy as np
+from numpy.random import Generator
 from sklearn.base import BaseEstimator
 
 from .errors import InputError
@@ -179,6 +180,7 @@ class Number(Constraint):
     at_least: float = -math.inf
     above: float = -math.inf
     below: float = math.inf
+    at_most: float = math.inf
     or_words: tuple[str, ...] = ()
 
     def fits(self, value: Any) -> bool:
@@ -191,12 +193,12 @@ class Number(Constraint):
             number = float(value)
         except OverflowError:  # of very large integers
             return False
-        return self.above < number < self.below and number >= self.at_least
+        return self.above < number < self.below and self.at_least <= number <= self.at_most
 
     @property
     def wanted(self) -> str:
         """The range in words."""
-        bounds = {">": self.above, ">=": self.at_least, "<": self.below}
+        bounds = {">": self.above, ">=": self.at_least, "<": self.below, "<=": self.at_most}
         stated = [f"{sign} {bound}" for sign, bound in bounds.items() if math.isfinite(bound)]
         words = "".join(f", or {word!r}" for word in self.or_words)
         return f"a number {' and '.join(stated)}".rstrip() + words
@@ -272,11 +274,27 @@ class Function(Constraint):
         return True
 
 
+RandomState: TypeAlias = int | np.random.Generator | np.random.RandomState | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Randomness(Constraint):
+    """What random numbers come from: a seed, a NumPy generator to draw one from, or None."""
+
+    or_none: bool = True
+    wanted = "an integer >= 0 or a NumPy random generator"
+
+    def fits(self, value: Any) -> bool:
+        """Whether a value is a seed or a generator."""
+        is_generator = isinstance(value, np.random.Generator | np.random.RandomState)
+        return is_generator or Count(at_least=0).fits(value)
+
+
 Flag = Annotated[bool, Choice(False, True)]
 Name = Annotated[str | None, Text(or_none=True)]
 PositiveInt = Annotated[int, Count()]
 Width = Annotated[int, Count(each=1)]  # of rows: memory must have room for one
-Seed = Annotated[int | None, Count(at_least=0, or_none=True)]
+Seed = Annotated[RandomState, Randomness()]
 
 
 class Options(BaseEstimator):
@@ -346,6 +364,32 @@ def check_argument(label: str, name: str, value: Any, constraint: Constraint) ->
     """
     if not constraint.accepts(value):
         raise InputError(f"{label}: {constraint.problem(name, value)}")
+
+
+def seed_of(random_state: RandomState) -> int:
+    """A seed: the integer itself, else one drawn from a generator or from the operating system.
+
+    >>> from serkit.options import seed_of
+    >>> seed_of(7)
+    7
+    """
+    if isinstance(random_state, Integral):
+        return int(random_state)
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**32, dtype=np.uint64))
+    return int(np.random.default_rng(random_state).integers(2**32))
+
+
+def generator_of(label: str, random_state: RandomState, seed: int | None = None) -> Generator:
+    """The generator that an argument `random_state` stands for: itself, or a new one of its seed.
+
+    None takes the `seed` given, or a fresh one from the operating system. InputError for anything
+    else than `Randomness` allows.
+    """
+    check_argument(label, "random_state", random_state, Randomness())
+    if isinstance(random_state, np.random.RandomState):
+        random_state = seed_of(random_state)
+    return np.random.default_rng(seed if random_state is None else random_state)
 
 
 @cache  # as a transform checks its arguments for each batch

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 
-from .density import MixtureDensity, RandomState
+from .density import MixtureDensity
 from .errors import InputError
-from .options import Count, Kind, Number, as_numbers, check_argument
+from .options import Count, Kind, Number, RandomState, as_numbers, check_argument, generator_of
 
 _PARALLEL = 1e-8  # sine of an angle
 
@@ -223,7 +223,7 @@ def langevin(
     step_size : float, optional
         The step size h > 0, in units of M. Unless given ``1.65^2 / (2 D^(1/3))``: half of what is
         best for one Gaussian (acceptance 0.574; Roberts and Rosenthal, 1998), as components differ.
-    random_state : int or np.random.Generator, optional
+    random_state : int, np.random.Generator or np.random.RandomState, optional
         The same seed gives the same walk.
     """
     label = "paths.langevin"
@@ -231,7 +231,7 @@ def langevin(
     check_argument(label, "n_steps", n_steps, Count(at_least=2, each=density.n_dims))
     check_argument(label, "step_size", step_size, Number(above=0, or_none=True))
     h = step_size or 1.65**2 / (2 * np.cbrt(density.n_dims))
-    rng = np.random.default_rng(random_state)
+    rng = generator_of(label, random_state)
     first = density.sample(1, rng)[0][0] if start is None else start
     first = _as_shaped(label, "start", first, (density.n_dims,), "the mixture's rows")
     precisions = np.linalg.inv(density.full_covariances())  # (K, D, D)

@@ -301,8 +301,8 @@ def pair(encoder, decoder):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"encoder": nn.Linear(4, 4)}, "give both encoder and decoder, or neither"),
-        ({"decoder": nn.Linear(2, 4)}, "give both encoder and decoder, or neither"),
+        ({"encoder": nn.Linear(4, 3)}, r"encoder must return \(N, 4\) for latent_dim=2"),
+        ({"decoder": nn.Linear(2, 5)}, "decoder must return 4 values per row"),
         (
             pair((4, 3), (2, 4)),
             r"encoder must return \(N, 4\) for latent_dim=2, got \(2, 3\) for tw",

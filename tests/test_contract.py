@@ -296,6 +296,13 @@ def test_numpy_integers_work_where_integers_are_meant(kind):
     assert_same(module.get_state(), trained(kind, 1).get_state())
 
 
+@pytest.mark.parametrize("made", [np.random.default_rng, np.random.RandomState, np.int64])
+def test_random_state_takes_seeds_and_generators(kind, made):
+    one, other = (clone(kind.module).set_params(random_state=made(3)) for _ in range(2))
+    assert_same(trained(kind, 1, one).get_state(), trained(kind, 1, other).get_state())
+    assert_same(one.update().get_state(), other.update().get_state())
+
+
 def test_a_misspelt_argument_is_told_with_the_one_meant(kind):
     params, name = kind.module.get_params(deep=False), type(kind.module).__name__
     text = f"{name} has no argument 'random_sate'; did you mean 'random_state'"

@@ -30,6 +30,8 @@ from serkit.options import (
     Several,
     as_numbers,
     check_argument,
+    generator_of,
+    seed_of,
 )
 
 FUNCTION = Function(of=("x", "y"))
@@ -84,7 +86,12 @@ class Stretch(Shift):
             [1, [0], [[1]], range(2), "12"],
             "a list, each an integer",
         ),
-        (Seed.__metadata__[0], [None, 0, np.int64(2**40)], [-1, 0.5, "0"], "an integer >= 0"),
+        (
+            Seed.__metadata__[0],
+            [None, 0, np.int64(2**40), np.random.default_rng(0), np.random.RandomState(0)],
+            [-1, 0.5, "0", np.random],
+            "an integer >= 0 or a NumPy random generator",
+        ),
     ],
     ids=lambda value: str(value) if isinstance(value, Constraint) else "",
 )
@@ -141,6 +148,25 @@ def test_an_object_that_cannot_be_shown_is_told_by_its_class(range_):
         check_argument("who", "what", Broken(), range_)
     with pytest.raises(InputError, match=r"what must be finite numbers, got a Broken"):
         as_numbers("who", "what", Broken())
+
+
+@pytest.mark.parametrize("made", [np.random.default_rng, np.random.RandomState])
+def test_a_generator_gives_seeds_and_goes_on(made):
+    one, other = made(5), made(5)
+    seeds = [seed_of(one) for _ in range(3)]
+    assert seeds == [seed_of(other) for _ in range(3)]
+    assert len({*seeds}) == 3
+    first, second = (generator_of("who", one).random() for _ in range(2))
+    assert first != second
+
+
+def test_a_seed_is_itself_and_none_takes_the_one_given():
+    assert seed_of(np.int64(7)) == 7
+    assert seed_of(None) != seed_of(None)
+    draw = np.random.default_rng(7).random()
+    assert generator_of("who", 7).random() == generator_of("who", None, 7).random() == draw
+    with pytest.raises(InputError, match=r"who: random_state must be .*, got 'x'"):
+        generator_of("who", "x")
 
 
 def test_numbers_are_finite_arrays():

@@ -12,21 +12,31 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
-from sklearn.base import BaseEstimator, clone, is_outlier_detector
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    clone,
+    is_outlier_detector,
+)
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
+from sklearn.utils.metaestimators import available_if
 
+from ...arrays import as_rows
 from ...density import MixtureDensity
 from ...errors import InputError, NotFittedError
 from ...messages import Categorical, Data, Deferred, Gaussian, Message, Mixture
 from ...metrics import scores_of
 from ...module import Module, Node, Posterior, Values
 from ...options import Flag
+from ..common.estimators import ArrayEstimator
 from ..common.inputs import (
     all_observed,
     check_component,
     check_labels,
     draw_classes,
+    flat,
     flat_rows,
     split_columns,
     with_children,
@@ -70,7 +80,7 @@ def Sklearn(estimator: BaseEstimator, **options: Any) -> SklearnClusterer | Skle
 
 
 @dataclass(eq=False, repr=False)
-class SklearnClusterer(Module):
+class SklearnClusterer(ArrayEstimator):
     """A scikit-learn clusterer (KMeans, BayesianGaussianMixture, Birch) as a module.
 
     Sends `Categorical` class probabilities up (`predict_proba`, or certainty if there is none) and
@@ -168,6 +178,20 @@ class SklearnClusterer(Module):
         down = mixture.split([math.prod(message.shape) for message in inputs])
         return Posterior(up, tuple(down), classes=classes)
 
+    def predict_proba(self, x: ArrayLike) -> np.ndarray:
+        """P(k | row), by certainty if the estimator has no probabilities: (N, D) -> (N, K)."""
+        estimator, rows = learnt(self), flat_rows([Data(self.new_rows(x, "predict_proba"))])
+        r = cluster_probabilities(self.label, estimator, rows, len(self.order_))
+        return r[:, self.order_]
+
+    def predict(self, x: ArrayLike) -> np.ndarray:
+        """Cluster of each row: (N, D) -> (N,) of int."""
+        return self.predict_proba(x).argmax(axis=1)
+
+    def fit_predict(self, x: ArrayLike, y: None = None) -> np.ndarray:
+        """Fit, and tell the cluster of each row: (N, D) -> (N,) of int."""
+        return self.fit(x).predict(x)
+
     def density(self) -> MixtureDensity:
         """The mixture sent down, as a value."""
         learnt(self)
@@ -189,7 +213,7 @@ class SklearnClusterer(Module):
         return split_columns(rows, [parent.n_outputs or 0 for parent in self.parents])
 
 
-class Invertible(Module):
+class Invertible(TransformerMixin, ArrayEstimator):
     """Abstract base of modules that may turn what they send up back into their parents' rows."""
 
     row_shapes_: list[tuple[int, ...]]
@@ -202,6 +226,19 @@ class Invertible(Module):
     def sends_down_to(self, parent: Node) -> type[Message] | None:
         """Data, if outputs can be turned back and the parent, unlike a VAE, takes it."""
         return Data if self.inverse and Data in parent.takes_from_children else None
+
+    def transform(self, x: ArrayLike) -> np.ndarray:
+        """What is sent up of rows: (N, ...) -> (N, n_outputs)."""
+        learnt(self, "row_shapes_")
+        up = self.infer([Data(self.new_rows(x, "transform"))], None).up
+        return flat(cast(Message, up))
+
+    @available_if(lambda self: self.inverse is not None)
+    def inverse_transform(self, outputs: ArrayLike) -> np.ndarray:
+        """The flat rows that outputs (N, n_outputs) stand for."""
+        learnt(self, "row_shapes_")
+        rows = as_rows(outputs, f"{self.label}.inverse_transform").astype(np.float64)
+        return np.asarray(ask(self.label, cast(Callable, self.inverse), rows))
 
     def messages_of(
         self, outputs: np.ndarray, observed: np.ndarray | None, from_children: Message | None
@@ -241,12 +278,12 @@ class Invertible(Module):
     def _turned_back(self, outputs: np.ndarray) -> list[np.ndarray]:
         """The flat rows for each parent, (n, .), that outputs (n, ...) stand for."""
         sizes = [math.prod(shape) for shape in learnt(self, "row_shapes_")]
-        flat = outputs.reshape(len(outputs), -1).astype(np.float64, copy=False)
-        return split_columns(ask(self.label, cast(Callable, self.inverse), flat), sizes)
+        values = outputs.reshape(len(outputs), -1).astype(np.float64, copy=False)
+        return split_columns(ask(self.label, cast(Callable, self.inverse), values), sizes)
 
 
 @dataclass(eq=False, repr=False)
-class SklearnTransformer(Invertible):
+class SklearnTransformer(ClassNamePrefixFeaturesOutMixin, Invertible):
     """A scikit-learn transformer (PCA, NMF, FastICA, a pipeline, a UMAP) as a module.
 
     Sends its latents up, and down the rows it makes of them, if it has an `inverse_transform` and
@@ -302,6 +339,10 @@ class SklearnTransformer(Invertible):
     def n_outputs(self) -> int | None:
         """Number of latent dimensions; before learning as the estimator says."""
         return n_outputs_of(self)
+
+    @property
+    def _n_features_out(self) -> int:
+        return learnt(self, "n_outputs_")
 
     @property
     def inverse(self) -> Callable[[np.ndarray], np.ndarray] | None:

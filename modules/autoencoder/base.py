@@ -10,22 +10,36 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
-from typing import Annotated, Any, ClassVar, Self, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 import torch
 from numpy.random import Generator
 from numpy.typing import ArrayLike
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags
 from torch import Tensor, nn
 
-from ... import arrays, processes
+from ... import arrays, paths, processes
 from ...arrays import as_rows
-from ...errors import InputError, NotReadyError, TrainingError
+from ...errors import InputError, NotFittedError, TrainingError
 from ...messages import Data, Deferred, Message
-from ...module import Module, Node, Posterior, Values, learns
+from ...module import Node, Posterior, Values
 from ...observation import Observation
-from ...options import Choice, Constraint, Count, Counts, Flag, Number, PositiveInt, check_argument
-from ...reading import check_names, keep_names, names_in
+from ...options import (
+    Choice,
+    Constraint,
+    Count,
+    Counts,
+    Flag,
+    Number,
+    PositiveInt,
+    RandomState,
+    as_numbers,
+    check_argument,
+    generator_of,
+)
+from ..common.estimators import ArrayEstimator
 from ..common.inputs import all_observed, join, split_columns
 from ..nets import architectures
 from ..nets.architectures import Bernoulli, GaussianNoise
@@ -44,6 +58,7 @@ from ..nets.trainer import DivergedError, NetOptions, Terms, Trainer, check_batc
 from .divergences import Target
 
 Arrays = tuple[np.ndarray, ...]
+Path = Callable[..., np.ndarray]  # from two latents and a number of steps to latents
 Ramp = Callable[[int, int], float]  # of the numbers of update and epoch, both from 0
 
 
@@ -58,7 +73,7 @@ class Epochs(Constraint):
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class Autoencoder(NetOptions, Module):
+class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions, ArrayEstimator):
     """Abstract base of AE, VAE and MultinomialVAE; `VAE` describes the parameters.
 
     A subclass says what its latents are: what the encoder's output tells of them (`q_of`), how they
@@ -122,6 +137,16 @@ class Autoencoder(NetOptions, Module):
     def _draw(self, n: int, rng: Generator, values: Values, component: int | None) -> np.ndarray:
         """Latents (n, n_outputs) to decode; see `generate`."""
 
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_outputs
+
+    def __sklearn_tags__(self) -> Tags:
+        """What scikit-learn is to know: latents are float32, whatever the rows are."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
     # -- the model -----------------------------------------------------------------------------
 
     def loss(
@@ -175,21 +200,20 @@ class Autoencoder(NetOptions, Module):
         known = [message for message in inputs if isinstance(message, Data)]
         n_own = known[0].n_rows if known else n_rows // processes.count()
         self._torch_device()  # raises for one that is not there
-        self._check_own_nets()
-        self._check_n_learnt(len(observed_rows(known, n_own)))
-        for message in known:
-            check_float32(self.label, message.array)
-            self._check_range(message)
-        if self.net == "conv" and self.encoder is None and len(known) == len(inputs):
-            architectures.needed_image_shape(join(known).shape[1:], f"{self.label}: net='conv'")
-
-    def _check_own_nets(self) -> None:
-        if (self.encoder is None) != (self.decoder is None):
-            raise InputError(f"{self.label}: give both encoder and decoder, or neither")
         for name in ("encoder", "decoder"):
             net = getattr(self, name)
             if net is not None and not isinstance(net, nn.Module):
                 raise InputError(f"{self.label}: {name} must be a torch.nn.Module, got {net!r:.60}")
+        self._check_n_learnt(len(observed_rows(known, n_own)))
+        for message in known:
+            check_float32(self.label, message.array)
+            self._check_range(message)
+        if self.net == "conv" and self._has_default_net and len(known) == len(inputs):
+            architectures.needed_image_shape(join(known).shape[1:], f"{self.label}: net='conv'")
+
+    @property
+    def _has_default_net(self) -> bool:
+        return self.encoder is None or self.decoder is None
 
     def _check_n_learnt(self, n_observed: int) -> None:
         """Raise InputError if this process's rows cannot be divided as wanted."""
@@ -204,7 +228,7 @@ class Autoencoder(NetOptions, Module):
                 f"{self.label}: validation_fraction={self.validation_fraction} of {n_observed} "
                 "rows leaves no rows on one side; it must lie between 0 and 1"
             )
-        batch_norm = self.batch_norm and self.encoder is None
+        batch_norm = self.batch_norm and self._has_default_net
         check_batches(self.label, n_observed - n_held_out, self.batch_size, batch_norm=batch_norm)
 
     def _check_range(self, message: Message) -> None:
@@ -338,22 +362,61 @@ class Autoencoder(NetOptions, Module):
 
     # -- use on new rows -----------------------------------------------------------------------
 
-    @learns
-    def fit(self, x: ArrayLike, y: None = None) -> Self:
-        """Train on an array x (N, ...) without a graph; returns self. `y` is ignored."""
-        rows, names = as_rows(x, f"{self.label}.fit"), names_in(x, f"{self.label}.fit")
-        message = Data(rows[processes.share(len(rows))], checked=False)
-        self.check_options()
-        self.check([message], len(rows))
-        self.record(self.learn([message], None))
-        keep_names(self, names)
-        return self
-
     def encode(self, x: ArrayLike) -> np.ndarray:
         """Latent means of rows: (N, ...) -> (N, n_outputs)."""
-        rows = as_rows(x, f"{self.label}.encode")
-        check_names(self, x, f"{self.label}.encode")
-        return self._encode([Data(rows, checked=False)])[0]
+        return self._encode([Data(self.new_rows(x, "encode"), checked=False)])[0]
+
+    def transform(self, x: ArrayLike) -> np.ndarray:
+        """Latent means of rows, see `encode`, by scikit-learn's name for it."""
+        return self.encode(x)
+
+    def inverse_transform(self, z: ArrayLike) -> np.ndarray:
+        """Data-space means of latents, see `decode`, by scikit-learn's name for it."""
+        return self.decode(z)
+
+    def lower_bound(self, x: ArrayLike) -> np.ndarray:
+        """Evidence lower bound of each row under the module's own prior, in nats: (N, ...) -> (N,).
+
+        Of an AE, which has no prior, log p(x | z) at the encoder's z. Of a VAE by one draw of z a
+        row, with the same noise each time.
+        """
+        rows = self.new_rows(x, "lower_bound")
+        q = self._encode([Data(rows, checked=False)])
+        return self._row_bounds(rows, q, None) + self._expected_log_prior(q)
+
+    def _expected_log_prior(self, q: Arrays) -> np.ndarray | float:
+        """What of the evidence lower bound the children's term of the joint objective holds."""
+        return 0.0
+
+    def score(self, x: ArrayLike, y: None = None) -> float:
+        """Mean evidence lower bound of the rows, in nats, see `lower_bound`; higher is better."""
+        return float(self.lower_bound(x).mean())
+
+    def interpolate(
+        self, start: ArrayLike, end: ArrayLike, n_steps: int = 10, path: Path = paths.straight
+    ) -> np.ndarray:
+        """Rows on the way from one row to another, by their latents.
+
+        Parameters
+        ----------
+        start, end : array-like, shape (...)
+            Rows such as the module was trained on.
+        n_steps : int
+            Number of rows, the reconstructions of both ends included; at least 2.
+        path : callable
+            From two latents (D,) and a number of steps to latents (n_steps, D), such as
+            `serkit.paths.straight`, `serkit.paths.spherical`, or, through where a mixture is dense,
+            ``functools.partial(serkit.paths.densest, density=gmm.density())``.
+
+        Returns
+        -------
+        np.ndarray, shape (n_steps, ...)
+        """
+        ends = [as_numbers(self.label, *end) for end in (("start", start), ("end", end))]
+        if ends[0].shape != ends[1].shape:
+            shapes = f"{ends[0].shape} and {ends[1].shape}"
+            raise InputError(f"{self.label}: start and end must be rows of one shape, got {shapes}")
+        return self.decode(path(*self.encode(np.stack(ends)), n_steps))
 
     def _encode(self, inputs: Sequence[Message]) -> Arrays:
         """The parameters of q(z | x) for the parents' rows; those of missing rows mean nothing."""
@@ -387,12 +450,13 @@ class Autoencoder(NetOptions, Module):
         """Rows through encoder and decoder, in data space: (N, ...) -> (N, ...)."""
         return self.decode(self.encode(x))
 
-    def _sample(self, n_samples: int, seed: int | None, component: int | None) -> np.ndarray:
+    def _sample(
+        self, n_samples: int, random_state: RandomState, component: int | None
+    ) -> np.ndarray:
         """Decoded draws of the prior, (n_samples, ...), by the module's own seed unless given."""
         self._check_fitted()
         check_argument(self.label, "n_samples", n_samples, Count())
-        check_argument(self.label, "random_state", seed, Count(at_least=0, or_none=True))
-        rng = np.random.default_rng(self.seed_ if seed is None else seed)
+        rng = generator_of(self.label, random_state, self.seed())
         return self.decode(self._draw(n_samples, rng, None, component))
 
     def _in_blocks(self, function: Callable, *tables: np.ndarray) -> Any:
@@ -403,7 +467,7 @@ class Autoencoder(NetOptions, Module):
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "nets_"):
-            raise NotReadyError(f"{self.label} has learnt nothing yet: call update() or fit(x)")
+            raise NotFittedError(f"{self.label} has learnt nothing yet: call update() or fit(x)")
 
     def _check_row_shape(self, row_shape: tuple[int, ...]) -> None:
         if row_shape != self.row_shape_:
@@ -423,7 +487,7 @@ class Autoencoder(NetOptions, Module):
         """The arguments that shape the nets; where they have changed, a fit starts afresh."""
         filters = tuple(self.filters) if self.net == "conv" else ()
         default = (self.net, tuple(self.hidden_sizes), filters, self.batch_norm)
-        pair = default if self.encoder is None else (self.encoder, self.decoder)
+        pair = [default if net is None else net for net in (self.encoder, self.decoder)]
         noise = self.noise_variance if self.likelihood == "gaussian" else None
         return (self.n_outputs, self.likelihood, noise, *pair)
 
@@ -454,21 +518,30 @@ def build_nets(module: Autoencoder, row_shape: tuple[int, ...]) -> nn.ModuleDict
     """New encoder, decoder and likelihood for rows of `row_shape`; a user's own are copied."""
     n_latents, encoder, decoder = int(module.n_outputs), module.encoder, module.decoder
     n_codes = module.codes_per_latent * n_latents
-    sizes = (module.hidden_sizes, n_codes, n_latents, module.batch_norm)
-    if encoder is not None and decoder is not None:
-        ends = (row_shape, n_codes, n_latents)
-        pair = architectures.copy_pair(encoder, decoder, *ends, module.label)
+    ends = (row_shape, n_codes, n_latents)
+    pair: list[nn.Module] = []
+    if encoder is None or decoder is None:
+        pair = [*default_pair(module, *ends)]
+    if encoder is not None:
+        pair[:1] = [architectures.copy_encoder(encoder, *ends, module.label)]
+    if decoder is not None:
+        pair[1:] = [architectures.copy_decoder(decoder, row_shape, n_latents, module.label)]
         if module.likelihood == "bernoulli":
             _warn_of_probabilities(pair[1], n_latents, module.label)
-    elif module.net == "conv":
-        what = f"{module.label}: net='conv'"
-        image_shape = architectures.needed_image_shape(row_shape, what)
-        pair = architectures.conv_pair(image_shape, module.filters, *sizes)
-    else:
-        pair = architectures.mlp_pair(math.prod(row_shape), *sizes)
     gaussian = module.likelihood == "gaussian"
     likelihood = GaussianNoise(module.noise_variance) if gaussian else Bernoulli()
     return nn.ModuleDict({"encoder": pair[0], "decoder": pair[1], "likelihood": likelihood})
+
+
+def default_pair(
+    module: Autoencoder, row_shape: tuple[int, ...], n_codes: int, n_latents: int
+) -> tuple[nn.Module, nn.Module]:
+    """The encoder and decoder that `net` names, new ones."""
+    sizes = (module.hidden_sizes, n_codes, n_latents, module.batch_norm)
+    if module.net == "conv":
+        image_shape = architectures.needed_image_shape(row_shape, f"{module.label}: net='conv'")
+        return architectures.conv_pair(image_shape, module.filters, *sizes)
+    return architectures.mlp_pair(math.prod(row_shape), *sizes)
 
 
 def _warn_of_probabilities(decoder: nn.Module, n_latents: int, label: str) -> None:

@@ -11,16 +11,17 @@ import numpy as np
 import torch
 from numpy.random import Generator
 from numpy.typing import ArrayLike
+from scipy.special import logsumexp
 from torch import Tensor
 from torch.distributions import OneHotCategorical
 from torch.nn import functional as F
 
 from ... import processes
 from ...errors import InputError
-from ...messages import Categorical, Message
+from ...messages import Categorical, Data, Message
 from ...metrics import scores_of
 from ...module import Node, Posterior, Values, learns
-from ...options import Constraint, Number, Width
+from ...options import Constraint, Number, RandomState, Width
 from ...stopping import AllOrNothing
 from ..common.inputs import check_component, check_labels, draw_classes
 from ..nets.device import as_tensor
@@ -228,8 +229,23 @@ class MultinomialVAE(Autoencoder):
         log_likelihoods = self._in_blocks(self._class_log_likelihoods, rows)  # (N, K)
         return (probabilities * log_likelihoods).sum(axis=1) - kl.numpy()
 
+    def log_prob(self, x: ArrayLike) -> np.ndarray:
+        """Log density of each row with all classes equally probable, in nats: (N, ...) -> (N,).
+
+        Exact, as a sum over the classes; InputError with several classes a row (`n_draws`).
+        """
+        if self.n_draws > 1:
+            raise InputError(
+                f"{self.label}.log_prob: with n_draws={self.n_draws} a row has a density of too "
+                "many terms; lower_bound(x) is below it"
+            )
+        rows = self.new_rows(x, "log_prob")
+        self._encode([Data(rows[:1], checked=False)])  # raises for what the nets do not take
+        log_likelihoods = self._in_blocks(self._class_log_likelihoods, rows)  # (N, K)
+        return logsumexp(log_likelihoods.astype(np.float64), axis=1) - np.log(self.n_components)
+
     def sample(
-        self, n_samples: int = 1, component: int | None = None, random_state: int | None = None
+        self, n_samples: int = 1, component: int | None = None, random_state: RandomState = None
     ) -> np.ndarray:
         """Decoded classes (n_samples, ...), all of one `component` or any; the same every time."""
         return self._sample(n_samples, random_state, component)

@@ -10,13 +10,14 @@ from typing import Annotated, Self, cast
 import numpy as np
 import torch
 from numpy.random import Generator
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ... import arrays, processes
 from ...errors import InputError, MessageError
-from ...messages import Gaussian, Message, Mixture
+from ...messages import Data, Gaussian, Message, Mixture
 from ...module import Node, Posterior, Values
-from ...options import Choice, Width
+from ...options import Choice, Count, RandomState, Width, check_argument, generator_of
 from .base import Arrays, Autoencoder
 from .divergences import DiagonalNormal, GaussianTarget, MixtureTarget, Point, PointTarget, Target
 
@@ -75,7 +76,7 @@ class GaussianAutoencoder(Autoencoder):
             )
         return message
 
-    def sample(self, n_samples: int = 1, random_state: int | None = None) -> np.ndarray:
+    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> np.ndarray:
         """Decoded draws from N(0, I), (n_samples, ...); the same call repeats its draw."""
         return self._sample(n_samples, random_state, None)
 
@@ -171,9 +172,9 @@ class VAE(GaussianAutoencoder):
         Batch normalisation before each ReLU of the default nets (Ioffe and Szegedy, 2015). Every
         batch then needs two rows or more.
     encoder, decoder : torch.nn.Module, optional
-        Your own pair instead, of which copies are trained: rows -> (N, 2 D), the means followed by
-        the log variances, or both as a tuple; and (N, D) -> the values of a row (logits under
-        Bernoulli: a warning tells of a Sigmoid at the end).
+        Your own instead, both or one, of which copies are trained: rows -> (N, 2 D), the means
+        followed by the log variances, or both as a tuple; and (N, D) -> the values of a row (logits
+        under Bernoulli: a warning tells of a Sigmoid at the end).
     likelihood : {"bernoulli", "gaussian"}
         Bernoulli on logits, for values in [0, 1]; or Gaussian.
     noise_variance : float or "learnt"
@@ -274,6 +275,45 @@ class VAE(GaussianAutoencoder):
         z = mean + noise * np.exp(0.5 * log_var)  # (N, D)
         entropy = 0.5 * (log_var + math.log(2 * math.pi * math.e)).sum(axis=1)
         return self._in_blocks(self.log_likelihood, rows, z) + entropy
+
+    def _expected_log_prior(self, q: Arrays) -> np.ndarray:
+        """E_q[log N(z; 0, I)] of each row, (N,)."""
+        mean, log_var = q
+        return -0.5 * (mean**2 + np.exp(log_var) + math.log(2 * math.pi)).sum(axis=1)
+
+    def log_prob(
+        self, x: ArrayLike, n_samples: int = 100, random_state: RandomState = None
+    ) -> np.ndarray:
+        """Log density of each row under the prior N(0, I), by importance sampling, in nats.
+
+        ``log 1/S sum_s p(x | z_s) p(z_s) / q(z_s | x)`` with S draws of q(z | x): in the mean never
+        above log p(x), closer to it the more draws, and with one the evidence lower bound (Burda,
+        Grosse and Salakhutdinov, 2016, "Importance weighted autoencoders").
+
+        Parameters
+        ----------
+        x : array-like, shape (N, ...)
+        n_samples : int
+            Draws S of each row's latents.
+        random_state : int, np.random.Generator or np.random.RandomState, optional
+            Seed of the draws; the module's own unless given, so the same call repeats its draw.
+
+        Returns
+        -------
+        np.ndarray, shape (N,)
+        """
+        check_argument(self.label, "n_samples", n_samples, Count())
+        rows = self.new_rows(x, "log_prob")
+        mean, log_var = self._encode([Data(rows, checked=False)])
+        rng = generator_of(self.label, random_state, self.seed())
+        log_sum = np.full(len(rows), -np.inf)
+        for _ in range(n_samples):
+            noise = rng.standard_normal(mean.shape)
+            z = mean + noise * np.exp(0.5 * log_var)  # (N, D)
+            log_ratio = 0.5 * (noise**2 + log_var - z**2).sum(axis=1)  # of p(z) to q(z | x)
+            log_joint = self._in_blocks(self.log_likelihood, rows, z) + log_ratio
+            log_sum = np.logaddexp(log_sum, log_joint)
+        return log_sum - math.log(n_samples)
 
 
 def draw_of(message: Gaussian, rng: Generator) -> Gaussian:

@@ -10,11 +10,27 @@ from typing import Annotated, Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ...density import COVARIANCE_TYPES, MixtureDensity, problem_of_covariances
+from ...density import (
+    COVARIANCE_TYPES,
+    DIAGONAL_TYPES,
+    MixtureDensity,
+    problem_of_covariances,
+    shape_of_covariances,
+)
 from ...errors import InputError
 from ...messages import Categorical, Data, Gaussian, Message, Mixture
 from ...module import Module
-from ...options import Choice, Count, Number, PositiveInt, as_numbers, check_argument
+from ...options import (
+    Choice,
+    Count,
+    Number,
+    PositiveInt,
+    Randomness,
+    RandomState,
+    as_numbers,
+    check_argument,
+    seed_of,
+)
 from ..common.inputs import split_columns
 from .components import Prior
 from .rows import Rows
@@ -113,11 +129,11 @@ class MixtureModule(Module):
         if rows.n_columns != n_columns:
             raise InputError(f"{self.label}: fitted on {n_columns} columns, got {rows.n_columns}")
 
-    def _seed_of_draw(self, n_samples: int, random_state: int | None) -> int:
+    def _seed_of_draw(self, n_samples: int, random_state: RandomState) -> int:
         """The seed of `sample`, after a check of its arguments; the module's own unless given."""
         check_argument(self.label, "n_samples", n_samples, Count())
-        check_argument(self.label, "random_state", random_state, Count(at_least=0, or_none=True))
-        return self.seed_ if random_state is None else int(random_state)
+        check_argument(self.label, "random_state", random_state, Randomness())
+        return self.seed() if random_state is None else seed_of(random_state)
 
     def _by_parent(self, rows: np.ndarray) -> list[np.ndarray]:
         """Rows (n, D) cut into those of each parent."""
@@ -154,6 +170,36 @@ def checked_means(label: str, means_init: ArrayLike, k: int, d: int | None = Non
             f"{means.shape}"
         )
     return means
+
+
+def check_weights_init(label: str, weights_init: ArrayLike | None, k: int) -> None:
+    """Raise InputError unless the argument is None or k probabilities that add up to 1."""
+    if weights_init is None:
+        return
+    weights = as_numbers(label, "weights_init", weights_init)
+    if weights.shape != (k,) or weights.min() < 0 or abs(weights.sum() - 1) > 1e-6:
+        raise InputError(
+            f"{label}: weights_init must be {k} numbers >= 0 that add up to 1, got "
+            f"{weights_init!r:.60}"
+        )
+
+
+def check_precisions_init(
+    label: str, precisions_init: ArrayLike | None, k: int, d: int, covariance_type: str
+) -> None:
+    """Raise InputError unless the argument is None or positive definite, in the type's shape."""
+    if precisions_init is None:
+        return
+    precisions = as_numbers(label, "precisions_init", precisions_init)
+    shape = shape_of_covariances(covariance_type, k, d)
+    diagonal = covariance_type in DIAGONAL_TYPES
+    fits = precisions.shape == shape
+    if not fits or problem_of_covariances(precisions, diagonal=diagonal):
+        raise InputError(
+            f"{label}: precisions_init must be positive definite and symmetric, of shape {shape} "
+            f"for covariance_type={covariance_type!r}, got shape {precisions.shape}: "
+            f"{precisions_init!r:.60}"
+        )
 
 
 def checked_responsibilities(label: str, values: ArrayLike, n_rows: int, k: int) -> np.ndarray:

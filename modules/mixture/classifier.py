@@ -19,7 +19,7 @@ from ...density import MixtureDensity, check_near
 from ...errors import InputError, NotFittedError, NotReadyError
 from ...messages import Categorical, Message
 from ...module import Posterior, Values, learns, warn_unless_converged
-from ...options import Number, PositiveInt
+from ...options import Number, PositiveInt, RandomState
 from ...reading import array_in, labels_in
 from ..common.inputs import (
     any_observed,
@@ -416,7 +416,7 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         n_samples: int = 1,
         label: Any = None,
         component: int | None = None,
-        random_state: int | None = None,
+        random_state: RandomState = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draw rows from all classes, one class, or one component of a class (a "style").
 
@@ -425,7 +425,7 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         n_samples : int
         label, component : optional
             One of `classes_`, drawn from the priors unless given, and of its mixture's components.
-        random_state : int, optional
+        random_state : int, np.random.Generator or np.random.RandomState, optional
             Seed of the draw; the module's own unless given, so the same call repeats its draw.
 
         Returns

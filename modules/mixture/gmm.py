@@ -7,27 +7,38 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
-from numbers import Real
 from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike
+from sklearn.base import DensityMixin
 
 from ... import processes
 from ...arrays import as_rows
-from ...density import MixtureDensity, check_near
+from ...density import DIAGONAL_TYPES, MixtureDensity, check_near
 from ...errors import InputError, NotFittedError
 from ...messages import Categorical, Data, Message
 from ...metrics import scores_of
 from ...module import Posterior, Values, learns, warn_unless_converged
-from ...options import Count, Flag, Kind, Number, PositiveInt, as_numbers, check_argument
-from ...reading import check_names, keep_names, names_in
+from ...options import (
+    Count,
+    Flag,
+    Kind,
+    Number,
+    PositiveInt,
+    RandomState,
+    as_numbers,
+    check_argument,
+)
+from ..common.estimators import ArrayEstimator, check_columns
 from ..common.inputs import any_observed, check_component, check_labels, draw_classes
 from . import em
 from .base import (
     MixtureModule,
     Starts,
+    check_precisions_init,
+    check_weights_init,
     checked_means,
     checked_responsibilities,
     messages_down,
@@ -44,7 +55,7 @@ from .statistics import (
 
 
 @dataclass(eq=False, repr=False)
-class GMM(MixtureModule):
+class GMM(DensityMixin, ArrayEstimator, MixtureModule):
     """Gaussian mixture model, fitted by MAP-EM, maximum likelihood or Gibbs sampling.
 
     ``p(x) = sum_k pi_k N(x; mu_k, Sigma_k)``. Takes latents or data from its parents (several are
@@ -77,8 +88,10 @@ class GMM(MixtureModule):
         means, so that each update raises the joint objective (but for the prior's pull), and
         latents left undecided do not look like clusters. Better where the latents hold much of the
         data; where they hold little (a KL term of a few nats), no clusters may be left to find.
-    means_init : array-like of shape (K, D), optional
-        The only start of the first update, instead of k-means++.
+    weights_init, means_init, precisions_init : array-like, optional
+        Where the first update starts, (K,), (K, D) and, in the shape of `covariances_`, the
+        inverses of the covariances. With means there is but one start, instead of those of
+        k-means++, and what is not given is that of each row's nearest mean.
     responsibilities_init : array-like of shape (N, K), optional
         The same, as probabilities of each row's cluster.
     mean_prior, mean_precision_prior, degrees_of_freedom_prior, covariance_prior
@@ -104,6 +117,10 @@ class GMM(MixtureModule):
     ----------
     weights_, means_, covariances_ : np.ndarray
         Shapes (K,), (K, D) and scikit-learn's for `covariance_type_`.
+    precisions_, precisions_cholesky_ : np.ndarray
+        Inverses of the covariances, and their upper triangular roots, in the same shape.
+    n_iter_ : int
+        Steps of EM, or sweeps, from the start that won to what was kept.
     covariance_type_ : str
         The argument they were fitted with.
     responsibilities_ : np.ndarray of shape (N, K)
@@ -142,7 +159,9 @@ class GMM(MixtureModule):
     n_init: Annotated[int | Sequence[int], Starts()] = 5
     n_split_merge: Annotated[int, Count(at_least=0)] = 0
     use_variance: Flag = False
+    weights_init: ArrayLike | None = None
     means_init: ArrayLike | None = None
+    precisions_init: ArrayLike | None = None
     responsibilities_init: ArrayLike | None = None
     mean_prior: ArrayLike | None = None
     weight_concentration_prior: Annotated[float, Number(at_least=1)] = 1.0
@@ -171,6 +190,7 @@ class GMM(MixtureModule):
         self._checked_weight(n_rows)
         if self.means_init is not None:
             checked_means(self.label, self.means_init, k)
+        check_weights_init(self.label, self.weights_init, k)
         if self.responsibilities_init is not None:
             checked_responsibilities(self.label, self.responsibilities_init, n_rows, k)
 
@@ -274,20 +294,44 @@ class GMM(MixtureModule):
         self.record({})
         return self
 
+    @property
+    def precisions_(self) -> np.ndarray:
+        """Inverses of `covariances_`, in the same shape."""
+        return self.density().typed(self.density().precisions)
+
+    @property
+    def precisions_cholesky_(self) -> np.ndarray:
+        """Upper triangular U with U U^T the precisions, in the shape of `covariances_`."""
+        return self.density().typed(self.density().whitening[0])
+
+    @property
+    def n_iter_(self) -> int:
+        """Steps of EM, or sweeps, from the start that won to what was kept; at least 1."""
+        self.density()
+        return max(len(self.log_likelihood_) - 1, 1)
+
     @np.errstate(under="ignore")
     def predict(self, x: ArrayLike) -> np.ndarray:
         """Most probable component of each row: (N, D) -> (N,) of int."""
-        return self._log_posterior(x)[0].argmax(axis=1)
+        return self._log_posterior(x, "predict")[0].argmax(axis=1)
+
+    def fit_predict(self, x: ArrayLike, y: None = None) -> np.ndarray:
+        """Fit, and tell the most probable component of each row: (N, D) -> (N,) of int."""
+        return self.fit(x).predict(x)
 
     @np.errstate(under="ignore")
     def predict_proba(self, x: ArrayLike) -> np.ndarray:
         """P(k | row): (N, D) -> (N, K)."""
-        return np.exp(self._log_posterior(x)[0])
+        return np.exp(self._log_posterior(x, "predict_proba")[0])
 
     @np.errstate(under="ignore")
     def score_samples(self, x: ArrayLike) -> np.ndarray:
         """Log density of each row in nats: (N, D) -> (N,)."""
-        return self._log_posterior(x)[1]
+        return self._log_posterior(x, "score_samples")[1]
+
+    def score(self, x: ArrayLike, y: None = None) -> float:
+        """Mean log density of the rows (N, D), in nats; higher is better."""
+        return float(self.score_samples(x).mean())
 
     def bic(self, x: ArrayLike) -> float:
         """Bayesian information criterion on x; lower is better."""
@@ -299,7 +343,7 @@ class GMM(MixtureModule):
         return float(-2 * self.score_samples(x).sum() + 2 * self.density().n_free())
 
     def sample(
-        self, n_samples: int = 1, component: int | None = None, random_state: int | None = None
+        self, n_samples: int = 1, component: int | None = None, random_state: RandomState = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draw rows from the mixture, or from one of its components.
 
@@ -308,7 +352,7 @@ class GMM(MixtureModule):
         n_samples : int
         component : int, optional
             In 0..K-1; drawn from the mixing weights unless given.
-        random_state : int, optional
+        random_state : int, np.random.Generator or np.random.RandomState, optional
             Seed of the draw; the module's own unless given, so the same call repeats its draw.
 
         Returns
@@ -330,11 +374,10 @@ class GMM(MixtureModule):
         rows, _ = density.component(component).sample(n_samples, rng)
         return rows, np.full(n_samples, component)
 
-    def _log_posterior(self, x: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    def _log_posterior(self, x: ArrayLike, method: str) -> tuple[np.ndarray, np.ndarray]:
         """Log P(k | row), (N, K), and log p(row), (N,)."""
-        rows = as_rows(x, self.label)
-        check_names(self, x, self.label)
-        joint = self._log_likelihoods(stack([Data(rows)]))
+        rows = self.new_rows(x, method)
+        joint = self._log_likelihoods(Rows(rows.reshape(len(rows), -1)))
         return log_posterior(joint, log_weights_of(self.density()), out=joint)
 
     def _log_likelihoods(self, rows: Rows) -> np.ndarray:
@@ -345,24 +388,6 @@ class GMM(MixtureModule):
         return log_likelihood
 
     # -- fitting -------------------------------------------------------------------------------
-
-    @learns
-    def fit(self, x: ArrayLike, y: None = None) -> Self:
-        """Fit to an array x (N, D) without a graph; returns self. `y` is ignored.
-
-        Raises
-        ------
-        InputError
-            For NaN, too few (distinct) rows, or options that do not fit; nothing is changed.
-        TrainingError
-            If a covariance matrix is not positive definite (``inference="ml"``).
-        """
-        rows, names = as_rows(x, f"{self.label}.fit"), names_in(x, f"{self.label}.fit")
-        self.check_options()
-        self.check([Data(rows)], len(rows))
-        self.record(self.learn([Data(rows[processes.share(len(rows))])], None))
-        keep_names(self, names)
-        return self
 
     def fit_rows(
         self, rows: Rows, from_children: Message | None = None, start: np.ndarray | None = None
@@ -380,6 +405,8 @@ class GMM(MixtureModule):
         rows = prepared(self.label, rows, self.n_components)
         if self.means_init is not None:
             checked_means(self.label, self.means_init, self.n_components, rows.n_columns)
+        kind = self.n_components, rows.n_columns, self.covariance_type
+        check_precisions_init(self.label, self.precisions_init, *kind)
         mean = rows.mean(rows.weights)
         own = rows.mean_variances(rows.weights)
         variances = rows.scale(rows.weights, mean)
@@ -443,10 +470,10 @@ class GMM(MixtureModule):
         if previous is None and self.responsibilities_init is not None:
             values = as_numbers(self.label, "responsibilities_init", self.responsibilities_init)
             share = processes.share_of(values, len(problem.rows))
-            return [em.start_from(problem, share.__getitem__)]
+            return [self._set_out(em.start_from(problem, share.__getitem__))]
         if previous is None and self.means_init is not None:
             means = as_numbers(self.label, "means_init", self.means_init)
-            return [em.start_from_means(problem, means)]
+            return [self._set_out(em.start_from_means(problem, means))]
         per_update = self.n_init if isinstance(self.n_init, Sequence) else [self.n_init]
         n_init = per_update[min(len(self.history_), len(per_update) - 1)]
         starts = [] if previous is None else [self.density()]
@@ -454,7 +481,19 @@ class GMM(MixtureModule):
             starts += em.starts_from_children(problem, problem.from_children)
         if n_init or not starts:
             starts += em.plus_plus_starts(problem, max(n_init, 1), rng)
-        return starts
+        return starts if previous is not None else [*map(self._set_out, starts)]
+
+    def _set_out(self, start: MixtureDensity) -> MixtureDensity:
+        """A start with the weights, means and precisions that the arguments say."""
+        given = {"weights": self.weights_init, "means": self.means_init}
+        values: dict[str, Any] = {
+            n: as_numbers(self.label, f"{n}_init", v) for n, v in given.items() if v is not None
+        }
+        if self.precisions_init is not None:
+            precisions = as_numbers(self.label, "precisions_init", self.precisions_init)
+            is_diagonal = self.covariance_type in DIAGONAL_TYPES
+            values["covariances"] = 1 / precisions if is_diagonal else np.linalg.inv(precisions)
+        return replace(start, **values)
 
     def _problem(
         self,
@@ -542,23 +581,24 @@ class GMM(MixtureModule):
         """
         self.check_options()
         self._check_batches(step_size)
-        goes_on, names = self._goes_on(), names_in(x, f"{self.label}.partial_fit")
+        values, goes_on = as_rows(x, f"{self.label}.partial_fit"), self._goes_on()
         if goes_on:
-            check_names(self, x, f"{self.label}.partial_fit")
-        x = as_rows(x, f"{self.label}.partial_fit")
-        if x.ndim != 2 or (goes_on and x.shape[1] != self.means_.shape[1]):
+            check_columns(self.label, self, x, values)
+        if values.ndim != 2 or (goes_on and values.shape[1] != self.means_.shape[1]):
             wanted = f"(n, {self.means_.shape[1]})" if goes_on else "(n, D)"
-            raise InputError(f"{self.label}.partial_fit: expected rows {wanted}, got {x.shape}")
-        rows = Rows(x[processes.share(len(x))])
+            raise InputError(
+                f"{self.label}.partial_fit: expected rows {wanted}, got {values.shape}"
+            )
+        rows = Rows(values[processes.share(len(values))])
         start = time.perf_counter()
         if goes_on:
             self._step(rows, step_size)
         else:
-            self.check([Data(x)], len(x))
+            self.begin_fit(x, values)
+            self.check([Data(values)], len(values))
             self.fit_rows(rows)
             self._warn_of_components()
             self.stream_ = vars(em.stream_of(self.density(), processes.total(len(rows))))
-            keep_names(self, names)
         seconds = time.perf_counter() - start
         self.record({"log_likelihood": float(self.log_likelihood_[-1]), "seconds": seconds})
         return self
@@ -575,8 +615,7 @@ class GMM(MixtureModule):
                     f"{self.label}: {name} belong to fixed rows, which batches are not; leave them "
                     "out for partial_fit"
                 )
-        if step_size is not None and not (isinstance(step_size, Real) and 0 < step_size <= 1):
-            raise InputError(f"{self.label}: step_size must be in (0, 1], got {step_size!r:.60}")
+        check_argument(self.label, "step_size", step_size, Number(above=0, at_most=1, or_none=True))
 
     def _step(self, rows: Rows, step_size: float | None) -> None:
         """A step of stepwise EM; nothing is changed if it fails."""

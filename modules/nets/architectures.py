@@ -107,6 +107,11 @@ def _fast(net: nn.Module) -> nn.Module:
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def mlp(n_features: int, hidden_sizes: Sequence[int], n_outputs: int) -> nn.Module:
+    """Hidden layers with ReLU from flat rows to outputs."""
+    return nn.Sequential(nn.Flatten(), *_mlp([n_features, *hidden_sizes, n_outputs], False))
+
+
 def conv_classifier(
     image_shape: tuple[int, int, int],
     filters: Sequence[int],
@@ -191,16 +196,10 @@ class Joined(nn.Module):
         return torch.cat(tuple(self.encoder(rows)), dim=1)
 
 
-def copy_pair(
-    encoder: nn.Module,
-    decoder: nn.Module,
-    row_shape: tuple[int, ...],
-    n_codes: int,
-    latent_dim: int,
-    label: str,
-) -> tuple[nn.Module, nn.Module]:
-    """Copies of a user's nets; InputError if two rows of zeros show that one does not fit."""
-    n_features = math.prod(row_shape)
+def copy_encoder(
+    encoder: nn.Module, row_shape: tuple[int, ...], n_codes: int, latent_dim: int, label: str
+) -> nn.Module:
+    """A copy of a user's encoder; InputError if two rows of zeros show that it does not fit."""
     if isinstance(_tried("encoder", encoder, row_shape, label), tuple | list):
         encoder = Joined(encoder)
     codes = _tried("encoder", encoder, row_shape, label)
@@ -210,6 +209,14 @@ def copy_pair(
             f"{label}: encoder must return (N, {n_codes}) for latent_dim={latent_dim}, got "
             f"{tuple(codes.shape)} for two rows"
         )
+    return deepcopy(encoder)
+
+
+def copy_decoder(
+    decoder: nn.Module, row_shape: tuple[int, ...], latent_dim: int, label: str
+) -> nn.Module:
+    """A copy of a user's decoder; InputError if two rows of zeros show that it does not fit."""
+    n_features = math.prod(row_shape)
     output = _tried("decoder", decoder, (latent_dim,), label, f" for latent_dim={latent_dim}")
     _check_tensor("decoder", output, label)
     if len(output) != 2 or output[0].numel() != n_features:
@@ -217,7 +224,7 @@ def copy_pair(
             f"{label}: decoder must return {n_features} values per row, as in {row_shape}, got "
             f"{tuple(output.shape)} for two rows"
         )
-    return deepcopy(encoder), deepcopy(decoder)
+    return deepcopy(decoder)
 
 
 def ends_in_probabilities(decoder: nn.Module, latent_dim: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -13,16 +14,18 @@ import torch
 from numpy.typing import ArrayLike
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils import Tags
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import processes
 from ...arrays import as_rows
 from ...errors import InputError, NotFittedError, TrainingError
-from ...options import Counts, PositiveInt, Seed
-from ...reading import array_in, check_names, keep_names, names_in
+from ...options import Counts, PositiveInt, Seed, generator_of
+from ...reading import array_in
+from ..common.estimators import check_columns, columns_of
 from ..common.inputs import checked_targets
-from .architectures import conv_classifier, copy_supervised, needed_image_shape
+from .architectures import conv_classifier, copy_supervised, image_shape_of, mlp
 from .device import (
     check_float32,
     check_outputs,
@@ -36,6 +39,7 @@ from .device import (
 from .trainer import DivergedError, NetOptions, Scheduler, Terms, Trainer, check_batches
 
 _UNKNOWN = -1  # a step's class that is not known
+_FEWEST_PIXELS = 16  # flat rows of fewer values are a table's
 
 
 @dataclass(eq=False, repr=False)
@@ -86,24 +90,26 @@ class SupervisedNet(NetOptions, ABC):
         """
         self.check_options()
         device = self._torch_device()
-        rows, names = as_rows(X, f"{self.label}.fit"), names_in(X, f"{self.label}.fit")
+        rows = as_rows(X, f"{self.label}.fit")
         check_float32(self.label, rows)
+        columns = columns_of(self.label, X, rows)
         targets, known, learnt = self._targets(y, len(rows))
         if len(targets) != len(rows):
             raise InputError(f"{self.label}: y has {len(targets)} entries for {len(rows)} rows")
-        seed = processes.of_first(int(np.random.default_rng(self.random_state).integers(2**62)))
+        rng = generator_of(self.label, self.random_state)
+        seed = processes.of_first(int(rng.integers(2**62)))
         with processes.alone(), private_random_state(seed, device):
-            n_known = int(known.sum())
-            check_batches(self.label, n_known, self.batch_size, batch_norm=self.net is None)
+            batch_norm = self.net is None and self._image_shape(rows.shape[1:]) is not None
+            check_batches(self.label, int(known.sum()), self.batch_size, batch_norm=batch_norm)
             net = self._make_net(rows.shape[1:], learnt["n_outputs_"], learnt.get("n_steps_"))
             net = net.to(device)
             numbers = torch.tensor(np.flatnonzero(known), device=device)
             loss_curve = self._train(net, rows, torch.tensor(targets, device=device), numbers)
         processes.spread(net)  # processors of different kinds round differently
-        self.__dict__.pop("n_steps_", None)  # of an earlier fit
-        self.__dict__.update(learnt)
+        for name in ("n_steps_", "feature_names_in_"):  # of an earlier fit
+            self.__dict__.pop(name, None)
+        self.__dict__.update(learnt | columns)
         self.row_shape_, self.net_, self.loss_curve_ = rows.shape[1:], net.eval(), loss_curve
-        keep_names(self, names)
         return self
 
     def _make_net(
@@ -114,8 +120,15 @@ class SupervisedNet(NetOptions, ABC):
             return copy_supervised(self.net, *ends, self.label, n_steps)
         if n_steps is not None:
             raise InputError(f"{self.label}: sequences need a net of their own: net=")
-        image_shape = needed_image_shape(row_shape, f"{self.label}: the default net")
+        image_shape = self._image_shape(row_shape)
+        if image_shape is None:
+            return mlp(math.prod(row_shape), self.hidden_sizes, n_outputs)
         return conv_classifier(image_shape, self.filters, self.hidden_sizes, n_outputs)
+
+    def _image_shape(self, row_shape: tuple[int, ...]) -> tuple[int, int, int] | None:
+        """(C, H, W) of rows that the default net sees as images; None for others."""
+        is_small = len(row_shape) == 1 and row_shape[0] < _FEWEST_PIXELS
+        return None if is_small else image_shape_of(row_shape)
 
     def _train(
         self, net: nn.Module, rows: np.ndarray, targets: Tensor, learnt: Tensor
@@ -150,8 +163,9 @@ class SupervisedNet(NetOptions, ABC):
         if not hasattr(self, "net_"):
             raise NotFittedError(f"{self.label} has learnt nothing yet: call fit(X, y)")
         rows = as_rows(X, f"{self.label}.predict")
-        check_names(self, X, f"{self.label}.predict")
         n_before = 1 if self._n_steps is None else 2  # as sequences may be of any length
+        if n_before == 1:
+            check_columns(self.label, self, X, rows)
         if rows.shape[n_before:] != self.row_shape_[n_before - 1 :]:
             raise InputError(
                 f"{self.label}: trained on rows of shape {self.row_shape_}, got {rows.shape[1:]}"
@@ -185,17 +199,17 @@ class NetClassifier(ClassifierMixin, SupervisedNet):
     ----------
     net : torch.nn.Module, optional
         Rows -> (N, C), logits of the C classes. Copied before training. Unless given: for images
-        (N, H, W), (N, C, H, W) or flat and square, convolutions of 3 x 3 with batch
-        normalisation, ReLU and max-pooling, then an MLP.
+        (N, H, W), (N, C, H, W) or flat and square with 16 values or more, convolutions of 3 x 3
+        with batch normalisation, ReLU and max-pooling, then an MLP; for other rows an MLP alone.
     filters : sequence of int
         Filters of the default net's convolutions, after each of which height and width are halved.
     hidden_sizes : sequence of int
-        Widths of its hidden layers after the convolutions; batch normalisation there too.
+        Widths of its hidden layers; with batch normalisation after convolutions.
     epochs, batch_size, lr, weight_decay : int, int, float, float
         Of AdamW (Adam where weight_decay is 0).
     scheduler, augment, device, precision, compile
         As in `VAE`.
-    random_state : int, optional
+    random_state : int, np.random.Generator or np.random.RandomState, optional
 
     Attributes
     ----------
@@ -247,7 +261,9 @@ class NetClassifier(ClassifierMixin, SupervisedNet):
 
     def _learnt_of(self, classes: np.ndarray) -> dict[str, Any]:
         if len(classes) < 2:
-            raise InputError(f"{self.label}: y must hold two classes or more, got {classes}")
+            raise InputError(
+                f"{self.label}: y must hold two classes or more, got one class, {classes}"
+            )
         return {"classes_": classes, "n_outputs_": len(classes)}
 
     def _loss(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -290,17 +306,25 @@ class NetRegressor(RegressorMixin, SupervisedNet):
 
     outputs = "targets"
 
+    def __sklearn_tags__(self) -> Tags:
+        """What scikit-learn is to know: there may be several targets."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Predicted targets: (N, ...) -> (N,), or (N, T) if trained on several per row.
 
         NotFittedError before fitting; InputError for NaN, or rows of another shape.
         """
-        outputs = self._outputs(X)
+        outputs = self._outputs(X).astype(np.float64)
         if self._n_steps is not None:
             return outputs
         return outputs.reshape(len(outputs), *self.target_shape_)
 
     def _targets(self, y: ArrayLike, n_rows: int) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        if y is None:
+            raise InputError(f"{self.label} requires y to be passed, but the target y is None")
         if isinstance(y, np.ma.MaskedArray) and y.ndim == 3:
             known: np.ndarray = ~np.ma.getmaskarray(y)
             numbers = as_rows(np.where(known, y.data, 0.0), f"{self.label}: y")

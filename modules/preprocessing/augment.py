@@ -16,7 +16,16 @@ from torch.nn import functional as F
 
 from ...arrays import as_rows
 from ...errors import InputError
-from ...options import Constraint, Count, Function, Number, Options, check_argument
+from ...options import (
+    Constraint,
+    Count,
+    Function,
+    Number,
+    Options,
+    RandomState,
+    check_argument,
+    generator_of,
+)
 from ..nets.architectures import needed_image_shape
 from ..nets.device import private_random_state
 from ..nets.trainer import transformed
@@ -64,7 +73,7 @@ class RandomTransform(Options, ABC):
         """Transform a batch (B, H, W), (B, C, H, W) or (B, H * W)."""
 
     def copies(
-        self, images: ArrayLike, n_copies: int = 1, random_state: int | None = None
+        self, images: ArrayLike, n_copies: int = 1, random_state: RandomState = None
     ) -> np.ndarray:
         """Transformed copies of arrays, for models without an `augment`.
 
@@ -73,8 +82,7 @@ class RandomTransform(Options, ABC):
         images : array-like of shape (N, H, W), (N, C, H, W) or (N, H * W)
         n_copies : int
             Of each image, at least 1.
-        random_state : int, optional
-            Seed, at least 0.
+        random_state : int, np.random.Generator or np.random.RandomState, optional
 
         Returns
         -------
@@ -82,9 +90,8 @@ class RandomTransform(Options, ABC):
             float32: the first copy of every row, then the second, and so on.
         """
         check_argument(self.label, "n_copies", n_copies, Count())
-        check_argument(self.label, "random_state", random_state, Count(at_least=0, or_none=True))
         batch = torch.tensor(as_rows(images, self.label), dtype=torch.float32)
-        seed = np.random.default_rng(random_state).integers(2**62)
+        seed = generator_of(self.label, random_state).integers(2**62)
         with private_random_state(int(seed), batch.device):
             copies = np.concatenate([self(batch).numpy() for _ in range(n_copies)])
         if not np.isfinite(copies).all():

@@ -12,12 +12,23 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances_argmin
+from sklearn.utils import Tags
 from threadpoolctl import threadpool_limits
 
 from ...errors import InputError, NotFittedError
-from ...options import Constraint, Count, Counts, Options, PositiveInt, Seed, check_argument
+from ...options import (
+    Constraint,
+    Count,
+    Counts,
+    Options,
+    PositiveInt,
+    Seed,
+    check_argument,
+    seed_of,
+)
 from ...reading import array_in
 
 _WINDOW, _HOP = 0.025, 0.010  # seconds
@@ -46,7 +57,7 @@ class Frames:
 
 
 @dataclass(eq=False, repr=False)
-class HAC(TransformerMixin, Options):
+class HAC(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Options):
     """Turn recordings into histograms of acoustic co-occurrences, such as MLDA takes.
 
     Each recording becomes three sequences of frames: mel-frequency cepstral coefficients, their
@@ -72,8 +83,8 @@ class HAC(TransformerMixin, Options):
         Samples in a frame, and from one frame to the next; 25 and 10 ms unless given.
     sample_rate : int
         Samples a second. Arrays must have it, files are resampled to it.
-    random_state : int, optional
-        Seed of k-means.
+    random_state : int, np.random.Generator or np.random.RandomState, optional
+        Of k-means.
 
     Attributes
     ----------
@@ -128,7 +139,8 @@ class HAC(TransformerMixin, Options):
                     f"{self.label}: {n} different frames are too few for "
                     f"n_codewords={self.n_codewords}; give more recordings or lower n_codewords"
                 )
-        seeds = map(int, np.random.SeedSequence(self.random_state).generate_state(_N_STREAMS))
+        sequence = np.random.SeedSequence(seed_of(self.random_state))
+        seeds = map(int, sequence.generate_state(_N_STREAMS))
         self.codebooks_ = [codebook(*each) for each in zip(frames, sizes, seeds, strict=True)]
         return self
 
@@ -141,8 +153,7 @@ class HAC(TransformerMixin, Options):
             float32 counts. A column for each sequence, lag, codeword and following codeword, the
             last running fastest.
         """
-        if not hasattr(self, "codebooks_"):
-            raise NotFittedError(f"{self.label} is not fitted yet: call fit(recordings) first")
+        self._check_fitted()
         histograms = []
         for streams in self._streams(recordings):
             counts = []
@@ -160,6 +171,21 @@ class HAC(TransformerMixin, Options):
                 f"{self.label}: n_mfcc must be at most {self.n_mels}, the number of mel bands, got "
                 f"{self.n_mfcc}"
             )
+
+    @property
+    def _n_features_out(self) -> int:
+        self._check_fitted()
+        return len(self.lags) * sum(len(codewords) ** 2 for codewords in self.codebooks_)
+
+    def __sklearn_tags__(self) -> Tags:
+        """What scikit-learn is to know: recordings, of lengths of their own, are no table."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        return tags
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "codebooks_"):
+            raise NotFittedError(f"{self.label} is not fitted yet: call fit(recordings) first")
 
     def _sizes(self) -> list[int]:
         """Sizes of the code books."""
@@ -271,8 +297,6 @@ def n_empty_bands(rate: int, n_fft: int, n_mels: int) -> int:
 
 def codebook(frames: np.ndarray, n_codewords: int, seed: int) -> np.ndarray:
     """Centres of k-means: (T, D) -> (K, D)."""
-    from sklearn.cluster import KMeans  # here, as loading it takes a while
-
     with threadpool_limits(1, user_api="openmp"):  # its sums would depend on the threads' order
         return KMeans(n_codewords, n_init=1, random_state=seed).fit(frames).cluster_centers_
 

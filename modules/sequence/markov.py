@@ -12,12 +12,23 @@ from numpy.typing import ArrayLike
 from scipy.special import log_softmax, logsumexp
 
 from ... import processes
+from ...arrays import as_array
 from ...errors import InputError, NotFittedError
 from ...messages import Categorical, Message
 from ...metrics import scores_of
-from ...module import Module, Node, Posterior, learns, source_of_rows, warn_unless_converged
+from ...module import Node, Posterior, learns, source_of_rows, warn_unless_converged
 from ...observation import Observation
-from ...options import Count, Flag, Number, PositiveInt, as_numbers, check_argument
+from ...options import (
+    Count,
+    Flag,
+    Number,
+    PositiveInt,
+    RandomState,
+    as_numbers,
+    check_argument,
+    generator_of,
+)
+from ..common.estimators import ArrayEstimator, check_columns
 from ..common.inputs import check_component, check_labels
 from ..common.sequences import Sequences, sequences_of
 from . import chains
@@ -25,7 +36,7 @@ from .chains import Chain, ChainPrior, Smoothed
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class MarkovModel(Module):
+class MarkovModel(ArrayEstimator):
     """Markov chain over the classes of consecutive rows: with a GMM or MLDA below, a hidden one.
 
     ``P(k_1, ..., k_N) = pi_{k_1} prod_t A_{k_{t-1} k_t}`` in each sequence. Takes the parents'
@@ -263,7 +274,7 @@ class MarkovModel(Module):
             For NaN, impossible rows, or options that do not fit; nothing is changed.
         """
         evidence = _as_evidence(log_likelihood, f"{self.label}.fit")
-        self.check_options()
+        self.begin_fit(log_likelihood, evidence)
         self._check_rows(*evidence.shape)
         self.record(self._learn(evidence[self._share(len(evidence))]))
         return self
@@ -326,14 +337,26 @@ class MarkovModel(Module):
             )
         return Chain(self.transition_, self.initial_)
 
-    def score(self, log_likelihood: ArrayLike, lengths: ArrayLike | None = None) -> float:
+    def score(
+        self,
+        log_likelihood: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+    ) -> float:
         """Log p(all rows) of rows of any sequences, in nats, from log p(row | k): (N, K).
 
         Of a hidden Markov model that has a GMM's components the latter are
         ``gmm.density().component_log_prob(x)``. The rows are sequences by `lengths`; unless given,
-        by the module's `lengths` or `groups`, which then must be theirs.
+        by the module's `lengths` or `groups`, which then must be theirs. `y`, one value per row, is
+        ignored, as scikit-learn asks.
         """
-        evidence = _as_evidence(log_likelihood, f"{self.label}.score")
+        evidence = self._new_evidence(log_likelihood, "score")
+        if y is not None and len(np.asarray(y)) != len(evidence):
+            raise InputError(
+                f"{self.label}.score: expected y of {len(evidence)} rows or None, got "
+                f"{len(np.asarray(y))}; lengths go by name, score(log_likelihood, lengths=...)"
+            )
         with processes.alone():
             return float(self._smoothed(evidence, lengths=lengths).log_normalisers.sum())
 
@@ -345,13 +368,13 @@ class MarkovModel(Module):
         `n_free` is the number of free parameters that p(row | k) has, which count as the chain's
         own do: of a GMM's components ``gmm.density().n_free(weights=False)``.
         """
-        return -2 * self.score(log_likelihood, lengths) + 2 * self._n_free(n_free)
+        return -2 * self.score(log_likelihood, lengths=lengths) + 2 * self._n_free(n_free)
 
     def bic(
         self, log_likelihood: ArrayLike, n_free: int = 0, lengths: ArrayLike | None = None
     ) -> float:
         """Bayesian information criterion of rows, see `aic`; lower is better."""
-        n_free, score = self._n_free(n_free), self.score(log_likelihood, lengths)
+        n_free, score = self._n_free(n_free), self.score(log_likelihood, lengths=lengths)
         return -2 * score + n_free * float(np.log(len(np.asarray(log_likelihood))))
 
     def _n_free(self, n_emission: int) -> int:
@@ -367,7 +390,7 @@ class MarkovModel(Module):
 
         The rows are sequences by `lengths`, as in `score`.
         """
-        evidence = _as_evidence(log_likelihood, self.label)
+        evidence = self._new_evidence(log_likelihood, "predict_proba")
         with processes.alone():
             return np.exp(self._smoothed(evidence, lengths=lengths).log_posterior)
 
@@ -383,7 +406,7 @@ class MarkovModel(Module):
             likelihoods = _likelihoods(self.received_from_parents())
             return self._best_path(_evidence(likelihoods, self.received_from_children()), lengths)
         with processes.alone():
-            return self._best_path(_as_evidence(log_likelihood, self.label), lengths)
+            return self._best_path(self._new_evidence(log_likelihood, "viterbi"), lengths)
 
     def forecast(self, n_steps: int = 1) -> np.ndarray:
         """Class probabilities of the rows that would follow each sequence of the last training.
@@ -402,16 +425,14 @@ class MarkovModel(Module):
             probabilities.append(probabilities[-1] @ transition)
         return np.stack(probabilities[1:], axis=1)
 
-    def sample(self, n_samples: int = 1, random_state: int | None = None) -> np.ndarray:
+    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> np.ndarray:
         """Draw the classes of one sequence: (n_samples,) of int.
 
         The module's own seed unless one is given, so the same call repeats its draw.
         """
         check_argument(self.label, "n_samples", n_samples, Count())
-        check_argument(self.label, "random_state", random_state, Count(at_least=0, or_none=True))
         chain = self.chain()
-        seed = self.seed_ if random_state is None else random_state
-        return chain.draw(n_samples, np.random.default_rng(seed))
+        return chain.draw(n_samples, generator_of(self.label, random_state, self.seed()))
 
     def _smoothed(
         self,
@@ -434,6 +455,12 @@ class MarkovModel(Module):
         names = "log_normalisers", "log_posterior", "log_cavity"
         rows = {name: sequences.as_rows(getattr(smoothed, name)) for name in names}
         return replace(smoothed, **rows)
+
+    def _new_evidence(self, log_likelihood: ArrayLike, method: str) -> np.ndarray:
+        """Log p(row | k) that a method is given, of as many classes as those that `fit` was."""
+        evidence = _as_evidence(log_likelihood, f"{self.label}.{method}")
+        check_columns(f"{self.label}.{method}", self, log_likelihood, evidence)
+        return evidence
 
     def _best_path(self, evidence: np.ndarray, lengths: ArrayLike | None = None) -> np.ndarray:
         chain = self._chain_for(evidence)
@@ -482,11 +509,8 @@ def _evidence(likelihoods: list[np.ndarray], from_children: Message | None = Non
 
 def _as_evidence(log_likelihood: ArrayLike, what: str) -> np.ndarray:
     """Log p(row | k), finite or -inf, as float64 (N, K); `what` is how error texts name it."""
-    try:
-        evidence = np.asarray(log_likelihood, dtype=np.float64)
-    except (TypeError, ValueError):
-        evidence = np.array(np.nan)
-    if evidence.ndim != 2 or evidence.size == 0 or not (evidence < np.inf).all():
+    evidence = as_array(log_likelihood, what)[:].astype(np.float64)
+    if evidence.ndim != 2 or not (evidence < np.inf).all():
         raise InputError(
             f"{what}: expected log-likelihoods (N, K), finite or -inf, got shape {evidence.shape}: "
             f"{log_likelihood!r:.60}"

@@ -35,6 +35,7 @@ _MOST_TOKENS = 2.0**53  # the last integer that float64 tells from the next
 BLOCK_NUMBERS = 2**17  # in a block: a few megabytes stay near the processor
 START_STEPS = 3
 HEARD_STEPS = 5
+_DECAY = 0.6  # between 0.5 and 1 the steps add up to infinity and their squares do not
 FOLD_IN_STEPS, FOLD_IN_TOL = 200, 1e-3
 
 
@@ -66,16 +67,23 @@ def counts_in(label: str, x: Any, clip_negative: bool = False) -> Modalities:
     return counts
 
 
+def columns_in(counts: Modalities) -> np.ndarray:
+    """Rows as wide as all modalities together, (N, W), of nothing: by which columns are counted."""
+    n_words = sum(modality.shape[1] for modality in counts)
+    return np.broadcast_to(0.0, (counts[0].shape[0], n_words))
+
+
 def _as_sparse(label: str, x: Any, clip_negative: bool) -> sparse.csr_array:
     if not sparse.issparse(x):
         rows = as_rows(x, label)
         counts = sparse.csr_array(rows.reshape(len(rows), -1), dtype=np.float64)
         return _checked(label, counts, clip_negative)
-    if 0 in x.shape or x.dtype.kind not in "biuf" or not np.isfinite(x.data).all():
+    fits = 0 not in x.shape and x.dtype.kind in "biuf"
+    counts = sparse.csr_array(x, dtype=np.float64, copy=True) if fits else None
+    if counts is None or not np.isfinite(counts.data).all():
         raise InputError(
             f"{label}: expected finite counts of shape (N, W), got {x.shape} of {x.dtype}"
         )
-    counts = sparse.csr_array(x, dtype=np.float64, copy=True)
     counts.sum_duplicates()
     counts.eliminate_zeros()
     return _checked(label, counts, clip_negative)
@@ -95,8 +103,9 @@ def _checked(label: str, counts: sparse.csr_array, clip_negative: bool) -> spars
     if counts.nnz and counts.data.min() < 0:
         row = np.searchsorted(counts.indptr, counts.data.argmin(), side="right") - 1
         raise InputError(
-            f"{label}: expected counts >= 0, got {counts.data.min():g} in row {row}; MLDA takes "
-            "histograms or class probabilities, and features if clip_negative=True"
+            f"{label}: Negative values in data: expected counts >= 0, got {counts.data.min():g} in "
+            f"row {row}; MLDA takes histograms or class probabilities, and features if "
+            "clip_negative=True"
         )
     return counts
 
@@ -439,6 +448,53 @@ def _start_of(problem: Problem, block: Block, counts: np.ndarray, topics: np.nda
     """Topic probabilities of a block's tokens, (n, K), by rows' counts (N, K) and topics (K, W)."""
     prior = problem.with_heard(counts[block.rows] + problem.alpha, block.rows)
     return normalised(prior[block.row] * topics.T[block.word])
+
+
+# -- batches of a stream ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What is kept of all batches so far."""
+
+    word_counts: np.ndarray  # (W, K), expected tokens by word and topic
+    n_batches: int
+
+
+def stream_of(
+    components: Sequence[np.ndarray], theta: np.ndarray, mean_tokens: np.ndarray
+) -> Stream:
+    """What topics that were fitted to rows say of these, as the first batch.
+
+    P(word | topic) (K, W_m) of each modality, theta (N, K) and mean tokens (M,) of its rows.
+    """
+    rows = processes.total(theta.sum(axis=0))  # (K,)
+    pairs = zip(mean_tokens, components, strict=True)
+    return Stream(np.concatenate([n * (rows[:, None] * phi).T for n, phi in pairs]), 1)
+
+
+def learn_batch(
+    problem: Problem, topics: np.ndarray, stream: Stream, step_size: float | None
+) -> tuple[Stream, np.ndarray, float]:
+    """A step of stochastic CVB0 from topics (K, W): new stream, theta (n, K), log-likelihood.
+
+    Word counts become ``(1 - s) old + s new``, the new ones scaled to as many tokens as there have
+    been, with s = (t + 1)^-0.6 for batch t = 2, 3, ... unless `step_size` gives s. The
+    log-likelihood is per token, in nats, and by the old topics.
+    """
+    row_counts, log_likelihood = fold_in(problem, topics)
+    word_counts = np.zeros_like(stream.word_counts)
+    for block in blocks_of(problem):
+        word_counts += block.by_word @ _start_of(problem, block, row_counts, topics)
+    word_counts, n_tokens = processes.total(word_counts), processes.total(problem.n_tokens)
+    n_batches, n_before = stream.n_batches + 1, stream.word_counts.sum()
+    step = (n_batches + 1) ** -_DECAY if step_size is None else step_size
+    shares = (1 - step) * stream.word_counts / n_before + step * word_counts / n_tokens
+    stream = Stream((n_before + n_tokens) * shares, n_batches)
+    return stream, problem.proportions(row_counts), processes.total(log_likelihood) / n_tokens
+
+
+# -- Gibbs sampling --------------------------------------------------------------------------------
 
 
 def gibbs_sampling(problem: Problem, topics: np.ndarray, rng: Generator) -> Solution:

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags
 
 from ... import processes
 from ...errors import InputError, NotFittedError
 from ...messages import Categorical, Data, Deferred, Message
 from ...metrics import scores_of
-from ...module import Module, Node, Posterior, learns, warn_unless_converged
+from ...module import Node, Posterior, learns, warn_unless_converged
 from ...observation import Observation
-from ...options import Choice, Flag, Number, PositiveInt
-from ...reading import check_names, keep_names, names_in
+from ...options import Choice, Flag, Number, PositiveInt, check_argument
+from ..common.estimators import ArrayEstimator, check_columns
 from ..common.inputs import any_observed, check_component, check_labels, split_columns
 from . import lda
-from .lda import Counts, Modalities, Problem
+from .lda import Counts, Modalities, Problem, columns_in
 
 
 @dataclass(eq=False, repr=False)
-class MLDA(Module):
+class MLDA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ArrayEstimator):
     """Multimodal latent Dirichlet allocation.
 
     A row has one distribution over K topics, ``theta ~ Dirichlet(doc_topic_prior)``; each token of
@@ -103,6 +106,10 @@ class MLDA(Module):
         Mean over tokens, in nats, by iteration. CVB0: each token predicted from all the others.
     converged_ : bool
         Whether CVB0 stopped by `tol`; always true of Gibbs sampling.
+    n_iter_ : int
+        Iterations of CVB0, or sweeps.
+    stream_ : dict
+        What `partial_fit` keeps of all batches so far.
 
     Examples
     --------
@@ -271,13 +278,12 @@ class MLDA(Module):
         InputError
             For negative counts, NaN, no tokens, or options that do not fit; nothing is changed.
         """
-        counts, names = self._counts_in(x), names_in(x, f"{self.label}.fit")
+        counts = self._counts_in(x)
         n_rows = counts[0].shape[0]
-        self.check_options()
+        self.begin_fit(x, columns_in(counts))
         self.check(counts, n_rows)
         share = [modality[processes.share(n_rows)] for modality in counts]
         self.record(self._learn(share, None))
-        keep_names(self, names)
         return self
 
     def _learn(self, counts: Modalities, from_children: Message | None) -> dict[str, Any]:
@@ -296,6 +302,7 @@ class MLDA(Module):
         solutions = (solve(problem, start) for start in self._starts(problem, rng))
         best = max(solutions, key=lambda solution: solution.total)
         self.components_: list[np.ndarray] = split_columns(best.topics, problem.sizes)
+        self.__dict__.pop("stream_", None)  # of batches before
         self.topic_proportions_ = self._theta(counts, from_children)
         sums = processes.total(self.topic_proportions_.sum(axis=0))
         self.topic_weights_ = sums / sums.sum()
@@ -368,13 +375,80 @@ class MLDA(Module):
         default = 1 / self.n_components
         return self.doc_topic_prior or default, self.topic_word_prior or default
 
+    # -- batches of a stream -------------------------------------------------------------------
+
+    @learns
+    def partial_fit(
+        self, x: Counts | Sequence[Counts], y: None = None, *, step_size: float | None = None
+    ) -> Self:
+        """Learn from one batch of a stream, by a step of stochastic CVB0; returns self.
+
+        The first batch is fitted as by `fit`; after `fit`, what that learnt counts as the first.
+        Counts of words by topic fade: those of batch t replace the share ``(t + 1)^-0.6`` of all
+        before them (Foulds, Boyles, DuBois, Smyth and Welling, 2013, "Stochastic collapsed
+        variational Bayesian inference for latent Dirichlet allocation").
+
+        Parameters
+        ----------
+        x
+            Counts as in `fit`.
+        y
+            Ignored.
+        step_size : float, optional
+            In (0, 1]: another share, such as a constant one for a stream that drifts. Of no effect
+            on the first batch.
+
+        Raises
+        ------
+        InputError
+            For bad counts, other modalities than before, or `labels`, which belong to fixed rows;
+            nothing is changed.
+        """
+        self.check_options()
+        check_argument(self.label, "step_size", step_size, Number(above=0, at_most=1, or_none=True))
+        if self.labels is not None:
+            raise InputError(
+                f"{self.label}: labels belong to fixed rows, which batches are not; leave them out "
+                "for partial_fit"
+            )
+        if not hasattr(self, "components_") or len(self.components_[0]) != self.n_components:
+            return self.fit(x)
+        counts, start = self._new_counts(x), time.perf_counter()
+        share = [modality[processes.share(modality.shape[0])] for modality in counts]
+        problem, topics = self._problem(share, None), self._topics(counts)
+        if not processes.total(problem.n_tokens):
+            raise InputError(f"{self.label}: all counts are 0 in the batch")
+        fitted = self.components_, self.topic_proportions_, self.mean_tokens_
+        stream = replace(lda.stream_of(*fitted), **getattr(self, "stream_", {}))
+        stream, theta, log_likelihood = lda.learn_batch(problem, topics, stream, step_size)
+        self.stream_ = vars(stream)
+        self.components_ = split_columns(problem.topics(stream.word_counts), problem.sizes)
+        self.topic_proportions_, self.converged_ = theta, False
+        self.log_likelihood_ = np.append(self.log_likelihood_, log_likelihood)
+        self.record({"log_likelihood": log_likelihood, "seconds": time.perf_counter() - start})
+        return self
+
     # -- what the topics tell ------------------------------------------------------------------
+
+    @property
+    def n_iter_(self) -> int:
+        """Iterations of CVB0, or sweeps, of the start that won."""
+        self._check_fitted()
+        return len(self.log_likelihood_)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components
+
+    def __sklearn_tags__(self) -> Tags:
+        """What scikit-learn is to know: sparse counts are taken, negative ones are not."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse, tags.input_tags.positive_only = True, not self.clip_negative
+        return tags
 
     def transform(self, x: Counts | Sequence[Counts]) -> np.ndarray:
         """Posterior mean of theta, (N, K): counts as in `fit`."""
-        counts = self._counts_in(x)
-        check_names(self, x, f"{self.label}.transform")
-        return self._theta(counts)
+        return self._theta(self._new_counts(x))
 
     def predict(self, x: Counts | Sequence[Counts]) -> np.ndarray:
         """Most probable topic of each row, (N,) of int: counts as in `fit`."""
@@ -406,17 +480,31 @@ class MLDA(Module):
 
         Counts as in `fit`, of any rows. (scikit-learn's is the larger exponential of a bound.)
         """
-        counts = self._counts_in(x)
+        return float(np.exp(-self.score(x)))
+
+    def score(self, x: Counts | Sequence[Counts], y: None = None) -> float:
+        """Mean log-likelihood of the tokens in nats, each predicted from its row's others.
+
+        Counts as in `fit`, of any rows; higher is better. Minus the logarithm of `perplexity`.
+        """
+        counts = self._new_counts(x)
         topics, problem = self._topics(counts), self._problem(counts, None)
         if not problem.n_tokens:
-            raise InputError(f"{self.label}.perplexity: all counts are 0")
-        return float(np.exp(-lda.fold_in(problem, topics)[1] / problem.n_tokens))
+            raise InputError(f"{self.label}: all counts are 0, which have no likelihood")
+        return lda.fold_in(problem, topics)[1] / problem.n_tokens
 
     def _counts_of(self, inputs: Sequence[Message], class_tokens: float) -> Modalities:
         return lda.counts_of(self.label, inputs, class_tokens, self.clip_negative)
 
     def _counts_in(self, x: Counts | Sequence[Counts]) -> Modalities:
         return lda.counts_in(self.label, x, self.clip_negative)
+
+    def _new_counts(self, x: Counts | Sequence[Counts]) -> Modalities:
+        """Counts of new rows, of the columns of those that `fit` was given."""
+        self._check_fitted()
+        counts = self._counts_in(x)
+        check_columns(self.label, self, x, columns_in(counts))
+        return counts
 
     def _theta(self, counts: Modalities, from_children: Message | None = None) -> np.ndarray:
         topics, problem = self._topics(counts), self._problem(counts, from_children)

@@ -19,7 +19,17 @@ from sklearn import datasets as sklearn_datasets
 from sklearn import model_selection
 
 from ..errors import InputError
-from ..options import Choice, Count, Kind, Number, check_argument, in_words
+from ..options import (
+    Choice,
+    Count,
+    Kind,
+    Number,
+    RandomState,
+    check_argument,
+    generator_of,
+    in_words,
+    seed_of,
+)
 from .files import Recordings, read_photographs, read_recordings
 from .sources import fetch, read, require
 
@@ -232,7 +242,7 @@ def _cycling(labels: np.ndarray) -> np.ndarray:
 
 
 def train_test_split(
-    dataset: Dataset, test_fraction: float = 0.2, random_state: int = 0
+    dataset: Dataset, test_fraction: float = 0.2, random_state: RandomState = 0
 ) -> tuple[Dataset, Dataset]:
     """Part rows to train on from rows to test on, classes in the same proportions in both.
 
@@ -241,7 +251,7 @@ def train_test_split(
     dataset : Dataset
     test_fraction : float
         Fraction of the rows to test on, between 0 and 1.
-    random_state : int
+    random_state : int, np.random.Generator or np.random.RandomState, optional
         Seed of the shuffle.
 
     Raises
@@ -262,7 +272,7 @@ def train_test_split(
             *dataset,
             test_size=float(test_fraction),
             stratify=dataset.labels,
-            random_state=random_state,
+            random_state=seed_of(random_state),
         )
     except (TypeError, ValueError) as error:
         raise InputError(
@@ -278,7 +288,7 @@ def make_counts(
     n_tokens: int = 100,
     *,
     concentration: float = 10.0,
-    random_state: int = 0,
+    random_state: RandomState = 0,
 ) -> np.ndarray:
     """Make up a second modality for labelled rows: counts of words that depend on the class.
 
@@ -295,7 +305,7 @@ def make_counts(
         Number of words per row, which its counts add up to.
     concentration : float
         Of the Dirichlet, above 0; the higher, the more alike the classes.
-    random_state : int
+    random_state : int, np.random.Generator or np.random.RandomState, optional
 
     Returns
     -------
@@ -319,9 +329,8 @@ def make_counts(
     check_argument(label, "n_words", n_words, Count(at_least=2))
     check_argument(label, "n_tokens", n_tokens, Count())
     check_argument(label, "concentration", concentration, Number(above=0))
-    check_argument(label, "random_state", random_state, Count(at_least=0))
     classes, index = np.unique(labels, return_inverse=True)
-    rng = np.random.default_rng(random_state)
+    rng = generator_of(label, random_state)
     words = rng.dirichlet(np.full(n_words, float(concentration)), len(classes))  # (C, V)
     return rng.multinomial(n_tokens, words[index]).astype(np.float32)
 
@@ -332,7 +341,7 @@ def make_concepts(
     n_objects: int = 8,
     n_motions: int = 4,
     unusual: float = 0.1,
-    random_state: int = 0,
+    random_state: RandomState = 0,
 ) -> Concepts:
     """Make up objects that are seen, heard and touched, and motions, which go with the objects.
 
@@ -349,7 +358,7 @@ def make_concepts(
         Numbers of classes of each.
     unusual : float
         Fraction of rows, from 0 to below 1.
-    random_state : int
+    random_state : int, np.random.Generator or np.random.RandomState, optional
 
     Returns
     -------
@@ -365,8 +374,7 @@ def make_concepts(
     for name, number in {"n_rows": n_rows, "n_objects": n_objects, "n_motions": n_motions}.items():
         check_argument(label, name, number, Count())
     check_argument(label, "unusual", unusual, Number(at_least=0, below=1))
-    check_argument(label, "random_state", random_state, Count(at_least=0))
-    rng = np.random.default_rng(random_state)
+    rng = generator_of(label, random_state)
     objects = rng.integers(n_objects, size=n_rows)
     any_motion = rng.integers(n_motions, size=n_rows)
     motions = np.where(rng.random(n_rows) < unusual, any_motion, objects % n_motions)

@@ -17,7 +17,17 @@ from ..errors import GraphError, InputError, OutputError, SavedFileError, Serkit
 from ..messages import Gaussian
 from ..module import Module, Node, bound_of, naming, posterior_of
 from ..observation import Observation
-from ..options import Choice, Count, FilePath, Function, Kind, check_argument, in_words
+from ..options import (
+    Choice,
+    Count,
+    FilePath,
+    Function,
+    Kind,
+    Randomness,
+    RandomState,
+    check_argument,
+    in_words,
+)
 from ..saving import snapshot
 from ..saving.atomic import check_writable
 from ..saving.snapshot import Run
@@ -508,7 +518,7 @@ class Graph:
         component: int | None = None,
         *,
         leaf: Module | str | None = None,
-        random_state: int | None = None,
+        random_state: RandomState = None,
     ) -> np.ndarray | dict[str, np.ndarray]:
         """Draw rows: at the top, then down through the decoders to data space.
 
@@ -520,8 +530,8 @@ class Graph:
             unless given.
         leaf : Module or str, optional
             Where to start; needed if several modules are at the top.
-        random_state : int, optional
-            Seed of the draw; the same call repeats its draw.
+        random_state : int, np.random.Generator or np.random.RandomState, optional
+            Seed of the draw; unless given the module's own, so that the same call repeats its draw.
 
         Returns
         -------
@@ -529,8 +539,8 @@ class Graph:
             Or a dict by observation, if several are reached.
         """
         check_argument("Graph.sample", "n_samples", n_samples, Count())
-        for name, value in {"component": component, "random_state": random_state}.items():
-            check_argument("Graph.sample", name, value, Count(at_least=0, or_none=True))
+        check_argument("Graph.sample", "component", component, Count(at_least=0, or_none=True))
+        check_argument("Graph.sample", "random_state", random_state, Randomness())
         senders = [module for module in self._learners if module.sends_up is not None]
         tops = [m for m in senders if not any(child in senders for child in self.children_of(m))]
         if leaf is None and len(tops) > 1:

@@ -13,6 +13,7 @@ from ..errors import GraphError, InputError
 from ..messages import Categorical, Data, Gaussian, Message, Mixture, product
 from ..module import Module, Node, Posterior, check_rows, posterior_of, samples_of
 from ..observation import Observation
+from ..options import RandomState, seed_of
 
 if TYPE_CHECKING:
     import pandas
@@ -254,10 +255,10 @@ def log_standard_normal(mean: np.ndarray, var: np.ndarray) -> np.ndarray:
 
 
 def generate(
-    names: Names, leaf: Module, n_samples: int, component: int | None, random_state: int | None
+    names: Names, leaf: Module, n_samples: int, component: int | None, random_state: RandomState
 ) -> dict[str, np.ndarray]:
     """Draw at `leaf` and go down through the decoders: data-space rows by observation."""
-    seed = getattr(leaf, "seed_", 0) if random_state is None else random_state
+    seed = leaf.seed() if random_state is None else seed_of(random_state)
     rng = np.random.default_rng(seed if component is None else [seed, component])
     samples: dict[Node, list[np.ndarray]] = {node: [] for node in names.values()}
     rows = samples_of(leaf, n_samples, rng, component=component)

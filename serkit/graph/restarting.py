@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from ..errors import GraphError, InputError
 from ..messages import Categorical
 from ..metrics import stability
 from ..module import Module, Node
-from ..options import Choice, Number, check_argument
+from ..options import Choice, Number, RandomState, check_argument
 from ..saving.format import public_class
 
 Choose = str | Callable[[Any], float] | None
@@ -119,13 +120,14 @@ def check_untrained(modules: Sequence[Module], n_rounds: int) -> None:
         )
 
 
-def seed_of_run(random_state: int | None, run: int) -> int | None:
+def seed_of_run(random_state: RandomState, run: int) -> RandomState:
     """The seed of a module in a run: its own in run 0, and one drawn from both in later ones.
 
     That is the first word of ``np.random.SeedSequence([random_state, run])``, so that graphs of
-    neighbouring seeds have no run in common. None, a fresh seed each time, stays None.
+    neighbouring seeds have no run in common. None, a fresh seed each time, stays None, and a
+    generator, from which each run draws its own, stays what it is.
     """
-    if random_state is None or run == 0:
+    if not isinstance(random_state, Integral) or run == 0:
         return random_state
     return int(np.random.SeedSequence([int(random_state), run]).generate_state(1)[0])
 

@@ -41,6 +41,8 @@ _STATEMENTS: dict[str, type] = {
     kind.__name__: kind for kind in (Data, Gaussian, Categorical, Mixture, Deferred, Posterior)
 }
 _DATES: dict[str, Any] = {kind.__name__: kind for kind in (date, datetime, time)}
+_GENERATORS = (np.random.Generator, np.random.RandomState)
+_BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 _RECORDS = "records"  # the tensor of their lines
 
 Arrays = dict[str, np.ndarray]
@@ -158,6 +160,8 @@ def encode(value: Any, contents: Contents, *, is_record: bool = False) -> Any:
         return {"__date__": [type(value).__name__, value.isoformat()]}
     if type(value) is timedelta:
         return {"__timedelta__": [value.days, value.seconds, value.microseconds]}
+    if isinstance(value, _GENERATORS):
+        return {"__random__": [type(value).__name__, inner(_state_of(value))]}
     if isinstance(value, tuple):
         return {"__tuple__": [inner(item) for item in value]}
     if isinstance(value, list):
@@ -207,6 +211,8 @@ def decode(value: Any, contents: Contents) -> Any:
             return timedelta(*numbers)
         case {"__fortran__": name}:
             return np.asfortranarray(contents.arrays[name])
+        case {"__random__": [kind, state]}:
+            return _generator(kind, decode(state, contents))
         case {"__tuple__": items}:
             return tuple(decode(item, contents) for item in items)
         case {"__records__": [first, end]}:
@@ -265,6 +271,8 @@ def same(left: Any, right: Any) -> bool:
     """Whether two values are equal: arrays and estimators by value, code by its name."""
     left, right = map(described, (left, right))
     left, right = (list(v) if isinstance(v, tuple) else v for v in (left, right))
+    if isinstance(left, _GENERATORS):
+        return type(left) is type(right)  # what it has drawn since makes no other argument of it
     if is_foreign(left) and is_foreign(right):
         return joblib.hash(left) == joblib.hash(right)  # skops' bytes hold memory addresses
     one, other = Contents(), Contents()
@@ -273,6 +281,31 @@ def same(left: Any, right: Any) -> bool:
         return False
     pairs = ((one.arrays[name], other.arrays[name]) for name in one.arrays)
     return all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in pairs)
+
+
+# -- random generators -----------------------------------------------------------------------------
+
+
+def _state_of(generator: np.random.Generator | np.random.RandomState) -> dict[str, Any]:
+    """Where a generator is in its sequence."""
+    if isinstance(generator, np.random.RandomState):
+        return dict(generator.get_state(legacy=False))
+    return dict(generator.bit_generator.state)
+
+
+def _generator(kind: str, state: dict[str, Any]) -> np.random.Generator | np.random.RandomState:
+    """A generator that goes on where one of that kind was."""
+    if state["bit_generator"] not in _BIT_GENERATORS:
+        raise SavedFileError(
+            f"it holds a random generator {state['bit_generator']!r}, unknown here"
+        )
+    bits = getattr(np.random, state["bit_generator"])(0)
+    if kind == "RandomState":
+        generator = np.random.RandomState(bits)
+        generator.set_state(state)
+        return generator
+    bits.state = state
+    return np.random.Generator(bits)
 
 
 # -- classes ---------------------------------------------------------------------------------------

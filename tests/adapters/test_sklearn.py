@@ -84,7 +84,11 @@ def test_what_cannot_be_a_module_is_told_at_once(estimator):
         (KMeans(3), {"estimator": KMeans(121)}, r"KMeans\.fit failed: n_samples=120 should be"),
         (KMeans(3), {"estimator": PCA(2)}, "PCA is no clusterer"),
         (KMeans(3), {"labels": [0, 1]}, "labels has 2 entries for 120 rows"),
-        (KMeans(3), {"random_state": -1}, "random_state must be an integer >= 0"),
+        (
+            KMeans(3),
+            {"random_state": -1},
+            "random_state must be an integer >= 0 or a NumPy random generator",
+        ),
         (PCA(2), {"estimator": PCA(5)}, r"PCA\.fit failed: n_components=5 must be between"),
         (PCA(2), {"estimator": KMeans}, "is no transformer that learns without targets"),
         (PCA(2), {"invert": "no"}, "unknown invert='no'; expected one of False, True"),

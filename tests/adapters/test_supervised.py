@@ -303,7 +303,10 @@ def test_ae_takes_no_word_from_it_and_the_graph_is_checked(digits):
             r"LogisticRegression\.fit failed: The 'C' parameter",
         ),
         ({"estimator": nn.Linear(K, 9)}, r"net must return \(N, 3\) for 3 classes"),
-        ({"random_state": -1}, "random_state must be an integer >= 0, got -1"),
+        (
+            {"random_state": -1},
+            "random_state must be an integer >= 0 or a NumPy random generator, got -1",
+        ),
     ],
 )
 def test_arguments_that_cannot_work_lose_nothing(options, text):

@@ -180,7 +180,7 @@ def test_own_nets_are_used_and_left_as_they_are(kind):
         ),
         ((9, None), (2, 12), "encoder"),
         ((12, None), (5, 12), "decoder"),
-        ((12, None), None, "give both encoder and decoder, or neither"),
+        ((9, None), None, "encoder"),
     ],
 )
 def test_own_nets_of_wrong_shapes_are_refused(kind, encoder, decoder, match):
@@ -252,7 +252,7 @@ def test_bad_rows_are_refused(kind):
     module = tiny(kind, name="mine").fit(rows(20, 4))
     call = f"{kind.__name__} 'mine'"
     for values, match in [
-        (np.zeros((3, 5)), rf"{call}: trained on rows of shape \(4,\), got \(5,\)"),
+        (np.zeros((3, 5)), rf"{call}\.encode: X has 5 features, but {kind.__name__} is"),
         (np.full((3, 4), 2.0), rf"{call}: .*values in \[0, 1\], got \[2, 2\]; divide images"),
         (np.full((3, 4), np.nan), rf"{call}\.encode: NaN or infinity in 3 of 3 rows"),
     ]:

@@ -65,7 +65,11 @@ def test_made_up_counts_take_any_labels_and_repeat_with_their_seed():
         ([0, 1], {"n_tokens": 0.5}, "n_tokens must be an integer >= 1, got 0.5"),
         ([0, 1], {"concentration": 0}, "concentration must be a number > 0, got 0"),
         ([0, 1], {"concentration": float("nan")}, "concentration must be a number > 0, got nan"),
-        ([0, 1], {"random_state": -1}, "random_state must be an integer >= 0, got -1"),
+        (
+            [0, 1],
+            {"random_state": -1},
+            "random_state must be an integer >= 0 or a NumPy random generator, got -1",
+        ),
     ],
 )
 def test_counts_that_cannot_be_made_up_are_refused(labels, arguments, text):

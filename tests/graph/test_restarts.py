@@ -45,6 +45,7 @@ def test_the_first_run_has_the_own_seed_and_later_ones_other_seeds():
     assert [seeds[seed, 0] for seed in range(20)] == [*range(20)]
     assert len({*seeds.values()}) == 400
     assert seed_of_run(None, 3) is None
+    assert seed_of_run(rng := np.random.default_rng(0), 3) is rng
 
 
 def test_the_most_stable_run_is_kept_as_if_it_were_the_only_one(graph, by_hand):

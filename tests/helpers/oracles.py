@@ -175,7 +175,7 @@ def entropy_nmi(labels, clusters):
 
 
 def sklearn_mixture(x, centres, covariance_type, max_iter, reg_covar=1e-6):
-    """scikit-learn's mixture, started from the rows nearest to each centre; tolerance 0."""
+    """scikit-learn's mixture from the centres and the rows nearest to each; tolerance 0."""
     nearest = np.array([np.argmin(((row - centres) ** 2).sum(axis=1)) for row in x])
     groups = [x[nearest == k] for k in range(len(centres))]
     counts = np.array([len(g) for g in groups])
@@ -186,7 +186,7 @@ def sklearn_mixture(x, centres, covariance_type, max_iter, reg_covar=1e-6):
         len(centres),
         covariance_type=covariance_type,
         weights_init=counts / len(x),
-        means_init=np.array([g.mean(axis=0) for g in groups]),
+        means_init=np.array(centres),
         precisions_init=1 / covariances if diagonal else np.linalg.inv(covariances),
         max_iter=max_iter,
         tol=0,

@@ -16,6 +16,8 @@ def assert_same(left, right, where="state"):
     if isinstance(left, BaseEstimator):
         assert type(left) is type(right), where
         left, right = vars(left), vars(right)
+    if isinstance(left, np.random.Generator):
+        left, right = left.bit_generator.state, right.bit_generator.state
     if isinstance(left, np.random.RandomState):
         left, right = left.get_state(), right.get_state()
     if isinstance(left, dict):

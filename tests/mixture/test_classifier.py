@@ -13,7 +13,6 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import check_estimator
 
 from serkit.errors import InputError
 from serkit.modules import GMM, GMMClassifier
@@ -47,12 +46,6 @@ def assert_same_mixtures(one, other):
 
 
 # -- scikit-learn ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("covariance_type", ["full", "spherical"])
-@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
-def test_scikit_learns_own_checks_pass(covariance_type):
-    check_estimator(GMMClassifier(covariance_type=covariance_type), on_skip=None)
 
 
 def test_pipeline_search_validation_clone_and_pickle():

@@ -210,7 +210,10 @@ def test_a_quantile_above_one_is_refused():
             "validation_fraction must be a number >= 0 and < 1, got 1",
         ),
         (fit_with(validation_fraction=0.01), "validation_fraction=0.01 of the 30 rows of one"),
-        (fit_with(random_state=-1), "random_state must be an integer >= 0, got -1"),
+        (
+            fit_with(random_state=-1),
+            "random_state must be an integer >= 0 or a NumPy random generator, got -1",
+        ),
     ],
 )
 @pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -254,7 +257,10 @@ def test_what_cannot_be_learnt_in_a_graph_is_refused_and_nothing_is_lost():
         (lambda f: f.sample(1, component=0), "component=0 of which class. Give a label"),
         (lambda f: f.sample(1, "ape", 9), "component=9 does not exist; they are 0 to "),
         (lambda f: f.sample(0), "n_samples must be an integer >= 1, got 0"),
-        (lambda f: f.sample(1, random_state=-1), "random_state must be an integer >= 0, got -1"),
+        (
+            lambda f: f.sample(1, random_state=-1),
+            "random_state must be an integer >= 0 or a NumPy random generator, got -1",
+        ),
     ],
 )
 def test_what_cannot_be_asked_is_refused(use, text):

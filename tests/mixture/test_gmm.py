@@ -599,7 +599,7 @@ def test_bad_rows_are_refused(blobs):
         GMM(K).fit(np.repeat([[0.0], [1.0]], 30, axis=0))
     gmm = GMM(K).fit(blobs.x)
     for use in (gmm.predict, gmm.predict_proba, gmm.score_samples, gmm.bic):
-        with pytest.raises(InputError, match="fitted on 4 columns, got 3"):
+        with pytest.raises(InputError, match="X has 3 features, but GMM is expecting 4"):
             use(blobs.x[:, :3])
 
 

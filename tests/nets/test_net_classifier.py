@@ -183,8 +183,7 @@ def bad(row=3, value=np.nan):
         (bad(), {}, r"NetClassifier\.fit: NaN or infinity in 1 of 90 rows \(rows 3\)"),
         ((toy()[0], toy()[1][:50]), {}, "NetClassifier: y has 50 entries for 90 rows"),
         ((toy()[0], np.zeros((90, 2))), {}, "NetClassifier: y should be a 1d array"),
-        ((toy()[0], [4] * 90), {}, r"y must hold two classes or more, got \[4\]"),
-        (toy(shape=(7,)), {}, r"the default net needs images .* got rows of shape \(7,\)"),
+        ((toy()[0], [4] * 90), {}, r"y must hold two classes or more, got one class, \[4\]"),
         (
             toy(),
             {"batch_size": 1},
@@ -208,7 +207,11 @@ def bad(row=3, value=np.nan):
         (toy(), {"scheduler": "step"}, "unknown scheduler='step'; expected one of None, 'cosine'"),
         (toy(), {"precision": "half"}, "unknown precision='half'; expected one of 'auto'"),
         (toy(), {"device": "abacus"}, "unknown device='abacus'"),
-        (toy(), {"random_state": -1}, "random_state must be an integer >= 0, got -1"),
+        (
+            toy(),
+            {"random_state": -1},
+            "random_state must be an integer >= 0 or a NumPy random generator, got -1",
+        ),
     ],
 )
 def test_bad_input_is_told_and_what_was_learnt_is_kept(rows, options, text):

@@ -327,7 +327,10 @@ def test_recordings_are_a_list(recordings, text):
             "HAC: .* 25 samples at sample_rate=1000; lower n_mels or raise n_fft",
         ),
         ({"sample_rate": 8000.5}, "HAC: sample_rate must be an integer >= 1, got 8000.5"),
-        ({"random_state": -1}, "HAC: random_state must be an integer >= 0, got -1"),
+        (
+            {"random_state": -1},
+            "HAC: random_state must be an integer >= 0 or a NumPy random generator, got -1",
+        ),
         ({"n_codewords": 500}, "HAC: .* different frames are too few for n_codewords=500; give mo"),
     ],
 )

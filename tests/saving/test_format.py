@@ -86,6 +86,9 @@ def file(tmp_path):
         Mixture(np.log([[0.1, 0.9]]), np.ones((2, 3)), np.stack([np.eye(3)] * 2)),
         Deferred(np.ones((2, 3)), "reconstruction"),
         Posterior(Gaussian(np.ones((2, 3))), (None, Data(np.ones((2, 1)))), -1.5),
+        np.random.default_rng(3),
+        np.random.Generator(np.random.Philox(3)),
+        np.random.RandomState(3),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -527,7 +527,7 @@ def test_saved_graph_predicts_forecasts_and_trains_on_alike(tmp_path):
         ({"max_iter": 0}, r"max_iter must be an integer >= 1, got 0"),
         ({"tol": -1}, r"tol must be a number >= 0"),
         ({"labels": [0, 1]}, r"labels has 2 entries for 12 rows"),
-        ({"random_state": -1}, r"random_state must be an integer >= 0"),
+        ({"random_state": -1}, r"random_state must be an integer >= 0 or a NumPy random generator"),
     ],
 )
 def test_bad_options_are_named_and_lose_nothing(options, text):
@@ -543,9 +543,9 @@ def test_bad_options_are_named_and_lose_nothing(options, text):
     "rows", [np.zeros(3), np.zeros((0, 3)), [["a"]], np.full((2, 3), np.nan), [[np.inf, 0.0]]]
 )
 def test_bad_log_likelihoods_are_refused(rows):
-    with pytest.raises(InputError, match=r"MarkovModel.*expected log-likelihoods \(N, K\)"):
+    with pytest.raises(InputError, match=r"MarkovModel\..*: expected"):
         MarkovModel().fit(rows)
-    with pytest.raises(InputError, match=r"MarkovModel.*expected log-likelihoods \(N, K\)"):
+    with pytest.raises(InputError, match=r"MarkovModel\..*: expected"):
         fitted().predict_proba(rows)
 
 
@@ -565,7 +565,7 @@ def test_impossible_rows_are_named():
 
 
 def test_other_numbers_of_classes_are_refused():
-    with pytest.raises(InputError, match=r"fitted on K=3 classes, got 4"):
+    with pytest.raises(InputError, match="X has 4 features, but MarkovModel is expecting 3"):
         fitted().predict_proba(evidence(k=4))
     x, _ = sequences()
     obs = Observation(x)

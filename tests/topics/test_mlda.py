@@ -383,7 +383,10 @@ def test_more_topics_than_rows_are_an_error():
 @pytest.mark.parametrize(
     ("spoil", "text"),
     [
-        (lambda x: x - 1, "MLDA 'words': expected counts >= 0, got -1 in row 0"),
+        (
+            lambda x: x - 1,
+            "MLDA 'words': Negative values in data: expected counts >= 0, got -1 in row 0",
+        ),
         (lambda x: 0 * x, f"MLDA 'words': all counts are 0 in all {N} rows"),
         (lambda x: [x, x[:5]], r"expected modalities of equally many rows, got \[120, 5\]"),
         (lambda x: np.where(x > 3, np.nan, x), "MLDA 'words': NaN or infinity"),
