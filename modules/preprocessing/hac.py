@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.utils import Tags
 from threadpoolctl import threadpool_limits
@@ -297,6 +296,8 @@ def n_empty_bands(rate: int, n_fft: int, n_mels: int) -> int:
 
 def codebook(frames: np.ndarray, n_codewords: int, seed: int) -> np.ndarray:
     """Centres of k-means: (T, D) -> (K, D)."""
+    from sklearn.cluster import KMeans  # here, as loading it takes a while
+
     with threadpool_limits(1, user_api="openmp"):  # its sums would depend on the threads' order
         return KMeans(n_codewords, n_init=1, random_state=seed).fit(frames).cluster_centers_
 
