@@ -98,6 +98,10 @@ class MixtureDensity:
                 "weights must be probabilities that add up to 1, got a minimum of "
                 f"{self.weights.min():g} and a sum of {total:g}"
             )
+        with np.errstate(over="ignore"):
+            squares = np.square(self.means - self.means.mean(axis=0))
+        if not np.isfinite(squares.sum()):
+            return f"means up to {np.abs(self.means).max():g} are too far apart to square"
         diagonal = self.covariance_type in DIAGONAL_TYPES
         return problem_of_covariances(self.covariances, diagonal=diagonal)
 

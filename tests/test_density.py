@@ -313,6 +313,11 @@ def test_covariances_that_are_not_symmetric_are_refused(covariance_type):
         MixtureDensity(**numbers, covariance_type=covariance_type)
 
 
+def test_means_too_far_apart_are_refused():
+    with pytest.raises(InputError, match=r"means up to 1e\+300 are too far apart to square"):
+        MixtureDensity([0.5, 0.5], [[0.0], [1e300]], [1.0, 1.0], "spherical")
+
+
 @all_types
 def test_numbers_rounded_to_float32_will_do(covariance_type):
     """Whatever a net or a file of float32 has held; draws are by weights that add up to 1."""

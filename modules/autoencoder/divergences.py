@@ -27,6 +27,15 @@ class DiagonalNormal(distributions.Normal):
         self.log_var = log_var
 
 
+class OneHot(distributions.OneHotCategorical):
+    """One-hot classes of logits (B, K), maybe NaN: what is made of them is looked at for that."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self._categorical = distributions.Categorical(logits=logits, validate_args=False)
+        shapes = logits.shape[:-1], logits.shape[-1:]
+        distributions.Distribution.__init__(self, *shapes, validate_args=False)
+
+
 @dataclass(frozen=True)
 class Point:
     """A latent vector that is known for certain: an AE's q(z | x); mean (B, D)."""

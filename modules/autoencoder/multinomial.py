@@ -25,7 +25,7 @@ from ...stopping import AllOrNothing
 from ..common.inputs import check_component, check_labels, draw_classes
 from ..nets.device import as_tensor
 from .base import Arrays, Autoencoder, Ramp
-from .divergences import CategoricalTarget, Target
+from .divergences import CategoricalTarget, OneHot, Target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,7 @@ class MultinomialVAE(Autoencoder):
 
     def q_of(self, x: Tensor) -> OneHotCategorical:
         """q(k | x), whose mean is the class probabilities (B, K)."""
-        return OneHotCategorical(logits=self._net("encoder")(x).float(), validate_args=False)
+        return OneHot(self._net("encoder")(x).float())
 
     def expected_log_likelihood(self, x: Tensor, q: OneHotCategorical, epoch: int) -> Tensor:
         """By a draw of relaxed classes in training; on rows held out exact, or by true classes."""
@@ -220,7 +220,7 @@ class MultinomialVAE(Autoencoder):
         probabilities, log_prob = q
         prior = torch.tensor(self._class_prior(children, len(rows)))
         target = CategoricalTarget(prior, int(self.n_draws))
-        kl = target.kl(OneHotCategorical(logits=torch.tensor(log_prob), validate_args=False))
+        kl = target.kl(OneHot(torch.tensor(log_prob)))
         if self.n_draws > 1:
             shares = self._shares(probabilities, np.random.default_rng(0))
             return self._in_blocks(self.log_likelihood, rows, shares) - kl.numpy()

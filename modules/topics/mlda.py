@@ -285,6 +285,12 @@ class MLDA(Module):
         if not processes.total(problem.n_tokens):
             n_rows = int(processes.total(counts[0].shape[0]))
             raise InputError(f"{self.label}: all counts are 0 in all {n_rows} rows")
+        largest = processes.largest(problem.counts.data.max(initial=0))
+        if self.inference == "gibbs" and round(largest) == 0:
+            raise InputError(
+                f"{self.label}: inference='gibbs' rounds counts to integers, and the largest is "
+                f"{largest:g}; multiply them by a number, give weights, or use inference='cvb0'"
+            )
         rng = self.rng()
         solve = partial(lda.gibbs_sampling, rng=rng) if self.inference == "gibbs" else lda.cvb0
         solutions = (solve(problem, start) for start in self._starts(problem, rng))

@@ -545,3 +545,10 @@ def test_weights_of_rows_of_tiny_counts_are_finite():
 def test_learning_that_stops_at_max_iter_says_so():
     with pytest.warns(ConvergenceWarning, match="MLDA stopped at max_iter=2, before"):
         MLDA(K, max_iter=2, n_init=1, random_state=0).fit(histograms())
+
+
+def test_counts_that_gibbs_sampling_rounds_to_none_are_refused():
+    tiny = 1e-3 * histograms()
+    with pytest.raises(InputError, match=r"rounds counts to integers, and the largest is 0\.0"):
+        MLDA(K, inference="gibbs", max_iter=5, random_state=0).fit(tiny)
+    MLDA(K, inference="gibbs", max_iter=5, weights=[60.0], random_state=0).fit(tiny)
