@@ -355,13 +355,13 @@ def minus_one_is_class(numbers: np.ndarray) -> bool:
 def clusters_in(clusters: Any, what: str) -> np.ndarray:
     """Clusters, numbers or text, as an array (N,) that can be put in order; none are unknown."""
     array = array_in(clusters, what)
-    has_nan = not np.array_equal(array, array)
-    if array.dtype.kind in "cOV" or has_nan:
+    is_known = array.dtype.kind not in "cOV"
+    if not (is_known and np.array_equal(array, array)):
         raise InputError(
             f"{what}: clusters must be numbers or text, one per row, got dtype {array.dtype}"
-            f"{' with NaN' if has_nan else ''}"
+            f"{' with NaN' if is_known else ''}"
         )
-    return array.astype(str) if array.dtype.kind == "S" else array
+    return np.char.decode(array, "latin-1") if array.dtype.kind == "S" else array
 
 
 def storable(labels: Any) -> Any:

@@ -15,16 +15,18 @@ from serkit import (
     Novelty,
     Observation,
     datasets,
+    load,
     measures,
     metrics,
     paths,
     plots,
+    save,
     training,
 )
 from serkit.errors import InputError, TrainingError
 from serkit.messages import Categorical, Data, Gaussian, Mixture, product
 from serkit.module import bound_of
-from serkit.modules import AE, GMM, VAE, NetClassifier, RandomAffine
+from serkit.modules import AE, GMM, VAE, MarkovModel, NetClassifier, RandomAffine
 from tests.helpers.modules import uniform_rows
 from tests.helpers.saved import assert_same
 
@@ -198,6 +200,10 @@ MIXTURE = Mixture(CLASSES.log_prob, np.zeros((2, 3)), np.tile(np.eye(3), (2, 1, 
         (plots.save_gif, (np.zeros((2, 4, 4)), 3), "path must be a path, as a string"),
         (plots.graph.graph, ({"a": 3},), "names must be those of a graph, as in graph.names"),
         (plots.graph.rounds, ([{"round": 1}],), "history must be that of a graph, graph.history"),
+        (load, (3,), "serkit.load: path must be a path, as a string or a pathlib.Path, got 3"),
+        (save, (GMM(2), b"a"), "serkit.save: path must be a path, as a string or a pathlib.Path"),
+        (MarkovModel().set_chain, ([[1.0]], []), "initial must be an array .* of probabilities"),
+        (metrics.ari, ([0, 1], [b"\xff", 3 + 1j]), "clusters must be numbers or text, one per row"),
         (GMM(2).update, (3,), "children must be a list, each a Node, got 3"),
         (GMM(2).update, ([3],), r"children must be a list, each a Node, got \[3\]"),
     ],

@@ -7,6 +7,7 @@ from numbers import Integral
 from typing import cast
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, column_or_1d
@@ -14,7 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, column_or_1d
 from ... import arrays
 from ...errors import InputError
 from ...messages import Categorical, Data, Gaussian, Message
-from ...reading import Labels, labels_in
+from ...reading import Labels, array_in, labels_in
 
 
 def flat(message: Message) -> np.ndarray:
@@ -84,6 +85,7 @@ def checked_targets(
     """
     if y is None:
         raise InputError(f"{label} requires y to be passed, but the target y is None")
+    y = array_in(y, label) if isinstance(y, torch.Tensor) else y
     try:
         labels = labels_in(column_or_1d(y, warn=True) if getattr(y, "ndim", 1) == 2 else y, label)
         check_classification_targets(labels.classes)

@@ -535,6 +535,6 @@ def _check_prior(label: str, name: str, value: ArrayLike, shape: tuple[int, ...]
 def _check_init(label: str, name: str, value: ArrayLike, shape: tuple[int, ...]) -> None:
     wanted = f"an array {shape} of probabilities that add up to 1, each row by itself"
     numbers = as_numbers(label, name, value, wanted)
-    fits = numbers.shape == shape and numbers.min() >= 0
+    fits = numbers.shape == shape and numbers.size > 0 and numbers.min() >= 0
     if not fits or not np.allclose(numbers.sum(axis=-1), 1, atol=1e-3):
         raise InputError(f"{label}: {name} must be {wanted}, got {value!r:.60}")

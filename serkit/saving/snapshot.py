@@ -17,7 +17,7 @@ from ..errors import InputError, SavedFileError, SerkitError
 from ..messages import Categorical, Data, Deferred, Message
 from ..module import Module, Node, Posterior, check_shares
 from ..observation import Observation
-from ..options import Options
+from ..options import FilePath, Kind, Options, check_argument
 from ..reading import check_names, keep_names, storable
 from . import format
 
@@ -97,7 +97,7 @@ def save(path: Path, run: Run, encoded: format.Encoded | None = None) -> None:
     _write(path, entries, list(run.modules.values()), run, encoded)
 
 
-def save_object(value: Options, path: Path) -> None:
+def save_object(value: Options, path: str | os.PathLike) -> None:
     """Write a module or an estimator of serkit by itself to one file, for `load_object`.
 
     What was given to its constructor is in it, but for code such as nets and functions, and what it
@@ -129,6 +129,7 @@ def save_object(value: Options, path: Path) -> None:
     >>> np.array_equal(again.means_, gmm.means_)
     True
     """
+    check_argument("serkit.save", "path", path, FilePath())
     if not isinstance(value, Options) or isinstance(value, Observation):
         raise InputError(
             f"serkit.save: expected a module or estimator of serkit, got {value!r:.60}; a Graph "
@@ -373,7 +374,7 @@ def load(path: Path, data: Sequence | None, custom: Arguments | None) -> Run:
     return replace(saved, names=names)
 
 
-def load_object(path: Path, *, custom: Arguments | None = None) -> Any:
+def load_object(path: str | os.PathLike, *, custom: Arguments | None = None) -> Any:
     """Read a module or an estimator that `serkit.save` wrote; nothing in the file is executed.
 
     Parameters
@@ -391,6 +392,8 @@ def load_object(path: Path, *, custom: Arguments | None = None) -> Any:
     InputError
         If code in `custom` is missing.
     """
+    check_argument("serkit.load", "path", path, FilePath())
+    check_argument("serkit.load", "custom", custom, Kind(dict, or_none=True))
     entries, _ = _read(path)
     if len(entries) != 1:
         raise SavedFileError(f"{path}: it holds a graph; read it with serkit.Graph.load(path)")
@@ -408,7 +411,7 @@ def _told(problem: str, remedy: str = "") -> Iterator[None]:
         raise SavedFileError(f"{problem} ({error}){remedy}") from error
 
 
-def _read(path: Path) -> tuple[dict[str, _Entry], Run]:
+def _read(path: str | os.PathLike) -> tuple[dict[str, _Entry], Run]:
     """What a file holds: its nodes, and the rest, which has no nodes yet."""
     tree = format.read(path)
     with _told(f"{path}: it holds no whole graph"):
