@@ -18,6 +18,7 @@ an earlier run in the folder are deleted, by that list: nothing else ever is.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import tempfile
 import warnings
@@ -26,7 +27,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -98,7 +99,7 @@ def _module_files(run: Run) -> Iterator[File]:
         for file, values in text_files(module).items():
             fmt = "%d" if np.issubdtype(values.dtype, np.integer) else "%.8g"
             text = partial(np.savetxt, X=values, fmt=fmt)
-            yield f"{place}/{file}", partial(write_atomically, content=text)
+            yield f"{place}/{file}", partial(_put, render=text)
         state = module.get_state()
         yield f"{place}/parameters.safetensors", partial(format.write, tree=state)
 
@@ -106,7 +107,14 @@ def _module_files(run: Run) -> Iterator[File]:
 def _picture_files(run: Run) -> Iterator[File]:
     for name, figure in pictures(run):
         picture = partial(figure.savefig, format="png", dpi=120)
-        yield f"{name}.png", partial(write_atomically, content=picture)
+        yield f"{name}.png", partial(_put, render=picture)
+
+
+def _put(path: Path, render: Callable[[BinaryIO], object]) -> None:
+    """Write a file whose content is made first: an error in that is no error of the disk."""
+    content = io.BytesIO()
+    render(content)
+    write_atomically(path, content.getvalue())
 
 
 # -- what runs have written ------------------------------------------------------------------------
