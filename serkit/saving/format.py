@@ -44,6 +44,7 @@ _DATES: dict[str, Any] = {kind.__name__: kind for kind in (date, datetime, time)
 _GENERATORS = (np.random.Generator, np.random.RandomState)
 _BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 _RECORDS = "records"  # the tensor of their lines
+_MOST_BYTES = 2**26  # that a few letters in a file may become
 
 Arrays = dict[str, np.ndarray]
 # Records encoded before, by identity: a record, held so that it stays alive, and its line.
@@ -81,6 +82,7 @@ class Contents:
         self._held: list[np.ndarray] = []  # so that their places in memory stay theirs
         self._tensors: dict[str, torch.Tensor] = {}
         self._n_taken = 0  # lines
+        self._n_bytes_left: int | None = None  # of arrays, each as often as it is asked for
 
     def add(self, array: np.ndarray) -> str:
         """Store an array, unless it is there already; returns its name, like ``"12"``."""
@@ -113,10 +115,21 @@ class Contents:
         self.lines += lines
         return [len(self.lines) - len(lines), len(self.lines)]
 
+    def array(self, name: str) -> np.ndarray:
+        """An array that was stored; ValueError if they are asked for again and again."""
+        if self._n_bytes_left is None:
+            total = sum(array.nbytes for array in self.arrays.values())
+            self._n_bytes_left = max(_MOST_BYTES, 100 * total)
+        self._n_bytes_left -= self.arrays[name].nbytes
+        if self._n_bytes_left < 0:
+            raise ValueError("the same arrays stand in too many places")
+        return self.arrays[name]
+
     def tensor(self, name: str) -> torch.Tensor:
         """An array as a tensor, the same one whenever it is asked for."""
+        array = self.array(name)
         if name not in self._tensors:
-            self._tensors[name] = torch.tensor(self.arrays[name])
+            self._tensors[name] = torch.tensor(array)
         return self._tensors[name]
 
     def take_lines(self, first: int, end: int) -> list[str]:
@@ -197,14 +210,14 @@ def decode(value: Any, contents: Contents) -> Any:
         case {"__tensor__": name}:
             return contents.tensor(name)
         case {"__array__": name}:
-            return contents.arrays[name]
+            return contents.array(name)
         case {"__times__": [dtype, numbers]}:
             return np.asarray(decode(numbers, contents), np.int64).view(_time_dtype(dtype))[()]
         case {"__values__": [kind, shape, items]}:
             values = np.empty(len(items), dtype=object)
             for i, item in enumerate(items):
                 values[i] = decode(item, contents)
-            return (values if kind == "O" else values.astype(str)).reshape(shape)
+            return (values if kind == "O" else _strings(values)).reshape(shape)
         case {"__date__": [kind, text]}:
             return _DATES[kind].fromisoformat(text)
         case {"__timedelta__": numbers}:
@@ -233,6 +246,14 @@ def decode(value: Any, contents: Contents) -> Any:
                 raise ValueError(f"no value is written as {unknown[0]}")
             return {key: decode(item, contents) for key, item in value.items()}
     return value
+
+
+def _strings(values: np.ndarray) -> np.ndarray:
+    """Strings (n,) as an array of them, each of which takes as much as the longest."""
+    lengths = [len(value) for value in values]
+    if 4 * len(values) * max(lengths, default=0) > max(_MOST_BYTES, 100 * sum(lengths)):
+        raise ValueError("strings that would take much more memory than they have letters")
+    return values.astype(str)
 
 
 def _time_dtype(name: str) -> np.dtype:

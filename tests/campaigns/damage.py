@@ -453,7 +453,8 @@ def outcome_of(kinds: str, seed: int, number: int) -> Outcome:
         before = _memory("VmRSS", reset=True)
         result, error = _result(case)
         more = max(_memory("VmHWM") - before - size, 0)
-    result = "memory" if more > MOST_BYTES else result
+    told = "MemoryError" in error or "allocate" in error  # of more than `confined` lets it have
+    result = "memory" if more > MOST_BYTES or told else result
     return Outcome(number, case.kind, result, more, error)
 
 

@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import tracemalloc
 from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
@@ -17,6 +18,8 @@ from serkit.modules import RandomAffine
 from serkit.saving import format
 from tests.helpers.modules import KMeans
 from tests.helpers.saved import assert_same
+
+BIG = {"latent_dim": 10**6, "hidden_sizes": [10**6]}  # weights of 4 terabytes
 
 
 def objects(values):
@@ -271,6 +274,30 @@ def test_damage_under_a_right_checksum_is_told(file, tree):
     rewrite(file, tree, {"records": np.frombuffer(b'{"a": 1', dtype=np.uint8)})
     with pytest.raises(SavedFileError, match=r"kept\.safetensors: "):
         format.read(file)
+
+
+@pytest.mark.parametrize(
+    ("tree", "text"),
+    [
+        ([{"__tensor__": "big"}] * 9999, "the same arrays stand in too many places"),
+        ([{"__array__": "big"}] * 9999, "the same arrays stand in too many places"),
+        ([{"__records__": [0, 1]}] * 2, "no records 0 to 1"),
+        ({"__values__": ["U", [9999], ["x" * 9999] + ["x"] * 9998]}, "much more memory than they"),
+        (
+            {"__object__": ["serkit.modules.VAE", BIG, {"row_shape_": [4], "nets_": {}}]},
+            "other siz",
+        ),
+    ],
+    ids=["tensors", "arrays", "records", "strings", "nets"],
+)
+def test_a_small_file_does_not_become_large(file, tree, text):
+    arrays = {"big": np.zeros(10**5), "records": np.frombuffer(b"{}\n{}", dtype=np.uint8)}
+    rewrite(file, json.dumps({"format": 3, "tree": tree}), arrays)
+    tracemalloc.start()
+    with pytest.raises(SavedFileError, match=rf"kept\.safetensors: .*{text}"):
+        format.read(file)
+    assert tracemalloc.get_traced_memory()[1] < 2 * 10**7  # of which the array is 800 kB
+    tracemalloc.stop()
 
 
 def test_foreign_files_are_refused_by_their_header(tmp_path, monkeypatch):
