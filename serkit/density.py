@@ -198,7 +198,8 @@ class MixtureDensity:
         components : np.ndarray, shape (n_samples,)
             The component of each row.
         """
-        check_argument("MixtureDensity.sample", "n_samples", n_samples, Count())
+        range_ = Count(each=self.n_dims)
+        check_argument("MixtureDensity.sample", "n_samples", n_samples, range_)
         rng = generator_of("MixtureDensity.sample", random_state)
         weights = self.weights / self.weights.sum()  # exactly, as NumPy wants it
         components = rng.choice(self.n_components, n_samples, p=weights)

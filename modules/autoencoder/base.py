@@ -455,7 +455,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions,
     ) -> np.ndarray:
         """Decoded draws of the prior, (n_samples, ...), by the module's own seed unless given."""
         self._check_fitted()
-        check_argument(self.label, "n_samples", n_samples, Count())
+        range_ = Count(each=math.prod(self.row_shape_))
+        check_argument(self.label, "n_samples", n_samples, range_)
         rng = generator_of(self.label, random_state, self.seed())
         return self.decode(self._draw(n_samples, rng, None, component))
 

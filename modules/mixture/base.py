@@ -131,7 +131,7 @@ class MixtureModule(Module):
 
     def _seed_of_draw(self, n_samples: int, random_state: RandomState) -> int:
         """The seed of `sample`, after a check of its arguments; the module's own unless given."""
-        check_argument(self.label, "n_samples", n_samples, Count())
+        check_argument(self.label, "n_samples", n_samples, Count(each=1))
         check_argument(self.label, "random_state", random_state, Randomness())
         return self.seed() if random_state is None else seed_of(random_state)
 

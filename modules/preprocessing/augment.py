@@ -89,8 +89,8 @@ class RandomTransform(Options, ABC):
         np.ndarray of shape (n_copies * N, ...)
             float32: the first copy of every row, then the second, and so on.
         """
-        check_argument(self.label, "n_copies", n_copies, Count())
         batch = torch.tensor(as_rows(images, self.label), dtype=torch.float32)
+        check_argument(self.label, "n_copies", n_copies, Count(each=batch.numel()))
         seed = generator_of(self.label, random_state).integers(2**62)
         with private_random_state(int(seed), batch.device):
             copies = np.concatenate([self(batch).numpy() for _ in range(n_copies)])

@@ -413,8 +413,8 @@ class MarkovModel(ArrayEstimator):
 
         Shape (number of sequences, n_steps, K), in the order of `lengths` or of the sorted groups.
         """
-        check_argument(self.label, "n_steps", n_steps, Count())
         transition = self.chain().transition
+        check_argument(self.label, "n_steps", n_steps, Count(each=transition.size))
         if not hasattr(self, "last_posterior_"):
             raise NotFittedError(
                 f"{self.label}.forecast goes on from the rows of the last training, and there was "
@@ -430,7 +430,7 @@ class MarkovModel(ArrayEstimator):
 
         The module's own seed unless one is given, so the same call repeats its draw.
         """
-        check_argument(self.label, "n_samples", n_samples, Count())
+        check_argument(self.label, "n_samples", n_samples, Count(each=1))
         chain = self.chain()
         return chain.draw(n_samples, generator_of(self.label, random_state, self.seed()))
 

@@ -30,6 +30,7 @@ from ..options import (
     in_words,
     seed_of,
 )
+from ..reading import clusters_in
 from .files import Recordings, read_photographs, read_recordings
 from .sources import fetch, read, require
 
@@ -49,6 +50,9 @@ CLASS_NAMES: dict[str, tuple[str, ...]] = {
 _ANIMAL_FOLDERS = ("cats", "dogs", "panda")
 _ANIMALS_EACH, _ANIMAL_SIZE = 1000, 128
 _TUTORIAL_SPEECH = {"speech": (3000, 2400), "label": (3000,)}
+
+
+_WORDS = 20  # of each modality of `make_concepts`
 
 
 class Dataset(NamedTuple):
@@ -323,10 +327,11 @@ def make_counts(
     >>> counts.shape, counts.sum(axis=1)
     ((3, 20), array([100., 100., 100.], dtype=float32))
     """
-    label, labels = "datasets.make_counts", np.asarray(labels)
+    label = "datasets.make_counts"
+    labels = clusters_in(labels, f"{label}: labels")
     if labels.ndim != 1 or not len(labels):
         raise InputError(f"{label}: expected one label per row, shape (N,), got {labels.shape}")
-    check_argument(label, "n_words", n_words, Count(at_least=2))
+    check_argument(label, "n_words", n_words, Count(at_least=2, each=len(labels)))
     check_argument(label, "n_tokens", n_tokens, Count())
     check_argument(label, "concentration", concentration, Number(above=0))
     classes, index = np.unique(labels, return_inverse=True)
@@ -372,14 +377,14 @@ def make_concepts(
     """
     label = "datasets.make_concepts"
     for name, number in {"n_rows": n_rows, "n_objects": n_objects, "n_motions": n_motions}.items():
-        check_argument(label, name, number, Count())
+        check_argument(label, name, number, Count(each=5 * _WORDS))
     check_argument(label, "unusual", unusual, Number(at_least=0, below=1))
     rng = generator_of(label, random_state)
     objects = rng.integers(n_objects, size=n_rows)
     any_motion = rng.integers(n_motions, size=n_rows)
     motions = np.where(rng.random(n_rows) < unusual, any_motion, objects % n_motions)
     vision, audio, touch, angle, force = (
-        make_counts(labels, 20, 40, concentration=alike, random_state=int(rng.integers(2**31)))
+        make_counts(labels, _WORDS, 40, concentration=alike, random_state=int(rng.integers(2**31)))
         for labels, alike in [(objects, 8.0)] * 3 + [(motions, 3.0)] * 2
     )
     return Concepts(vision, audio, touch, angle, force, objects, motions)

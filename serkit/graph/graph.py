@@ -538,7 +538,8 @@ class Graph:
         np.ndarray of shape (n_samples, ...)
             Or a dict by observation, if several are reached.
         """
-        check_argument("Graph.sample", "n_samples", n_samples, Count())
+        range_ = Count(each=sum(observation.n_outputs for observation in self.observations))
+        check_argument("Graph.sample", "n_samples", n_samples, range_)
         check_argument("Graph.sample", "component", component, Count(at_least=0, or_none=True))
         check_argument("Graph.sample", "random_state", random_state, Randomness())
         senders = [module for module in self._learners if module.sends_up is not None]

@@ -51,16 +51,8 @@ from tests.helpers.saved import assert_same
 LIMIT_SECONDS = 30
 LIMIT_BYTES = 2**32  # beyond what is there at the start
 # Of these a large number asks for much time, which is then meant.
-LONG = {
-    "epochs",
-    "max_iter",
-    "n_init",
-    "rounds",
-    "restarts",
-    "n_steps",
-    "n_split_merge",
-    "n_copies",
-}
+LONG = {"epochs", "max_iter", "n_init", "rounds", "restarts", "n_steps", "n_split_merge"}
+LONG |= {"log_prob.n_samples"}
 FAULTS = "untyped error, not finite, hang, global state, arguments changed, learnt changed, crash"
 KINDS = ["returned", "refused", *FAULTS.split(", ")]
 
@@ -142,7 +134,8 @@ def _arguments(
     for i, parameter in enumerate(parameters):
         value = entries.sound(owner, parameter.name)
         if i in odd_ones or (value is None and parameter.default is parameter.empty):
-            value = _odd(parameter.name, value, rng)
+            is_long = f"{function.__name__}.{parameter.name}" in LONG
+            value = _odd(parameter.name, value, rng, large=not is_long)
         elif parameter.default is not parameter.empty and rng.random() < 0.7:
             continue
         elif value is None:
@@ -154,10 +147,10 @@ def _arguments(
     return args, options
 
 
-def _odd(name: str, value: Any, rng: np.random.Generator) -> Any:
+def _odd(name: str, value: Any, rng: np.random.Generator, *, large: bool = True) -> Any:
     if isinstance(value, np.ndarray | list) and rng.random() < 0.7:
         return odd.spoilt(value, rng)
-    return odd.anything(rng, large=name not in LONG)
+    return odd.anything(rng, large=large and name not in LONG)
 
 
 def _short(value: Any) -> str:
