@@ -91,14 +91,16 @@ class MixtureModule(Module):
     ) -> Prior:
         """The prior about `mean` of rows whose columns have these variances, (D,) each.
 
-        In columns that are known for `certain`, all or (D,), a component without rows has a tenth
-        of these. InputError for arguments that are no parameters of one.
+        Of diagonal covariances, which have few parameters for so many degrees of freedom, a
+        component without rows has a tenth of these in columns known for `certain`, all or (D,).
+        InputError for arguments that are no parameters of one.
         """
         d = len(variances)
         degrees = self.degrees_of_freedom_prior
         nu = d + 2 if degrees is None else float(degrees)
         if self.covariance_prior is None:
-            scale = np.diag(_SHARE_OF_VARIANCE * variances * np.where(certain, nu + d + 2, 1.0))
+            widened = self.covariance_type in DIAGONAL_TYPES and certain
+            scale = np.diag(_SHARE_OF_VARIANCE * variances * np.where(widened, nu + d + 2, 1.0))
         else:
             scale = as_numbers(self.label, "covariance_prior", self.covariance_prior)
             scale = scale * np.eye(d) if scale.ndim == 0 else scale

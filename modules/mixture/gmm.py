@@ -96,10 +96,11 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
         The same, as probabilities of each row's cluster.
     mean_prior, mean_precision_prior, degrees_of_freedom_prior, covariance_prior
         Prior m0 (D,), kappa, nu and S0 (a number s standing for s I, or a matrix (D, D)).
-        Defaults: the data's mean, 1, D + 2, and on the diagonal the data's variances times
-        (nu + D + 2) / 10, so that a component without rows has a tenth of these, whatever the units
-        of the columns. A VAE's latents, sent with their variances, vary by their means and by
-        q(z | x), together by about 1; of them S0 is just a tenth: about Serket's 0.1 I.
+        Defaults: the data's mean, 1, D + 2, and on the diagonal a tenth of the data's variances,
+        whatever the units of the columns; of a VAE's latents, which vary by their means and by
+        q(z | x), together by about 1, so about Serket's 0.1 I. Diagonal and spherical covariances
+        of data take nu + D + 2 times that, so that a component without rows has a tenth of the
+        variances.
     weight_concentration_prior : float
         Of the symmetric Dirichlet prior on the mixing weights, at least 1 (flat, the default).
         Large values make all clusters about equally frequent, where that is known of the classes.

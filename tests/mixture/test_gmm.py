@@ -67,9 +67,11 @@ def test_maximum_likelihood_equals_sklearn(x, covariance_type, prior, max_iter):
 def test_the_priors_hyperparameters(x, covariance_type, own):
     """One component has a closed form.
 
-    Defaults: the data's mean, 1, nu = D + 2, (nu + D + 2) / 10 = 1 times the data's variances.
+    Defaults: the data's mean, 1, nu = D + 2, and a tenth of the data's variances, of diagonal
+    covariances times nu + D + 2 = 10.
     """
-    hyper = x.mean(axis=0), 1.0, 5, np.diag(x.var(axis=0))
+    share = 1.0 if covariance_type in ("diag", "spherical") else 0.1
+    hyper = x.mean(axis=0), 1.0, 5, share * np.diag(x.var(axis=0))
     options = {}
     if own:
         names = (
@@ -309,8 +311,7 @@ def test_parents_are_set_side_by_side_with_their_variances(x, use_variance):
     known = np.column_stack([np.zeros(150), variances]) * use_variance
     update = partial(oracles.map_update, x, known, covariance_type="full", m0=x.mean(axis=0))
     sent = np.column_stack([np.zeros(150), variances])
-    strength = [5 + 3 + 2, 1, 1]  # certain columns have a prior of as many rows
-    variances = (x.var(axis=0) + sent.mean(axis=0)) * strength
+    variances = x.var(axis=0) + sent.mean(axis=0)
     update = partial(update, kappa=1, nu=5, scale=0.1 * np.diag(variances))
     weights, means, covariances = update(resp=start)
     precisions = [np.diag(np.linalg.inv(c)) for c in covariances]
