@@ -494,7 +494,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
             precisions = as_numbers(self.label, "precisions_init", self.precisions_init)
             is_diagonal = self.covariance_type in DIAGONAL_TYPES
             values["covariances"] = 1 / precisions if is_diagonal else np.linalg.inv(precisions)
-        return replace(start, **values)
+        return replace(start, checked=False, **values) if values else start
 
     def _problem(
         self,
