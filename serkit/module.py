@@ -581,16 +581,23 @@ def samples_of(
     """What a module generates; GraphError unless that is `n_samples` rows for each parent."""
     with naming(module, "generate"):
         rows = module.generate(n_samples, rng, values=values, component=component)
-    sizes = [n_samples * (parent.n_outputs or 1) for parent in module.parents]
-    is_sequence = isinstance(rows, list | tuple)
-    if not is_sequence or [np.size(values) for values in rows] != sizes:
+    shapes = [(n_samples, parent.n_outputs) for parent in module.parents]
+    is_sequence = isinstance(rows, list | tuple) and len(rows) == len(shapes)
+    if not (is_sequence and all(map(_has_rows, rows, shapes))):
         found = f"a list of {[*map(np.shape, rows)]}" if is_sequence else _described(rows)
-        shapes = [(n_samples, parent.n_outputs) for parent in module.parents]
         raise GraphError(
             f"{module.label}.generate returned {found}; return a list with one array for each "
             f"parent, of shapes {shapes}"
         )
     return [*rows]
+
+
+def _has_rows(array: Any, shape: tuple[int, int | None]) -> bool:
+    """Whether an array has so many rows of so many values, any if that is None."""
+    n_rows, n_values = shape
+    if n_values is None:
+        return np.shape(array)[:1] == (n_rows,)
+    return np.size(array) == n_rows * n_values
 
 
 def messages_to(node: Node, children: Sequence[Node] | None = None) -> list[Message]:

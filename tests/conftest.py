@@ -1,11 +1,15 @@
 """Small data shared by the tests; every call makes it anew, so tests may alter it."""
 
+import signal
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from serkit.datasets import load_digits
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell's background jobs
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Labelled(NamedTuple):

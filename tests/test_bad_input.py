@@ -66,7 +66,7 @@ def with_bad_rows(value, *bad):
         ([[1, 2], [3]], "expected rows of equal length"),
         (np.array([["a"], ["b"]]), "expected real numbers, got dtype <U1; convert them first"),
         (np.array([[1], [None]]), r"NaN or infinity in 1 of 2 rows \(rows 1\)"),
-        (np.ones((3, 2), dtype=complex), "expected real numbers, got dtype complex128"),
+        (np.ones((3, 2), dtype=complex), "Complex data not supported, got dtype complex128"),
         (np.zeros((3, 2), dtype="datetime64[s]"), "expected real numbers, got dtype datetime64"),
         ("images.npy", "expected real numbers, got dtype <U10"),
         (None, "expected real numbers, got a NoneType: None"),

@@ -145,6 +145,7 @@ def test_alone_nothing_is_shared():
     assert Observation(x, lengths=[2, 4]).share == slice(0, 6)
     for function in (processes.total, processes.largest, processes.gather, processes.gather_first):
         assert function(x) is x
-    for lengths in ([2, 3], [7, -1]):
-        with pytest.raises(InputError, match=r"integers >= 1 that add up to the 6 rows, got \["):
-            Observation(x, lengths=lengths)
+    with pytest.raises(InputError, match=r"integers >= 1 that add up to the 6 rows, got \["):
+        Observation(x, lengths=[2, 3])
+    with pytest.raises(InputError, match=r"a sequence of integers >= 1, got \[7, -1\]"):
+        Observation(x, lengths=[7, -1])

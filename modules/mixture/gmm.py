@@ -14,7 +14,7 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike
 from sklearn.base import DensityMixin
 
-from ... import processes
+from ... import arrays, processes
 from ...arrays import as_rows
 from ...density import DIAGONAL_TYPES, MixtureDensity, check_near
 from ...errors import InputError, NotFittedError
@@ -451,8 +451,10 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
             return None
         if n_before == len(rows):
             return self.responsibilities_
-        added = responsibilities_of(rows[n_before:], self.density(), None)
-        return np.concatenate([self.responsibilities_, added])
+        extended = arrays.empty((len(rows), self.n_components), np.float64, rows.x)
+        extended[:n_before] = self.responsibilities_
+        extended[n_before:] = responsibilities_of(rows[n_before:], self.density(), None)
+        return extended
 
     def _takes_one_step(self, children: Categorical | None, previous: np.ndarray | None) -> bool:
         """Whether a prior came for rows that are those of the last update, and not others.

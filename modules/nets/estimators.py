@@ -25,7 +25,7 @@ from ...options import Counts, PositiveInt, Seed, generator_of
 from ...reading import array_in
 from ..common.estimators import check_columns, columns_of
 from ..common.inputs import checked_targets
-from .architectures import conv_classifier, copy_supervised, image_shape_of, mlp
+from .architectures import conv_classifier, copy_supervised, image_shape_of, mlp, needed_image_shape
 from .device import (
     check_float32,
     check_outputs,
@@ -128,7 +128,9 @@ class SupervisedNet(NetOptions, ABC):
     def _image_shape(self, row_shape: tuple[int, ...]) -> tuple[int, int, int] | None:
         """(C, H, W) of rows that the default net sees as images; None for others."""
         is_small = len(row_shape) == 1 and row_shape[0] < _FEWEST_PIXELS
-        return None if is_small else image_shape_of(row_shape)
+        if is_small or image_shape_of(row_shape) is None:
+            return None
+        return needed_image_shape(row_shape, self.label)
 
     def _train(
         self, net: nn.Module, rows: np.ndarray, targets: Tensor, learnt: Tensor

@@ -416,12 +416,18 @@ def fold_in(
         p_word = topics.T[block.word]  # (n, K)
         gamma = _start_of(problem, block, row_counts, topics)
         row_counts[block.rows] = block.by_row @ gamma
+        log_p = np.zeros(len(gamma))
+        moving = np.ones(len(row_counts[block.rows]), dtype=bool)  # no row waits for another's end
         for _ in range(max_steps):
-            gamma, log_p = reassign(problem, block, row_counts, block.one_token * gamma, p_word)
+            latest = reassign(problem, block, row_counts, block.one_token * gamma, p_word)
+            still = moving[block.row]
+            gamma = np.where(still[:, None], latest[0], gamma)
+            log_p = np.where(still, latest[1], log_p)
             before, after = row_counts[block.rows].copy(), block.by_row @ gamma
             row_counts[block.rows] = after
-            tokens = np.maximum(after.sum(axis=1, keepdims=True), 1.0)
-            if (np.abs(after - before) / tokens).max(initial=0.0) < FOLD_IN_TOL:
+            tokens = np.maximum(after.sum(axis=1), 1.0)
+            moving &= np.abs(after - before).max(axis=1) / tokens >= FOLD_IN_TOL
+            if not moving.any():
                 break
         log_likelihood += block.counts @ log_p
     return row_counts, float(log_likelihood)

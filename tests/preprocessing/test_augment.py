@@ -371,7 +371,9 @@ def test_a_function_among_several_makes_them_code(tmp_path):
     graph = Graph(VAE(2, augment=Compose([torch.sqrt]), name="vae").connect(Observation(np.eye(4))))
     graph.save(tmp_path / "graph")
     loaded = Graph.load(tmp_path / "graph", data=[np.eye(4)])
-    with pytest.raises(InputError, match=r"augment=Compose, which is code .*'vae.augment'"):
+    with pytest.raises(
+        InputError, match=r"augment=Compose, which is not in the file; .*'vae.augment'"
+    ):
         loaded.fit(1, verbose=False)
     given = {"vae.augment": Compose([torch.sqrt])}
     Graph.load(tmp_path / "graph", data=[np.eye(4)], custom=given)
