@@ -279,6 +279,12 @@ class MixtureDensity:
 
     def typed(self, matrices: np.ndarray) -> np.ndarray:
         """Matrices (K, D, D) or diagonals (K, D), one a component, in the shape of covariances."""
+        matrices = as_numbers("MixtureDensity.typed", "matrices", matrices)
+        if matrices.shape[:2] != self.means.shape:
+            raise InputError(
+                f"MixtureDensity.typed: matrices must be of shape (K, D, D) or (K, D), K and D "
+                f"{self.means.shape}, got {matrices.shape}"
+            )
         in_type = {"tied": matrices[0], "spherical": matrices[:, 0]}
         return in_type.get(self.covariance_type, matrices)
 

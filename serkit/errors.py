@@ -22,6 +22,10 @@ class InputError(SerkitError, ValueError):
     """Data or an argument is not what was expected; nothing was changed."""
 
 
+class InputTypeError(InputError, TypeError):
+    """Rows are of a type that scikit-learn refuses by a TypeError."""
+
+
 class MessageError(InputError):
     """A message's values or shapes are wrong, or two messages cannot be combined."""
 

@@ -387,7 +387,7 @@ def _label_array(labels: Any, what: str) -> np.ndarray:
     if isinstance(labels, list | tuple):  # of which NumPy would make strings where one is
         array = np.fromiter(map(_plain, labels), dtype=object, count=len(labels))
     else:
-        array = np.asarray(labels)
+        array = array_in(labels, what)
     nested = array.dtype == object and any(isinstance(v, _NESTED) for v in array.ravel())
     if array.ndim != 1 or nested:
         raise InputError(

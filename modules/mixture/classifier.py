@@ -16,10 +16,10 @@ from sklearn.utils.validation import validate_data
 
 from ... import processes
 from ...density import MixtureDensity, check_near
-from ...errors import InputError, NotFittedError, NotReadyError
+from ...errors import InputError, InputTypeError, NotFittedError, NotReadyError
 from ...messages import Categorical, Message
 from ...module import Posterior, Values, learns, warn_unless_converged
-from ...options import Number, PositiveInt, RandomState
+from ...options import Choice, Number, PositiveInt, RandomState, check_argument
 from ...reading import array_in, labels_in
 from ..common.inputs import (
     any_observed,
@@ -284,6 +284,7 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         NotFittedError, NotReadyError, InputError
             Before fitting; without thresholds; for rows of another length.
         """
+        check_argument(self.label, "reject", reject, Choice(False, True))
         log_likelihood = self.log_likelihood_per_class(X)
         codes = self._mixtures().log_posterior(log_likelihood).argmax(axis=1)
         if not reject:
@@ -516,8 +517,10 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
             rows = validate_data(self, X, dtype=np.float64, reset=reset)
         except InputError:
             raise
+        except TypeError as error:
+            raise InputTypeError(f"{self.label}: {error}") from None
         except (ValueError, ArithmeticError, RuntimeError) as error:
-            raise InputError(f"{self.label}: {error}") from None  # TypeError is scikit-learn's rule
+            raise InputError(f"{self.label}: {error}") from None
         if reset:
             check_squares(self.label, rows)
         return rows

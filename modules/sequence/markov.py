@@ -28,6 +28,7 @@ from ...options import (
     check_argument,
     generator_of,
 )
+from ...reading import array_in
 from ..common.estimators import ArrayEstimator, check_columns
 from ..common.inputs import check_component, check_labels
 from ..common.sequences import Sequences, sequences_of
@@ -352,10 +353,11 @@ class MarkovModel(ArrayEstimator):
         ignored, as scikit-learn asks.
         """
         evidence = self._new_evidence(log_likelihood, "score")
-        if y is not None and len(np.asarray(y)) != len(evidence):
+        shape = None if y is None else array_in(y, f"{self.label}.score: y").shape
+        if shape is not None and shape[:1] != (len(evidence),):
             raise InputError(
-                f"{self.label}.score: expected y of {len(evidence)} rows or None, got "
-                f"{len(np.asarray(y))}; lengths go by name, score(log_likelihood, lengths=...)"
+                f"{self.label}.score: expected y of {len(evidence)} rows or None, got shape "
+                f"{shape}; lengths go by name, score(log_likelihood, lengths=...)"
             )
         with processes.alone():
             return float(self._smoothed(evidence, lengths=lengths).log_normalisers.sum())

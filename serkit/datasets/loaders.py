@@ -143,6 +143,7 @@ def load_fashion_mnist(split: str = "train", *, progress: bool = True) -> Datase
 def _load_split(name: str, split: str, progress: bool) -> Dataset:
     """MNIST or Fashion-MNIST, or one of its two parts."""
     check_argument(f"datasets.load_{name}", "split", split, Choice("train", "test", "all"))
+    check_argument(f"datasets.load_{name}", "progress", progress, Choice(False, True))
     arrays = fetch(name, progress)
     parts = ("train", "test") if split == "all" else (split,)
     images = np.concatenate([arrays[f"x_{part}"] for part in parts])
@@ -179,7 +180,8 @@ def load_animals(*, size: int = 128, grey: bool = False) -> Dataset:
     Dataset
         Images (3000, 3, size, size), or (3000, size, size) if grey.
     """
-    check_argument("datasets.load_animals", "size", size, Count())
+    check_argument("datasets.load_animals", "size", size, Count(each=1))
+    check_argument("datasets.load_animals", "grey", grey, Choice(False, True))
     path = require(
         "animals128.zip",
         f"a zip with the folders {'/, '.join(_ANIMAL_FOLDERS)}/ of {_ANIMALS_EACH} JPEG "

@@ -159,6 +159,7 @@ class Graph:
         SerkitError
             Naming the module and the values that do not fit.
         """
+        check_argument("Graph.check", "files", files, Choice(False, True))
         checks.check_nodes(self.modules)
         if files:
             snapshot.check(self._run())

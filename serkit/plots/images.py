@@ -12,6 +12,8 @@ from ..errors import InputError, OutputError
 from ..options import Count, FilePath, check_argument
 from ..reading import array_in
 
+_LONGEST = 655_350  # milliseconds of a frame that GIF can hold
+
 
 def pixels_in(images: ArrayLike, what: str) -> np.ndarray:
     """Images in any container as an array of real numbers, of any shape."""
@@ -75,6 +77,8 @@ def save_gif(
     >>> plots.save_gif(frames, "fading.gif")  # doctest: +SKIP
     """
     check_argument("plots.save_gif", "duration", duration, Count())
+    if duration > _LONGEST:
+        raise InputError(f"plots.save_gif: duration must be at most {_LONGEST}, got {duration}")
     check_argument("plots.save_gif", "path", path, FilePath())
     pixels = pixels_in(frames, "plots.save_gif: frames")
     if pixels.ndim < 2 or not pixels.size:

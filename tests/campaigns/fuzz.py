@@ -354,7 +354,9 @@ def confined() -> Iterator[None]:
             mock.patch("torch.compile", partial(torch.compile, backend="eager")),  # in no time
         ):
             warnings.simplefilter("ignore")
-            plots.latents_3d(np.eye(3))  # plotly adds its own filters of warnings once
+            plots.latents_3d(np.eye(3))  # what is imported now changes filters and environment
+            for kind in (entries.Graph, entries.HAC):
+                entries.learnt(kind)
             os.chdir(temporary)
             yield
     finally:
