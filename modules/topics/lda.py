@@ -429,7 +429,7 @@ def fold_in(
             moving &= np.abs(after - before).max(axis=1) / tokens >= FOLD_IN_TOL
             if not moving.any():
                 break
-        log_likelihood += block.counts @ log_p
+        log_likelihood += float(block.counts @ log_p)
     return row_counts, float(log_likelihood)
 
 
