@@ -1,12 +1,15 @@
 """The GMM module: against scikit-learn, its messages, its starts, its use and its errors."""
 
 import sys
+import warnings
 from functools import partial
 from itertools import permutations
 
 import numpy as np
 import pytest
 from scipy.special import log_softmax
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
 
 from serkit import Observation
 from serkit.errors import InputError, NotReadyError, SerkitError, TrainingError
@@ -60,6 +63,42 @@ def test_maximum_likelihood_equals_sklearn(x, covariance_type, prior, max_iter):
     np.testing.assert_array_equal(gmm.predict(new), reference.predict(new))
     for name in ("predict_proba", "score_samples", "bic", "aic"):
         close(getattr(gmm, name)(new), getattr(reference, name)(new))
+
+
+@all_types
+def test_from_the_same_start_a_step_is_scikit_learns(x, covariance_type):
+    """Its attributes and scores too, from weights, means and precisions of no assignment."""
+    rng = np.random.default_rng(3)
+    matrices = np.stack([np.cov(rng.normal(size=(9, 3)).T) + np.eye(3) for _ in range(K)])
+    shaped = {"full": matrices, "tied": matrices[0], "spherical": matrices[:, 0, 0]}
+    precisions = shaped.get(covariance_type, np.diagonal(matrices, axis1=1, axis2=2))
+    start = {"weights_init": rng.dirichlet(np.ones(K)), "means_init": x[:K] + 0.1}
+    options = {"covariance_type": covariance_type, "max_iter": 1, "tol": 0.0, **start}
+    options["precisions_init"] = precisions
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        gmm = GMM(K, inference="ml", **options).fit(x)
+        reference = GaussianMixture(K, **options).fit(x)
+    close = partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-6)
+    for name in ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_"):
+        close(getattr(gmm, name), getattr(reference, name), err_msg=name)
+    for name in ("score", "aic", "bic"):
+        close(getattr(gmm, name)(x), getattr(reference, name)(x), err_msg=name)
+    assert gmm.n_iter_ == reference.n_iter_ == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"weights_init": [0.5, 0.6, 0.1]}, "weights_init must be 3 numbers >= 0 that add up to 1"),
+        ({"weights_init": [0.5, 0.5]}, "weights_init must be 3 numbers"),
+        ({"precisions_init": np.eye(4)}, r"precisions_init must be .* of shape \(3, 4, 4\) for"),
+        ({"precisions_init": [-np.eye(4)] * 3}, "precisions_init must be positive definite"),
+    ],
+)
+def test_starts_that_are_no_mixture_are_refused(blobs, options, text):
+    with pytest.raises(InputError, match=text):
+        GMM(3, **options).fit(blobs.x)
 
 
 @all_types

@@ -555,3 +555,52 @@ def test_counts_that_gibbs_sampling_rounds_to_none_are_refused():
     with pytest.raises(InputError, match=r"rounds counts to integers, and the largest is 0\.0"):
         MLDA(K, inference="gibbs", max_iter=5, random_state=0).fit(tiny)
     MLDA(K, inference="gibbs", max_iter=5, weights=[60.0], random_state=0).fit(tiny)
+
+
+# -- batches of a stream -----------------------------------------------------------------------
+
+
+def test_a_batch_takes_the_place_of_its_share():
+    """Of one topic, whose expected counts are the words' own, in closed form."""
+    first, second = histograms(40), histograms(25, seed=5, tokens=30)
+    counts, share = first.sum(axis=0), 0.4
+    module = MLDA(1, topic_word_prior=0.5, random_state=0).fit(first)
+    fitted = (counts + 0.5) / (counts.sum() + 0.5 * WORDS)
+    np.testing.assert_allclose(module.components_[0][0], fitted)
+    module.partial_fit(second, step_size=share)
+    n_tokens = counts.sum() + second.sum()
+    mixed = n_tokens * ((1 - share) * fitted + share * second.sum(axis=0) / second.sum())
+    expected = (mixed + 0.5) / (n_tokens + 0.5 * WORDS)
+    np.testing.assert_allclose(module.components_[0][0], expected, rtol=1e-6)
+
+
+def test_batches_near_what_all_rows_teach():
+    x, new = histograms(600), histograms(100, seed=9)
+    whole, stream = MLDA(K, random_state=0).fit(x), MLDA(K, random_state=0)
+    for start in range(0, 600, 60):
+        stream.partial_fit(x[start : start + 60])
+    assert stream.stream_["n_batches"] == 10
+    assert stream.topic_proportions_.shape == (60, K)
+    first = MLDA(K, random_state=0).fit(x[:60]).score(new)
+    assert first < stream.score(new)
+    assert stream.score(new) == pytest.approx(whole.score(new), abs=0.02)  # of 0.1 gained in all
+    assert stream.perplexity(new) == pytest.approx(np.exp(-stream.score(new)))
+
+
+@pytest.mark.parametrize(
+    ("options", "batch", "step_size", "text"),
+    [
+        ({}, np.ones((5, WORDS + 1)), None, f"X has {WORDS + 1} features, but MLDA is expecting"),
+        ({}, np.zeros((5, WORDS)), None, "all counts are 0 in the batch"),
+        ({}, -np.ones((5, WORDS)), None, "Negative values in data"),
+        ({}, np.ones((5, WORDS)), 1.5, "step_size must be a number > 0 and <= 1, got 1.5"),
+        ({"labels": [0] * 5}, np.ones((5, WORDS)), None, "labels belong to fixed rows"),
+    ],
+)
+def test_bad_batches_change_nothing(options, batch, step_size, text):
+    module = MLDA(K, random_state=0).fit(histograms(30)).set_params(**options)
+    before = module.components_[0].copy(), len(module.history_)
+    with pytest.raises(InputError, match=text):
+        module.partial_fit(batch, step_size=step_size)
+    np.testing.assert_array_equal(module.components_[0], before[0])
+    assert len(module.history_) == before[1]
