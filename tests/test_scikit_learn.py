@@ -40,7 +40,7 @@ pytestmark = [
 ]
 
 TINY = {"hidden_sizes": (2,), "likelihood": "gaussian", "epochs": 1, "warm_start": False}
-NET = {"hidden_sizes": (16,), "epochs": 30, "batch_size": 32, "lr": 0.05}
+NET = {"hidden_sizes": (16,), "epochs": 15, "batch_size": 32, "lr": 0.05}
 ESTIMATORS = {
     "GMM": GMM(2, n_init=1, max_iter=5, warm_start=False),
     "AE": AE(2, **TINY),
