@@ -33,8 +33,14 @@ from serkit.modules import (
 )
 from tests.helpers.saved import assert_same
 
+# Settings are as small as can be, so that fits stop early and components shrink.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:.*lost all their rows"),
+]
+
 TINY = {"hidden_sizes": (2,), "likelihood": "gaussian", "epochs": 1, "warm_start": False}
-NET = {"hidden_sizes": (16,), "epochs": 30, "batch_size": 32, "lr": 0.05}
+NET = {"hidden_sizes": (16,), "epochs": 15, "batch_size": 32, "lr": 0.05}
 ESTIMATORS = {
     "GMM": GMM(2, n_init=1, max_iter=5, warm_start=False),
     "AE": AE(2, **TINY),
@@ -61,8 +67,7 @@ EXPECTED["MarkovModel"] = A_CELL | {
 }
 
 
-# What the checks' tiny data and settings lead to: few rows a component, no convergence.
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore")  # of what the checks do on purpose
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_scikit_learns_checks_pass_but_for_those_explained(name):
     expected = EXPECTED[name]

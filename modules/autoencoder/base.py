@@ -32,6 +32,7 @@ from ...options import (
     Count,
     Counts,
     Flag,
+    Function,
     Number,
     PositiveInt,
     RandomState,
@@ -412,6 +413,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions,
         -------
         np.ndarray, shape (n_steps, ...)
         """
+        check_argument(self.label, "path", path, Function(of=("start", "end", "n_steps")))
         ends = [as_numbers(self.label, *end) for end in (("start", start), ("end", end))]
         if ends[0].shape != ends[1].shape:
             shapes = f"{ends[0].shape} and {ends[1].shape}"

@@ -121,6 +121,8 @@ def test_interpolation_goes_from_reconstruction_to_reconstruction():
     )
     with pytest.raises(InputError, match=r"start and end must be rows of one shape, got \(4,\) a"):
         module.interpolate(x[0], x[1, :3])
+    with pytest.raises(InputError, match="path must be a function of start and end and n_steps"):
+        module.interpolate(*x, path="straight")
 
 
 @pytest.mark.parametrize("own", ["encoder", "decoder"])
