@@ -582,8 +582,8 @@ def samples_of(
     with naming(module, "generate"):
         rows = module.generate(n_samples, rng, values=values, component=component)
     shapes = [(n_samples, parent.n_outputs) for parent in module.parents]
-    is_sequence = isinstance(rows, list | tuple) and len(rows) == len(shapes)
-    if not (is_sequence and all(map(_has_rows, rows, shapes))):
+    is_sequence = isinstance(rows, list | tuple)
+    if not (is_sequence and len(rows) == len(shapes) and all(map(_has_rows, rows, shapes))):
         found = f"a list of {[*map(np.shape, rows)]}" if is_sequence else _described(rows)
         raise GraphError(
             f"{module.label}.generate returned {found}; return a list with one array for each "
