@@ -129,7 +129,12 @@ def pairwise(
     check_argument(label, "measure", measure, Function(of=("p", "q")))
     values = np.zeros((len(densities), len(densities)))
     for i, j in permutations(range(len(densities)), 2):
-        values[i, j] = measure(densities[i], densities[j]).value
+        try:
+            values[i, j] = measure(densities[i], densities[j]).value
+        except InputError:
+            raise
+        except Exception as error:  # of a user's function
+            raise InputError(f"{label}: measure gives no Estimate: {error!s:.200}") from error
     return values
 
 

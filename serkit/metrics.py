@@ -88,7 +88,8 @@ def stability(clusterings: Sequence[ArrayLike]) -> np.ndarray:
     """
     if not isinstance(clusterings, Iterable):
         raise InputError(f"stability: expected several clusterings, got {in_words(clusterings)}")
-    several = [*clusterings]
+    is_tensor = isinstance(clusterings, torch.Tensor)
+    several = [*(array_in(clusterings, "stability") if is_tensor else clusterings)]
     if len(several) < 2:
         raise InputError(f"stability compares at least two clusterings, got {len(several)}")
     agreement = np.full((len(several), len(several)), np.nan)

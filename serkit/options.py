@@ -287,7 +287,8 @@ class Randomness(Constraint):
     def fits(self, value: Any) -> bool:
         """Whether a value is a seed or a generator."""
         is_generator = isinstance(value, np.random.Generator | np.random.RandomState)
-        return is_generator or Count(at_least=0).fits(value)
+        is_integer = isinstance(value, Integral) and not isinstance(value, bool)
+        return is_generator or (is_integer and value >= 0)  # seeds of 128 bits are usual
 
 
 Flag = Annotated[bool, Choice(False, True)]
@@ -427,7 +428,7 @@ def as_numbers(
 ) -> np.ndarray:
     """An argument as a float64 array; InputError unless all are numbers, `finite` ones."""
     try:
-        array = np.asarray(value)
+        array = np.array(None) if np.ma.is_masked(value) else np.asarray(value)
         numbers = array.astype(np.float64, copy=False) if array.dtype.kind in "biufO" else None
     except Exception:  # whatever the conversion of an object raises
         numbers = None

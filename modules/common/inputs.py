@@ -95,6 +95,10 @@ def checked_targets(
         raise
     except (ValueError, TypeError) as error:
         raise InputError(f"{label}: {error}") from None
+    if not np.isfinite(weight).all():
+        raise InputError(
+            f"{label}: sample_weight must be finite numbers, got {sample_weight!r:.60}"
+        )
     if labels.classes.dtype.kind in "mMO":  # which files could not hold
         raise InputError(
             f"{label}: classes must be numbers, text or booleans, got {labels.classes[:2]!r:.60}; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Annotated, Any, Self
 
@@ -19,7 +20,7 @@ from ...density import MixtureDensity, check_near
 from ...errors import InputError, InputTypeError, NotFittedError, NotReadyError
 from ...messages import Categorical, Message
 from ...module import Posterior, Values, learns, warn_unless_converged
-from ...options import Choice, Number, PositiveInt, RandomState, check_argument
+from ...options import Choice, Number, PositiveInt, RandomState, check_argument, in_words
 from ...reading import array_in, labels_in
 from ..common.inputs import (
     any_observed,
@@ -450,10 +451,11 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         return rows, np.full(n_samples, self.classes_[code])
 
     def _code(self, label: Any) -> int:
-        codes = np.flatnonzero(self.classes_ == label) if np.ndim(label) == 0 else np.array([])
+        is_name = isinstance(label, Hashable) and not isinstance(label, torch.Tensor)
+        codes = np.flatnonzero(self.classes_ == label) if is_name else np.array([])
         if len(codes) != 1:
             raise InputError(
-                f"{self.label}: there is no class {label!r}; they are {self.classes_.tolist()}"
+                f"{self.label}: there is no class {in_words(label)}; they are {self.classes_.tolist()}"
             )
         return int(codes[0])
 

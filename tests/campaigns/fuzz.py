@@ -1,7 +1,7 @@
 """Odd calls of all that serkit offers: each works, or says what is wrong and changes nothing.
 
     python -m tests.campaigns.fuzz [--calls 10000] [--seed 0]
-    python -m tests.campaigns.fuzz --seed 0 --only 1234    # one call again, with its traceback
+    python -m tests.campaigns.fuzz --seed 0 --only 1234    # one call again, and where it failed
 
 Right are results that are finite, and errors of `serkit.errors` (or a TypeError or ValueError that
 serkit raises itself). Counted as faults: other errors, NaN or infinity without an error, hangs,
@@ -38,6 +38,8 @@ import torch
 from sklearn.base import BaseEstimator
 from tqdm import tqdm
 
+import serkit
+import serkit.modules
 from serkit import Graph, MixtureDensity, Module, Observation, Posterior, plots
 from serkit.errors import SerkitError
 from serkit.graph.inference import Prediction
@@ -237,12 +239,9 @@ def _plain(value: Any) -> Any:
 
 
 def is_finite(value: Any) -> bool:
-    """Whether there is no NaN in a result, nor infinity but in log-probabilities of messages."""
+    """Whether there is no NaN in a result, nor infinity but as the logarithm of 0."""
     if isinstance(value, Message | Prediction | Posterior):
-        return all(
-            not np.isnan(v).any() if name.startswith("log_") and v is not None else is_finite(v)
-            for name, v in vars(value).items()
-        )
+        return is_finite(vars(value))
     if isinstance(value, Graph):
         return all(map(is_finite, value.modules))
     if isinstance(value, Module):  # moments of gradients are no result
@@ -250,7 +249,12 @@ def is_finite(value: Any) -> bool:
     if isinstance(value, BaseEstimator):
         return isinstance(value, Observation) or is_finite(learnt_by(value))
     if isinstance(value, dict):
-        return all(map(is_finite, value.values()))
+        return all(
+            not np.isnan(v).any()
+            if isinstance(v, np.ndarray) and str(name).startswith(("log_", "lower_bound"))
+            else is_finite(v)
+            for name, v in value.items()
+        )
     if isinstance(value, list | tuple):
         return all(map(is_finite, value))
     if isinstance(value, torch.Tensor):
@@ -302,16 +306,23 @@ def is_typed(error: BaseException, entry: Entry) -> bool:
     """Whether an error is one of serkit's, or raised on purpose by whose method it is."""
     if isinstance(error, SerkitError):
         return True
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    is_raised = "raise " in linecache.getline(last.filename, last.lineno or 0)
-    owner = "/sklearn/" if entries.is_of_sklearn(entry) else "/serkit/"
-    return is_raised and isinstance(error, TypeError | ValueError) and owner in last.filename
+    frames = traceback.extract_tb(error.__traceback__)
+    is_raised = "raise " in linecache.getline(frames[-1].filename, frames[-1].lineno or 0)
+    if entries.is_of_sklearn(entry):
+        return not any(map(_is_own, frames))
+    return is_raised and isinstance(error, TypeError | ValueError) and _is_own(frames[-1])
+
+
+def _is_own(frame: traceback.FrameSummary) -> bool:
+    """Whether a line of a traceback is one of serkit's."""
+    folders = (os.path.dirname(str(package.__file__)) for package in (serkit, serkit.modules))
+    return frame.filename.startswith(tuple(folders))
 
 
 def _place(error: BaseException) -> str:
     """The last line of serkit's on the way to an error, and the last of all."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if "/serkit/" in f.filename and "site-packages" not in f.filename]
+    own = [frame for frame in frames if _is_own(frame)]
     named = [f"{f.filename.rsplit('/serkit/')[-1]}:{f.lineno}" for f in (own or frames)[-1:]]
     return named[0]
 
@@ -428,7 +439,7 @@ def main() -> None:
     if options.only is None:
         raise SystemExit(report(options.seed, attack_apart(options.seed, options.calls)) > 0)
     (outcome,) = attack(options.seed, range(options.only, options.only + 1))
-    print(outcome.text, *outcome.kinds, outcome.error, sep="\n")
+    print(outcome.text, *outcome.kinds, outcome.error, outcome.place, sep="\n")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,14 @@ import torch
 from tests.campaigns import entries, fuzz
 from tests.campaigns.entries import Entry
 
+N_CALLS = 300
+
+
+def test_odd_calls_work_or_say_what_is_wrong(capsys):
+    assert fuzz.report(seed=1, outcomes=fuzz.attack(1, range(N_CALLS))) == 0, (
+        capsys.readouterr().out
+    )
+
 
 def test_new_public_names_are_found_without_being_listed():
     names = {entry.name for entry in entries.entries()}
