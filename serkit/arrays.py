@@ -135,6 +135,8 @@ def finite_rows(
         apart = block.stop - block.start < array.shape[0] and not mapped  # others may be forgotten
         with np.errstate(over="ignore"):  # of long doubles: infinite ones are named below
             rows = array[block].astype(dtype, copy=observed is not None or apart)
+    if min(rows.strides) < 0:  # torch takes no mirrored rows
+        rows = rows.copy()
     if observed is not None:
         rows[~observed[block]] = neutral
     check_finite(rows, what, block.start)

@@ -8,7 +8,7 @@ never unknown: -1 is one like any other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -22,7 +22,6 @@ from sklearn.metrics.cluster import contingency_matrix
 from . import processes
 from .arrays import as_observed
 from .errors import InputError
-from .options import in_words
 from .reading import array_in, clusters_in, labels_in
 
 
@@ -86,10 +85,8 @@ def stability(clusterings: Sequence[ArrayLike]) -> np.ndarray:
     >>> metrics.stability([[0, 0, 1, 1], [1, 1, 0, 0], [0, 1, 0, 1]])
     array([ 0.25,  0.25, -0.5 ])
     """
-    if not isinstance(clusterings, Iterable):
-        raise InputError(f"stability: expected several clusterings, got {in_words(clusterings)}")
-    is_tensor = isinstance(clusterings, torch.Tensor)
-    several = [*(array_in(clusterings, "stability") if is_tensor else clusterings)]
+    is_list = isinstance(clusterings, list | tuple | Iterator)
+    several = [*(clusterings if is_list else np.atleast_1d(array_in(clusterings, "stability")))]
     if len(several) < 2:
         raise InputError(f"stability compares at least two clusterings, got {len(several)}")
     agreement = np.full((len(several), len(several)), np.nan)

@@ -7,6 +7,7 @@ import tracemalloc
 import h5py
 import numpy as np
 import pytest
+import torch
 import zarr
 from torch import nn
 
@@ -260,3 +261,11 @@ def with_bits_turned(folder, rows):
 def test_files_that_are_not_whole_are_named(tmp_path, scratch, images, damage, text):
     with pytest.raises(InputError, match=text):
         Observation(damage(tmp_path, images))
+
+
+@pytest.mark.parametrize("view", [lambda x: x[::-1], lambda x: x[::-2][:1], lambda x: x[:, ::-1]])
+def test_mirrored_rows_have_no_negative_strides_which_torch_refuses(view):
+    rows = view(np.arange(12, dtype=np.float32).reshape(4, 3))
+    again = arrays.as_rows(rows, "rows")
+    assert min(again.strides) > 0
+    np.testing.assert_array_equal(torch.tensor(again), rows)

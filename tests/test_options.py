@@ -171,7 +171,16 @@ def test_a_seed_is_itself_and_none_takes_the_one_given():
 
 def test_numbers_are_finite_arrays():
     assert as_numbers("who", "what", [1, np.float32(2)]).tolist() == [1.0, 2.0]
-    odd = [[1, np.nan], ["a"], [[1, 2], [3]], None, object(), 10**400, [1 + 2j], np.ma.masked_equal([1, 2], 2)]
+    odd = [
+        [1, np.nan],
+        ["a"],
+        [[1, 2], [3]],
+        None,
+        object(),
+        10**400,
+        [1 + 2j],
+        np.ma.masked_equal([1, 2], 2),
+    ]
     for value in [*odd, torch.ones(2, requires_grad=True), torch.ones(2, device="meta")]:
         with pytest.raises(InputError, match=r"^who: what must be a weight per row, got "):
             as_numbers("who", "what", value, "a weight per row")

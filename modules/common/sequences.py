@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from ... import processes
 from ...errors import InputError
+from ...reading import array_in
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,7 @@ def sequences_of(
 
 def _own_lengths(label: str, lengths: ArrayLike, n_rows: int) -> np.ndarray:
     """Lengths of the sequences of all rows or of those that this process has, whichever fits."""
-    try:
-        numbers = np.asarray(lengths)
-    except ValueError:  # lists of different lengths
-        numbers = np.array(None)
+    numbers = array_in(lengths, f"{label}: lengths")
     if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or not len(numbers) or min(numbers) < 1:
         raise InputError(f"{label}: lengths must be a list of integers >= 1, got {lengths!r:.60}")
     total = int(numbers.sum())

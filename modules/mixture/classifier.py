@@ -455,7 +455,8 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         codes = np.flatnonzero(self.classes_ == label) if is_name else np.array([])
         if len(codes) != 1:
             raise InputError(
-                f"{self.label}: there is no class {in_words(label)}; they are {self.classes_.tolist()}"
+                f"{self.label}: there is no class {in_words(label)}; they are "
+                f"{self.classes_.tolist()}"
             )
         return int(codes[0])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -377,7 +378,7 @@ class MarkovModel(ArrayEstimator):
     ) -> float:
         """Bayesian information criterion of rows, see `aic`; lower is better."""
         n_free, score = self._n_free(n_free), self.score(log_likelihood, lengths=lengths)
-        return -2 * score + n_free * float(np.log(len(np.asarray(log_likelihood))))
+        return -2 * score + n_free * math.log(len(array_in(log_likelihood, self.label)))
 
     def _n_free(self, n_emission: int) -> int:
         """Free parameters: of transitions K (K - 1), of the initial distribution K - 1, others."""
