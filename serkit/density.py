@@ -79,6 +79,7 @@ class MixtureDensity:
     checked: InitVar[bool] = field(default=True, kw_only=True)
 
     def __post_init__(self, checked: bool) -> None:
+        check_argument("MixtureDensity", "checked", checked, Choice(False, True))
         for name in ("weights", "means", "covariances"):
             value = getattr(self, name)
             numbers = as_numbers("MixtureDensity", name, value) if checked else value

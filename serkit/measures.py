@@ -18,7 +18,16 @@ from scipy.special import logsumexp
 
 from .density import DIAGONAL_TYPES, MixtureDensity, combine, log_gaussians
 from .errors import InputError
-from .options import Count, Function, Kind, RandomState, Several, check_argument, generator_of
+from .options import (
+    Count,
+    Function,
+    Kind,
+    RandomState,
+    Several,
+    called,
+    check_argument,
+    generator_of,
+)
 
 
 class Estimate(NamedTuple):
@@ -129,12 +138,9 @@ def pairwise(
     check_argument(label, "measure", measure, Function(of=("p", "q")))
     values = np.zeros((len(densities), len(densities)))
     for i, j in permutations(range(len(densities)), 2):
-        try:
-            values[i, j] = measure(densities[i], densities[j]).value
-        except InputError:
-            raise
-        except Exception as error:  # of a user's function
-            raise InputError(f"{label}: measure gives no Estimate: {error!s:.200}") from error
+        estimate = called(f"{label}: measure", measure, densities[i], densities[j])
+        check_argument(label, "what measure returns", estimate, Kind(Estimate))
+        values[i, j] = estimate.value
     return values
 
 

@@ -405,6 +405,8 @@ class Deferred(Message):
     method: str
 
     def __post_init__(self, checked: bool) -> None:
+        if checked:
+            as_numbers("Deferred", "values", self.values)
         self._set_observed(checked)
 
 

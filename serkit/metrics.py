@@ -125,8 +125,9 @@ def scores_of(
     """
     if labels is None:
         return {}
-    codes, clusters = labels_in(labels, "labels").codes, array_in(clusters, "clusters")
-    n_rows = len(clusters) if observed is None else np.size(observed)
+    codes, clusters = labels_in(labels, "labels").codes, clusters_in(clusters, "scores_of")
+    mask = clusters if observed is None else array_in(observed, "scores_of: observed")
+    n_rows = mask.size
     observed = as_observed(observed, n_rows, "scores_of")
     share = processes.share_of(codes, n_rows)
     share = share if observed is None else share[observed]

@@ -19,7 +19,7 @@ import math
 import os
 import reprlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from numbers import Integral
@@ -29,7 +29,7 @@ import numpy as np
 from numpy.random import Generator
 from sklearn.base import BaseEstimator
 
-from .errors import InputError
+from .errors import InputError, SerkitError
 
 _MOST = 2**63 - 1  # what NumPy counts to
 _LINE = 60
@@ -435,6 +435,17 @@ def as_numbers(
     if numbers is None or (finite and not np.isfinite(numbers).all()):
         raise InputError(f"{label}: {name} must be {wanted}, got {in_words(value)}")
     return numbers
+
+
+def called(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function gives that is an argument; InputError, which names it, where it fails."""
+    try:
+        return function(*arguments)
+    except SerkitError:
+        raise
+    except Exception as error:
+        kind = type(error).__name__
+        raise InputError(f"{what} fails with {kind}: {error!s:.200}") from error
 
 
 def in_words(value: Any) -> str:

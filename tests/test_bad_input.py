@@ -24,7 +24,7 @@ from serkit import (
     training,
 )
 from serkit.errors import InputError, TrainingError
-from serkit.messages import Categorical, Data, Gaussian, Mixture, product
+from serkit.messages import Categorical, Data, Deferred, Gaussian, Mixture, product
 from serkit.module import bound_of
 from serkit.modules import AE, GMM, VAE, MarkovModel, NetClassifier, RandomAffine
 from tests.helpers.modules import uniform_rows
@@ -150,6 +150,23 @@ MIXTURE = Mixture(CLASSES.log_prob, np.zeros((2, 3)), np.tile(np.eye(3), (2, 1, 
         (measures.kl, (UNIT, [1]), r"q must be a MixtureDensity, got \[1\]"),
         (measures.jensen_shannon_bounds, ("p", UNIT), "p must be a MixtureDensity, got 'p'"),
         (measures.pairwise, (UNIT, measures.kl), "densities must be a list, each a MixtureDensity"),
+        (
+            measures.pairwise,
+            ([UNIT, UNIT], lambda p, q: 3),
+            "what measure returns must be an Estimate",
+        ),
+        (measures.pairwise, ([UNIT, UNIT], lambda p, q: p[0]), "measure fails with TypeError: "),
+        (
+            MixtureDensity,
+            ([1.0], [[0.0]], [[[1.0]]]),
+            "MixtureDensity: unknown checked=3; expected",
+        ),
+        (Deferred, ([np.nan], "reconstruction"), "Deferred: values must be finite numbers, got"),
+        (
+            metrics.scores_of,
+            ([0, 1], 1j),
+            "scores_of: clusters must be numbers or text, one per row",
+        ),
         (measures.pairwise, ([UNIT], len), "measure must be a function of p and q, got"),
         (paths.densest, ([0], [1], 3, "x"), "density must be a MixtureDensity, got 'x'"),
         (paths.langevin, (int, 3), "density must be a MixtureDensity, got <class 'int'>"),
@@ -489,3 +506,33 @@ def test_singular_covariance_is_told_and_the_last_mixture_kept(kind):
     with pytest.raises(TrainingError, match=r"GMM 'top': a covariance .* raise reg_covar=0\.0"):
         gmm.update()
     assert_same(before, learnt_by(gmm))
+
+
+# -- functions given as arguments --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"alpha": lambda update, epoch: 1 / 0}, "alpha fails with ZeroDivisionError: division by"),
+        ({"augment": lambda batch: batch.nothing}, "augment fails with AttributeError: "),
+        (
+            {"scheduler": lambda optimizer, n_steps: (1, 2)},
+            r"scheduler must return .* got \(1, 2\)",
+        ),
+        ({"scheduler": lambda optimizer, n_steps: {}[0]}, "scheduler fails with KeyError: 0"),
+    ],
+)
+def test_functions_that_fail_are_named_and_nothing_is_lost(options, text):
+    vae = connected(VAE(2, **NET)).update()
+    before = learnt_by(vae)
+    vae.set_params(**options)
+    with pytest.raises(InputError, match=f"^VAE 'low'.*: {text}"):
+        vae.update()
+    assert_same(learnt_by(vae), before)
+
+
+def test_a_schedule_that_fails_is_named():
+    graph = Graph(connected(GMM(2, random_state=0)))
+    with pytest.raises(InputError, match=r"^Graph\.fit: schedule fails with IndexError"):
+        graph.fit(1, schedule=lambda round_: [][round_], verbose=False)

@@ -256,7 +256,7 @@ class Invertible(TransformerMixin, ArrayEstimator):
                 from_children = from_children.expected()
             mean = from_children.mean if isinstance(from_children, Gaussian) else 0.0
             outputs = np.where(observed[:, None], outputs, mean)
-        deferred = Deferred(outputs, "reconstruction")
+        deferred = Deferred(outputs, "reconstruction", checked=False)
         return tuple(deferred if self.sends_down_to(p) else None for p in self.parents)
 
     def reconstruction(self, outputs: np.ndarray) -> list[Data | None]:

@@ -37,6 +37,7 @@ from ...options import (
     PositiveInt,
     RandomState,
     as_numbers,
+    called,
     check_argument,
     generator_of,
 )
@@ -183,7 +184,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions,
 
     def _ramped(self, name: str, value: float | Ramp, epoch: int) -> float:
         """An argument's value, where it may be a function; InputError if that gives no number."""
-        number = value(len(self.history_), epoch) if callable(value) else value
+        number: Any = value
+        if callable(value):
+            number = called(f"{self.label}: {name}", value, len(self.history_), epoch)
         if not isinstance(number, Real):
             raise InputError(f"{self.label}: {name} must return a number, got {number!r:.60}")
         return float(number)
@@ -340,7 +343,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions,
             terms = self._row_bounds(join(inputs), q, from_children)  # (N,)
             return float((terms if observed is None else np.where(observed, terms, 0.0)).mean())
 
-        down = (Deferred(latents, "reconstruction"),) * len(inputs)
+        down = (Deferred(latents, "reconstruction", checked=False),) * len(inputs)
         return Posterior(self._message_up(q, observed), down, bound)
 
     def reconstruction(self, values: np.ndarray) -> list[Data]:

@@ -93,7 +93,7 @@ def checked_targets(
         weight = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
     except InputError:
         raise
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: of what is no array
         raise InputError(f"{label}: {error}") from None
     if not np.isfinite(weight).all():
         raise InputError(

@@ -33,7 +33,7 @@ def resolve_device(device: str, label: str) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         resolved = torch.device(device)
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, ValueError):
         raise InputError(
             f"{label}: unknown device={device!r:.60}; expected 'auto', 'cpu' or 'cuda'"
         ) from None

@@ -18,7 +18,17 @@ from torch import Tensor, nn
 
 from ... import arrays, processes
 from ...errors import InputError
-from ...options import Choice, Counts, Flag, Function, Number, Options, PositiveInt
+from ...options import (
+    Choice,
+    Counts,
+    Flag,
+    Function,
+    Number,
+    Options,
+    PositiveInt,
+    called,
+    in_words,
+)
 from .device import as_tensor, evaluating, resolve_device
 
 Rows = np.ndarray | Tensor
@@ -111,7 +121,9 @@ class Trainer:
         source = rows if arrays.is_mapped(rows) else as_tensor(rows, self.device)
         n_batches = batches_of(len(learnt), self.batch_size)
         shares = _shares(learnt, n_batches)
-        scheduler = make_scheduler(self.scheduler, self.optimizer, self.lr, epochs * n_batches)
+        scheduler = make_scheduler(
+            self.label, self.scheduler, self.optimizer, self.lr, epochs * n_batches
+        )
         best, best_epoch, report, kept = math.inf, 0, Terms(), dict[str, Tensor]()
         self.nets.train()
         for epoch in range(epochs):
@@ -183,12 +195,7 @@ class Trainer:
 
 def transformed(transform: Callable[[Tensor], Tensor], x: Tensor, what: str) -> Tensor:
     """A batch as a transform makes it; InputError unless that is a tensor of the same shape."""
-    try:
-        result = transform(x)
-    except InputError:
-        raise
-    except Exception as error:  # of a user's function
-        raise InputError(f"{what} fails for a batch {tuple(x.shape)}: {error!s:.200}") from error
+    result = called(what, transform, x)
     if not isinstance(result, Tensor) or result.shape != x.shape:
         got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
         raise InputError(f"{what} must return a tensor of shape {tuple(x.shape)}, got {got}")
@@ -221,7 +228,11 @@ def check_batches(label: str, n_rows: int, batch_size: int, *, batch_norm: bool)
 
 
 def make_scheduler(
-    scheduler: str | Schedule | None, optimizer: torch.optim.Optimizer, lr: float, n_steps: int
+    label: str,
+    scheduler: str | Schedule | None,
+    optimizer: torch.optim.Optimizer,
+    lr: float,
+    n_steps: int,
 ) -> Any:
     """A learning-rate schedule over the `n_steps` steps of one update, starting afresh from lr."""
     for group in optimizer.param_groups:
@@ -233,7 +244,14 @@ def make_scheduler(
         return torch.optim.lr_scheduler.OneCycleLR(
             optimizer, float(lr), total_steps=max(n_steps, 2), cycle_momentum=False
         )
-    return scheduler(optimizer, n_steps) if callable(scheduler) else None
+    if not callable(scheduler):
+        return None
+    schedule = called(f"{label}: scheduler", scheduler, optimizer, n_steps)
+    if not hasattr(schedule, "step"):
+        raise InputError(
+            f"{label}: scheduler must return a torch scheduler, got {in_words(schedule)}"
+        )
+    return schedule
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:

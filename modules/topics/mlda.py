@@ -192,7 +192,8 @@ class MLDA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ArrayEstimator):
             classes = Categorical(np.log(theta_by_all), checked=False)
         modalities = zip(inputs, counts, self.mean_tokens_, strict=True)
         tokens = [np.where(m.is_observed, c.sum(axis=1), mean) for m, c, mean in modalities]
-        predicted = Deferred(np.column_stack([theta_by_all, *tokens]), "predicted_counts")
+        values = np.column_stack([theta_by_all, *tokens])
+        predicted = Deferred(values, "predicted_counts", checked=False)
         down: list[Message] = [predicted] * len(inputs)
         for number, message in enumerate(inputs):
             if isinstance(message, Categorical):

@@ -25,6 +25,7 @@ from ..options import (
     Kind,
     Randomness,
     RandomState,
+    called,
     check_argument,
     in_words,
 )
@@ -416,9 +417,10 @@ class Graph:
         """The modules to update in a round, in order: those of the graph unless scheduled."""
         if schedule is None:
             schedule = self.modules
+        entries: Any = schedule
         if callable(schedule):
             check_argument("Graph.fit", "schedule", schedule, Function(of=("round",)))
-        entries = schedule(round_) if callable(schedule) else schedule
+            entries = called("Graph.fit: schedule", schedule, round_)
         if isinstance(entries, str) or not isinstance(entries, Sequence) or not entries:
             raise InputError(
                 f"schedule must be a list of modules or their names, got {in_words(entries)}"

@@ -16,7 +16,7 @@ from ..errors import GraphError, InputError
 from ..messages import Categorical
 from ..metrics import stability
 from ..module import Module, Node
-from ..options import Choice, Number, RandomState, check_argument
+from ..options import Choice, Number, RandomState, called, check_argument
 from ..saving.format import public_class
 
 Choose = str | Callable[[Any], float] | None
@@ -94,7 +94,7 @@ def log_likelihood_of(graph: Any) -> float:
 
 
 def _number_by(choose: Callable[[Any], float], graph: Any) -> float:
-    score = choose(graph)
+    score = called("Graph.fit: choose", choose, graph)
     check_argument("Graph.fit", "what choose(graph) returns", score, Number())
     return float(score)
 

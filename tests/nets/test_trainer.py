@@ -101,7 +101,7 @@ def rates(scheduler, n_steps, optimizer=None):
     """Learning rates of the steps of one update, from lr=0.1."""
     if optimizer is None:
         optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=99.0)
-    schedule = make_scheduler(scheduler, optimizer, 0.1, n_steps)
+    schedule = make_scheduler("vae", scheduler, optimizer, 0.1, n_steps)
     used = []
     for _ in range(n_steps):
         used.append(optimizer.param_groups[0]["lr"])
