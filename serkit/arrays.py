@@ -95,6 +95,9 @@ def as_array(values: ArrayLike | torch.Tensor, what: str) -> np.ndarray:
 def _check_chunks(array: Any, what: str) -> None:
     """Raise InputError where chunks of Zarr or HDF5 are not in the file: they would read as 0."""
     is_zarr = hasattr(array, "nchunks_initialized")
+    is_hdf5 = hasattr(getattr(array, "id", None), "get_num_chunks") and not array.is_virtual
+    if not (is_zarr or is_hdf5):
+        return  # what is like these, dask say, or virtual has no chunks of its own
     try:
         if is_zarr:
             n_there, n_chunks = array.nchunks_initialized, array.nchunks
@@ -234,9 +237,12 @@ def copy(rows: np.ndarray) -> np.ndarray:
 
 
 def blocks(rows: np.ndarray) -> Iterator[slice]:
-    """Consecutive slices of rows of a megabyte at most, or one row."""
+    """Consecutive slices of rows of a megabyte at most, or one row, or a chunk of Zarr or HDF5."""
     n_rows, n_bytes = rows.shape[0], math.prod(rows.shape) * rows.dtype.itemsize
     step = max(_BLOCK_BYTES * n_rows // max(n_bytes, 1), 1)
+    chunks = getattr(rows, "chunks", None)
+    if chunks and isinstance(chunks[0], int):  # each is unpacked as a whole; dask's are tuples
+        step = -(-step // chunks[0]) * chunks[0]
     return (slice(start, start + step) for start in range(0, n_rows, step))
 
 
@@ -257,12 +263,14 @@ def _empty_mapped(shape: Sequence[int], dtype: DTypeLike) -> np.memmap:
 
 
 def _copy_mapped(array: np.ndarray, rows: slice, dtype: DTypeLike) -> np.memmap:
-    """Consecutive rows, read a megabyte at a time, as an array in a memory-mapped file."""
+    """Consecutive rows, read block by block, as an array in a memory-mapped file."""
     copied = _empty_mapped((rows.stop - rows.start, *array.shape[1:]), dtype)
-    for block in blocks(copied):
-        stop = min(rows.start + block.stop, rows.stop)
+    for block in blocks(array):
+        first, end = max(block.start, rows.start), min(block.stop, rows.stop)
+        if first >= end:
+            continue
         try:
-            copied[block] = array[rows.start + block.start : stop]
+            copied[first - rows.start : end - rows.start] = array[first:end]
         except Exception as error:  # what a damaged file of Zarr or HDF5 raises varies
             raise InputError(f"{_file_of(array)} cannot be read: {error}") from None
     return copied

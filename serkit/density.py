@@ -246,10 +246,11 @@ class MixtureDensity:
         """Numbers of `n` columns or components, (m,) of int; InputError for others."""
         array = array_in(numbers, f"MixtureDensity.{method}: {name}")
         in_range = array.ndim == 1 and array.dtype.kind in "iu" and array.size > 0
-        if not (in_range and (array >= 0).all() and (array < n).all()):
+        once = in_range and len(np.unique(array)) == len(array)
+        if not (once and (array >= 0).all() and (array < n).all()):
             raise InputError(
                 f"MixtureDensity.{method}: {name} must be a list of integers from 0 to {n - 1}, "
-                f"got {in_words(numbers)}"
+                f"each at most once, got {in_words(numbers)}"
             )
         return array
 

@@ -214,8 +214,13 @@ class Gaussian(Message):
             raise MessageError("cannot multiply Gaussian messages without a variance")
         with np.errstate(over="ignore"):  # of an infinitely sharper one nothing else counts
             share = 1 / (1 + self.var / other.var)  # of the precision
-        mean = share * self.mean + (1 - share) * other.mean
-        return Gaussian(mean, share * self.var, checked=False)
+        mean, var = share * self.mean + (1 - share) * other.mean, share * self.var
+        # Who misses a row says nothing of it.
+        mine, theirs = self.is_observed[:, None], other.is_observed[:, None]  # (N, 1)
+        mean = np.where(mine & theirs, mean, np.where(mine, self.mean, other.mean))
+        var = np.where(mine & theirs, var, np.where(mine, self.var, other.var))
+        observed = self.is_observed | other.is_observed
+        return Gaussian(mean, var, observed=observed, checked=False)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -320,7 +325,7 @@ class Mixture(Message):
         if self.log_weights is None:
             object.__setattr__(self, "log_weights", np.full(k, -np.log(k)))
         log_weights = _as_logs("Mixture", "log_weights", self.log_weights)
-        object.__setattr__(self, "log_weights", log_weights)
+        object.__setattr__(self, "log_weights", _frozen(log_weights))
         d = self.means.shape[1]
         expected = {"means": (k, d), "covariances": (k, d, d), "log_weights": (k,)}
         for name, shape in expected.items():

@@ -144,13 +144,17 @@ def confusion(labels: ArrayLike, clusters: ArrayLike) -> tuple[np.ndarray, np.nd
     -------
     counts : np.ndarray of int, shape (classes, clusters)
     classes : np.ndarray, shape (classes,)
+        The class of each row: matched ones first, sorted.
     clusters : np.ndarray, shape (clusters,)
         The cluster of each column: matched ones first, in the order of their classes.
     """
     table, classes, present = _table(labels, clusters)
-    _, matched = linear_sum_assignment(table, maximize=True)  # in the order of their classes
-    order = np.append(matched, np.setdiff1d(np.arange(table.shape[1]), matched))
-    return table[:, order], classes, present[order]
+    matches = linear_sum_assignment(table, maximize=True)
+    rows, columns = (
+        np.append(matched, np.setdiff1d(np.arange(n), matched))
+        for n, matched in zip(table.shape, matches, strict=True)
+    )
+    return table[np.ix_(rows, columns)], classes[rows], present[columns]
 
 
 def _table(labels: ArrayLike, clusters: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -159,13 +159,19 @@ class Novelty(Options):
                 f"{self.label}: smoothing={self.smoothing} pixels is more than the images have, "
                 f"{rows.shape[1:]}"
             )
-        z = autoencoder.encode(rows)
+        z = as_rows(autoencoder.encode(rows), f"{self.label}: latents of encode")
         if z.shape[1] != density.n_dims:
             raise InputError(
                 f"{self.label}: the density is of {density.n_dims} dimensions, but the "
                 f"autoencoder's latents have {z.shape[1]}"
             )
-        error = reconstruction_error(rows, autoencoder.decode(z), self.smoothing)
+        decoded = as_rows(autoencoder.decode(z), f"{self.label}: rows of decode")
+        if decoded.shape != rows.shape:
+            raise InputError(
+                f"{self.label}: decode gives rows of shape {decoded.shape[1:]} for rows of shape "
+                f"{rows.shape[1:]}"
+            )
+        error = reconstruction_error(rows, decoded, self.smoothing)
         return np.column_stack([-density.log_prob(z), error])
 
 

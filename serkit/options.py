@@ -30,6 +30,7 @@ from numpy.random import Generator
 from sklearn.base import BaseEstimator
 
 from .errors import InputError, SerkitError
+from .reading import rows_in
 
 _MOST = 2**63 - 1  # what NumPy counts to
 _LINE = 60
@@ -428,9 +429,9 @@ def as_numbers(
 ) -> np.ndarray:
     """An argument as a float64 array; InputError unless all are numbers, `finite` ones."""
     try:
-        array = np.array(None) if np.ma.is_masked(value) else np.asarray(value)
-        numbers = array.astype(np.float64, copy=False) if array.dtype.kind in "biufO" else None
-    except Exception:  # whatever the conversion of an object raises
+        array = rows_in(value, name)
+        numbers = array.astype(np.float64, copy=False) if array.dtype.kind in "biuf" else None
+    except InputError:  # the text below says what is wanted
         numbers = None
     if numbers is None or (finite and not np.isfinite(numbers).all()):
         raise InputError(f"{label}: {name} must be {wanted}, got {in_words(value)}")

@@ -355,6 +355,8 @@ def minus_one_is_class(numbers: np.ndarray) -> bool:
 def clusters_in(clusters: Any, what: str) -> np.ndarray:
     """Clusters, numbers or text, as an array (N,) that can be put in order; none are unknown."""
     array = array_in(clusters, what)
+    if array.dtype.kind in "OT" and array.ndim == 1:
+        array = _of_one_kind(array, what)
     is_known = array.dtype.kind not in "cOV"
     if not (is_known and np.array_equal(array, array)):
         raise InputError(
@@ -413,6 +415,10 @@ def _of_one_kind(objects: np.ndarray, what: str) -> np.ndarray:
             f"{what}: labels must be of one kind, got {' and '.join(map(repr, kinds.values()))}"
         )
     if kinds.keys() == {Real} and missing.any():
+        if any(isinstance(v, int) and int(float(v)) != v for v in objects[~missing]):
+            raise InputError(
+                f"{what}: labels of rows among unknown ones must be integers that float64 holds"
+            )
         return np.array([np.nan if m else v for v, m in zip(objects, missing, strict=True)], float)
     return objects if missing.any() else np.array(objects.tolist())
 

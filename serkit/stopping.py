@@ -172,13 +172,13 @@ def raises_on_sigterm() -> Iterator[None]:
 
 def what_is_kept(n_rounds: int, goal: int, path: str | os.PathLike | None, n_runs: int) -> str:
     """What is left of a training that was stopped after some rounds, and how to go on: a line."""
-    if n_runs > 1:
-        line = "the graph is as before the call, since it takes over one of the whole runs"
-    elif n_rounds:
+    if n_rounds:
         line = f"the graph keeps {n_rounds} of {goal} rounds"
+    elif n_runs > 1:
+        line = "the graph is as before the call, since it takes over one of the whole runs"
     else:
         line = "the graph is as before the call, since no round was whole"
-    if path is not None and not n_rounds and n_runs == 1:
+    if path is not None and not n_rounds and n_runs == 1 and not os.path.exists(path):
         line += "; the same call starts again"
     elif path is not None:
         files = f"{path}.run0, ..., have" if n_runs > 1 else f"{path} has"
@@ -221,7 +221,7 @@ def _in_script() -> bool:
     return not is_interactive and sys.excepthook is sys.__excepthook__
 
 
-class _Told:
+class _Quiet:
     """Marks an error whose traceback is not to be printed."""
 
 
@@ -229,14 +229,14 @@ def _end_quietly(error: BaseException) -> None:
     """Have Python print no traceback of an error; all is as before once the error is gone."""
 
     def hook(kind: type[BaseException], raised: BaseException, traceback: Any) -> None:
-        if not hasattr(raised, "_told"):
+        if not hasattr(raised, "_quiet"):
             sys.__excepthook__(kind, raised, traceback)
 
     def unhook() -> None:
         if sys.excepthook is hook:
             sys.excepthook = sys.__excepthook__
 
-    mark = _Told()
-    error._told = mark  # type: ignore[attr-defined]
+    mark = _Quiet()
+    error._quiet = mark  # type: ignore[attr-defined]
     weakref.finalize(mark, unhook).atexit = False
     sys.excepthook = hook

@@ -102,8 +102,9 @@ class StopOnTolerance(Callback):
     def _value(self, record: Record) -> float:
         """The number monitored, as reported last in a round."""
         reported = [u[self.monitor] for u in record["updates"] if self.monitor in u]
-        if not reported and record["round"] == 1 and self.monitor in _CHANGES:
-            return math.nan  # there is nothing before to compare with
+        is_first = any("occupancy" in u and "changed" not in u for u in record["updates"])
+        if not reported and is_first and self.monitor in _CHANGES:
+            return math.nan  # of these rows there is nothing before to compare with
         if not reported:
             known = sorted({key for update in record["updates"] for key in update})
             raise InputError(

@@ -198,3 +198,17 @@ def test_the_density_must_be_of_the_latents():
     line = MixtureDensity([1.0], [[0.0]], [1.0], "spherical")
     with pytest.raises(InputError, match=r"density is of 1 dimensions, but the autoencoder's.*2"):
         srk.Novelty().fit(Plane(), line, own_rows(99, 0))
+
+
+@pytest.mark.parametrize(
+    ("shape", "value", "text"),
+    [
+        ((1,), 0.0, r"decode gives rows of shape \(1,\) for rows of shape \(64,\)"),
+        ((64,), np.nan, "rows of decode: NaN or infinity in 99 of 99 rows"),
+    ],
+)
+def test_what_an_autoencoder_of_ones_own_decodes_is_checked(shape, value, text):
+    plane = Plane()
+    plane.decode = lambda z: np.full((len(z), *shape), value)
+    with pytest.raises(InputError, match=text):
+        srk.Novelty().fit(plane, STANDARD, own_rows(99, 0))

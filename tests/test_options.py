@@ -181,7 +181,8 @@ def test_numbers_are_finite_arrays():
         [1 + 2j],
         np.ma.masked_equal([1, 2], 2),
     ]
-    for value in [*odd, torch.ones(2, requires_grad=True), torch.ones(2, device="meta")]:
+    assert as_numbers("who", "what", torch.ones(2, requires_grad=True)).tolist() == [1.0, 1.0]
+    for value in [*odd, torch.ones(2, device="meta")]:
         with pytest.raises(InputError, match=r"^who: what must be a weight per row, got "):
             as_numbers("who", "what", value, "a weight per row")
 

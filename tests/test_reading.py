@@ -516,7 +516,7 @@ def test_a_classifier_learns_from_the_rows_whose_class_is_known(frame, labels):
             pd.to_datetime(["2026-11-22", "2026-11-23"] * 2 + [None]),
             "classes must be num",
         ),
-        (sparse.csr_array(NUMBERED), [0, 1, 0, 1, 0], "sparse rows, .*toarray"),
+        (sparse.csr_array(NUMBERED), [0, 1, 0, 1, 0], "sparse rows .*toarray"),
         (NUMBERED, [0.1, 0.2, 0.3, 0.4, 0.5], "Unknown label type: continuous"),
     ],
 )

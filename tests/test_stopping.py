@@ -174,6 +174,8 @@ def test_ctrl_c_is_told_in_a_line_and_reaches_the_caller(x, tmp_path, capsys):
         ((2, 5, None, 1), r"keeps 2 of 5 rounds but no file has them; fit\(3\) goes on .*; with"),
         ((5, 5, None, 1), "keeps 5 of 5 rounds; with checkpoint="),
         ((0, 5, None, 3), "as before the call, since it takes over one of the whole runs; with c"),
+        ((1, 1, None, 3), "the graph keeps 1 of 1 rounds; with checkpoint"),
+        ((0, 5, __file__, 1), "no round was whole, and .* the same call goes on from there"),
         ((0, 5, "p", 3), r"whole runs, and p\.run0, \.\.\., have the rounds that were saved; the"),
     ],
 )

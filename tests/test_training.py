@@ -224,6 +224,16 @@ def test_by_default_training_stops_once_hardly_a_row_changes_its_cluster():
     assert len(graph.history) == 2  # the second round changes nothing
 
 
+def test_rows_that_were_added_have_no_change_at_first():
+    rows = np.random.default_rng(0).normal(size=(60, 2)) + 9 * (np.arange(60) % 2)[:, None]
+    observation = Observation(rows)
+    graph = Graph(GMM(2, random_state=0).connect(observation))
+    graph.fit(2, callbacks=[StopOnTolerance()], verbose=False)
+    observation.append(rows[:5])
+    graph.fit(3, callbacks=[StopOnTolerance()], verbose=False)
+    assert "changed" not in graph.history[2]["updates"][0]
+
+
 # -- diagnostics -------------------------------------------------------------------------------
 
 

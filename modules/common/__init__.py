@@ -1,1 +1,1 @@
-"""What several families of modules use: rows side by side, starts of clusters, threads."""
+"""What families share: estimators on arrays, rows side by side, sequences, starts, threads."""

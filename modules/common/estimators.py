@@ -16,9 +16,11 @@ from ...arrays import as_rows
 from ...errors import InputError
 from ...messages import Data
 from ...module import Module, Node, learns
+from ...options import Number, check_argument
 
 Rows: TypeAlias = np.ndarray | sparse.csr_array
 
+_DECAY = 0.6  # between 0.5 and 1 the steps add up to infinity and their squares do not
 _GRAPHS_OWN = ("n_sent_", "heard_")  # what neighbours in a graph know a module by
 
 
@@ -51,6 +53,22 @@ class ArrayEstimator(Module):
                 del self.__dict__[name]
         check_columns(self.label, self, x, rows, reset=True)
 
+    def forget(self, *names: str) -> None:
+        """Drop attributes of what was learnt before, and the columns of arrays."""
+        for name in (*names, "n_features_in_", "feature_names_in_"):
+            self.__dict__.pop(name, None)
+
+    def check_batches(self, step_size: float | None, *of_fixed_rows: str) -> None:
+        """Raise InputError for arguments that learning from batches has no use for."""
+        for name in of_fixed_rows:
+            if getattr(self, name) is not None:
+                raise InputError(
+                    f"{self.label}: {name} belong to fixed rows, which batches are not; leave them "
+                    "out for partial_fit"
+                )
+        range_ = Number(above=0, at_most=1, or_none=True)
+        check_argument(self.label, "step_size", step_size, range_)
+
     def update(self, children: Sequence[Node] | None = None) -> Self:
         """Learn from the neighbours' messages, then send new ones, see `serkit.Module.update`."""
         super().update(children)
@@ -63,6 +81,11 @@ class ArrayEstimator(Module):
         rows = as_rows(x, f"{self.label}.{method}")
         check_columns(f"{self.label}.{method}", self, x, rows)
         return rows
+
+
+def share_of_batch(n_batches: int, step_size: float | None) -> float:
+    """What a batch counts for beside the t before it: (t + 1)^-0.6 unless given."""
+    return (n_batches + 1) ** -_DECAY if step_size is None else step_size
 
 
 def columns_of(label: str, x: Any, rows: Rows) -> dict[str, Any]:

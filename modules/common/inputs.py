@@ -36,6 +36,33 @@ def any_observed(inputs: Sequence[Message]) -> np.ndarray | None:
     return None if observed.all() else observed
 
 
+def checked_classes(label: str, message: Message | None, n: int, name: str) -> Categorical | None:
+    """What children say of the classes; InputError if not of `n` of them."""
+    if message is not None and message.shape != (n,):
+        raise InputError(
+            f"{label}: its children sent probabilities of {message.shape[0]} classes for {name}={n}"
+        )
+    return cast(Categorical | None, message)
+
+
+def log_class_prior(
+    log_weights: np.ndarray, from_children: Categorical | None, block: slice = slice(None)
+) -> np.ndarray:
+    """What is known of some rows' classes without the rows, (1, K) or (n, K).
+
+    The own log pi_k, which a prior from the children replaces in the rows it knows, and to which
+    their evidence P(k | n) adds log P(k | n) K, so that a uniform message adds exactly nothing.
+    """
+    if from_children is None:
+        return log_weights[None]
+    if from_children.is_prior:
+        log_prob, observed = from_children.log_prob[block], from_children.observed
+        return (
+            log_prob if observed is None else np.where(observed[block, None], log_prob, log_weights)
+        )
+    return log_weights + (from_children.log_prob[block] + np.log(from_children.shape[0]))
+
+
 def join(inputs: Sequence[Message]) -> np.ndarray:
     """One parent's data in its own shape, (N, ...); several parents' flat, side by side."""
     if len(inputs) == 1:

@@ -72,6 +72,7 @@ def _own_lengths(label: str, lengths: ArrayLike, n_rows: int) -> np.ndarray:
     numbers = array_in(lengths, f"{label}: lengths")
     if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or not len(numbers) or min(numbers) < 1:
         raise InputError(f"{label}: lengths must be a list of integers >= 1, got {lengths!r:.60}")
+    numbers = numbers.astype(np.int64)
     total = int(numbers.sum())
     if total == n_rows:
         return numbers
@@ -87,7 +88,7 @@ def _own_lengths(label: str, lengths: ArrayLike, n_rows: int) -> np.ndarray:
 def _group_codes(label: str, groups: ArrayLike, n_rows: int) -> np.ndarray:
     """Number of each row's group among the sorted groups, (N,)."""
     try:
-        names = np.asarray(groups)
+        names = array_in(groups, f"{label}: groups")
         codes = np.unique(names, return_inverse=True)[1]
     except InputError:  # they were not saved
         raise

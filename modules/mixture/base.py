@@ -117,15 +117,6 @@ class MixtureModule(Module):
             )
         return Prior(mean, self.mean_precision_prior, nu, scale, concentration)
 
-    def _checked_children(self, message: Message | None, n: int, name: str) -> Categorical | None:
-        """What the children say of the classes; InputError if not of `n` of them."""
-        if message is not None and message.shape != (n,):
-            raise InputError(
-                f"{self.label}: its children sent probabilities of {message.shape[0]} classes for "
-                f"{name}={n}"
-            )
-        return cast(Categorical | None, message)
-
     def _check_columns(self, rows: Rows, n_columns: int) -> None:
         """Raise InputError unless rows are as wide as those it was fitted to."""
         if rows.n_columns != n_columns:

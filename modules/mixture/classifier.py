@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.random import Generator
 from numpy.typing import ArrayLike
-from scipy import sparse
 from scipy.special import logsumexp
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import validate_data
@@ -21,13 +20,15 @@ from ...errors import InputError, InputTypeError, NotFittedError, NotReadyError
 from ...messages import Categorical, Message
 from ...module import Posterior, Values, learns, warn_unless_converged
 from ...options import Choice, Number, PositiveInt, RandomState, check_argument, in_words
-from ...reading import array_in, labels_in
+from ...reading import labels_in, rows_in
 from ..common.inputs import (
     any_observed,
     check_component,
     check_labels,
+    checked_classes,
     checked_targets,
     draw_classes,
+    log_class_prior,
 )
 from .base import MixtureModule, messages_down
 from .class_mixtures import (
@@ -43,7 +44,7 @@ from .class_mixtures import (
     thresholds,
 )
 from .rows import check_squares, stack
-from .statistics import log_class_prior, mean_half_trace
+from .statistics import mean_half_trace
 
 Fraction = Annotated[float, Number(at_least=0, below=1)]
 
@@ -192,7 +193,7 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         log_weighted = mixtures.log_weighted(replace(rows, variances=None))  # (N, M)
         joint = log_weighted + mixtures.log_priors[mixtures.owners]
         up = normalised(mixtures.by_class(joint), mixtures.log_priors)  # (N, C)
-        children = self._checked_children(from_children, len(mixtures.priors), "n_classes")
+        children = checked_classes(self.label, from_children, len(mixtures.priors), "n_classes")
         if children is not None:
             class_prior = log_class_prior(mixtures.log_priors, children)  # (N, C)
             joint = log_weighted + class_prior[:, mixtures.owners]
@@ -511,12 +512,8 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
 
     def _checked_rows(self, X: ArrayLike, *, reset: bool) -> np.ndarray:
         """Rows as float64 (N, D), by scikit-learn's own checks."""
-        if sparse.issparse(X):
-            raise InputError(
-                f"{self.label}: sparse rows, which it does not take; give it rows.toarray()"
-            )
         try:
-            X = array_in(X, self.label) if isinstance(X, torch.Tensor) else X
+            X = X if hasattr(X, "columns") else rows_in(X, self.label)
             rows = validate_data(self, X, dtype=np.float64, reset=reset)
         except InputError:
             raise

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import xlogy
 from scipy.stats import invgamma, invwishart
 
 from ...density import MixtureDensity
@@ -120,7 +121,7 @@ def log_prior(density: MixtureDensity, prior: Prior | None) -> float:
         return 0.0
     (white, log_det), (k, d) = density.whitening, density.means.shape
     offsets = density.means - prior.mean
-    dirichlet = (prior.concentration - 1) * np.log(density.weights).sum()
+    dirichlet = xlogy(prior.concentration - 1, density.weights).sum()
     if white.ndim == 2:
         scale, distances = np.diag(prior.scale), ((offsets * white) ** 2).sum(axis=1)
     else:

@@ -17,6 +17,7 @@ from ... import processes
 from ...density import DIAGONAL_TYPES, MixtureDensity
 from ...errors import TrainingError
 from ...messages import Categorical
+from ..common.estimators import share_of_batch
 from ..common.plus_plus import plus_plus_centres
 from .components import Prior, drawn_density, log_prior, m_step
 from .rows import Rows
@@ -31,7 +32,6 @@ from .statistics import (
 )
 
 _ROWS_TO_START_FROM = 2**16
-_DECAY = 0.6  # between 0.5 and 1 the steps add up to infinity and their squares do not
 
 
 class Score(NamedTuple):
@@ -303,7 +303,7 @@ def learn_batch(
     *Journal of the Royal Statistical Society B* 71(3).
     """
     statistics, t = e_step(problem.rows, density), stream.n_batches + 1
-    step = (t + 1) ** -_DECAY if step_size is None else step_size
+    step = share_of_batch(t, step_size)
     sums = (1 - step) * stream.sums + step * statistics.sums / problem.total_weight
     stream = replace(stream, sums=sums, weight=stream.weight + problem.total_weight, n_batches=t)
     whole = replace(statistics, sums=stream.weight * sums)

@@ -32,7 +32,13 @@ from ...options import (
     check_argument,
 )
 from ..common.estimators import ArrayEstimator, check_columns
-from ..common.inputs import any_observed, check_component, check_labels, draw_classes
+from ..common.inputs import (
+    any_observed,
+    check_component,
+    check_labels,
+    checked_classes,
+    draw_classes,
+)
 from . import em
 from .base import (
     MixtureModule,
@@ -221,8 +227,8 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
         """
         rows, density = stack(inputs), self.density()
         k, log_weights = density.n_components, log_weights_of(density)
-        children = self._checked_children(from_children, k, "n_components")
-        log_likelihood = self._log_likelihoods(self._believed(rows))
+        children = checked_classes(self.label, from_children, k, "n_components")
+        log_likelihood = self._log_likelihoods(self._believed(rows), density)
         log_prob_up, log_evidence = log_posterior(log_likelihood, log_weights)
         log_prob, observed = log_prob_up, any_observed(inputs)
         if children is not None:
@@ -287,8 +293,8 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
                 f"{self.label}: expected a density of n_components={self.n_components} and "
                 f"covariance_type={self.covariance_type!r}, got {kind[0]} and {kind[1]!r}"
             )
-        for name in ("stream_", "log_likelihood_", "lower_bound_", "converged_"):
-            self.__dict__.pop(name, None)  # of a mixture before
+        self.forget("stream_", "log_likelihood_", "lower_bound_", "converged_")
+        self.forget("empty_components_", "degenerate_components_")
         self._keep_density(density)
         self.responsibilities_ = np.empty((0, self.n_components))  # of no rows yet
         self.rng()  # settles the seed that draws begin from
@@ -298,12 +304,14 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
     @property
     def precisions_(self) -> np.ndarray:
         """Inverses of `covariances_`, in the same shape."""
-        return self.density().typed(self.density().precisions)
+        density = self.density()
+        return density.typed(density.precisions)
 
     @property
     def precisions_cholesky_(self) -> np.ndarray:
         """Upper triangular U with U U^T the precisions, in the shape of `covariances_`."""
-        return self.density().typed(self.density().whitening[0])
+        density = self.density()
+        return density.typed(density.whitening[0])
 
     @property
     def n_iter_(self) -> int:
@@ -378,11 +386,11 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
     def _log_posterior(self, x: ArrayLike, method: str) -> tuple[np.ndarray, np.ndarray]:
         """Log P(k | row), (N, K), and log p(row), (N,)."""
         rows = self.new_rows(x, method)
-        joint = self._log_likelihoods(Rows(rows.reshape(len(rows), -1)))
-        return log_posterior(joint, log_weights_of(self.density()), out=joint)
-
-    def _log_likelihoods(self, rows: Rows) -> np.ndarray:
         density = self.density()
+        joint = self._log_likelihoods(Rows(rows.reshape(len(rows), -1)), density)
+        return log_posterior(joint, log_weights_of(density), out=joint)
+
+    def _log_likelihoods(self, rows: Rows, density: MixtureDensity) -> np.ndarray:
         self._check_columns(rows, density.n_dims)
         log_likelihood = log_likelihoods(rows, density)
         check_near(log_likelihood, self.label)
@@ -402,7 +410,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
                 f"{self.label}: some rows miss a parent's values, which inference='gibbs' cannot "
                 "fill in; use inference='map' or 'ml'"
             )
-        children = self._checked_children(from_children, self.n_components, "n_components")
+        children = checked_classes(self.label, from_children, self.n_components, "n_components")
         rows = prepared(self.label, rows, self.n_components)
         if self.means_init is not None:
             checked_means(self.label, self.means_init, self.n_components, rows.n_columns)
@@ -612,13 +620,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
             raise InputError(
                 f"{self.label}: partial_fit needs inference='map' or 'ml', not 'gibbs'"
             )
-        for name in ("labels", "sample_weight"):
-            if getattr(self, name) is not None:
-                raise InputError(
-                    f"{self.label}: {name} belong to fixed rows, which batches are not; leave them "
-                    "out for partial_fit"
-                )
-        check_argument(self.label, "step_size", step_size, Number(above=0, at_most=1, or_none=True))
+        self.check_batches(step_size, "labels", "sample_weight")
 
     def _step(self, rows: Rows, step_size: float | None) -> None:
         """A step of stepwise EM; nothing is changed if it fails."""

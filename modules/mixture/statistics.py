@@ -20,6 +20,7 @@ from scipy.special import logsumexp
 from ... import arrays, processes
 from ...density import DIAGONAL_TYPES, MixtureDensity
 from ...messages import Categorical
+from ..common.inputs import log_class_prior
 from ..common.threads import for_blocks
 from .rows import Rows, expected_moments
 
@@ -301,24 +302,6 @@ def log_posterior(
 
     list(for_blocks(fill, len(log_prob)))
     return log_prob, log_evidence
-
-
-def log_class_prior(
-    log_weights: np.ndarray, from_children: Categorical | None, block: slice = slice(None)
-) -> np.ndarray:
-    """What is known of some rows' classes without the rows, (1, K) or (n, K).
-
-    The own log pi_k, which a prior from the children replaces in the rows it knows, and to which
-    their evidence P(k | n) adds log P(k | n) K, so that a uniform message adds exactly nothing.
-    """
-    if from_children is None:
-        return log_weights[None]
-    if from_children.is_prior:
-        log_prob, observed = from_children.log_prob[block], from_children.observed
-        return (
-            log_prob if observed is None else np.where(observed[block, None], log_prob, log_weights)
-        )
-    return log_weights + (from_children.log_prob[block] + np.log(from_children.shape[0]))
 
 
 def log_weights_of(density: MixtureDensity) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Hidden Markov chains on arrays: sequences, posteriors of the states, best paths, learning.
+"""Hidden Markov chains on arrays: posteriors of the states, best paths, learning.
 
 Loops over N rows would be slow in Python. So the rows stand in B blocks of S rows each, both about
 the square root of N. One pass finds the matrix that leads through each block, all blocks side by

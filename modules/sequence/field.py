@@ -17,7 +17,7 @@ from ...messages import Categorical, Data, Gaussian, Message
 from ...metrics import scores_of
 from ...module import Module, Node, Posterior, warn_unless_converged
 from ...options import Number, PositiveInt
-from ..common.inputs import any_observed, check_labels, flat
+from ..common.inputs import any_observed, check_labels, checked_classes, flat, log_class_prior
 
 if TYPE_CHECKING:
     from sklearn.neighbors import NearestNeighbors
@@ -235,14 +235,8 @@ class NeighbourField(Module):
         prior = np.full(k, -np.log(k)) if classes.log_prior is None else classes.log_prior
         if not isinstance(from_children, Categorical):
             return prior
-        if from_children.shape != (k,):
-            raise InputError(
-                f"{self.label}: its children sent probabilities of {from_children.shape[0]} "
-                f"classes, its parent of {k}"
-            )
-        if from_children.is_prior:
-            return from_children.log_prob
-        return prior + from_children.log_prob + np.log(k)
+        children = checked_classes(self.label, from_children, k, "the parent's K")
+        return log_class_prior(prior, children)
 
     def _log_joint(self, classes: Categorical, prior: np.ndarray) -> np.ndarray:
         """Log p(row, k) up to a constant per row, (N, K)."""

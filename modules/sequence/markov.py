@@ -299,6 +299,7 @@ class MarkovModel(ArrayEstimator):
             _check_init(self.label, name, value, shape)
         self.check_options()
         self.rng()  # settles the seed that draws begin from
+        self.forget("last_posterior_", "log_likelihood_", "lower_bound_", "converged_")
         self.transition_, self.initial_ = _start(transition, k, k), _start(initial, k)
         self.record({})
         return self

@@ -24,6 +24,8 @@ from ... import processes
 from ...arrays import as_rows
 from ...errors import InputError
 from ...messages import Categorical, Message
+from ...reading import array_in
+from ..common.estimators import share_of_batch
 from ..common.inputs import flat
 from ..common.plus_plus import plus_plus_centres
 
@@ -35,7 +37,6 @@ _MOST_TOKENS = 2.0**53  # the last integer that float64 tells from the next
 BLOCK_NUMBERS = 2**17  # in a block: a few megabytes stay near the processor
 START_STEPS = 3
 HEARD_STEPS = 5
-_DECAY = 0.6  # between 0.5 and 1 the steps add up to infinity and their squares do not
 FOLD_IN_STEPS, FOLD_IN_TOL = 200, 1e-3
 
 
@@ -59,7 +60,9 @@ def counts_of(
 
 def counts_in(label: str, x: Any, clip_negative: bool = False) -> Modalities:
     """The counts of an array or sparse matrix (N, W), or of each in a list of them."""
-    several = isinstance(x, (list, tuple)) and all(sparse.issparse(a) or np.ndim(a) > 1 for a in x)
+    several = isinstance(x, (list, tuple)) and all(
+        sparse.issparse(a) or array_in(a, label).ndim > 1 for a in x
+    )
     counts = [_as_sparse(label, m, clip_negative) for m in (x if several else [x])]
     n_rows = [modality.shape[0] for modality in counts]
     if len(set(n_rows)) != 1:
@@ -78,7 +81,7 @@ def _as_sparse(label: str, x: Any, clip_negative: bool) -> sparse.csr_array:
         rows = as_rows(x, label)
         counts = sparse.csr_array(rows.reshape(len(rows), -1), dtype=np.float64)
         return _checked(label, counts, clip_negative)
-    fits = 0 not in x.shape and x.dtype.kind in "biuf"
+    fits = x.ndim == 2 and 0 not in x.shape and x.dtype.kind in "biuf"
     counts = sparse.csr_array(x, dtype=np.float64, copy=True) if fits else None
     if counts is None or not np.isfinite(counts.data).all():
         raise InputError(
@@ -494,7 +497,7 @@ def learn_batch(
         word_counts += block.by_word @ _start_of(problem, block, row_counts, topics)
     word_counts, n_tokens = processes.total(word_counts), processes.total(problem.n_tokens)
     n_batches, n_before = stream.n_batches + 1, stream.word_counts.sum()
-    step = (n_batches + 1) ** -_DECAY if step_size is None else step_size
+    step = share_of_batch(n_batches, step_size)
     shares = (1 - step) * stream.word_counts / n_before + step * word_counts / n_tokens
     stream = Stream((n_before + n_tokens) * shares, n_batches)
     return stream, problem.proportions(row_counts), processes.total(log_likelihood) / n_tokens

@@ -16,14 +16,20 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 
 from ... import processes
-from ...errors import InputError, NotFittedError
+from ...errors import InputError, NotFittedError, TrainingError
 from ...messages import Categorical, Data, Deferred, Message
 from ...metrics import scores_of
 from ...module import Node, Posterior, learns, warn_unless_converged
 from ...observation import Observation
-from ...options import Choice, Flag, Number, PositiveInt, check_argument
+from ...options import Choice, Flag, Number, PositiveInt
 from ..common.estimators import ArrayEstimator, check_columns
-from ..common.inputs import any_observed, check_component, check_labels, split_columns
+from ..common.inputs import (
+    any_observed,
+    check_component,
+    check_labels,
+    checked_classes,
+    split_columns,
+)
 from . import lda
 from .lda import Counts, Modalities, Problem, columns_in
 
@@ -302,6 +308,11 @@ class MLDA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ArrayEstimator):
         solve = partial(lda.gibbs_sampling, rng=rng) if self.inference == "gibbs" else lda.cvb0
         solutions = (solve(problem, start) for start in self._starts(problem, rng))
         best = max(solutions, key=lambda solution: solution.total)
+        if not np.isfinite(best.total):
+            raise TrainingError(
+                f"{self.label}: the likelihood became {best.total}; choose doc_topic_prior and "
+                "topic_word_prior nearer to 1. What was learnt before is kept"
+            )
         self.components_: list[np.ndarray] = split_columns(best.topics, problem.sizes)
         self.__dict__.pop("stream_", None)  # of batches before
         self.topic_proportions_ = self._theta(counts, from_children)
@@ -344,11 +355,7 @@ class MLDA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ArrayEstimator):
         k = self.n_components
         factors = np.ones((counts[0].shape[0], k))
         if isinstance(from_children, Categorical):
-            if from_children.shape != (k,):
-                raise InputError(
-                    f"{self.label}: its children sent probabilities of {from_children.shape[0]} "
-                    f"classes for n_components={k}"
-                )
+            checked_classes(self.label, from_children, k, "n_components")
             top = from_children.log_prob.max(axis=1, keepdims=True)
             factors = np.exp(from_children.log_prob - top)  # exactly 1 where it is uniform
         n_heard = np.where((factors < 1).any(axis=1), self.message_weight, 0.0)
@@ -406,12 +413,7 @@ class MLDA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ArrayEstimator):
             nothing is changed.
         """
         self.check_options()
-        check_argument(self.label, "step_size", step_size, Number(above=0, at_most=1, or_none=True))
-        if self.labels is not None:
-            raise InputError(
-                f"{self.label}: labels belong to fixed rows, which batches are not; leave them out "
-                "for partial_fit"
-            )
+        self.check_batches(step_size, "labels")
         if not hasattr(self, "components_") or len(self.components_[0]) != self.n_components:
             return self.fit(x)
         counts, start = self._new_counts(x), time.perf_counter()

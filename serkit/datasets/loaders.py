@@ -24,6 +24,7 @@ from ..options import (
     Count,
     Kind,
     Number,
+    Randomness,
     RandomState,
     check_argument,
     generator_of,
@@ -273,12 +274,13 @@ def train_test_split(
     (1437, 360)
     """
     check_argument("datasets.train_test_split", "dataset", dataset, Kind(Dataset))
+    check_argument("datasets.train_test_split", "random_state", random_state, Randomness())
     try:
         x_train, x_test, y_train, y_test = model_selection.train_test_split(
             *dataset,
             test_size=float(test_fraction),
             stratify=dataset.labels,
-            random_state=seed_of(random_state),
+            random_state=seed_of(random_state) % 2**32,  # what scikit-learn takes
         )
     except (TypeError, ValueError) as error:
         raise InputError(

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from .. import processes
 from ..errors import GraphError, InputError, OutputError, SavedFileError, SerkitError
 from ..messages import Gaussian
-from ..module import Module, Node, bound_of, naming, posterior_of
+from ..module import Module, Node, bound_of, naming, posterior_of, source_of_rows
 from ..observation import Observation
 from ..options import (
     Choice,
@@ -252,10 +252,8 @@ class Graph:
         folder = None if out is None else Path(out)
         if folder is not None and processes.is_first():
             results.prepare(folder, self._least_bytes())
-        for place in places:
-            if place is not None and not os.path.isfile(
-                place
-            ):  # or else it may hold a finished run
+        for place in filter(None, places):
+            if not os.path.isfile(place):  # or else it may hold a finished run
                 self._check_place(place)
         goal = rounds if checkpoint is not None else len(self.history) + rounds
         try:
@@ -278,12 +276,13 @@ class Graph:
             check_writable(checkpoint, self._least_bytes())
 
     def _least_bytes(self) -> int:
-        """What a file of this graph takes at least: the widest message up, in float32."""
-        n_rows = max((node.n_rows for node in self.observations), default=0)
-        widths = [module.n_outputs for module in self._learners]
-        return (
-            4 * n_rows * max((int(w) for w in widths if isinstance(w, int | np.integer)), default=0)
-        )
+        """What a file of this graph takes at least: the largest message up, in float32."""
+        sizes = [0]
+        for module in self._learners:
+            source, width = source_of_rows(module), module.n_outputs
+            if isinstance(source, Observation) and isinstance(width, int | np.integer):
+                sizes.append(4 * source.n_rows * int(width))
+        return max(sizes)
 
     def _fit_once(
         self,
@@ -358,12 +357,15 @@ class Graph:
         """Train from different seeds in turn and keep the best run; no run if one breaks off."""
         judge = restarting.judge_for(choose, self.modules, len(checkpoints))
         restarting.check_untrained(self._learners, len(self.history))
+        to_train = [module for module in self._learners if not module.frozen]
+        for module in to_train:
+            module.seed()  # a generator is drawn from once, whatever breaks off later
         untrained = restarting.attributes_of(self._learners)
         runs, seen = [], []
         try:
             for number, checkpoint in enumerate(checkpoints):
                 self._hold([], {}, untrained)
-                with restarting.seeds_of_run(self._learners, number):
+                with restarting.seeds_of_run(to_train, number):
                     fit(checkpoint)
                 seen.append(judge.look(self))
                 learnt = restarting.attributes_of(self._learners)

@@ -16,7 +16,7 @@ from ..errors import GraphError, InputError
 from ..messages import Categorical
 from ..metrics import stability
 from ..module import Module, Node
-from ..options import Choice, Number, RandomState, called, check_argument
+from ..options import Choice, Number, called, check_argument
 from ..saving.format import public_class
 
 Choose = str | Callable[[Any], float] | None
@@ -120,29 +120,28 @@ def check_untrained(modules: Sequence[Module], n_rounds: int) -> None:
         )
 
 
-def seed_of_run(random_state: RandomState, run: int) -> RandomState:
+def seed_of_run(seed: int, run: int) -> int:
     """The seed of a module in a run: its own in run 0, and one drawn from both in later ones.
 
-    That is the first word of ``np.random.SeedSequence([random_state, run])``, so that graphs of
-    neighbouring seeds have no run in common. None, a fresh seed each time, stays None, and a
-    generator, from which each run draws its own, stays what it is.
+    That is the first word of ``np.random.SeedSequence([seed, run])``, so that graphs of
+    neighbouring seeds have no run in common.
     """
-    if not isinstance(random_state, Integral) or run == 0:
-        return random_state
-    return int(np.random.SeedSequence([int(random_state), run]).generate_state(1)[0])
+    return int(np.random.SeedSequence([seed, run]).generate_state(1)[0]) if run else seed
 
 
 @contextmanager
 def seeds_of_run(modules: Sequence[Module], run: int) -> Iterator[None]:
-    """Modules with the seeds of a run, and with their own again afterwards."""
-    own = {module: module.random_state for module in modules}
+    """Modules with the seeds of a run, and with the arguments they had again afterwards."""
+    arguments = {module: module.random_state for module in modules}
     try:
-        for module, seed in own.items():
-            module.random_state = seed_of_run(seed, run)
+        for module, argument in arguments.items():
+            module.seed_ = seed_of_run(module.seed(), run)
+            if isinstance(argument, Integral):
+                module.random_state = module.seed_
         yield
     finally:
-        for module, seed in own.items():
-            module.random_state = seed
+        for module, argument in arguments.items():
+            module.random_state = argument
 
 
 def attributes_of(modules: Sequence[Module]) -> Attributes:

@@ -51,13 +51,12 @@ File = tuple[str, Callable[[Path], object]]  # a name below a folder, and what w
 Drawing = tuple[str, Callable[[], "Figure"]]
 
 
-def prepare(folder: Path, n_bytes: int = 0) -> Path:
+def prepare(folder: Path, n_bytes: int) -> None:
     """Make a folder; OutputError, before training, if it cannot take so many bytes."""
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             reserve(file, n_bytes)
-            return folder
 
 
 def write(run: Run, folder: Path) -> None:
@@ -242,12 +241,12 @@ def text_files(module: Module) -> Arrays:
     for name, values_of in TEXT_FILES.items():
         with _leaving_out(f"{name} of {module.label}"):
             arrays[name] = values_of(module)
-    words = getattr(module, "components_", None)  # P(word | topic) of each modality
-    for number, phi in enumerate(words if isinstance(words, list) else []):
-        arrays[f"phi_{number}.txt"] = phi
-    if isinstance(words, list) and hasattr(module, "word_probabilities"):
-        for number, of_rows in enumerate(module.word_probabilities()):
-            arrays[f"Pmdw[{number}]_learn.txt"] = of_rows
+    if hasattr(module, "word_probabilities"):
+        with _leaving_out(f"word probabilities of {module.label}"):
+            for number, phi in enumerate(module.components_):  # P(word | topic) of each modality
+                arrays[f"phi_{number}.txt"] = phi
+            for number, of_rows in enumerate(module.word_probabilities()):
+                arrays[f"Pmdw[{number}]_learn.txt"] = of_rows
     return {name: values for name, values in arrays.items() if values is not None}
 
 
@@ -270,7 +269,8 @@ def _drawings(run: Run) -> Iterator[Drawing]:
     clusters = _last(map(_clusters, run.modules.values()))
     labels = _last((getattr(n, "labels", None) for n in run.names.values()), clusters)
     for name, module in run.learnt.items():
-        if curve := getattr(module, "loss_curve_", None):
+        curve = getattr(module, "loss_curve_", None)
+        if isinstance(curve, list) and curve:
             yield f"losses_{name}", partial(plots.losses, curve, title=name)
         if hasattr(module, "log_likelihood_"):
             curve = module.log_likelihood_

@@ -28,7 +28,7 @@ def project(z: ArrayLike, labels: ArrayLike | None, projection: str, n_dims: int
     if projection == "lda":
         rows = _discriminants(rows, labels, n_dims)
     elif rows.shape[1] > n_dims:
-        rows = PCA(min(n_dims, len(rows))).fit_transform(rows)
+        rows = PCA(min(n_dims, len(rows)), random_state=0).fit_transform(rows)
     return np.pad(rows, ((0, 0), (0, n_dims - rows.shape[1])))
 
 
@@ -49,4 +49,4 @@ def _discriminants(z: np.ndarray, labels: ArrayLike | None, n_dims: int) -> np.n
         return projected
     rest = z - z.mean(axis=0)
     rest = rest - rest @ directions @ directions.T  # (N, D)
-    return np.hstack([projected, PCA(n_missing).fit_transform(rest)])
+    return np.hstack([projected, PCA(n_missing, random_state=0).fit_transform(rest)])

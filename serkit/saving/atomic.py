@@ -58,7 +58,7 @@ def write_atomically(
         os.replace(file.name, target)
 
 
-def check_writable(path: str | os.PathLike, n_bytes: int = 0) -> None:
+def check_writable(path: str | os.PathLike, n_bytes: int) -> None:
     """Raise OutputError now for what would keep a file of so many bytes from being written later.
 
     Its folder is made, and there is nothing of it left but that.

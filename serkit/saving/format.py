@@ -223,7 +223,7 @@ def decode(value: Any, contents: Contents) -> Any:
         case {"__timedelta__": numbers}:
             return timedelta(*numbers)
         case {"__fortran__": name}:
-            return np.asfortranarray(contents.arrays[name])
+            return np.asfortranarray(contents.array(name))
         case {"__random__": [kind, state]}:
             return _generator(kind, decode(state, contents))
         case {"__tuple__": items}:

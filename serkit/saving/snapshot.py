@@ -17,7 +17,7 @@ from ..errors import InputError, SavedFileError, SerkitError
 from ..messages import Categorical, Data, Deferred, Message
 from ..module import Module, Node, Posterior, check_shares
 from ..observation import Observation
-from ..options import FilePath, Kind, Options, check_argument
+from ..options import FilePath, Kind, Options, check_argument, in_words
 from ..reading import check_names, keep_names, storable
 from . import format
 
@@ -231,7 +231,7 @@ def resume(path: Path, run: Run) -> Run:
         raise SavedFileError(
             f"{path}: {difference}; use the same arguments and data, or another file name"
         )
-    with _told(f"{path}: it holds no whole histories"):
+    with _explained(f"{path}: it holds no whole histories"):
         losses = _losses(run, saved, entries)
     if losses:
         raise SavedFileError(
@@ -297,7 +297,7 @@ def _restored(path: Path, module: Module, state: State) -> Module:
     fresh = type(module).__new__(type(module))
     learnt = {"posterior", *(name for name in vars(module) if name.endswith("_"))}
     fresh.__dict__.update({name: v for name, v in vars(module).items() if name not in learnt})
-    with _told(
+    with _explained(
         f"{path}: what was learnt does not fit {module.label}",
         "; use the same nets, or another file name",
     ):
@@ -321,19 +321,14 @@ def _differences(run: Run, entries: dict[str, _Entry]) -> Iterator[str]:
                 yield f"{node.label} was saved by a version of its class with other arguments"
             elif not format.same(arguments[name], saved[name]):
                 yield (
-                    f"saved with {name}={_short(saved[name])} in {node.label}, which now has "
-                    f"{name}={_short(arguments[name])}"
+                    f"saved with {name}={in_words(saved[name])} in {node.label}, which now has "
+                    f"{name}={in_words(arguments[name])}"
                 )
 
 
 def _own_name(kind: str) -> str:
     """The class itself of a saved class name."""
     return kind.replace(":", ".").rpartition(".")[2]
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -360,7 +355,7 @@ def load(path: Path, data: Sequence | None, custom: Arguments | None) -> Run:
     rows = iter(data or [])
     names: dict[str, Node] = {}
     for name, entry in entries.items():
-        if entry.kind == format.class_name(Observation):
+        if entry.kind == observation:
             names[name] = _observation(path, entry, None if data is None else next(rows))
         else:
             parents = tuple(names[parent] for parent in entry.parents)
@@ -395,7 +390,8 @@ def load_object(path: str | os.PathLike, *, custom: Arguments | None = None) -> 
     check_argument("serkit.load", "path", path, FilePath())
     check_argument("serkit.load", "custom", custom, Kind(dict, or_none=True))
     entries, _ = _read(path)
-    if len(entries) != 1:
+    kinds = [entry.kind for entry in entries.values()]
+    if len(kinds) != 1 or kinds == [format.class_name(Observation)]:
         raise SavedFileError(f"{path}: it holds a graph; read it with serkit.Graph.load(path)")
     _check_given(path, entries, None, custom or {})
     ((name, entry),) = entries.items()
@@ -403,7 +399,7 @@ def load_object(path: str | os.PathLike, *, custom: Arguments | None = None) -> 
 
 
 @contextmanager
-def _told(problem: str, remedy: str = "") -> Iterator[None]:
+def _explained(problem: str, remedy: str = "") -> Iterator[None]:
     """Make a SavedFileError of whatever goes wrong: a file of others can be wrong in any way."""
     try:
         yield
@@ -414,7 +410,7 @@ def _told(problem: str, remedy: str = "") -> Iterator[None]:
 def _read(path: str | os.PathLike) -> tuple[dict[str, _Entry], Run]:
     """What a file holds: its nodes, and the rest, which has no nodes yet."""
     tree = format.read(path)
-    with _told(f"{path}: it holds no whole graph"):
+    with _explained(f"{path}: it holds no whole graph"):
         entries = {name: _Entry(**entry) for name, entry in tree.pop("nodes").items()}
         for number, (name, entry) in enumerate(entries.items()):
             children = [child for child, other in entries.items() if name in other.parents]
@@ -457,7 +453,7 @@ def _code_in(name: str, entry: _Entry) -> dict[str, str]:
 
 def _observation(path: Path, entry: _Entry, rows: Any) -> Observation:
     arguments = entry.arguments
-    with _told(f"{path}: it holds no whole observation"):
+    with _explained(f"{path}: it holds no whole observation"):
         saved = Observation.without_rows(**arguments)
     if rows is None:
         return saved
@@ -501,7 +497,7 @@ def _object(
         )
         arguments[key] = format.Custom(str(arguments[key]), remedy=missing[-1])
     try:
-        with _told(f"{path}: {name} cannot be made from what the file holds"):
+        with _explained(f"{path}: {name} cannot be made from what the file holds"):
             made = kind(**arguments)
             if isinstance(made, Module):
                 made.parents = parents
@@ -516,7 +512,7 @@ def _object(
 def _class_called(path: Path, name: str, base: type[Options]) -> type[Options]:
     """The class of a saved name below `base`; elsewhere defined, one of the same name will do."""
     public = format.public_class(name)
-    if public is not None and issubclass(public, base) and public is not Observation:
+    if public is not None and issubclass(public, base):
         return public
     known: dict[str, type[Options]] = {}
     waiting = [base]

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -44,8 +45,6 @@ def test_the_first_run_has_the_own_seed_and_later_ones_other_seeds():
     seeds = {(seed, run): seed_of_run(seed, run) for seed in range(20) for run in range(20)}
     assert [seeds[seed, 0] for seed in range(20)] == [*range(20)]
     assert len({*seeds.values()}) == 400
-    assert seed_of_run(None, 3) is None
-    assert seed_of_run(rng := np.random.default_rng(0), 3) is rng
 
 
 def test_the_most_stable_run_is_kept_as_if_it_were_the_only_one(graph, by_hand):
@@ -253,3 +252,29 @@ def test_what_a_function_returns_must_be_a_number(graph, score):
     with pytest.raises(InputError, match=r"what choose\(graph\) returns must be a number, got"):
         graph.fit(1, restarts=2, choose=lambda graph: score, verbose=False)
     assert graph.history == []
+
+
+def test_a_generator_is_drawn_from_once_whatever_breaks_off(x):
+    def three_runs(stop_in=None):
+        seeds = []
+
+        def note(graph, record):
+            seeds.append(graph["gmm"].seed_)
+            if len(seeds) == stop_in:
+                raise KeyboardInterrupt
+
+        graph = Graph(GMM(3, random_state=rng, name="gmm").connect(Observation(x)))
+        run = partial(graph.fit, 1, restarts=RUNS, callbacks=[note], verbose=False)
+        if stop_in is not None:
+            with pytest.raises(KeyboardInterrupt):
+                run()
+            seeds.clear()
+            stop_in = None
+        run()
+        return seeds
+
+    rng = np.random.default_rng(5)
+    expected = three_runs()
+    assert len({*expected}) == RUNS
+    rng = np.random.default_rng(5)
+    assert three_runs(stop_in=2) == expected

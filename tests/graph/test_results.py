@@ -246,6 +246,25 @@ def test_graph_with_a_user_written_module_writes_its_files(tmp_path, leaf):
         )
 
 
+class Odd(Reporter):
+    """Attributes named as the library's own, of other kinds."""
+
+    def learn(self, inputs, from_children):
+        self.components_, self.loss_curve_ = [[1, 2], [3, 4]], np.array([1.0, 2.0])
+        return super().learn(inputs, from_children)
+
+    def word_probabilities(self):
+        raise ValueError("not of these rows")
+
+
+def test_attributes_of_other_kinds_do_not_cost_the_results(tmp_path):
+    graph = Graph(Odd().connect(Observation(IMAGES, name="images")))
+    with pytest.warns(UserWarning, match="word probabilities of Odd.*not of these rows"):
+        graph.fit(1, out=tmp_path, verbose=False)
+    assert (tmp_path / "history.json").exists()
+    assert {"graph", "rounds"} <= pictures(tmp_path)
+
+
 def test_frozen_module_leaves_its_results_too(tmp_path, no_pictures):
     graph = make().fit(1, verbose=False)
     graph["vae"].freeze()

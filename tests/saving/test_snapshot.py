@@ -373,6 +373,9 @@ def test_graphs_and_modules_are_told_apart(saved, tmp_path):
         serkit.save(graph, tmp_path / "graph")
     with pytest.raises(SavedFileError, match=r"it holds a graph; read it with serkit\.Graph\.load"):
         serkit.load(path)
+    Graph(Observation(IMAGES)).save(tmp_path / "alone")
+    with pytest.raises(SavedFileError, match="it holds a graph"):
+        serkit.load(tmp_path / "alone")
     serkit.save(graph["gmm"], path)
     with pytest.raises(SavedFileError, match=r"it holds no graph; read it with serkit\.load"):
         Graph.load(path)

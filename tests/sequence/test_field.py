@@ -392,7 +392,9 @@ def test_messages_that_do_not_fit_are_refused():
     with pytest.raises(NotFittedError, match=r"knows no neighbours yet: call update\(\) first"):
         field.infer(inputs, None)
     field.update()
-    with pytest.raises(InputError, match="children sent probabilities of 2 classes, its parent of"):
+    with pytest.raises(
+        InputError, match="its children sent probabilities of 2 classes for the parent's K=3"
+    ):
         field.infer(inputs, Categorical.uniform(N, 2))
     other = message(np.where(np.eye(K)[np.full(N, 1)] > 0, 0, -np.inf))
     with pytest.raises(MessageError, match="contradict each other in row 0: no class has a posit"):
