@@ -206,7 +206,12 @@ def test_cross_validation_scores_rows_held_out(x):
 
 @pytest.mark.parametrize(
     ("name", "grid"),
-    [("VAE", {"latent_dim": [1, 2]}), ("MLDA", {"n_components": [1, 2]}), ("GMM", {"tol": [0.1]})],
+    [
+        ("VAE", {"latent_dim": [1, 2]}),
+        ("MLDA", {"n_components": [1, 2]}),
+        ("GMM", {"tol": [0.1]}),
+        ("SklearnClusterer", {"estimator__n_clusters": [1, 2]}),
+    ],
 )
 def test_a_grid_search_finds_the_best_score(name, grid, x):
     search = GridSearchCV(fresh(name).set_params(random_state=0), grid, cv=2).fit(np.abs(x))

@@ -180,13 +180,22 @@ class SklearnClusterer(ArrayEstimator):
 
     def predict_proba(self, x: ArrayLike) -> np.ndarray:
         """P(k | row), by certainty if the estimator has no probabilities: (N, D) -> (N, K)."""
-        estimator, rows = learnt(self), flat_rows([Data(self.new_rows(x, "predict_proba"))])
-        r = cluster_probabilities(self.label, estimator, rows, len(self.order_))
-        return r[:, self.order_]
+        return self._probabilities(x, "predict_proba")
 
     def predict(self, x: ArrayLike) -> np.ndarray:
         """Cluster of each row: (N, D) -> (N,) of int."""
-        return self.predict_proba(x).argmax(axis=1)
+        return self._probabilities(x, "predict").argmax(axis=1)
+
+    def _probabilities(self, x: ArrayLike, method: str) -> np.ndarray:
+        estimator, rows = learnt(self), flat_rows([Data(self.new_rows(x, method))])
+        r = cluster_probabilities(self.label, estimator, rows, len(self.order_))
+        return r[:, self.order_]
+
+    @available_if(lambda self: hasattr(self.estimator, "score"))
+    def score(self, x: ArrayLike, y: None = None) -> float:
+        """The estimator's own score of rows (N, D): minus the inertia of a KMeans, say."""
+        estimator, rows = learnt(self), flat_rows([Data(self.new_rows(x, "score"))])
+        return float(ask(self.label, estimator.score, rows))
 
     def fit_predict(self, x: ArrayLike, y: None = None) -> np.ndarray:
         """Fit, and tell the cluster of each row: (N, D) -> (N,) of int."""

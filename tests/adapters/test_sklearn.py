@@ -289,6 +289,22 @@ def test_other_clusterers_send_the_means_of_their_clusters_rows(estimator, blobs
     np.testing.assert_allclose(module.weights_, np.bincount(clusters)[module.order_] / 120)
 
 
+def test_scores_are_the_estimators_own(blobs):
+    module = Sklearn(KMeans(3), random_state=0).fit(blobs.x)
+    assert module.score(blobs.x) == pytest.approx(-module.estimator_.inertia_)
+    assert module.score(blobs.x[:7]) > module.score(blobs.x)  # a sum, and no mean, over rows
+    mixture = Sklearn(GaussianMixture(3), random_state=0).fit(blobs.x)
+    assert mixture.score(blobs.x) == pytest.approx(mixture.estimator_.score(blobs.x))
+    assert not hasattr(Sklearn(Birch()), "score")
+
+
+def test_the_method_that_was_given_bad_rows_is_named(blobs):
+    module = Sklearn(KMeans(3), random_state=0).fit(blobs.x)
+    for method in ("predict", "predict_proba", "score"):
+        with pytest.raises(InputError, match=rf"SklearnClusterer\.{method}: .*NaN"):
+            getattr(module, method)(np.full((2, 2), np.nan))
+
+
 def test_an_empty_cluster_lies_at_the_mean_of_all_rows():
     x = np.array([[0.0, 0.0], [2.0, 4.0]])
     mixture = mixture_of(KMeans(2), x, np.array([[1.0, 0.0], [1.0, 0.0]]))
