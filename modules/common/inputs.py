@@ -139,11 +139,11 @@ def checked_targets(
     return labels, weight
 
 
-def check_component(label: str, component: int, n_components: int) -> None:
-    """Raise InputError unless there is a component of that number."""
+def check_component(label: str, component: int, n_components: int, name: str = "component") -> None:
+    """Raise InputError unless there is a component of that number; `name` is the argument's."""
     if not isinstance(component, Integral) or component not in range(n_components):
         raise InputError(
-            f"{label}: component={component!r:.60} does not exist; they are 0 to {n_components - 1}"
+            f"{label}: {name}={component!r:.60} does not exist; they are 0 to {n_components - 1}"
         )
 
 

@@ -28,6 +28,7 @@ from ...options import (
     as_numbers,
     check_argument,
     generator_of,
+    seed_of,
 )
 from ...reading import array_in
 from ..common.estimators import ArrayEstimator, check_columns
@@ -267,7 +268,7 @@ class MarkovModel(ArrayEstimator):
     # -- learning ------------------------------------------------------------------------------
 
     @learns
-    def fit(self, log_likelihood: ArrayLike, y: None = None) -> Self:
+    def fit(self, log_likelihood: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Fit to log p(row | k), (N, K), without a graph; returns self. `y` is ignored.
 
         Raises
@@ -276,6 +277,7 @@ class MarkovModel(ArrayEstimator):
             For NaN, impossible rows, or options that do not fit; nothing is changed.
         """
         evidence = _as_evidence(log_likelihood, f"{self.label}.fit")
+        _check_ignored(f"{self.label}.fit", y, len(evidence), "set_params(lengths=...)")
         self.begin_fit(log_likelihood, evidence)
         self._check_rows(*evidence.shape)
         self.record(self._learn(evidence[self._share(len(evidence))]))
@@ -355,12 +357,8 @@ class MarkovModel(ArrayEstimator):
         ignored, as scikit-learn asks.
         """
         evidence = self._new_evidence(log_likelihood, "score")
-        shape = None if y is None else array_in(y, f"{self.label}.score: y").shape
-        if shape is not None and shape[:1] != (len(evidence),):
-            raise InputError(
-                f"{self.label}.score: expected y of {len(evidence)} rows or None, got shape "
-                f"{shape}; lengths go by name, score(log_likelihood, lengths=...)"
-            )
+        by_name = "score(log_likelihood, lengths=...)"
+        _check_ignored(f"{self.label}.score", y, len(evidence), by_name)
         with processes.alone():
             return float(self._smoothed(evidence, lengths=lengths).log_normalisers.sum())
 
@@ -429,14 +427,21 @@ class MarkovModel(ArrayEstimator):
             probabilities.append(probabilities[-1] @ transition)
         return np.stack(probabilities[1:], axis=1)
 
-    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> np.ndarray:
+    def sample(
+        self, n_samples: int = 1, random_state: RandomState = None, *, first: int | None = None
+    ) -> np.ndarray:
         """Draw the classes of one sequence: (n_samples,) of int.
 
-        The module's own seed unless one is given, so the same call repeats its draw.
+        The module's own seed unless one is given, so the same call repeats its draw. `first` is the
+        class of the first row, such as the last one of a sequence that is to go on.
         """
         check_argument(self.label, "n_samples", n_samples, Count(each=1))
-        chain = self.chain()
-        return chain.draw(n_samples, generator_of(self.label, random_state, self.seed()))
+        chain, rng = self.chain(), generator_of(self.label, random_state, self.seed())
+        if first is not None:
+            check_component(self.label, first, len(chain.initial), "first")
+            chain = replace(chain, initial=np.eye(len(chain.initial))[int(first)])
+            rng = np.random.default_rng([seed_of(rng), first])  # other draws than those before
+        return chain.draw(n_samples, rng)
 
     def _smoothed(
         self,
@@ -520,6 +525,16 @@ def _as_evidence(log_likelihood: ArrayLike, what: str) -> np.ndarray:
             f"{log_likelihood!r:.60}"
         )
     return evidence
+
+
+def _check_ignored(what: str, y: ArrayLike | None, n_rows: int, by_name: str) -> None:
+    """Raise InputError for a y of other than these rows, such as lengths given by position."""
+    shape = None if y is None else array_in(y, f"{what}: y").shape
+    if shape is not None and shape[:1] != (n_rows,):
+        raise InputError(
+            f"{what}: expected y of {n_rows} rows or None, got shape {shape}; lengths go by name, "
+            f"{by_name}"
+        )
 
 
 def _start(init: ArrayLike | None, *shape: int) -> np.ndarray:

@@ -436,6 +436,64 @@ def test_priors_keep_transitions_possible_and_zeros_stay():
     np.testing.assert_allclose(model.initial_, [0.5, 0.25, 0.25])
 
 
+def test_priors_move_an_iteration_as_hmmlearns():
+    x, _ = sequences()
+    density = MixtureDensity(np.ones(K) / K, [[0, 0], [2, 0], [0, 2]], [np.eye(D)] * K)
+    priors = 1 + 5 * np.random.default_rng(0).random((K, K)), np.array([2.0, 4.0, 1.0])
+    start = {"transition_init": TRANSITION, "initial_init": INITIAL, "max_iter": 1}
+    names = dict(zip(("transition_prior", "initial_prior"), priors, strict=True))
+    markov = MarkovModel(lengths=LENGTHS, **names, **start)
+    with pytest.warns(ConvergenceWarning):
+        markov.fit(density.component_log_prob(x))
+    names = dict(zip(("transmat_prior", "startprob_prior"), priors, strict=True))
+    peer = GaussianHMM(K, "full", params="st", init_params="", n_iter=1, **names)
+    peer.startprob_, peer.transmat_ = INITIAL, TRANSITION
+    peer.means_, peer.covars_ = density.means, density.covariances
+    peer.fit(x, LENGTHS)
+    np.testing.assert_allclose(markov.transition_, peer.transmat_, **ROUNDING)
+    np.testing.assert_allclose(markov.initial_, peer.startprob_, **ROUNDING)
+
+
+def test_chains_from_left_to_right_stay_so():
+    forward = np.array([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5], [0.0, 0.0, 1.0]])
+    start = {"transition_init": forward, "initial_init": [1.0, 0.0, 0.0]}
+    markov = MarkovModel(lengths=[7, 4, 1], max_iter=200, **start).fit(evidence())
+    assert (markov.transition_[forward == 0] == 0).all()
+    assert markov.initial_.tolist() == [1, 0, 0]
+    path = markov.viterbi(evidence())
+    assert min(np.diff(path[:7]).min(), np.diff(path[7:11]).min()) >= 0
+
+
+def test_classes_without_a_row_keep_the_transitions_they_start_from():
+    rows = evidence(60)
+    rows[:, 2] = -np.inf
+    markov = MarkovModel(transition_init=TRANSITION, max_iter=200).fit(rows)
+    np.testing.assert_array_equal(markov.transition_[2], TRANSITION[2])
+    np.testing.assert_allclose(markov.transition_.sum(axis=1), 1)
+    assert markov.initial_[2] == 0
+    assert not markov.predict_proba(rows)[:, 2].any()
+
+
+def test_order_of_sequences_makes_no_difference():
+    parts, found = np.split(evidence(), [5, 9]), []
+    for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
+        rows, lengths = np.vstack([parts[i] for i in order]), [len(parts[i]) for i in order]
+        found.append(MarkovModel(lengths=lengths, max_iter=200).fit(rows))
+    for other in found[1:]:
+        np.testing.assert_allclose(other.transition_, found[0].transition_, **ROUNDING)
+
+
+def test_a_row_far_from_all_classes_underflows_nothing():
+    x = np.repeat([0.0, 5.0, 0.0, 5.0], 20)
+    x[8] = 10_000
+    density = MixtureDensity([0.5, 0.5], [[0.0], [5.0]], [1.0, 1.0], "spherical")
+    rows = density.component_log_prob(x[:, None])
+    markov = MarkovModel(initial_init=[0.0, 1.0], max_iter=100).fit(rows)
+    assert np.isfinite(markov.score(rows))
+    np.testing.assert_allclose(markov.predict_proba(rows).sum(axis=1), 1)
+    assert markov.viterbi(rows)[[0, 8, 9]].tolist() == [1, 1, 0]
+
+
 def test_warm_start_goes_on_from_the_last_parameters():
     rows = evidence(50)
     warm, cold = MarkovModel(max_iter=1), MarkovModel(max_iter=1, warm_start=False)
@@ -477,6 +535,22 @@ def test_samples_have_the_models_frequencies_and_repeat():
     n = counts.sum(axis=1, keepdims=True)
     error = np.sqrt(TRANSITION * (1 - TRANSITION) / n)
     assert (np.abs(counts / n - TRANSITION) <= 5 * error).all()
+
+
+def test_samples_go_on_from_a_class():
+    markov = MarkovModel(random_state=3).set_chain(TRANSITION, [0, 0, 1])
+    for first in range(K):
+        path = markov.sample(5_000, first=first)
+        assert path[0] == first
+        np.testing.assert_array_equal(path, markov.sample(5_000, first=first))
+        follows = np.bincount(path[1:][path[:-1] == 0], minlength=K)
+        error = np.sqrt(TRANSITION[0] * (1 - TRANSITION[0]) / follows.sum())
+        assert (np.abs(follows / follows.sum() - TRANSITION[0]) <= 5 * error).all()
+    before = markov.sample(100)  # draws that go on are others, though the seed is the same
+    assert (before[1:] != markov.sample(100, first=before[-1])[1:]).any()
+    assert (markov.sample(100, first=2) != before).any()
+    with pytest.raises(InputError, match="MarkovModel: first=3 does not exist; they are 0 to 2"):
+        markov.sample(2, first=3)
 
 
 def test_graph_samples_sequences_or_rows_of_one_class():
@@ -547,6 +621,16 @@ def test_bad_log_likelihoods_are_refused(rows):
         MarkovModel().fit(rows)
     with pytest.raises(InputError, match=r"MarkovModel\..*: expected"):
         fitted().predict_proba(rows)
+
+
+def test_lengths_in_the_place_of_y_are_refused():
+    model, rows = fitted(), evidence()
+    before = model.get_state()
+    with pytest.raises(InputError, match=r"fit: expected y of 12 rows.*set_params\(lengths="):
+        model.fit(rows, [5, 7])
+    with pytest.raises(InputError, match=r"score: expected y of 12 rows.*score\(log_likelihood, l"):
+        model.score(rows, [5, 7])
+    assert_same(before, model.get_state())
 
 
 def test_impossible_rows_are_named():
