@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from . import datasets, errors, measures, messages, metrics, paths, processes, training
 from .density import MixtureDensity
 from .graph import Ensemble, Graph, ensemble
-from .module import Module, Posterior
+from .module import Module, Part, Posterior
 from .novelty import Novelty
 from .observation import Observation
 from .saving import load_object as load
@@ -23,6 +23,7 @@ __all__ = [
     "Module",
     "Novelty",
     "Observation",
+    "Part",
     "Posterior",
     "datasets",
     "ensemble",

@@ -22,6 +22,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeAlias, TypeVar
 import numpy as np
 from numpy.random import Generator
 from sklearn.exceptions import ConvergenceWarning
+from torch import nn
 
 from . import processes
 from .errors import GraphError, InputError, NotReadyError, SerkitError
@@ -86,6 +87,58 @@ class Posterior:
             return None
         check_argument("Posterior", "classes", self.classes, Kind(Categorical))
         return self.classes.log_prob.argmax(axis=1)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A function that a module has learnt, such as an encoder, as a net for `Graph.export`.
+
+    Attributes
+    ----------
+    name : str
+        What it is, such as "encoder"; the file's name has it.
+    net : torch.nn.Module
+        In evaluation mode, on the CPU; from one tensor (B, ...) for each of `takes` to a tuple of
+        float32 tensors (B, ...), one for each of `gives`. B may be any number.
+    takes : tuple of (Node, str)
+        Whose message goes in, and what of it: "array" of `Data`, "mean" or "var" of `Gaussian`,
+        "probabilities" of `Categorical`. The module itself stands for its own message up.
+    gives : tuple of str
+        What comes out: of the message up, in the same words, or anything else.
+    truth : callable
+        What the module itself makes of as many arrays: a list of arrays, one for each of `gives`.
+    exact : bool
+        Whether float64 data go in as they are; otherwise as float32.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from serkit import Graph, Observation
+    >>> from serkit.modules import GMM
+    >>> rows = np.random.default_rng(0).normal(size=(60, 2)) + 9 * np.repeat([[0], [1]], 30, axis=0)
+    >>> gmm = GMM(2, random_state=0).connect(Observation(rows)).update()
+    >>> (part,) = gmm.parts()
+    >>> part.name, part.gives
+    ('posterior', ('probabilities',))
+    >>> (probabilities,) = part.net(torch.tensor(rows))
+    >>> bool(np.allclose(probabilities, gmm.predict_proba(rows), atol=1e-6))
+    True
+    """
+
+    name: str
+    net: nn.Module
+    takes: tuple[tuple[Node, str], ...]
+    gives: tuple[str, ...]
+    truth: Callable[..., Sequence[np.ndarray]]
+    exact: bool = False
+
+
+def content_of(message: Message, name: str) -> np.ndarray:
+    """What a `Part` takes or gives of a message: an attribute, or a Categorical's probabilities."""
+    if name == "probabilities" and isinstance(message, Categorical):
+        return np.exp(message.log_prob)
+    return getattr(message, name)
 
 
 def _check_stated(cls: type[Node]) -> None:
@@ -252,6 +305,7 @@ class Module(Arguments, Node):
 
     takes_from_parents: tuple[type[Message], ...] = (Data,)
     sends_down: type[Message] | None = None
+    why_no_parts: str = "its class has no method parts()"  # see `parts`
     # What is learnt with one row per data row; `learn` replaces it, and never changes it in place.
     row_attributes: tuple[str, ...] = ()
 
@@ -336,6 +390,13 @@ class Module(Arguments, Node):
     def n_epochs(self) -> int | None:
         """Most epochs that the next update runs; None for modules that do not count them."""
         return None
+
+    def parts(self) -> list[Part]:
+        """What `Graph.export` writes of the module: the functions it has learnt, as nets.
+
+        Unless overridden GraphError, which says why there are none.
+        """
+        raise GraphError(f"{self.label} cannot be exported: {self.why_no_parts}")
 
     def scores(self) -> dict[str, float]:
         """Scores of the last posterior's classes against the argument `labels`, if there is one."""

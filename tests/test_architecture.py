@@ -94,6 +94,10 @@ LOADED_WHEN_USED = (
     "h5py",
     "librosa",
     "matplotlib",
+    "mlflow",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
     "plotly",
     "polars",
     "sklearn.cluster",
@@ -101,8 +105,12 @@ LOADED_WHEN_USED = (
     "sklearn.linear_model",
     "skops",
     "soundfile",
+    "tensorboard",
     "torch._dynamo",
     "torch._inductor",
+    "torch.onnx._internal.exporter",
+    "torch.utils.tensorboard",
+    "wandb",
     "zarr",
 )
 

@@ -87,8 +87,8 @@ def test_schedule_may_name_observations():
     ("schedule", "text"),
     [
         (["vae", "gnm"], "no module is called 'gnm'; there are observation, vae, gmm"),
-        ([GMM(2, name="stranger")], "the schedule names GMM 'stranger', which is not in this gr"),
-        ([7], "the schedule names 7, which is not in this graph"),
+        ([GMM(2, name="stranger")], "schedule names GMM 'stranger', which is not in this gr"),
+        ([7], "schedule names 7, which is not in this graph"),
         (lambda round_: ["vea"], "no module is called 'vea'"),
     ],
     ids=["name", "module", "number", "callable"],

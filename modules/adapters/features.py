@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from ...arrays import as_rows
 from ...errors import InputError
 from ...messages import Categorical, Data, Gaussian, Message, Mixture
-from ...module import Posterior
+from ...module import Part, Posterior
 from ..common.inputs import all_observed, flat, join
+from ..nets.architectures import Whole
 from ..nets.device import in_blocks
 from .sklearn import Invertible
 
@@ -59,6 +60,7 @@ class Features(Invertible):
     extractor: nn.Module | BaseEstimator | Callable[[np.ndarray], np.ndarray]
 
     takes_from_parents = (Data,)
+    why_no_parts = "its extractor is no torch.nn.Module"
     takes_from_children = (Data, Gaussian, Categorical, Mixture)
     sends_up = Data
     learns_from_shares = True
@@ -98,6 +100,17 @@ class Features(Invertible):
         """Learn nothing but the shapes of the rows."""
         self.row_shapes_ = [message.shape for message in inputs]
         return {}
+
+    def parts(self) -> list[Part]:
+        """The extractor, if it is a net."""
+        if not isinstance(self.extractor, nn.Module):
+            return super().parts()
+
+        def truth(*arrays: np.ndarray) -> list[np.ndarray]:
+            return [self._features(join([Data(array, checked=False) for array in arrays]))]
+
+        takes = tuple((parent, "array") for parent in self.parents)
+        return [Part("features", Whole(self.extractor), takes, ("array",), truth)]
 
     def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
         """Send the features up, and the rows that they or the children's stand for down."""

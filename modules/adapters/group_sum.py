@@ -50,6 +50,7 @@ class GroupSum(Module):
     groups: ArrayLike
 
     takes_from_parents = (Data, Categorical)
+    why_no_parts = "what it sends are sums over several rows"
     takes_from_children = (Data, Categorical)
     sends_up = Data
 

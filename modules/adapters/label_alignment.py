@@ -81,6 +81,7 @@ class LabelAlignment(Module):
     message_weight: Annotated[float | None, Number(above=0, or_none=True)] = None
 
     takes_from_parents = (Categorical,)
+    why_no_parts = "it only combines what its parents say of classes"
     takes_from_children = (Categorical,)
     sends_up = Categorical
     sends_down = Categorical

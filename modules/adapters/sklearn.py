@@ -42,6 +42,8 @@ from ..common.inputs import (
     with_children,
 )
 
+OF_SKLEARN = "torch exports nets alone; for scikit-learn's estimators there is the package skl2onnx"
+
 
 def Sklearn(estimator: BaseEstimator, **options: Any) -> SklearnClusterer | SklearnTransformer:
     """Make a module of a scikit-learn estimator: ``Sklearn(KMeans(10))``, ``Sklearn(PCA(20))``.
@@ -128,6 +130,7 @@ class SklearnClusterer(ArrayEstimator):
     labels: ArrayLike | None = None
 
     takes_from_parents = (Data, Gaussian)
+    why_no_parts = OF_SKLEARN
     takes_from_children = (Categorical,)
     sends_up = Categorical
     sends_down = Mixture
@@ -336,6 +339,7 @@ class SklearnTransformer(ClassNamePrefixFeaturesOutMixin, Invertible):
     invert: Flag = True
 
     takes_from_parents = (Data, Gaussian)
+    why_no_parts = OF_SKLEARN
     takes_from_children = (Gaussian, Mixture)
     sends_up = Gaussian
 

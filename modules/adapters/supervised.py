@@ -15,13 +15,14 @@ from torch import nn
 
 from ...errors import GraphError, InputError
 from ...messages import Categorical, Data, Gaussian, Message
-from ...module import Module, Node, Posterior
+from ...module import Module, Node, Part, Posterior
 from ...options import Choice
 from ...reading import minus_one_is_class
 from ..common.inputs import flat
 from ..common.sequences import Sequences, sequences_of
+from ..nets.architectures import Whole, alone, probabilities
 from ..nets.estimators import NetClassifier, NetRegressor, SupervisedNet
-from .sklearn import ask, described, fitted_copy, learnt
+from .sklearn import OF_SKLEARN, ask, described, fitted_copy, learnt
 
 _LEAST = 1e-6
 _BLOCK_VALUES = 2**22  # in sequences that go through a net at once
@@ -94,6 +95,7 @@ class Supervised(Module):
     groups: ArrayLike | None = None
 
     takes_from_parents = (Categorical, Gaussian, Data)
+    why_no_parts = OF_SKLEARN
     sends_down = Categorical
 
     @property
@@ -163,6 +165,25 @@ class Supervised(Module):
             log_prob = log_softmax(log_likelihood, axis=1)  # (N, K)
             likelihoods = Categorical(log_prob, observed=known, checked=False)
         return Posterior(down=(likelihoods, Data(predicted.reshape(-1, *targets.shape))))
+
+    def parts(self) -> list[Part]:
+        """The net from classes or latents to P(target), or of a regression to targets."""
+        estimator = learnt(self)
+        if not isinstance(estimator, SupervisedNet):
+            return super().parts()
+        if self.lengths is not None or self.groups is not None:
+            raise GraphError(f"{self.label} cannot be exported: its net takes whole sequences")
+        source = self.parents[0]
+        takes = ((source, "probabilities" if source.sends_up is Categorical else "mean"),)
+
+        def truth(x: np.ndarray) -> list[np.ndarray]:
+            if isinstance(estimator, NetClassifier):
+                return [estimator.predict_proba(x)]
+            return [self._predicted(estimator, x, estimator.n_outputs_)]
+
+        classifies = isinstance(estimator, NetClassifier)
+        name, made = ("classifier", probabilities) if classifies else ("regressor", alone)
+        return [Part(name, Whole(estimator.net_, made), takes, ("targets",), truth)]
 
     def scores(self) -> dict[str, float]:
         """Accuracy, or R squared, of the predictions last sent, on the rows of known targets."""

@@ -7,6 +7,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
@@ -24,7 +25,7 @@ from ... import arrays, paths, processes
 from ...arrays import as_rows
 from ...errors import InputError, NotFittedError, TrainingError
 from ...messages import Data, Deferred, Message
-from ...module import Node, Posterior, Values
+from ...module import Node, Part, Posterior, Values, content_of
 from ...observation import Observation
 from ...options import (
     Choice,
@@ -58,6 +59,7 @@ from ..nets.device import (
 )
 from ..nets.trainer import DivergedError, NetOptions, Terms, Trainer, check_batches, load_optimizer
 from .divergences import Target
+from .parts import DecoderPart
 
 Arrays = tuple[np.ndarray, ...]
 Path = Callable[..., np.ndarray]  # from two latents and a number of steps to latents
@@ -105,6 +107,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions,
     learns_from_shares = True
     codes_per_latent = 1  # outputs of the encoder for each latent
     q_parameters: ClassVar[tuple[str, ...]] = ("mean",)  # attributes of q; latent means first
+    sent_parameters: ClassVar[tuple[str, ...]] = ("mean",)  # contents of the message up
     default_alpha = 1.0
     divergence = "kl"  # what the loss terms call the pull to the target
 
@@ -118,6 +121,11 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions,
     @abstractmethod
     def q_of(self, x: Tensor) -> Any:
         """q(z | x) of a batch (B, ...): a distribution whose `mean` (B, n_outputs) are latents."""
+
+    @staticmethod
+    @abstractmethod
+    def sent(codes: Tensor) -> tuple[Tensor, ...]:
+        """The `sent_parameters`, (B, n_outputs) each, of what the encoder makes of a batch."""
 
     @abstractmethod
     def target_of(self, from_children: Message | None, n_rows: int, device: torch.device) -> Target:
@@ -363,6 +371,32 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions,
     def _parents_shapes(self) -> list[tuple[int, ...]]:
         """Shapes of the parents' rows; its own rows' where it was trained without a graph."""
         return [_shape_from(parent) for parent in self.parents] or [self.row_shape_]
+
+    def parts(self) -> list[Part]:
+        """The encoder, to what is sent up, and the decoder, to the rows of each parent."""
+        self._check_fitted()
+        nets = cast(nn.ModuleDict, deepcopy(self.nets_).cpu().eval())
+        shapes, latents = self._parents_shapes(), self.sent_parameters[0]
+        numbers = [f"_{number}" for number in range(len(shapes))] if len(shapes) > 1 else [""]
+        rows = tuple(f"reconstruction{number}" for number in numbers)
+        parents = tuple((parent, "array") for parent in self.parents)
+
+        def encoded(*arrays: np.ndarray) -> list[np.ndarray]:
+            up = self.infer([Data(array, checked=False) for array in arrays], None).up
+            return [content_of(cast(Message, up), name) for name in self.sent_parameters]
+
+        def decoded(values: np.ndarray) -> list[np.ndarray]:
+            return [message.array for message in self.reconstruction(values)]
+
+        encoder = architectures.Whole(nets["encoder"], self.sent)
+        decoder = self._decoder_part(nets, shapes)
+        return [
+            Part("encoder", encoder, parents, self.sent_parameters, encoded),
+            Part("decoder", decoder, ((self, latents),), rows, decoded),
+        ]
+
+    def _decoder_part(self, nets: nn.ModuleDict, shapes: list[tuple[int, ...]]) -> DecoderPart:
+        return DecoderPart(nets, shapes)
 
     # -- use on new rows -----------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import torch
 from numpy.random import Generator
 from numpy.typing import ArrayLike
 from scipy.special import logsumexp
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import OneHotCategorical
 from torch.nn import functional as F
 
@@ -27,6 +27,7 @@ from ..common.inputs import check_component, check_labels, draw_classes
 from ..nets.device import as_tensor
 from .base import Arrays, Autoencoder, Ramp
 from .divergences import CategoricalTarget, OneHot, Target
+from .parts import DecoderPart, ExpectedRows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +110,7 @@ class MultinomialVAE(Autoencoder):
     takes_from_children = (Categorical,)
     sends_up = Categorical
     q_parameters = ("probs", "logits")
+    sent_parameters = ("probabilities",)
 
     @property
     def n_outputs(self) -> int:
@@ -209,6 +211,14 @@ class MultinomialVAE(Autoencoder):
         prior = self._class_prior(from_children, up.n_rows)
         log_prob = np.where(up.observed[:, None], up.log_prob, prior)
         return replace(posterior, classes=Categorical(log_prob, checked=False))
+
+    @staticmethod
+    def sent(codes: Tensor) -> tuple[Tensor, ...]:
+        """Class probabilities (B, K) of the codes, which are logits."""
+        return (codes.softmax(dim=1),)
+
+    def _decoder_part(self, nets: nn.ModuleDict, shapes: list[tuple[int, ...]]) -> DecoderPart:
+        return (ExpectedRows if self.n_draws == 1 else DecoderPart)(nets, shapes)
 
     def _message_up(self, q: Arrays, observed: np.ndarray | None) -> Categorical:
         return Categorical(q[1], observed=observed, checked=False)

@@ -130,6 +130,11 @@ class AE(GaussianAutoencoder):
         """The encoder's z, (B, D)."""
         return Point(self._net("encoder")(x).float())
 
+    @staticmethod
+    def sent(codes: Tensor) -> tuple[Tensor, ...]:
+        """The codes themselves, (B, D)."""
+        return (codes,)
+
     def _message_up(self, q: Arrays, observed: np.ndarray | None) -> Gaussian:
         return Gaussian(q[0], observed=observed, checked=False)
 
@@ -239,6 +244,7 @@ class VAE(GaussianAutoencoder):
 
     codes_per_latent = 2
     q_parameters = ("mean", "log_var")
+    sent_parameters = ("mean", "var")
 
     def update(self, children: Sequence[Node] | None = None) -> Self:
         """Learn and send new messages, see `serkit.Module.update`."""
@@ -254,6 +260,12 @@ class VAE(GaussianAutoencoder):
         """q(z | x) = N(mean, exp(log_var)), (B, D) each."""
         mean, log_var = self._net("encoder")(x).float().chunk(2, dim=1)
         return DiagonalNormal(mean, log_var)
+
+    @staticmethod
+    def sent(codes: Tensor) -> tuple[Tensor, ...]:
+        """Means and variances, (B, D) each, of the codes (B, 2 D)."""
+        mean, log_var = codes.chunk(2, dim=1)
+        return mean, log_var.exp()
 
     def _message_up(self, q: Arrays, observed: np.ndarray | None) -> Gaussian:
         mean, log_var = q

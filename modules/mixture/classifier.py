@@ -18,7 +18,7 @@ from ... import processes
 from ...density import MixtureDensity, check_near
 from ...errors import InputError, InputTypeError, NotFittedError, NotReadyError
 from ...messages import Categorical, Message
-from ...module import Posterior, Values, learns, warn_unless_converged
+from ...module import Part, Posterior, Values, learns, warn_unless_converged
 from ...options import Choice, Number, PositiveInt, RandomState, check_argument, in_words
 from ...reading import labels_in, rows_in
 from ..common.inputs import (
@@ -43,6 +43,7 @@ from .class_mixtures import (
     template_of,
     thresholds,
 )
+from .parts import posterior_part
 from .rows import check_squares, stack
 from .statistics import mean_half_trace
 
@@ -230,6 +231,12 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
                 )
             rows, _ = mixtures.density(component).sample(n_samples, rng)
         return self._by_parent(rows)
+
+    def parts(self) -> list[Part]:
+        """The posterior P(c | row), without what the children say."""
+        mixtures = self._mixtures()
+        of_components = mixtures.components, mixtures.log_weights, mixtures.owners
+        return [posterior_part(self, *of_components, counts_variances=False)]
 
     def scores(self) -> dict[str, float]:
         """Accuracy of the last posterior on known `labels`, if these are of as many rows."""

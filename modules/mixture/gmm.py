@@ -20,7 +20,7 @@ from ...density import DIAGONAL_TYPES, MixtureDensity, check_near
 from ...errors import InputError, NotFittedError
 from ...messages import Categorical, Data, Message
 from ...metrics import scores_of
-from ...module import Posterior, Values, learns, warn_unless_converged
+from ...module import Part, Posterior, Values, learns, warn_unless_converged
 from ...options import (
     Count,
     Flag,
@@ -49,6 +49,7 @@ from .base import (
     checked_responsibilities,
     messages_down,
 )
+from .parts import posterior_part
 from .rows import Rows, check_squares, prepared, stack
 from .split_merge import split_and_merge
 from .statistics import (
@@ -261,6 +262,13 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
                 density = density.component(component)
             rows, _ = density.sample(n_samples, rng)
         return self._by_parent(rows)
+
+    def parts(self) -> list[Part]:
+        """The posterior P(k | row), without what the children say."""
+        density = self.density()
+        owners, log_weights = np.arange(density.n_components), log_weights_of(density)
+        counts = self.use_variance
+        return [posterior_part(self, density, log_weights, owners, counts_variances=counts)]
 
     def _believed(self, rows: Rows) -> Rows:
         """The rows with their variances only if those count."""

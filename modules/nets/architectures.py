@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from itertools import pairwise
 
@@ -54,7 +54,7 @@ class ImageView(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """(B, ...) -> (B, C, H, W)."""
-        return rows.reshape(len(rows), *self.image_shape)
+        return rows.reshape(rows.shape[0], *self.image_shape)  # len(rows) would freeze it in export
 
 
 class Crop(nn.Module):
@@ -194,6 +194,34 @@ class Joined(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """(B, ...) -> (B, 2 D)."""
         return torch.cat(tuple(self.encoder(rows)), dim=1)
+
+
+def alone(output: Tensor) -> tuple[Tensor, ...]:
+    """An output as the only one."""
+    return (output,)
+
+
+def probabilities(logits: Tensor) -> tuple[Tensor, ...]:
+    """Class probabilities of logits (B, K), as the only output."""
+    return (logits.softmax(dim=1),)
+
+
+class Whole(nn.Module):
+    """A net as `serkit.Graph.export` writes it: `made` is what is made of its output.
+
+    It takes the rows of each parent, those of several flat and side by side.
+    """
+
+    def __init__(
+        self, net: nn.Module, made: Callable[[Tensor], tuple[Tensor, ...]] = alone
+    ) -> None:
+        super().__init__()
+        self.net, self.made = deepcopy(net).cpu().eval(), made
+
+    def forward(self, *rows: Tensor) -> tuple[Tensor, ...]:
+        """(B, ...) for each parent -> (B, ...), several."""
+        x = rows[0] if len(rows) == 1 else torch.cat([r.flatten(1) for r in rows], dim=1)
+        return self.made(self.net(x.float()).float())
 
 
 def copy_encoder(

@@ -103,6 +103,7 @@ class NeighbourField(Module):
     labels: ArrayLike | None = None
 
     takes_from_parents = (Categorical, Gaussian, Data)
+    why_no_parts = "what it says of a row depends on the rows around it"
     takes_from_children = (Categorical,)
     sends_up = Categorical
     sends_down = Categorical

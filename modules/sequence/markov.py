@@ -126,6 +126,7 @@ class MarkovModel(ArrayEstimator):
     warm_start: Flag = True
 
     takes_from_parents = (Categorical,)
+    why_no_parts = "what it says of a row depends on all rows of its sequence"
     takes_from_children = (Categorical,)
     sends_up = Categorical
     sends_down = Categorical

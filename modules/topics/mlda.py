@@ -144,6 +144,7 @@ class MLDA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ArrayEstimator):
     warm_start: Flag = True
 
     takes_from_parents = (Data, Categorical)
+    why_no_parts = "what it says of a row is found by repeated steps until they change nothing"
     takes_from_children = (Categorical,)
     sends_up = Categorical
     sends_down = Data

@@ -41,7 +41,7 @@ from ..training import (
     clusters_of,
     exchange_diagnostics,
 )
-from . import checks, inference, restarting, results, structure
+from . import checks, exporting, inference, restarting, results, structure
 from .inference import Prediction
 from .state import keep_share, write_once
 
@@ -423,17 +423,19 @@ class Graph:
         if callable(schedule):
             check_argument("Graph.fit", "schedule", schedule, Function(of=("round",)))
             entries = called("Graph.fit: schedule", schedule, round_)
+        return [n for n in self._listed("schedule", entries) if isinstance(n, Module)]
+
+    def _listed(self, argument: str, entries: Any) -> list[Node]:
+        """The nodes that an argument lists, each by itself or its name; raise for anything else."""
         if isinstance(entries, str) or not isinstance(entries, Sequence) or not entries:
             raise InputError(
-                f"schedule must be a list of modules or their names, got {in_words(entries)}"
+                f"{argument} must be a list of modules or their names, got {in_words(entries)}"
             )
         nodes = [self[entry] if isinstance(entry, str) else entry for entry in entries]
         for node in nodes:
             if node not in self:
-                raise GraphError(
-                    f"the schedule names {_described(node)}, which is not in this graph"
-                )
-        return [node for node in nodes if isinstance(node, Module)]
+                raise GraphError(f"{argument} names {_described(node)}, which is not in this graph")
+        return nodes
 
     def objective(self) -> float | None:
         """The joint objective, the evidence lower bound of the whole graph, in nats per row.
@@ -631,6 +633,68 @@ class Graph:
 
     def _run(self) -> Run:
         return Run(self.names, self.history, self.first_latents)
+
+    def export(
+        self,
+        folder: str | os.PathLike,
+        *,
+        modules: Sequence[Module | str] | None = None,
+        format: str = "onnx",
+    ) -> None:
+        """Write the functions that modules have learnt for other programs, each in a file.
+
+        Encoders, decoders, the posteriors of mixtures, and nets: what a module has in its method
+        `parts`. Each takes any number of rows, and is checked against the module itself, in
+        onnxruntime, before anything is written: they differ by at most 1e-5 (of values above 1, of
+        the largest). Beside them are ``predict.py``, which runs them all and needs no serkit, and
+        ``README.md``, a model card made of the history.
+
+        Probabilities are those of `Posterior.up`: of a row by itself, without what the module's
+        children say. Rows must be complete.
+
+        Parameters
+        ----------
+        folder : path
+            Made if it is not there. Files of the same names are replaced.
+        modules : sequence of modules or names, optional
+            Those to write; all unless given.
+        format : {"onnx", "torch"}
+            ONNX (``pip install 'serkit[export]'``), or ``.pt2``, the files of `torch.export`.
+
+        Raises
+        ------
+        GraphError
+            For modules that cannot be exported, such as a `MarkovModel`; each says why.
+        InputError
+            For a net that cannot, or whose file gives other values.
+        NotReadyError
+            If a module has not learnt yet.
+        ImportError
+            If a package is missing.
+        OutputError
+            If a file cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from serkit import Graph, Observation
+        >>> from serkit.modules import GMM
+        >>> rows = np.random.default_rng(0).normal(size=(60, 2))
+        >>> graph = Graph(GMM(2, random_state=0).connect(Observation(rows))).fit(1, verbose=False)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     graph.export(folder, format="torch")
+        ...     sorted(path.name for path in Path(folder).iterdir())
+        ['README.md', 'gmm_posterior.pt2', 'predict.py']
+        """
+        check_argument("Graph.export", "folder", folder, FilePath())
+        check_argument("Graph.export", "format", format, Choice(*exporting.ENDINGS))
+        nodes = self.modules if modules is None else self._listed("modules", modules)
+        chosen = [module for module in self._learners if module in nodes]
+        exporting.check_installed(format)
+        write = partial(exporting.export, folder=Path(folder), modules=chosen, kind=format)
+        write_once(self._run(), write)
 
     def draw(self) -> Figure:
         """A picture of the modules and the messages between them."""

@@ -289,7 +289,7 @@ def test_what_is_no_module_of_the_graph_is_told_or_not_found(blobs, odd):
         graph[odd]
     with pytest.raises(GraphError, match=r"leaf=.* is not in this graph"):
         graph.sample(leaf=odd)
-    with pytest.raises(GraphError, match=r"the schedule names .* which is not in this graph"):
+    with pytest.raises(GraphError, match=r"schedule names .* which is not in this graph"):
         graph.fit(1, schedule=[odd], verbose=False)
     assert odd not in graph
     assert graph.children_of(odd) == []
