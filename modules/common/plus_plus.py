@@ -1,4 +1,4 @@
-"""Where clusters start: k-means++ over rows that processes may share."""
+"""Where clusters start: k-means++ and k-means over rows that processes may share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 from scipy import sparse
-from sklearn.metrics.pairwise import euclidean_distances
+from sklearn.metrics.pairwise import euclidean_distances, pairwise_distances_argmin
 
 from ... import processes
 
@@ -36,6 +36,26 @@ def plus_plus_centres(x: Matrix, weight: np.ndarray, n_centres: int, seed: int) 
         best = remaining.sum(axis=0).argmin()
         centres, closest = np.vstack([centres, tried[best]]), distances[best]
         totals = remaining[:, best]
+    return centres
+
+
+def k_means(x: np.ndarray, weight: np.ndarray, centres: np.ndarray, max_iter: int) -> np.ndarray:
+    """The centres (K, D) that at most so many steps of Lloyd's algorithm make of others.
+
+    Each step moves every centre to the mean of the rows nearest to it, if there are any. Rows
+    x (n, D) and weights (n,) >= 0 are this process's share.
+    """
+    for _ in range(max_iter):
+        nearest = pairwise_distances_argmin(x, centres) if len(x) else np.empty(0, dtype=int)
+        places = nearest, np.arange(len(x))
+        weights = sparse.csr_array((weight, places), shape=(len(centres), len(x)))
+        totals = processes.total(np.column_stack([weights @ x, weights.sum(axis=1)]))
+        has_rows = totals[:, -1] > 0
+        moved = centres.copy()
+        moved[has_rows] = totals[has_rows, :-1] / totals[has_rows, -1:]
+        if processes.of_first(np.array_equal(moved, centres)):
+            break
+        centres = moved
     return centres
 
 

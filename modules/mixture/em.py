@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +18,7 @@ from ...density import DIAGONAL_TYPES, MixtureDensity
 from ...errors import TrainingError
 from ...messages import Categorical
 from ..common.estimators import share_of_batch
-from ..common.plus_plus import plus_plus_centres
+from ..common.plus_plus import k_means, plus_plus_centres
 from .components import Prior, drawn_density, log_prior, m_step
 from .rows import Rows
 from .statistics import (
@@ -32,6 +32,8 @@ from .statistics import (
 )
 
 _ROWS_TO_START_FROM = 2**16
+_K_MEANS_STEPS = 10  # before EM
+_ENDS_OF_TRIALS = 10, 20  # steps of EM after which half of the starts is given up
 
 
 class Score(NamedTuple):
@@ -69,7 +71,7 @@ class Problem:
         return Score(log_likelihood, log_likelihood + per_row)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Solution:
     """One fitted mixture, and how it came about."""
 
@@ -82,25 +84,46 @@ class Solution:
         """Mean log-likelihood per row of the fitted mixture."""
         return self.curve[-1].log_likelihood
 
+    @property
+    def gain(self) -> float:
+        """By how much the last step raised the bound; infinite before there was one."""
+        return self.curve[-1].bound - self.curve[-2].bound if len(self.curve) > 1 else np.inf
+
 
 # -- fitting ---------------------------------------------------------------------------------------
 
 
-def expectation_maximisation(problem: Problem, density: MixtureDensity) -> Solution:
-    """Alternate E- and M-steps from a mixture on until the bound gains less than `tol`.
+def expectation_maximisation(problem: Problem, *starts: MixtureDensity) -> Solution:
+    """The likeliest mixture that E- and M-steps in turn make of some starts.
 
-    The bound, log-likelihood plus log prior, never falls (Dempster, Laird and Rubin, 1977).
+    They go on until the bound, log-likelihood plus log prior, gains less than `tol`; it never falls
+    (Dempster, Laird and Rubin, 1977). The starts take their steps together. After 10 steps the less
+    likely half of them is given up, and after 20 half of the rest.
     """
-    curve: list[Score] = []
+    solutions = [Solution(start, [], converged=False) for start in starts]
     for iteration in range(problem.max_iter + 1):
-        statistics = e_step(problem.rows, density, problem.from_children)
-        curve.append(problem.score(statistics, density))
-        gains_little = iteration > 0 and abs(curve[-1].bound - curve[-2].bound) < problem.tol
-        converged = processes.any_of(gains_little)  # processors may round differently
-        if converged or iteration == problem.max_iter:
+        going = [solution for solution in solutions if not solution.converged]
+        densities = [solution.density for solution in going]
+        every = e_step(problem.rows, densities, problem.from_children)
+        for solution, statistics in zip(going, every, strict=True):
+            solution.curve.append(problem.score(statistics, solution.density))
+        gain_little = processes.of_first([abs(s.gain) < problem.tol for s in going])
+        for solution, converged in zip(going, gain_little, strict=True):
+            solution.converged = converged
+        if iteration in _ENDS_OF_TRIALS:
+            solutions = best_first(solutions)[: -(-len(solutions) // 2)]
+        if iteration == problem.max_iter or all(solution.converged for solution in solutions):
             break
-        density = m_step(statistics, problem.prior, problem.reg_covar)
-    return Solution(density, curve, converged)
+        for solution, statistics in zip(going, every, strict=True):
+            if not solution.converged:
+                solution.density = m_step(statistics, problem.prior, problem.reg_covar)
+    return best_first(solutions)[0]
+
+
+def best_first(solutions: Sequence[Solution]) -> list[Solution]:
+    """Solutions in the order of their log-likelihoods, the highest first; the same everywhere."""
+    order = np.argsort([-solution.log_likelihood for solution in solutions], kind="stable")
+    return [solutions[i] for i in processes.of_first(order.tolist())]
 
 
 def gibbs_sampling(problem: Problem, density: MixtureDensity, rng: np.random.Generator) -> Solution:
@@ -116,7 +139,7 @@ def gibbs_sampling(problem: Problem, density: MixtureDensity, rng: np.random.Gen
         curve.append(problem.score(statistics, density))
         density = drawn_density(statistics, problem.prior, rng)
     density = m_step(statistics, problem.prior, problem.reg_covar)
-    statistics = e_step(problem.rows, density, problem.from_children)
+    [statistics] = e_step(problem.rows, [density], problem.from_children)
     return Solution(density, [*curve, problem.score(statistics, density)], True)
 
 
@@ -134,7 +157,7 @@ def align(
         return solution, responsibilities
     density = solution.density.permuted(order)
     if problem.from_children is not None:
-        statistics = e_step(problem.rows, density, problem.from_children)
+        [statistics] = e_step(problem.rows, [density], problem.from_children)
         if statistics.log_likelihood / problem.total_weight < solution.log_likelihood - 1e-6:
             return solution, responsibilities
     aligned = responsibilities_of(problem.rows, density, problem.from_children)
@@ -233,7 +256,7 @@ def information_of(classes: Categorical) -> np.ndarray:
 def plus_plus_starts(
     problem: Problem, n_init: int, rng: np.random.Generator
 ) -> Iterator[MixtureDensity]:
-    """Mixtures of `n_init` assignments to k-means++ centres.
+    """Mixtures of `n_init` assignments to the centres of k-means, which k-means++ starts.
 
     Of many rows the centres are found among some, drawn at random.
     """
@@ -249,6 +272,7 @@ def plus_plus_starts(
             some = counting[here - place.start]
         x = rows.centred(some)
         centres = plus_plus_centres(x, weight[some], problem.n_components, seed)
+        centres = k_means(x, weight[some], centres, _K_MEANS_STEPS)
         start = start_from_means(problem, centres + rows.centre)
         yield start if problem.from_children is None else numbered_by_children(problem, start)
 
@@ -302,7 +326,7 @@ def learn_batch(
     O. Cappé, E. Moulines (2009). On-line expectation-maximization algorithm for latent data models.
     *Journal of the Royal Statistical Society B* 71(3).
     """
-    statistics, t = e_step(problem.rows, density), stream.n_batches + 1
+    [statistics], t = e_step(problem.rows, [density]), stream.n_batches + 1
     step = share_of_batch(t, step_size)
     sums = (1 - step) * stream.sums + step * statistics.sums / problem.total_weight
     stream = replace(stream, sums=sums, weight=stream.weight + problem.total_weight, n_batches=t)

@@ -437,10 +437,11 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
                 problem, starts = replace(problem, max_iter=1), [self.density()]
             else:
                 starts = self._starts(problem, previous, rng)
-            solve = partial(em.expectation_maximisation, problem)
             if self.inference == "gibbs":
-                solve = partial(em.gibbs_sampling, problem, rng=rng)
-            best = max(map(solve, starts), key=lambda solution: solution.log_likelihood)
+                chains = [em.gibbs_sampling(problem, start, rng) for start in starts]
+                best = em.best_first(chains)[0]
+            else:
+                best = em.expectation_maximisation(problem, *starts)
             em.check_finite(self.label, best.curve[-1])
             if self.inference != "gibbs":
                 best = split_and_merge(problem, best, self.n_split_merge, rng)

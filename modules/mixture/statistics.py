@@ -9,9 +9,9 @@ taken in the same order for any number of threads.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 from numpy.random import Generator
@@ -42,8 +42,7 @@ class Statistics:
 
     @classmethod
     def of_totals(cls, totals: np.ndarray, rows: Rows, covariance_type: str) -> Statistics:
-        """From this process's sums, with the log-likelihood behind them: (K F + 1,)."""
-        totals = processes.total(totals)
+        """From all processes' sums, with the log-likelihood behind them: (K F + 1,)."""
         width = n_features(rows.n_columns, covariance_type in DIAGONAL_TYPES)
         sums = totals[:-1].reshape(-1, width)
         return cls(sums, float(totals[-1]), rows.centre, covariance_type)
@@ -74,60 +73,67 @@ class Statistics:
 
 
 def softmax(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Responsibilities (K, n), written over log joint densities, and log evidence (n,)."""
-    top = joint.max(axis=0)
-    joint -= top
+    """Responsibilities (M, K, n), written over log joint densities, and log evidence (M, n)."""
+    top = joint.max(axis=1)
+    joint -= top[:, None]
     np.exp(joint, out=joint)
-    total = joint.sum(axis=0)
-    joint /= total
+    total = joint.sum(axis=1)
+    joint /= total[:, None]
     return joint, np.log(total) + top
 
 
 def drawn_classes(joint: np.ndarray, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One class per row, drawn by its responsibilities (Gumbel-max): 0 or 1, (K, n); evidence."""
+    """One class per row, drawn by its responsibilities (Gumbel-max): 0 or 1, (1, K, n); evidence."""
     noise = rng.gumbel(size=joint.shape[::-1])
-    classes = (joint + noise.T).argmax(axis=0)  # (n,)
+    classes = (joint + noise.T).argmax(axis=1)  # (1, n)
     _, log_evidence = softmax(joint)
-    return (np.arange(len(joint))[:, None] == classes).astype(np.float64), log_evidence
+    numbers = np.arange(joint.shape[1])[:, None]
+    return (numbers == classes[:, None]).astype(np.float64), log_evidence
 
 
 def e_step(
     rows: Rows,
-    density: MixtureDensity,
+    densities: Sequence[MixtureDensity],
     from_children: Categorical | None = None,
     *,
     respond: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]] = softmax,
     n_threads: int | None = None,
-) -> Statistics:
+) -> list[Statistics]:
     """The E-step: statistics of all processes' rows under their responsibilities P(k | row).
 
-    `respond` makes responsibilities (K, n) and log evidence (n,) of log joint densities (K, n).
+    Of M mixtures of equally many components at once, as products of larger matrices take less
+    time. `respond` makes responsibilities (M, K, n) and log evidence (M, n) of log joint densities
+    (M, K, n).
     """
     if rows.observed is not None:
-        return _e_step_of_incomplete(rows, density, from_children)
-    shifted = replace(density, means=density.means - rows.centre, checked=False)
-    kind, log_weights, weights = density.covariance_type, log_weights_of(density), rows.weights
-    coefficients = coefficients_of(shifted)  # (K, F)
-    precise = rounding(shifted, rows.reach) < _PRECISE
+        return [_e_step_of_incomplete(rows, density, from_children) for density in densities]
+    kind, weights = densities[0].covariance_type, rows.weights
+    log_weights = [*map(log_weights_of, densities)]  # (K,) each
+    coefficients = np.stack([coefficients_of(d, rows.centre) for d in densities])  # (M, K, F)
+    n_mixtures, k, f = coefficients.shape
+    flat = coefficients.reshape(-1, f)  # (M K, F)
+    imprecise = [m for m, d in enumerate(densities) if rounding(d, rows.reach) >= _PRECISE]
 
     def totals_of_block(block: slice) -> np.ndarray:
-        sums, log_likelihood = np.zeros(coefficients.shape), 0.0
-        for tile in tiles(block, sum(sums.shape)):
+        sums, log_likelihood = np.zeros(flat.shape), np.zeros(n_mixtures)
+        for tile in tiles(block, sum(flat.shape)):
             features = features_of(rows[tile], rows.centre, kind)  # (F, n)
-            if precise:
-                joint = coefficients @ features  # (K, n)
-            else:
-                joint = rows[tile].log_gaussians(density).T.copy()  # (K, n)
-            joint += log_class_prior(log_weights, from_children, tile).T
+            joint = (flat @ features).reshape(n_mixtures, k, -1)
+            for m in imprecise:
+                joint[m] = rows[tile].log_gaussians(densities[m]).T
+            for of_mixture, own in zip(joint, log_weights, strict=True):
+                of_mixture += log_class_prior(own, from_children, tile).T
             r, log_evidence = respond(joint)
-            sums += (r * weights[tile]) @ features.T
-            log_likelihood += float(weights[tile] @ log_evidence)
+            r *= weights[tile]
+            sums += r.reshape(len(flat), -1) @ features.T
+            log_likelihood += log_evidence @ weights[tile]
             del features, joint, r  # their memory, still in cache, serves the next tile
-        return np.append(sums, log_likelihood)
+        totals = np.concatenate([sums.reshape(n_mixtures, -1), log_likelihood[:, None]], axis=1)
+        return totals.ravel()
 
-    start = np.zeros(coefficients.size + 1)
-    totals = sum(for_blocks(totals_of_block, len(rows), n_threads), start)
-    return Statistics.of_totals(totals, rows, kind)
+    start = np.zeros(n_mixtures * (k * f + 1))
+    totals = processes.total(sum(for_blocks(totals_of_block, len(rows), n_threads), start))
+    return [Statistics.of_totals(t, rows, kind) for t in totals.reshape(n_mixtures, -1)]
 
 
 def gibbs_step(
@@ -135,7 +141,7 @@ def gibbs_step(
 ) -> Statistics:
     """Statistics of all processes' rows under one class each, drawn from its responsibilities."""
     respond = partial(drawn_classes, rng=rng)
-    return e_step(rows, density, from_children, respond=respond, n_threads=1)
+    return e_step(rows, [density], from_children, respond=respond, n_threads=1)[0]
 
 
 def statistics_of(
@@ -156,7 +162,7 @@ def statistics_of(
         return np.append(sums, 0.0)
 
     totals = sum(for_blocks(totals_of_block, len(rows)), np.zeros(math.prod(shape) + 1))
-    return Statistics.of_totals(totals, rows, covariance_type)
+    return Statistics.of_totals(processes.total(totals), rows, covariance_type)
 
 
 def _e_step_of_incomplete(
@@ -170,14 +176,14 @@ def _e_step_of_incomplete(
         some, weights = replace(rows[block], x=rows.x[block] - rows.centre), rows.weights[block]
         joint = some.log_gaussians(shifted).T.copy()  # (K, n)
         joint += log_class_prior(log_weights, from_children, block).T
-        r, log_evidence = softmax(joint)
+        (r,), (log_evidence,) = softmax(joint[None])
         r = r * weights
         first, second = expected_moments(some, r.T, shifted)
         moments = packed(second, diagonal), first, r.sum(axis=1, keepdims=True)
         return np.append(np.concatenate(moments, axis=1), weights @ log_evidence)
 
     start = np.zeros(density.n_components * n_features(rows.n_columns, diagonal) + 1)
-    totals = sum(for_blocks(totals_of_block, len(rows)), start)
+    totals = processes.total(sum(for_blocks(totals_of_block, len(rows)), start))
     return Statistics.of_totals(totals, rows, density.covariance_type)
 
 
@@ -219,17 +225,18 @@ def features_of(rows: Rows, centre: np.ndarray, covariance_type: str) -> np.ndar
     return features
 
 
-def coefficients_of(density: MixtureDensity) -> np.ndarray:
-    """What log N(x; mu_k, Sigma_k) takes of each feature, (K, F)."""
+def coefficients_of(density: MixtureDensity, centre: np.ndarray) -> np.ndarray:
+    """What log N(x; mu_k, Sigma_k) takes of each feature of x about a centre (D,): (K, F)."""
     precisions, (_, log_det), d = density.precisions, density.whitening, density.n_dims
+    means = density.means - centre
     if precisions.ndim == 2:
-        pulls = precisions * density.means  # (K, D)
+        pulls = precisions * means  # (K, D)
         quadratic = -0.5 * precisions
     else:
-        pulls = (precisions @ density.means[..., None])[..., 0]
+        pulls = (precisions @ means[..., None])[..., 0]
         quadratic = packed(-precisions, diagonal=False)
         quadratic[:, _diagonal_places(d)] *= 0.5
-    constant = (density.means * pulls).sum(axis=1) + log_det + d * np.log(2 * np.pi)
+    constant = (means * pulls).sum(axis=1) + log_det + d * np.log(2 * np.pi)
     return np.concatenate([quadratic, pulls, -0.5 * constant[:, None]], axis=1)
 
 
@@ -245,20 +252,26 @@ def packed(second: np.ndarray, diagonal: bool) -> np.ndarray:
     """Symmetric matrices (K, D, D) as their upper triangles, or their diagonals: (K, .)."""
     if diagonal:
         return np.diagonal(second, axis1=1, axis2=2)
-    upper = np.triu_indices(second.shape[-1])
-    return second[:, upper[0], upper[1]]
+    i, j = _upper_triangle(second.shape[-1])
+    return second[:, i, j]
 
 
 def unpacked(values: np.ndarray, d: int, diagonal: bool) -> np.ndarray:
     """Symmetric matrices (K, D, D) of what `packed` gave; diagonals stay what they are, (K, D)."""
     if diagonal:
         return values
-    i, j = np.triu_indices(d)
+    i, j = _upper_triangle(d)
     second = np.empty((len(values), d, d))
     second[:, i, j] = second[:, j, i] = values
     return second
 
 
+@cache
+def _upper_triangle(d: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.triu_indices(d)
+
+
+@cache
 def _diagonal_places(d: int) -> np.ndarray:
     """Where x_i^2 stands among x_i x_j, i <= j, in rows of ascending i."""
     return np.cumsum([0, *range(d, 1, -1)])
