@@ -83,7 +83,7 @@ def softmax(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def drawn_classes(joint: np.ndarray, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One class per row, drawn by its responsibilities (Gumbel-max): 0 or 1, (1, K, n); evidence."""
+    """A class per row, drawn by its responsibilities (Gumbel-max): 0 or 1, (1, K, n); evidence."""
     noise = rng.gumbel(size=joint.shape[::-1])
     classes = (joint + noise.T).argmax(axis=1)  # (1, n)
     _, log_evidence = softmax(joint)
@@ -107,9 +107,9 @@ def e_step(
     """
     if rows.observed is not None:
         return [_e_step_of_incomplete(rows, density, from_children) for density in densities]
+    coefficients = np.stack([coefficients_of(d, rows.centre) for d in densities])  # (M, K, F)
     kind, weights = densities[0].covariance_type, rows.weights
     log_weights = [*map(log_weights_of, densities)]  # (K,) each
-    coefficients = np.stack([coefficients_of(d, rows.centre) for d in densities])  # (M, K, F)
     n_mixtures, k, f = coefficients.shape
     flat = coefficients.reshape(-1, f)  # (M K, F)
     imprecise = [m for m, d in enumerate(densities) if rounding(d, rows.reach) >= _PRECISE]

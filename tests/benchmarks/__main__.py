@@ -13,12 +13,25 @@ python -m tests.benchmarks concepts           # accuracy, 10 seeds, two minutes
 python -m tests.benchmarks markov semi_supervised speech hidden    # accuracy, two hours
 python -m tests.benchmarks --all
 python -m tests.benchmarks --all --quick   # a minute: only to see that they run
+python -m tests.benchmarks NAME --record   # keeps what is measured in results.json and the guide
+
+All peers run in one process with the same number of threads (`--threads`), without the variables
+of linear algebra libraries that the caller's environment may have.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import inspect
+import json
+import os
 import platform
+import re
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
 
 import numpy
 import sklearn
@@ -35,6 +48,7 @@ from . import (
     sequences,
     several,
     speed,
+    table,
     topics,
 )
 
@@ -67,24 +81,106 @@ BENCHMARKS = {
 }
 
 
+RESULTS = Path(__file__).with_name("results.json")
+PAGE = Path(__file__).parents[2] / "tutorials/guide/measurements.md"
+QUIET = 0.5  # processes that want a processor, in the mean of the last minute
+INTRODUCTION = """# Measurements
+
+Each section is what a benchmark said when it was last run; `--record` wrote it here. Medians come
+with the fastest and the slowest run, accuracies of seeds with their standard deviation. What has
+not been measured again since is among the [earlier measurements](earlier_measurements.md). Some
+benchmarks need data that are not embedded: see [data](data.md)."""
+
+
 def main() -> None:
-    """Parse the command line and run."""
+    """Parse the command line and run, in a process that no variable of the caller's slows down."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help=f"of {', '.join(BENCHMARKS)}")
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--seeds", type=int, default=10, help="runs of accuracy benchmarks")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of all peers alike")
     parser.add_argument("--quick", action="store_true", help="tiny settings, numbers mean nothing")
+    parser.add_argument(
+        "--record", action="store_true", help=f"keep in {RESULTS.name} and its page"
+    )
     chosen = parser.parse_args()
     unknown = set(chosen.names) - set(BENCHMARKS)
     if unknown or not (chosen.names or chosen.all):
         parser.error(f"choose from {', '.join(BENCHMARKS)}, or --all")
-    print(
-        f"{platform.machine()}, {torch.get_num_threads()} threads, Python "
-        f"{platform.python_version()}, torch {torch.__version__}, numpy {numpy.__version__}, "
-        f"scikit-learn {sklearn.__version__}\n"
-    )
-    for name in chosen.names or BENCHMARKS:
-        BENCHMARKS[name](chosen.seeds, chosen.quick)
+    if chosen.quick and chosen.record:
+        parser.error("numbers of --quick mean nothing, so they are not recorded")
+    start_afresh(chosen.threads)
+    for name in BENCHMARKS if chosen.all else chosen.names:
+        record = measured(name, chosen.seeds, chosen.quick)
+        if chosen.record:
+            keep(name, record)
+
+
+def start_afresh(n_threads: int) -> None:
+    """Run the same command with so many threads for all libraries, if that is not how it runs.
+
+    They read the environment when they are loaded.
+    """
+    libraries = ("OMP_", "OPENBLAS_", "MKL_", "GOTO_", "BLIS_", "NUMEXPR_", "KMP_")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(libraries)}
+    clean["OMP_NUM_THREADS"] = str(n_threads)
+    if clean != dict(os.environ):
+        os.execve(sys.executable, [sys.executable, "-m", "tests.benchmarks", *sys.argv[1:]], clean)
+
+
+def measured(name: str, n_seeds: int, quick: bool) -> dict[str, str]:
+    """Run a benchmark: its tables, and on what they were measured."""
+    table.shown()
+    load, benchmark = os.getloadavg()[0], BENCHMARKS[name]
+    if load > QUIET and not quick:
+        print(f"This machine is not quiet (load {load:.1f}): times may be too long.\n")
+    benchmark(n_seeds, quick)
+    return {
+        "says": (benchmark.__doc__ or "").strip(),
+        "tables": table.shown(),
+        "command": " ".join(["python -m tests.benchmarks", *sys.argv[1:]]),
+        "load": f"{load:.1f} before, {os.getloadavg()[0]:.1f} after",
+        "commit": commit(),
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{processor()}, {torch.get_num_threads()} threads",
+        "versions": f"Python {platform.python_version()}, torch {torch.__version__}, numpy "
+        f"{numpy.__version__}, scikit-learn {sklearn.__version__}",
+    }
+
+
+def processor() -> str:
+    """The processor's name and number of cores, as far as the system tells."""
+    cpu = Path("/proc/cpuinfo")
+    text = cpu.read_text() if cpu.exists() else ""
+    names = re.findall("model name\\s*: (.*)", text) or [platform.machine()]
+    return f"{names[0]}, {os.cpu_count()} cores"
+
+
+def commit() -> str:
+    """The commit that is checked out, and whether files differ from it."""
+    run = partial(subprocess.run, cwd=PAGE.parent, capture_output=True, text=True)
+    number = run(["git", "rev-parse", "--short", "HEAD"]).stdout.strip()
+    changed = run(["git", "status", "--porcelain", "--untracked-files=no"]).stdout.strip()
+    return f"{number or 'unknown'}{' with changes' if changed else ''}"
+
+
+def keep(name: str, record: dict[str, str]) -> None:
+    """Add a benchmark's record to the results, in place of an earlier one, and write the page."""
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results[name] = record
+    ordered = {known: results[known] for known in BENCHMARKS if known in results}
+    RESULTS.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n")
+    PAGE.write_text(page(ordered))
+
+
+def page(results: dict[str, dict[str, str]]) -> str:
+    """The guide's page of measurements; no figure in it is typed by hand."""
+    parts = [INTRODUCTION]
+    for name, record in results.items():
+        origin = f"`{record['command']}`, commit {record['commit']}, {record['date']}; "
+        origin += f"{record['machine']}, load {record['load']}; {record['versions']}."
+        parts += [f"## {name}", inspect.cleandoc(record["says"]), record["tables"], origin]
+    return "\n\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":

@@ -35,14 +35,11 @@ def forward_backward(_: int, quick: bool = False) -> None:
     for name, (transition, scale, length) in cases.items():
         evidence = scale * rng.standard_normal((n_rows, _CLASSES))
         chain, starts = Chain(transition, initial), np.arange(n_rows) % length == 0
-        ours = [
-            table.seconds(lambda e=evidence, c=chain, s=starts: chains.forward_backward(e, c, s))
-            for _ in range(_REPEATS)
+        calls = [
+            lambda e=evidence, c=chain, s=starts: chains.forward_backward(e, c, s),
+            lambda e=evidence, c=chain, n=length: _hmmlearns(e, c, n),
         ]
-        theirs = [
-            table.seconds(lambda e=evidence, c=chain, n=length: _hmmlearns(e, c, n))
-            for _ in range(_REPEATS)
-        ]
+        ours, theirs = table.in_turn(calls, _REPEATS)
         rows.append((name, table.spread(ours, 2), table.spread(theirs, 2)))
     header = ["rows", "serkit, seconds", "hmmlearn, seconds"]
     table.show(f"Forward-backward, {n_rows:,} rows, K = {_CLASSES}", header, rows)

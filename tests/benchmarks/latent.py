@@ -45,7 +45,7 @@ def _a_mixture_a_class(data: str, n_seeds: int, quick: bool) -> None:
 
     title = f"One GMM a class on latents of an AE that saw no label, {data}"
     _repeat(title, run, n_seeds)
-    print("peer: scikit-learn's quadratic discriminant analysis on the same latents\n")
+    table.say("peer: scikit-learn's quadratic discriminant analysis on the same latents")
 
 
 def conv7(n_seeds: int, quick: bool = False) -> None:

@@ -29,7 +29,7 @@ def gmm_iteration(_: int, quick: bool = False) -> None:
     for shape, k, n_fits in (((n_rows, _COLUMNS), _COMPONENTS, 1), small):
         x, means = _rows(*shape, k)
         ours, theirs = _ours(x, means), _sklearns(x, means)
-        each, their_each = (_iteration(fit, n_fits, repeats) for fit in (ours, theirs))
+        each, their_each = _iteration(ours, theirs, n_fits, repeats)
         gap = abs(ours(_ITERATIONS) / theirs(_ITERATIONS) - 1)
         rows.append(
             (
@@ -46,14 +46,17 @@ def gmm_iteration(_: int, quick: bool = False) -> None:
     table.show("EM, full covariances, float32 rows", header, rows)
 
 
-def _iteration(fit: Callable[[int], float], n_fits: int, repeats: int) -> np.ndarray:
-    """Milliseconds of an iteration, several times: a long fit less a short one, in lots."""
+def _iteration(
+    ours: Callable[[int], float], theirs: Callable[[int], float], n_fits: int, repeats: int
+) -> np.ndarray:
+    """Milliseconds of an iteration, (2, repeats): long fits less short ones, all in turn."""
 
-    def seconds(n_iterations: int) -> float:
-        return table.seconds(lambda: [fit(n_iterations) for _ in range(n_fits)])
+    def several(fit: Callable[[int], float], n_iterations: int) -> Callable[[], object]:
+        return lambda: [fit(n_iterations) for _ in range(n_fits)]
 
-    gaps = [seconds(1 + _ITERATIONS) - seconds(1) for _ in range(repeats)]
-    return 1000 * np.array(gaps) / (_ITERATIONS * n_fits)
+    calls = [several(fit, n) for fit in (ours, theirs) for n in (1 + _ITERATIONS, 1)]
+    seconds = table.in_turn(calls, repeats).reshape(2, 2, repeats)
+    return 1000 * (seconds[:, 0] - seconds[:, 1]) / (_ITERATIONS * n_fits)
 
 
 def gmm_growth(_: int, quick: bool = False) -> None:
@@ -71,7 +74,7 @@ def gmm_growth(_: int, quick: bool = False) -> None:
     slope = np.polyfit(np.log(sizes), np.log(medians), 1)[0]
     header = ["rows", f"seconds of {_ITERATIONS} iterations", "peak beyond data and result, MB"]
     table.show(f"Growth of GMM.fit, D = {_COLUMNS}, K = {_COMPONENTS}", header, rows)
-    print(f"slope of log seconds against log rows: {slope:.3f}\n")
+    table.say(f"slope of log seconds against log rows: {slope:.3f}")
 
 
 def _rows(n: int, d: int, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -21,32 +21,39 @@ from . import table
 
 
 def gmm(_: int, quick: bool = False) -> None:
-    """One update on 3,000 x 18, K = 10, full covariances, n_init = 5; target: under 1 second."""
+    """A fit to 3,000 x 18, K = 10, full covariances, by maximum likelihood from several starts.
+
+    Targets: n_init = 5 five times faster than scikit-learn at no lower likelihood, n_init = 20
+    under 0.4 seconds. Both with their default tolerance, which is the same, 1e-3 nats.
+    """
     images, repeats = _images(quick), _repeats(quick)
     z = VAE(18, epochs=2 if quick else 20, random_state=0).fit(images).encode(images)
     blobs, _ = make_blobs(len(images), 18, centers=10, cluster_std=3.0, random_state=0)
     rows = []
-    for name, x in ((f"latents {z.shape}", z), (f"overlapping blobs {blobs.shape}", blobs)):
-        ours, theirs = [], []
-        for seed in range(repeats):
-            ours.append(table.seconds(lambda x=x, seed=seed: _ours(x, seed)))
-            theirs.append(table.seconds(lambda x=x, seed=seed: _sklearns(x, seed)))
-        ratio = np.median(theirs) / np.median(ours)
-        rows.append((name, table.spread(ours), table.spread(theirs), f"{ratio:.1f}"))
-    header = ["rows", "serkit, seconds", "scikit-learn, seconds", "ratio of medians"]
-    table.show("GMM: one update, K = 10, full covariances, n_init = 5", header, rows)
+    for name, x in (("latents", z.astype(np.float64)), ("overlapping blobs", blobs)):
+        for n_init in (2,) if quick else (5, 20):
+            ours, theirs = _fits(x, n_init, repeats)
+            ratio = np.median(theirs[0]) / np.median(ours[0])
+            seconds = table.spread(ours[0]), table.spread(theirs[0]), f"{ratio:.1f}"
+            gain = ours[1] - theirs[1]
+            rows.append((name, n_init, *seconds, f"{gain.mean():+.4f} ({gain.min():+.4f})"))
+    header = ["rows", "n_init", "serkit, seconds", "scikit-learn, seconds", "ratio of medians"]
+    header += ["its gain in nats a row, mean and least"]
+    table.show(f"GMM.fit to {blobs.shape}, K = 10, full covariances", header, rows)
 
 
-def _ours(x: np.ndarray, seed: int) -> None:
-    module = GMM(10, n_init=5, random_state=seed)
-    module.connect(srk.Observation(x)).update()
-
-
-def _sklearns(x: np.ndarray, seed: int) -> None:
-    peer = GaussianMixture(10, n_init=5, max_iter=200, init_params="k-means++", random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it reports restarts that did not converge
-        peer.fit(x.astype(np.float64))
+def _fits(x: np.ndarray, n_init: int, repeats: int) -> np.ndarray:
+    """Seconds and log-likelihood per row of serkit's and scikit-learn's: (2, 2, repeats)."""
+    fits = []
+    for seed in range(-1, repeats):
+        ours = GMM(10, n_init=n_init, inference="ml", tol=1e-3, random_state=seed + 1)
+        options = {"n_init": n_init, "max_iter": 200, "init_params": "k-means++"}
+        theirs = GaussianMixture(10, **options, random_state=seed + 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # scikit-learn's of restarts that did not converge
+            taken = [table.seconds(lambda m=m: m.fit(x)) for m in (ours, theirs)]
+        fits.append([taken, [ours.score(x), theirs.score(x)]])
+    return np.transpose(fits[1:], (2, 1, 0))  # the first round was for warming up
 
 
 def vae(_: int, quick: bool = False) -> None:
@@ -57,8 +64,10 @@ def vae(_: int, quick: bool = False) -> None:
     """
     images, n_epochs = _images(quick), 2 if quick else 200
     rows, ratios = [], []
+    flat = images.reshape(len(images), -1)
+    _plain_loop(flat, 0, *_plain_mlp(flat.shape[1]), 2)  # warming up
+    _time_to(-np.inf, images, 0, 1e-3, 2)
     for seed in range(_repeats(quick)):
-        flat = images.reshape(len(images), -1)
         torch.manual_seed(seed)
         goal, plain = _plain_loop(flat, seed, *_plain_mlp(flat.shape[1]), n_epochs)
         same, _, _ = _time_to(-np.inf, images, seed, 1e-3, n_epochs)
@@ -71,8 +80,8 @@ def vae(_: int, quick: bool = False) -> None:
     header += ["serkit, lr 3e-3, to that loss", "epochs", "its loss"]
     table.show(f"VAE {flat.shape[1]}-128-18, {len(flat):,} rows, batch 500, lr 1e-3", header, rows)
     same, faster = np.median(ratios, axis=0)
-    print(
-        f"median ratios to the plain loop: {same:.2f} (same epochs), {faster:.2f} (to its loss)\n"
+    table.say(
+        f"median ratios to the plain loop: {same:.2f} (same epochs), {faster:.2f} (to its loss)"
     )
 
 
@@ -84,17 +93,20 @@ def conv_vae(_: int, quick: bool = False) -> None:
     images, n_epochs = _images(quick), 1 if quick else 5
     row_shape, options = images.shape[1:], {"filters": (32, 64), "hidden_sizes": (128,)}
     rows, ratios = [], []
-    for seed in range(_repeats(quick)):
+    for seed in range(-1, _repeats(quick)):
         nets = conv_pair((1, *row_shape), (32, 64), (128,), 36, 18, batch_norm=False)
-        loss, plain = _plain_loop(images[:, None], seed, *nets, n_epochs)
-        module = VAE(18, net="conv", **options, epochs=n_epochs, batch_size=500, random_state=seed)
+        loss, plain = _plain_loop(images[:, None], 1 + seed, *nets, n_epochs)
+        options |= {"epochs": n_epochs, "batch_size": 500, "random_state": 1 + seed}
+        module = VAE(18, net="conv", **options)
         taken = table.seconds(lambda module=module: module.fit(images))
+        if seed < 0:  # warming up
+            continue
         ratios.append(plain / taken)
         reached = f"{module.history_[-1]['loss']:.2f}"
         rows.append((seed, f"{plain:.2f}", f"{taken:.2f}", f"{loss:.2f}", reached))
     header = ["seed", "plain, seconds", "serkit, seconds", "plain's loss", "serkit's loss"]
     table.show(f"Convolutional VAE, {len(images):,} x {row_shape}, batch 500", header, rows)
-    print(f"median ratio: {np.median(ratios):.2f} times faster\n")
+    table.say(f"median ratio: {np.median(ratios):.2f} times faster")
 
 
 def compiled(_: int, quick: bool = False) -> None:
@@ -107,12 +119,8 @@ def compiled(_: int, quick: bool = False) -> None:
     for name, options in nets.items():
         modules = [VAE(18, **options, epochs=5, random_state=0, compile=c) for c in (False, True)]
         first = [table.seconds(lambda module=module: module.fit(images)) for module in modules]
-        eager, faster = np.transpose(
-            [
-                [table.seconds(lambda m=m: m.fit(images)) for m in modules]
-                for _ in range(_repeats(quick))
-            ]
-        )
+        fits = [lambda m=m: m.fit(images) for m in modules]
+        eager, faster = table.in_turn(fits, _repeats(quick))
         ratio = f"{np.median(eager) / np.median(faster):.2f}"
         rows.append((name, table.spread(eager), table.spread(faster), ratio, f"{first[1]:.0f}"))
     header = ["net", "eager, seconds", "compiled, seconds", "times faster", "the first update"]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.benchmarks import exchange
+from tests.benchmarks import __main__ as command
+from tests.benchmarks import exchange, table
 from tests.benchmarks.__main__ import BENCHMARKS, main
 from tutorials import animals, cross_modal, vae_gmm_mlda, vae_gmm_mm, vae_gmm_nn
 
@@ -54,3 +55,43 @@ def test_a_wrong_name_is_told_with_those_there_are(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main()
     assert "choose from gmm, vae" in capsys.readouterr().err
+
+
+def test_what_is_recorded_stands_on_the_page(monkeypatch, tmp_path, capsys):
+    def two(n_seeds, quick):
+        """A benchmark; target: 3."""
+        table.show("Twos", ["a", "b"], [(n_seeds, 2.0)])
+        table.say("median 2")
+
+    monkeypatch.setitem(BENCHMARKS, "gmm", two)
+    monkeypatch.setattr(command, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(command, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr(command, "start_afresh", lambda n_threads: None)
+    monkeypatch.setattr("sys.argv", ["benchmarks", "gmm", "--seeds", "4", "--record"])
+    main()
+    page = (tmp_path / "page.md").read_text()
+    for part in ("## gmm", "target: 3", "| 4 | 2.0 |", "median 2", "--seeds 4", "load ", "commit "):
+        assert part in page
+    assert "| 4 | 2.0 |" in capsys.readouterr().out
+
+
+def test_variables_that_slow_a_peer_down_are_left_out(monkeypatch):
+    started = []
+    monkeypatch.setattr("os.execve", lambda *command: started.append(command))
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Prescott")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    command.start_afresh(2)
+    [(_, words, environment)] = started
+    assert words[1:3] == ["-m", "tests.benchmarks"]
+    assert "OPENBLAS_CORETYPE" not in environment
+    assert environment["OMP_NUM_THREADS"] == "2"
+    monkeypatch.setattr("os.environ", environment)
+    command.start_afresh(2)
+    assert len(started) == 1
+
+
+def test_a_machine_that_is_not_quiet_is_told_of(monkeypatch, capsys):
+    monkeypatch.setitem(BENCHMARKS, "gmm", lambda n_seeds, quick: None)
+    monkeypatch.setattr("os.getloadavg", lambda: (3.0, 3.0, 3.0))
+    command.measured("gmm", 1, quick=False)
+    assert "not quiet (load 3.0)" in capsys.readouterr().out

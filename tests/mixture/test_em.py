@@ -176,7 +176,7 @@ def test_shares_of_the_batches(x):
         module.partial_fit(batch)
         if before is not None:
             rows = Rows(batch, origin=module.stream_["centre"])
-            found.append(e_step(rows, before).sums / len(batch))
+            found.append(e_step(rows, [before])[0].sums / len(batch))
         else:
             found.append(module.stream_["sums"])
     second, third = 3**-0.6, 4**-0.6
