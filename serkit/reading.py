@@ -206,6 +206,8 @@ def array_in(values: Any, what: str) -> np.ndarray:
         return _of_tensor(values, what)
     try:
         return np.asarray(values)
+    except InputError:  # of what stands for values that no file could hold
+        raise
     except ValueError as error:
         raise InputError(f"{what}: expected rows of equal length: {error!s:.200}") from None
     except Exception as error:  # whatever an object's own code raises

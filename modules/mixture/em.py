@@ -107,7 +107,7 @@ def expectation_maximisation(problem: Problem, *starts: MixtureDensity) -> Solut
         every = e_step(problem.rows, densities, problem.from_children)
         for solution, statistics in zip(going, every, strict=True):
             solution.curve.append(problem.score(statistics, solution.density))
-        gain_little = processes.of_first([abs(s.gain) < problem.tol for s in going])
+        gain_little = processes.of_first([bool(abs(s.gain) < problem.tol) for s in going])
         for solution, converged in zip(going, gain_little, strict=True):
             solution.converged = converged
         if iteration in _ENDS_OF_TRIALS:

@@ -244,9 +244,9 @@ def text_files(module: Module) -> Arrays:
     if hasattr(module, "word_probabilities"):
         with _leaving_out(f"word probabilities of {module.label}"):
             for number, phi in enumerate(module.components_):  # P(word | topic) of each modality
-                arrays[f"phi_{number}.txt"] = phi
+                arrays[f"phi_{number}.txt"] = np.asarray(phi)
             for number, of_rows in enumerate(module.word_probabilities()):
-                arrays[f"Pmdw[{number}]_learn.txt"] = of_rows
+                arrays[f"Pmdw[{number}]_learn.txt"] = np.asarray(of_rows)
     return {name: values for name, values in arrays.items() if values is not None}
 
 

@@ -49,6 +49,12 @@ def solved(task):
     return em.expectation_maximisation(task, start)
 
 
+def worst_start(task):
+    """All rows in one component, but for two that are alone."""
+    classes = np.eye(K)[np.minimum(np.arange(N), K - 1)]
+    return em.start_from(task, classes.__getitem__)
+
+
 # -- fitting -----------------------------------------------------------------------------------
 
 
@@ -70,6 +76,46 @@ def test_the_bound_never_falls(covariance_type, with_variances, with_prior, with
     gains = np.diff([score.bound for score in em.expectation_maximisation(task, start).curve])
     assert gains.min() > -1e-10  # rounding of sums over 40 rows
     assert gains.max() > 1e-3
+
+
+@all_types
+@pytest.mark.parametrize("with_children", [False, True], ids=["", "children"])
+def test_starts_together_come_to_what_the_best_comes_to_alone(covariance_type, with_children):
+    rows = some_rows()
+    children = Categorical(np.log(some_responsibilities())) if with_children else None
+    task = problem(rows, covariance_type, some_prior(), children, max_iter=9)  # none is given up
+    starts = [em.start_from_means(task, rows.x[i : i + K]) for i in range(0, 12, K)]
+    alone = [em.expectation_maximisation(task, start) for start in starts]
+    best = max(alone, key=lambda solution: solution.log_likelihood)
+    together = em.expectation_maximisation(task, *starts)
+    # Products of other shapes round differently, by some 1e-15 a step.
+    np.testing.assert_allclose(together.curve, best.curve, rtol=1e-10)
+    np.testing.assert_allclose(together.density.means, best.density.means, rtol=1e-8)
+
+
+def test_the_less_likely_half_is_given_up_twice(monkeypatch):
+    rows = some_rows()
+    task = problem(rows, "full", some_prior())
+    starts = [em.start_from_means(task, rows.x[i : i + K]) for i in range(5)]
+    numbers = []
+
+    def count(rows, densities, from_children):
+        numbers.append(len(densities))
+        return e_step(rows, densities, from_children)
+
+    monkeypatch.setattr(em, "e_step", count)
+    em.expectation_maximisation(task, *starts)
+    assert numbers == [5] * 11 + [3] * 10 + [2] * 10  # of 31 E-steps, the starts' included
+
+
+def test_a_start_that_has_converged_waits_for_the_others():
+    rows = some_rows()
+    task = problem(rows, "diag", tol=1e-6, max_iter=200)
+    solution = solved(task)
+    found = em.expectation_maximisation(task, solution.density, worst_start(task))
+    assert found.converged
+    assert len(found.curve) == 2  # a single step, which gained less than the tolerance
+    assert found.log_likelihood == pytest.approx(solution.log_likelihood, abs=1e-6)
 
 
 def test_tolerance_ends_the_iterations():
