@@ -210,7 +210,8 @@ def _accuracies(module: Module) -> np.ndarray | None:
 def _losses(module: Module) -> np.ndarray | None:
     """One row per epoch: update, epoch, loss and its terms."""
     curve = getattr(module, "loss_curve_", None)
-    return np.array([list(epoch.values()) for epoch in curve]) if curve else None
+    rows = [list(epoch.values()) for epoch in curve] if isinstance(curve, list) else []
+    return np.array(rows) if rows else None
 
 
 def _learnt(name: str, module: Module) -> np.ndarray | None:
