@@ -79,9 +79,11 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
     labels : array-like of shape (N,), optional
         True classes. Only scores are computed from them; they never train.
     n_init : int or sequence of int
-        k-means++ starts in each update; of a sequence, one entry an update, the last for all
-        further ones, and 0 to go on from the last parameters alone. The highest log-likelihood
-        wins (the highest posterior density under the default prior often leaves components empty).
+        Starts in each update, by k-means from k-means++ centres; of a sequence, one entry an
+        update, the last for all further ones, and 0 to go on from the last parameters alone. The
+        less likely half of them is given up after 10 steps of EM, half of the rest after 20, and
+        the highest log-likelihood wins (the highest posterior density under the default prior
+        often leaves components empty).
     max_iter, tol : int, float
         EM stops when the bound, in nats per row, gains less than `tol`.
     n_split_merge : int
@@ -97,7 +99,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
     weights_init, means_init, precisions_init : array-like, optional
         Where the first update starts, (K,), (K, D) and, in the shape of `covariances_`, the
         inverses of the covariances. With means there is but one start, instead of those of
-        k-means++, and what is not given is that of each row's nearest mean.
+        k-means, and what is not given is that of each row's nearest mean.
     responsibilities_init : array-like of shape (N, K), optional
         The same, as probabilities of each row's cluster.
     mean_prior, mean_precision_prior, degrees_of_freedom_prior, covariance_prior
