@@ -296,7 +296,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions,
         if afresh:
             self._build(row_shape)
         if afresh or self.precision != "auto":  # which is decided once, and kept
-            self.bfloat16_ = processes.of_first(uses_bfloat16(self.precision, device))
+            bfloat16 = uses_bfloat16(self.precision, device, self.nets_, self.batch_size)
+            self.bfloat16_ = processes.of_first(bfloat16)
         self._check_row_shape(row_shape)
         if any(parameter.device != device for parameter in self.nets_.parameters()):
             self.nets_.to(device)

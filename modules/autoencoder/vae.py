@@ -212,8 +212,9 @@ class VAE(GaussianAutoencoder):
         Weights and optimiser are kept from update to update; False starts afresh.
     device : {"auto", "cpu", "cuda", ...}
     precision : {"auto", "bfloat16", "float32"}
-        Of the nets' matrix products in training; "auto" is bfloat16 where the processor has it,
-        which the first update decides for all further ones.
+        Of the nets' matrix products in training; "auto" is bfloat16 where the processor has it
+        and the nets are large enough to gain by it, which the first update decides for all
+        further ones.
     compile : bool
         Whether training runs the nets through `torch.compile`, which takes a compiler and, for
         new nets, some seconds; without one it warns and trains as usual.

@@ -145,8 +145,10 @@ class SupervisedNet(NetOptions, ABC):
         def on_epoch(epoch: int, terms: Terms) -> None:
             curve.append({"epoch": epoch, **terms})
 
-        decay, bfloat16 = self.weight_decay, uses_bfloat16(self.precision, device)
-        adam = torch.optim.AdamW(net.parameters(), self.lr, weight_decay=decay, fused=True)
+        bfloat16 = uses_bfloat16(self.precision, device, net, self.batch_size)
+        adam = torch.optim.AdamW(
+            net.parameters(), self.lr, weight_decay=self.weight_decay, fused=True
+        )
         trainer = Trainer(net, loss, adam, device, bfloat16=bfloat16, **self._settings())
         try:
             trainer.fit(rows, int(self.epochs), learnt, learnt[:0], on_epoch)

@@ -13,6 +13,7 @@ from torch import nn
 from serkit import Observation
 from serkit.errors import InputError, TrainingError
 from serkit.modules import AE, VAE, MultinomialVAE, RandomAffine
+from serkit.modules.nets import device
 from serkit.modules.nets.device import private_random_state, resolve_device, uses_bfloat16
 from serkit.modules.nets.trainer import Trainer, batches_of, make_scheduler
 
@@ -236,16 +237,22 @@ def test_on_a_gpu(x, kind):
 @pytest.mark.parametrize("features", [{}, {"amx_bf16": True}, {"avx512_bf16": True}])
 def test_automatic_precision_asks_the_processor(monkeypatch, features):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
-    cpu = torch.device("cpu")
-    assert uses_bfloat16("auto", cpu) == bool(features)
-    assert uses_bfloat16("bfloat16", cpu)
-    assert not uses_bfloat16("float32", cpu)
+    cpu, net = torch.device("cpu"), nn.Linear(1000, 100)
+    assert uses_bfloat16("auto", cpu, net, 500) == bool(features)
+    assert uses_bfloat16("bfloat16", cpu, net, 1)
+    assert not uses_bfloat16("float32", cpu, net, 500)
+
+
+def test_automatic_precision_of_small_nets_is_float32(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    assert not uses_bfloat16("auto", torch.device("cpu"), nn.Linear(64, 128), 128)
 
 
 @both
 def test_automatic_precision_is_decided_once(x, monkeypatch, kind):
     asked = []
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": not asked})
+    monkeypatch.setattr(device, "_MANY_PRODUCTS", 0)
     module = tiny(kind, precision="auto").fit(x)
     asked.append("another processor")
     copy = tiny(kind, precision="auto")
