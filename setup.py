@@ -17,7 +17,11 @@ setup(
     python_requires=">=3.11",
     packages=[*PACKAGES, *FAMILIES],
     package_dir={"serkit": "serkit", "serkit.modules": "modules"},
-    package_data={"serkit": ["py.typed"]},
+    package_data={
+        "serkit": ["py.typed"],
+        "serkit.explore": ["page.html", "page.css", "page.js", "layers.js"],
+    },
+    entry_points={"console_scripts": ["serkit = serkit.command:main"]},
     install_requires=[
         "joblib>=1.3",
         "matplotlib>=3.8",
@@ -44,6 +48,7 @@ setup(
             "onnxruntime>=1.22",
             "onnxscript>=0.5",
             "pandas>=2.2",
+            "playwright>=1.60",
             "plotly>=6",
             "polars>=1",
             "pyarrow>=18",

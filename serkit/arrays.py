@@ -274,3 +274,13 @@ def _copy_mapped(array: np.ndarray, rows: slice, dtype: DTypeLike) -> np.memmap:
         except Exception as error:  # what a damaged file of Zarr or HDF5 raises varies
             raise InputError(f"{_file_of(array)} cannot be read: {error}") from None
     return copied
+
+
+def some_rows(n_rows: int, most: int) -> np.ndarray:
+    """Numbers of at most so many rows, spread by chance, in order; a few are among those of more.
+
+    >>> from serkit.arrays import some_rows
+    >>> some_rows(5, 3), some_rows(5, 9)
+    (array([0, 2, 4]), array([0, 1, 2, 3, 4]))
+    """
+    return np.sort(np.random.default_rng(0).permutation(n_rows)[:most])

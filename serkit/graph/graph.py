@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from .. import processes
 from ..errors import GraphError, InputError, OutputError, SavedFileError, SerkitError
-from ..messages import Gaussian
+from ..messages import Gaussian, Message
 from ..module import Module, Node, bound_of, naming, posterior_of, source_of_rows
 from ..observation import Observation
 from ..options import (
@@ -43,7 +43,7 @@ from ..training import (
 )
 from . import checks, exporting, inference, restarting, results, structure
 from .inference import Prediction
-from .state import keep_share, write_once
+from .state import keep_share, kept_of, write_once
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,6 +78,10 @@ class Graph:
     first_latents : dict of str to np.ndarray
         Latent means (N, D) of each module after its first update, before any joint training, if
         that update was one of this graph's.
+    latents_by_round : list of dict
+        What ``fit(keep_latents=True)`` kept, an entry a round: ``{"round": 1, "rows": (n,),
+        "latents": {"vae": (n, D)}, "clusters": {"gmm": (n,)}}``, of at most 2,000 rows (their
+        numbers are in ``rows``), all of them unless there are more.
 
     Raises
     ------
@@ -101,6 +105,7 @@ class Graph:
         self.names = structure.name_nodes(self.modules)
         self.history: list[Record] = []
         self.first_latents: dict[str, np.ndarray] = {}
+        self.latents_by_round: list[Record] = []
         structure.warn_of_unheard(self.modules)
 
     def __getitem__(self, name: str) -> Node:
@@ -177,6 +182,7 @@ class Graph:
         verbose: bool = True,
         restarts: int = 1,
         choose: restarting.Choose = None,
+        keep_latents: bool | None = None,
     ) -> Graph:
         """Check the graph, then train it for some rounds; returns self.
 
@@ -220,6 +226,10 @@ class Graph:
             ``log_likelihood_`` (used where there is a `MarkovModel`, whose it is); or a function
             of the graph after a run, which returns a number: the larger the better. The joint
             objective tells nothing here: its runs are of different latents.
+        keep_latents : bool, optional
+            Whether to keep latents and clusters of some rows after each round, in
+            `latents_by_round`, so that `explore` shows how they moved. Where there is `out`, unless
+            given.
 
         Raises
         ------
@@ -238,6 +248,7 @@ class Graph:
             check_argument("Graph.fit", name, count, Count())
         for name, flag in {"out_each_round": out_each_round, "verbose": verbose}.items():
             check_argument("Graph.fit", name, flag, Choice(False, True))
+        check_argument("Graph.fit", "keep_latents", keep_latents, Choice(False, True, None))
         for name, path in {"checkpoint": checkpoint, "out": out}.items():
             check_argument("Graph.fit", name, path, FilePath(or_none=True))
         if restarts > 1 and out_each_round:
@@ -258,7 +269,8 @@ class Graph:
         goal = rounds if checkpoint is not None else len(self.history) + rounds
         try:
             with raises_on_sigterm():
-                fit = partial(self._fit_once, rounds, schedule, hooks)
+                keeps = out is not None if keep_latents is None else bool(keep_latents)
+                fit = partial(self._fit_once, rounds, schedule, hooks, keeps)
                 if restarts > 1:
                     self._fit_best_of(choose, places, fit)
                 else:
@@ -289,6 +301,7 @@ class Graph:
         rounds: int,
         schedule: Schedule | None,
         hooks: Sequence[Callback],
+        keeps: bool,
         checkpoint: Path | None,
         folder: Path | None = None,
     ) -> None:
@@ -300,13 +313,14 @@ class Graph:
             return
         if checkpoint is not None and len(self.history) < last:
             self._check_place(checkpoint)
-        self._train(last, schedule, hooks, checkpoint, folder)
+        self._train(last, schedule, hooks, keeps, checkpoint, folder)
 
     def _train(
         self,
         last: int,
         schedule: Schedule | None,
         hooks: Sequence[Callback],
+        keeps: bool,
         checkpoint: str | os.PathLike | None,
         folder: Path | None,
     ) -> None:
@@ -324,6 +338,8 @@ class Graph:
             while len(self.history) < last:
                 with self._undone_on_error():
                     record = self._round(schedule, hooks)
+                    if keeps:
+                        self._keep_latents(record["round"])
                     problem = self._write_round(folder)
                 if save is not None:
                     write_once(self._run(), save)
@@ -364,28 +380,30 @@ class Graph:
         runs, seen = [], []
         try:
             for number, checkpoint in enumerate(checkpoints):
-                self._hold([], {}, untrained)
+                self._hold([], {}, [], untrained)
                 with restarting.seeds_of_run(to_train, number):
                     fit(checkpoint)
                 seen.append(judge.look(self))
                 learnt = restarting.attributes_of(self._learners)
-                runs.append((self.history, self.first_latents, learnt))
+                runs.append((self.history, self.first_latents, self.latents_by_round, learnt))
             scores = [float(score) for score in judge.score(seen)]
             best = processes.of_first(int(np.argmax(scores)))
             self._hold(*runs[best])
             self.history[-1]["chosen"] = {"run": best, "scores": scores}
         except BaseException:
-            self._hold([], {}, untrained)
+            self._hold([], {}, [], untrained)
             raise
 
     def _hold(
         self,
         history: list[Record],
         first_latents: dict[str, np.ndarray],
+        latents_by_round: list[Record],
         attributes: restarting.Attributes,
     ) -> None:
         """Have what a run left: the graph itself, and its modules."""
         self.history, self.first_latents = history, first_latents
+        self.latents_by_round = latents_by_round
         for module, held in attributes.items():
             module.__dict__.clear()
             module.__dict__.update(held)
@@ -393,6 +411,7 @@ class Graph:
     def _undone_on_error(self) -> AllOrNothing:
         """Within it modules learn and rounds are added; if that breaks off, all is as before."""
         before = {"history": [*self.history], "first_latents": {**self.first_latents}}
+        before["latents_by_round"] = [*self.latents_by_round]
         return AllOrNothing(*self._learners, also=partial(vars(self).update, before))
 
     def _round(self, schedule: Schedule | None, hooks: Sequence[Callback]) -> Record:
@@ -414,6 +433,11 @@ class Graph:
         record = {"round": len(self.history) + 1, "updates": updates}
         self.history.append(record)
         return record
+
+    def _keep_latents(self, round_: int) -> None:
+        """Keep latents and clusters of some rows as they are after a round."""
+        before = self.latents_by_round[-1]["rows"] if self.latents_by_round else None
+        self.latents_by_round.append({"round": round_, **kept_of(self.names, before)})
 
     def _updates_of_round(self, schedule: Schedule | None, round_: int) -> list[Module]:
         """The modules to update in a round, in order: those of the graph unless scheduled."""
@@ -591,6 +615,7 @@ class Graph:
             run = snapshot.resume(path, self._run())
             run = keep_share(run) if len(run.history) > before else run
             self.history, self.first_latents = run.history, run.first_latents
+            self.latents_by_round = run.latents_by_round
         return run.stopped_before
 
     @classmethod
@@ -629,10 +654,97 @@ class Graph:
         except SerkitError as error:
             raise SavedFileError(f"{path}: {error}") from error
         graph.history, graph.first_latents = run.history, run.first_latents
+        graph.latents_by_round = run.latents_by_round
         return graph
 
     def _run(self) -> Run:
-        return Run(self.names, self.history, self.first_latents)
+        kept = (self.history, self.first_latents)
+        return Run(self.names, *kept, latents_by_round=self.latents_by_round)
+
+    def explore(
+        self,
+        path: str | os.PathLike,
+        *,
+        rows: Sequence | None = None,
+        labels: ArrayLike | None = None,
+        columns: Mapping[str, ArrayLike] | None = None,
+        max_rows: int = 10_000,
+        title: str | None = None,
+        runtime: str | os.PathLike | None = None,
+    ) -> Path:
+        """Write a page that shows the graph in a browser: one file, without server or network.
+
+        It draws the graph, its latents by cluster, label or any column, each row beside its
+        reconstruction, how the rounds went (see ``fit(keep_latents=True)``), and decodes live:
+        by sliders, one a latent dimension, by draws from clusters, paths between rows, walks, and
+        what is drawn with the mouse. The nets run in the page, each checked against torch when it
+        is written and when it is opened.
+
+        Parameters
+        ----------
+        path : path
+            Such as "page.html".
+        rows : sequence of array-like or None, optional
+            New rows for each observation, as for `predict`, in place of the training rows.
+        labels : array-like, shape (N,), optional
+            Those by which modules score, unless given.
+        columns : dict of str to array-like, shape (N,), optional
+            What else points can be coloured by: classes (words, integers) or numbers.
+        max_rows : int
+            How many rows are shown; of more they are chosen by chance, the same every time. Large
+            rows leave room for fewer.
+        title : str, optional
+        runtime : path, optional
+            Folder in which ``npm install onnxruntime-web`` was called, for nets with layers that
+            the page does not have: it then contains that too, about 5 MB.
+
+        Returns
+        -------
+        pathlib.Path
+            The path.
+
+        Raises
+        ------
+        NotReadyError
+            If a module has not learnt yet, or the graph was loaded without rows.
+        InputError
+            For a net with a layer that the page does not have, which is named.
+        ImportError
+            Without plotly, out of whose package the page takes plotly.js.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from serkit import Graph, Observation
+        >>> from serkit.modules import GMM
+        >>> rows = np.random.default_rng(0).normal(size=(60, 3)) + 9 * np.eye(3)[np.arange(60) % 3]
+        >>> graph = Graph(GMM(3, random_state=0).connect(Observation(rows))).fit(1, verbose=False)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     page = graph.explore(f"{folder}/page.html", columns={"number": np.arange(60)})
+        ...     page.stat().st_size > 1e6
+        True
+        """
+        from .. import explore
+
+        def recognise(*of_each: ArrayLike) -> dict[str, Message]:
+            return inference.recognise(self.names, of_each).messages
+
+        def reconstruct(*of_each: ArrayLike) -> dict[str, np.ndarray]:
+            return inference.reconstruct(self.names, of_each)
+
+        return explore.write(
+            path,
+            self._run(),
+            recognise,
+            reconstruct,
+            rows=rows,
+            labels=labels,
+            columns=columns,
+            max_rows=max_rows,
+            title=title,
+            runtime=runtime,
+        )
 
     def export(
         self,

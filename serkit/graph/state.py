@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import processes
-from ..messages import Message
+from .. import arrays, processes
+from ..messages import Gaussian, Message
 from ..module import Module, Node, bound_of, check_shares, source_of_rows
 from ..observation import Observation
 from ..saving.snapshot import Run
+
+_MOST_KEPT = 2000  # rows whose latents are kept by round
 
 RowFunction = Callable[[np.ndarray], np.ndarray]
 
@@ -51,6 +53,30 @@ def keep_share(run: Run) -> Run:
         module.__dict__.update(_applied(module, _share_of(module)))
     latents = {name: _share_of(run.names[name])(z) for name, z in run.first_latents.items()}
     return replace(run, first_latents=latents)
+
+
+def kept_of(names: dict[str, Node], before: np.ndarray | None) -> dict[str, Any]:
+    """Latents and clusters of some rows of all processes, see `Graph.latents_by_round`.
+
+    `before` are the numbers of the rows that were kept last, which stay the same array while these
+    stay the same rows, so that files hold it once.
+    """
+    source = next(node for node in names.values() if isinstance(node, Observation))
+    rows = arrays.some_rows(source.n_rows, _MOST_KEPT)
+    rows = before if before is not None and np.array_equal(before, rows) else rows
+    share = source.share
+    own = rows[(rows >= share.start) & (rows < share.stop)] - share.start
+    kept: dict[str, Any] = {"rows": rows, "latents": {}, "clusters": {}}
+    for name, node in names.items():
+        below = source_of_rows(node)
+        is_same = isinstance(below, Observation) and below.share == share
+        if isinstance(node, Module) and node.posterior is not None and is_same:
+            up, clusters = node.posterior.up, node.posterior.clusters
+            if isinstance(up, Gaussian):
+                kept["latents"][name] = processes.gather(up.mean[own])
+            if clusters is not None:
+                kept["clusters"][name] = processes.gather(clusters[own])
+    return kept
 
 
 def _share_of(node: Node) -> RowFunction:

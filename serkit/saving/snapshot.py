@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
@@ -40,12 +40,15 @@ class Run:
         Latent means of each module after its first update.
     stopped_before : int or None
         The rounds that were asked for, if a callback ended the training before them.
+    latents_by_round : list of dict
+        What a graph has kept of its rounds, see `Graph`.
     """
 
     names: dict[str, Node]
     history: list[dict[str, Any]]
     first_latents: dict[str, np.ndarray]
     stopped_before: int | None = None
+    latents_by_round: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def modules(self) -> dict[str, Module]:
@@ -197,6 +200,7 @@ def _write(
         "history": run.history,
         "first_latents": run.first_latents,
         "stopped_before": run.stopped_before,
+        "latents_by_round": run.latents_by_round,
     }
     try:
         format.write(path, tree, encoded)
@@ -422,9 +426,20 @@ def _read(path: str | os.PathLike) -> tuple[dict[str, _Entry], Run]:
             raise ValueError("its rounds are not numbered one by one")
         if not all(isinstance(latents, np.ndarray) for latents in saved.first_latents.values()):
             raise ValueError("first_latents are no arrays")
+        _check_rounds(saved.latents_by_round)
         if not isinstance(saved.stopped_before, int | None):
             raise ValueError(f"stopped_before is {saved.stopped_before!r}")
     return entries, saved
+
+
+def _check_rounds(rounds: Any) -> None:
+    """Raise ValueError unless these are rounds as `Graph.latents_by_round` has them."""
+    for kept in rounds:
+        by_name = [*kept["latents"].items(), *kept["clusters"].items()]
+        n_rows = len(kept["rows"])
+        whole = all(isinstance(n, str) and np.shape(v)[:1] == (n_rows,) for n, v in by_name)
+        if not whole or not isinstance(kept["round"], int):
+            raise ValueError("latents_by_round holds no rounds")
 
 
 def _check_given(

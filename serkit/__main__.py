@@ -1,0 +1,7 @@
+"""`python -m serkit`, which is the command `serkit`."""
+
+import sys
+
+from .command import main
+
+sys.exit(main())

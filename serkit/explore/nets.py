@@ -1,0 +1,248 @@
+"""Nets of a graph for its page: decoders down to the data, encoders up from them, projections."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+from ..errors import SerkitError
+from ..messages import Data, Message
+from ..module import Module, Node
+from ..observation import Observation
+from .layers import Layer, Refused, layers_of, rounded
+from .packing import Blob
+from .runtime import Runtime
+
+Json = dict[str, Any]
+
+_DIFFERENCE = 4e-5  # of what is decoded, as a share of its range: half a tenth of a grey level
+_SHIFT = 1e-3  # of what is encoded, as a share of the latents' spread
+_PROBES = 16  # rows that are put through torch and through the layers
+_CHECKED = 2  # of these, by the page when it is opened
+
+
+class Way(NamedTuple):
+    """From latents to data or back: the layers, what does the same in torch, and what comes out."""
+
+    layers: list[Layer] | Refused
+    function: Callable[[np.ndarray], np.ndarray]
+    outputs: list[Json]
+
+
+@dataclass
+class Nets:
+    """The nets of a graph, for its page."""
+
+    names: dict[str, Node]
+    blob: Blob
+    runtime: Runtime | None = None
+
+    def decoder(self, name: str, z: np.ndarray) -> Json | None:
+        """What decodes latents (n, D) of a node in the page; None if only Python can."""
+        node = self.names[name]
+        way = self._down(node)
+        if way is None:
+            return None
+        probes = _between(z)
+        label = f"{node.label}.decoder"
+        return self._stored(way, probes, label, _DIFFERENCE) | {"outputs": way.outputs}
+
+    def encoder(self, name: str, up: dict[str, Message]) -> Json | None:
+        """What encodes rows of the only observation below a node; None where there are several."""
+        node: Any = self.names[name]
+        if not hasattr(node, "nets_") or len(node.parents) != 1:
+            return None
+        (parent,) = node.parents
+        below = next(key for key, other in self.names.items() if other is parent)
+        message = up.get(below)
+        if not isinstance(parent, Observation) or not isinstance(message, Data):
+            return None
+        net, d = node.nets_["encoder"], node.n_outputs
+        net = net.encoder if type(net).__name__ == "Joined" else net  # which returns a pair
+        layers: list[Layer] | Refused
+        try:
+            layers = layers_of(net, parent.row_shape, f"{node.label}.encoder")
+            if layers[-1].shape != (d,):  # means, then log variances
+                layers.append(Layer("take", (d,), {"places": np.arange(d, dtype=np.int32)}))
+        except Refused as error:
+            layers = error
+        way = Way(layers, lambda rows: node.encode(rows), [])
+        rows = message.array[message.is_observed][:_PROBES]
+        stored = self._stored(way, rows, f"{node.label}.encoder", _SHIFT)
+        return {**stored, "observation": below}
+
+    def _stored(self, way: Way, rows: np.ndarray, label: str, share: float) -> Json:
+        """A net in the blob, with rows by which the page checks itself."""
+        wanted = np.asarray(way.function(rows), dtype=np.float32)
+        wanted = wanted.reshape(len(rows), -1)
+        tolerance = share * float(np.ptp(wanted) if share == _DIFFERENCE else wanted.std())
+        entry: Json
+        if isinstance(way.layers, Refused):
+            if self.runtime is None:
+                raise way.layers
+            raise NotImplementedError
+        layers, code = rounded(way.layers, rows, wanted, tolerance, label)
+        entry = {"layers": [described(layer, self.blob, code) for layer in layers]}
+        entry["probes"] = {
+            "n": _CHECKED,
+            "rows": self.blob.add(rows[:_CHECKED], "f4"),
+            "wanted": self.blob.add(wanted[:_CHECKED], "f4"),
+            "tolerance": 2.5 * tolerance,
+        }
+        return entry
+
+    # -- down ------------------------------------------------------------------------------------
+
+    def _down(self, node: Node) -> Way | None:
+        """From a node's message up to the observations below it; None if only Python can."""
+        if isinstance(node, Observation):
+            return Way([], lambda z: z, [self._output(node, 0)])
+        if not isinstance(node, Module):
+            return None
+        step = _step_of(node)
+        if step is None:
+            return None
+        if len(node.parents) > 1:
+            sizes = [parent.n_outputs or 0 for parent in node.parents]
+            starts = np.cumsum([0, *sizes])
+            if not all(isinstance(parent, Observation) for parent in node.parents):
+                return None
+            outputs = [self._output(p, int(s)) for p, s in zip(node.parents, starts, strict=False)]
+            return Way(*step, outputs)
+        below = self._down(node.parents[0])
+        if below is None:
+            return None
+        layers, function = step
+        chained = layers if isinstance(layers, Refused) else below.layers
+        if not isinstance(chained, Refused):
+            assert not isinstance(layers, Refused)
+            chained = [*layers, *chained]
+        return Way(chained, lambda z: below.function(function(z)), below.outputs)
+
+    def _output(self, node: Node, start: int) -> Json:
+        name = next(key for key, other in self.names.items() if other is node)
+        return {"observation": name, "start": start, "size": node.n_outputs}
+
+
+def _step_of(
+    module: Any,
+) -> tuple[list[Layer] | Refused, Callable[[np.ndarray], np.ndarray]] | None:
+    """From a module's message up to its parents' rows side by side: layers, and a function."""
+    if hasattr(module, "nets_"):
+
+        def decoded(z: np.ndarray) -> np.ndarray:
+            return module.decode(z).reshape(len(z), -1)
+
+        layers: list[Layer] | Refused
+        try:
+            layers = layers_of(
+                module.nets_["decoder"], (module.n_outputs,), f"{module.label}.decoder"
+            )
+            if module.likelihood == "bernoulli":
+                shape = layers[-1].shape
+                layers.append(Layer("activation", shape, options={"name": "sigmoid"}))
+        except Refused as error:
+            layers = error
+        return layers, decoded
+    return _affine(module)
+
+
+def _affine(module: Module) -> tuple[list[Layer], Callable[[np.ndarray], np.ndarray]] | None:
+    """What a module without nets generates of values, if that is linear in them; else None."""
+    rng = np.random.default_rng(0)
+    d = module.n_outputs or 0
+
+    def generated(z: np.ndarray) -> np.ndarray:
+        made = module.generate(len(z), np.random.default_rng(0), z)
+        return np.hstack([rows.reshape(len(z), -1) for rows in made])
+
+    try:
+        bias = generated(np.zeros((1, d)))[0]
+        weight = (generated(np.eye(d)) - bias).T  # (n, D)
+        z = rng.normal(size=(_PROBES, d))
+        wanted = generated(z)
+    except (SerkitError, ValueError, TypeError):  # it makes none, or draws classes
+        return None
+    if not np.allclose(z @ weight.T + bias, wanted, rtol=1e-4, atol=1e-5 * np.ptp(wanted)):
+        return None
+    arrays = {"weight": weight.astype(np.float32), "bias": bias.astype(np.float32)}
+    return [Layer("linear", (len(bias),), arrays)], generated
+
+
+def _between(z: np.ndarray) -> np.ndarray:
+    """Some latents, and some between and beyond them."""
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(len(z), size=(2, _PROBES))
+    share = rng.uniform(-0.2, 1.2, size=(_PROBES, 1))
+    return (share * z[first] + (1 - share) * z[second]).astype(np.float32)
+
+
+def described(layer: Layer, blob: Blob, code: str) -> Json:
+    """A layer as the page reads it."""
+    entry: Json = {"kind": layer.kind, "shape": list(layer.shape), **layer.options}
+    entry["arrays"] = [*layer.arrays]
+    for name, array in layer.arrays.items():
+        entry[name] = blob.add(array, "i4" if array.dtype.kind == "i" else code)
+    if "weight" in layer.arrays:
+        entry["inner"] = list(layer.arrays["weight"].shape[1:])
+    return entry
+
+
+# -- projections -----------------------------------------------------------------------------------
+
+
+def projections(z: np.ndarray, groups: np.ndarray | None, *, scaled: bool = False) -> list[Json]:
+    """Ways to see latents (n, D) in three dimensions, of which the first two are the most telling.
+
+    Each has a ``mean`` (D,) and a ``matrix`` (D, 3), or, of UMAP where that is installed, the
+    places of the rows, ``flat`` (n, 2) and ``deep`` (n, 3).
+    """
+    mean, scale = z.mean(axis=0), z.std(axis=0) if scaled else np.ones(z.shape[1])
+    scale = np.where(scale > 0, scale, 1.0)
+    white = (z - mean) / scale
+    found = [{"name": "PCA", "mean": mean, "matrix": _principal(white) / scale[:, None]}]
+    discriminants = None if groups is None else _discriminants(white, groups)
+    if discriminants is not None:
+        found.append({"name": "LDA", "mean": mean, "matrix": discriminants / scale[:, None]})
+    if importlib.util.find_spec("umap") is not None:
+        from umap import UMAP
+
+        places = {
+            key: UMAP(n, random_state=0).fit_transform(white)
+            for key, n in {"flat": 2, "deep": 3}.items()
+        }
+        found.append({"name": "UMAP", **places})
+    return found
+
+
+def _principal(z: np.ndarray) -> np.ndarray:
+    """The three principal directions of centred rows, (D, 3); axes where there are no more."""
+    d = z.shape[1]
+    if d <= 2:
+        return np.eye(d, 3)
+    n = min(3, len(z), d)
+    return np.pad(PCA(n, random_state=0).fit(z).components_.T, ((0, 0), (0, 3 - n)))
+
+
+def _discriminants(z: np.ndarray, groups: np.ndarray) -> np.ndarray | None:
+    """Three directions that part groups most, (D, 3), the last ones principal if need be."""
+    _, codes, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    enough = counts[codes] > 2
+    if z.shape[1] < 3 or (counts > 2).sum() < 2:
+        return None
+    try:
+        lda = LinearDiscriminantAnalysis(solver="eigen", shrinkage=1e-3)
+        lda.fit(z[enough], codes[enough])
+    except (ValueError, np.linalg.LinAlgError):
+        return None
+    n = min(3, len(lda.classes_) - 1)
+    directions = lda.scalings_[:, :n]  # (D, n)
+    basis, _ = np.linalg.qr(directions)
+    rest = _principal(z - z @ basis @ basis.T)[:, : 3 - n]
+    return np.hstack([directions, rest])
