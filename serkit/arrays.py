@@ -281,6 +281,6 @@ def some_rows(n_rows: int, most: int) -> np.ndarray:
 
     >>> from serkit.arrays import some_rows
     >>> some_rows(5, 3), some_rows(5, 9)
-    (array([0, 2, 4]), array([0, 1, 2, 3, 4]))
+    (array([2, 3, 4]), array([0, 1, 2, 3, 4]))
     """
     return np.sort(np.random.default_rng(0).permutation(n_rows)[:most])
