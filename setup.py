@@ -38,6 +38,7 @@ setup(
         "frames": ["pandas>=2.2"],
         "estimators": ["skops>=0.13"],
         "interactive": ["plotly>=6"],
+        "tensorboard": ["tensorboard>=2.18"],
         "export": ["onnx>=1.18", "onnxruntime>=1.22", "onnxscript>=0.5"],
         "dev": [
             "h5py>=3.12",

@@ -313,7 +313,7 @@ class Module(Arguments, Node):
     history_: Sequence[dict[str, Any]] = ()
     frozen: bool = False
     seed_: int  # see `seed`
-    on_epoch: Callable[[Module, dict[str, float]], bool] | None = None
+    on_epoch: Callable[[Module, int, dict[str, float]], bool] | None = None
     heard_: tuple[int, ...] = ()  # the parents' `n_sent_` at the last of them
 
     # -- to be filled in by a subclass ---------------------------------------------------------

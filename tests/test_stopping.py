@@ -124,7 +124,7 @@ class Stop(Callback):
     def __init__(self, round_, epoch=None, number=signal.SIGINT):
         self.round_, self.epoch, self.number = round_, epoch, number
 
-    def on_epoch(self, module, terms):
+    def on_epoch(self, graph, module, epoch, terms):
         curve = module.loss_curve_
         if self.epoch and (curve[-1]["update"], curve[-1]["epoch"]) == (self.round_, self.epoch):
             self.epoch = 0

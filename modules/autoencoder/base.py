@@ -269,7 +269,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions,
 
         def on_epoch(epoch: int, terms: Terms) -> bool:
             self.loss_curve_.append({"update": len(self.history_) + 1, "epoch": epoch, **terms})
-            return bool(self.on_epoch and self.on_epoch(self, terms))
+            return bool(self.on_epoch and self.on_epoch(self, epoch, terms))
 
         problem = scale_problem(rows)
         if problem and self.likelihood == "gaussian" and not self.history_:

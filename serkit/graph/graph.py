@@ -326,8 +326,9 @@ class Graph:
     ) -> None:
         """Train round by round until the history has `last` rounds, or a hook stops it."""
 
-        def on_epoch(module: Module, terms: dict[str, float]) -> bool:
-            return processes.any_of(_any_wants(hook.on_epoch(module, terms) for hook in hooks))
+        def on_epoch(module: Module, epoch: int, terms: dict[str, float]) -> bool:
+            answers = (hook.on_epoch(self, module, epoch, terms) for hook in hooks)
+            return processes.any_of(_any_wants(answers))
 
         save = None if checkpoint is None else partial(snapshot.save, checkpoint, encoded={})
         try:
@@ -430,6 +431,8 @@ class Graph:
             entry |= exchange_diagnostics(before, clusters_of(module))
             objective = self._objective(stated_only=True)
             updates.append(entry if objective is None else {**entry, "objective": objective})
+            for hook in hooks:
+                hook.on_update_end(self, module, updates[-1])
         record = {"round": len(self.history) + 1, "updates": updates}
         self.history.append(record)
         return record
@@ -807,6 +810,15 @@ class Graph:
         exporting.check_installed(format)
         write = partial(exporting.export, folder=Path(folder), modules=chosen, kind=format)
         write_once(self._run(), write)
+
+    def pictures(self) -> dict[str, Figure]:
+        """Every picture that `fit(out=...)` writes, by name; what cannot be drawn is warned of.
+
+        Of several processes each has to call it; the first gets the pictures, of the rows of all.
+        """
+        figures: dict[str, Figure] = {}
+        write_once(self._run(), lambda run: figures.update(results.pictures(run)))
+        return figures
 
     def draw(self) -> Figure:
         """A picture of the modules and the messages between them."""

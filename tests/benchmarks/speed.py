@@ -161,7 +161,9 @@ class _StopAt(Callback):
     def __init__(self, loss: float) -> None:
         self.loss = loss
 
-    def on_epoch(self, module: srk.Module, terms: dict[str, float]) -> bool:
+    def on_epoch(
+        self, graph: srk.Graph, module: srk.Module, epoch: int, terms: dict[str, float]
+    ) -> bool:
         return terms["loss"] <= self.loss
 
 

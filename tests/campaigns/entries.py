@@ -12,6 +12,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from serkit.modules import (
 )
 from serkit.modules.preprocessing.augment import RandomTransform
 from serkit.training import Callback
+from serkit.training.loggers import Logger
 from tests.test_contract import CASES, K, N, images
 
 # What modules do for each other: their arguments come from the library, not from people.
@@ -43,7 +45,7 @@ BETWEEN_MODULES = re.compile(
     "Tensor|Message|Rows|Generator|Target|Values|inputs|outputs|values|phi"
 )
 OF_THE_GRAPH = re.compile(
-    "record|rows_sent|sends_down_to|received_from_children|set_state|on_.*|missing_rows|"
+    "record|check_batches|rows_sent|sends_down_to|received_from_children|set_state|on_.*|missing_rows|"
     "without_rows|as_images"
 )
 OF_SKLEARN = re.compile(r"(set|get)_(\w+_request|metadata_routing|output|params)")
@@ -87,6 +89,8 @@ def _entries_of(item: Any) -> Iterator[Entry]:
         return
     if inspect.isabstract(item) or getattr(item, "_is_protocol", False) or item is Message:
         return
+    if issubclass(item, Logger) and not all(map(find_spec, item.packages)):
+        return  # of a service, whose package is not here
     for option in parameters(item):
         yield Entry(f"{name}({option}=)", item, option=option)
     for method in [m for m in dir(item) if not m.startswith("_")] + list(DUNDERS):
@@ -205,6 +209,7 @@ SOUND: dict[str, Callable[[], Any]] = {  # by parameter, or by owner and paramet
     "autoencoder": lambda: learnt(VAE),
     "function": lambda: np.copy,
     "path name method item monitor": lambda: "name",
+    "folder": lambda: "folder",
     "value bound": lambda: 1.0,
     "label": lambda: "ape",
     "terms": lambda: {"loss": 1.0},

@@ -304,7 +304,7 @@ def test_weights_and_optimiser_are_kept_from_update_to_update(x, kind, warm_star
 def test_early_stopping_keeps_the_best_weights(x, kind):
     seen = []
     module = tiny(kind, epochs=400, lr=0.1, validation_fraction=0.5, patience=7, hidden_sizes=(64,))
-    module.on_epoch = lambda m, terms: seen.append((terms["held_out_loss"], weights(m)))
+    module.on_epoch = lambda m, epoch, terms: seen.append((terms["held_out_loss"], weights(m)))
     module.fit(x)
     held_out = [value for value, _ in seen]
     best = int(np.argmin(held_out))
@@ -315,7 +315,7 @@ def test_early_stopping_keeps_the_best_weights(x, kind):
 
 def test_a_callback_may_end_an_update(x):
     module = tiny(VAE, epochs=50)
-    module.on_epoch = lambda m, terms: len(m.loss_curve_) == 4
+    module.on_epoch = lambda m, epoch, terms: len(m.loss_curve_) == 4
     assert module.fit(x).history_[-1]["epochs"] == 4
 
 
@@ -399,7 +399,7 @@ def test_nan_undoes_the_update(x, kind, first):
     module = tiny(kind, epochs=5, batch_size=20).connect(Observation(x)).update()
     good, message, curve = [weights(module)], module.message_up, len(module.loss_curve_)
     module.augment = NaNFrom(first)
-    module.on_epoch = lambda m, terms: good.append(weights(m))
+    module.on_epoch = lambda m, epoch, terms: good.append(weights(m))
     epoch = (first + 1) // 2
     match = rf"{kind.__name__}: loss became nan in epoch {epoch} of update 2; .*kept.*lr=0\.01"
     with pytest.raises(TrainingError, match=match):

@@ -388,7 +388,7 @@ def test_a_callback_that_only_looks_changes_nothing(kind):
     x = np.random.default_rng(0).random((40, 3, 3))
     options = {"hidden_sizes": (8,), "epochs": 5, "device": "cpu", "random_state": 0}
     alone, watched = (kind(2, augment=RandomAffine(), **options) for _ in range(2))
-    watched.on_epoch = lambda m, terms: m.reconstruct(x) is None
+    watched.on_epoch = lambda m, epoch, terms: m.reconstruct(x) is None
     assert watched.fit(x).loss_curve_ == alone.fit(x).loss_curve_
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from scipy.special import entr
 from tqdm.auto import tqdm
 
-from . import processes
-from .errors import InputError
-from .messages import Categorical, Mixture
-from .metrics import accuracy, matching
-from .module import Module, Node
-from .options import Count, Function, Kind, Number, Text, check_argument, in_words
+from .. import processes
+from ..errors import InputError
+from ..messages import Categorical, Mixture
+from ..metrics import accuracy, matching
+from ..module import Module, Node
+from ..options import Count, Function, Kind, Number, Text, check_argument, in_words
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _CHANGES = ("changed", "mean_shift")
 _REPORTED = {"loss": "loss", "log_likelihood": "log-lik.", "accuracy": "accuracy"}
@@ -31,11 +35,15 @@ class TrainedGraph(Protocol):
     def name_of(self, node: Node) -> str:
         """The name of a node in the graph."""
 
+    def pictures(self) -> dict[str, Figure]:
+        """Every picture that there are data for."""
+
 
 class Callback:
     """Base of callbacks, whose methods `Graph.fit` calls while it trains; all do nothing here.
 
     A true return value of `on_epoch` ends that module's update, one of `on_round` the training.
+    Where `Graph.fit` keeps a checkpoint, it is written before `on_round`.
 
     Examples
     --------
@@ -57,8 +65,13 @@ class Callback:
     def on_update(self, graph: TrainedGraph, module: Module) -> None:
         """Called before each module's update."""
 
-    def on_epoch(self, module: Module, terms: dict[str, float]) -> bool | None:
-        """Called after each epoch of a module that trains in epochs, with its loss terms."""
+    def on_epoch(
+        self, graph: TrainedGraph, module: Module, epoch: int, terms: dict[str, float]
+    ) -> bool | None:
+        """Called after each epoch of an update, numbered from 1, with its loss terms."""
+
+    def on_update_end(self, graph: TrainedGraph, module: Module, report: Record) -> None:
+        """Called after each module's update, with its entry of the round's record."""
 
     def on_round(self, graph: TrainedGraph, record: Record) -> bool | None:
         """Called after each round, with its entry in `graph.history`."""
@@ -168,7 +181,9 @@ class Progress(Callback):
         if module.n_epochs is not None and not module.frozen:
             self._epochs = tqdm(total=module.n_epochs, desc=name, unit="epoch", leave=False)
 
-    def on_epoch(self, module: Module, terms: dict[str, float]) -> None:
+    def on_epoch(
+        self, graph: TrainedGraph, module: Module, epoch: int, terms: dict[str, float]
+    ) -> None:
         """Advance the bar over epochs, with the loss."""
         if self._epochs is not None:
             self._epochs.set_postfix(loss=f"{terms['loss']:.2f}", refresh=False)
@@ -204,7 +219,21 @@ def as_callbacks(several: Sequence[Callback | Callable]) -> list[Callback]:
                 "callbacks must be serkit Callbacks or functions of graph and record, got "
                 f"{in_words(one)}"
             )
+        if isinstance(one, Callback):
+            _check_methods(one)
     return [one if isinstance(one, Callback) else _OnRound(one) for one in several]
+
+
+def _check_methods(callback: Callback) -> None:
+    """Raise InputError unless each method can be called with what it will be called with."""
+    for name, method in vars(Callback).items():
+        if name.startswith("on_"):
+            _, *arguments = inspect.signature(method).parameters  # but self
+            if not Function(of=tuple(arguments)).fits(getattr(callback, name)):
+                raise InputError(
+                    f"callbacks: {type(callback).__name__}.{name} must be a function of "
+                    f"{', '.join(arguments)}"
+                )
 
 
 def clusters_of(module: Module) -> Mixture | Categorical | None:

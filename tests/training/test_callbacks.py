@@ -118,8 +118,13 @@ class Recorder(Callback):
     def on_update(self, graph, module):
         self.calls.append(("update", graph.name_of(module)))
 
-    def on_epoch(self, module, terms):
-        self.calls.append(("epoch", sorted(terms)))
+    def on_epoch(self, graph, module, epoch, terms):
+        assert module in graph
+        self.calls.append(("epoch", epoch, sorted(terms)))
+
+    def on_update_end(self, graph, module, report):
+        assert report["module"] == graph.name_of(module)
+        self.calls.append(("updated", report["module"]))
 
     def on_round(self, graph, record):
         assert graph.history[-1] is record
@@ -132,9 +137,10 @@ class Recorder(Callback):
 def test_callbacks_are_called_in_order():
     recorder = Recorder()
     pipeline(epochs=[2, 1]).fit(2, callbacks=[recorder], verbose=False)
-    epoch = ("epoch", ["kl", "loss", "reconstruction"])
-    first = [("update", "vae"), epoch, epoch, ("update", "gmm"), ("round", 1)]
-    second = [("update", "vae"), epoch, ("update", "gmm"), ("round", 2)]
+    epochs = [("epoch", number, ["kl", "loss", "reconstruction"]) for number in (1, 2)]
+    vae, gmm = ("updated", "vae"), [("update", "gmm"), ("updated", "gmm")]
+    first = [("update", "vae"), *epochs, vae, *gmm, ("round", 1)]
+    second = [("update", "vae"), epochs[0], vae, *gmm, ("round", 2)]
     assert recorder.calls == [("start", 2), *first, *second, ("end",)]
 
 
@@ -158,16 +164,39 @@ def test_every_callback_hears_of_the_round_that_stops():
     assert heard == [1]
 
 
+def test_methods_of_other_arguments_are_refused_before_any_training():
+    class Old(Callback):
+        def on_epoch(self, module, terms):
+            """As it was once."""
+
+    graph = pipeline()
+    text = "callbacks: Old.on_epoch must be a function of graph, module, epoch, terms"
+    with pytest.raises(InputError, match=text):
+        graph.fit(1, callbacks=[Old()], verbose=False)
+    assert not graph.history
+
+
+def test_the_record_of_a_round_is_made_of_the_updates_reports():
+    reports = []
+
+    class Keep(Callback):
+        def on_update_end(self, graph, module, report):
+            reports.append(report)
+
+    graph = pipeline().fit(2, callbacks=[Keep()], verbose=False)
+    assert reports == [update for record in graph.history for update in record["updates"]]
+
+
 def test_on_epoch_ends_the_update_not_the_training():
     class Impatient(Callback):
-        def on_epoch(self, module, terms):
+        def on_epoch(self, graph, module, epoch, terms):
             return len(module.loss_curve_) % 2 == 0
 
     graph = pipeline(epochs=5).fit(2, callbacks=[Impatient()], verbose=False)
     assert [entry["epochs"] for entry in graph["vae"].history_] == [2, 2]
 
 
-@pytest.mark.parametrize("hook", ["on_start", "on_update", "on_epoch", "on_round"])
+@pytest.mark.parametrize("hook", ["on_start", "on_update", "on_epoch", "on_update_end", "on_round"])
 @pytest.mark.parametrize("verbose", [False, True])
 def test_error_in_a_callback_comes_through(hook, verbose):
     recorder = Recorder()
