@@ -274,8 +274,10 @@ def _drawings(run: Run) -> Iterator[Drawing]:
         if isinstance(curve, list) and curve:
             yield f"losses_{name}", partial(plots.losses, curve, title=name)
         if hasattr(module, "log_likelihood_"):
-            curve = module.log_likelihood_
-            yield f"log_likelihood_{name}", partial(plots.log_likelihood, curve)
+            draw = partial(
+                plots.log_likelihood, module.log_likelihood_, title=f"{name}: last update"
+            )
+            yield f"log_likelihood_{name}", draw
         if isinstance(module.message_up, Gaussian):
             after = module.message_up.mean
             groups = [_last([values], after) for values in (labels, clusters)]

@@ -64,9 +64,12 @@ def latents(
     Parameters
     ----------
     z : array-like, shape (N, D)
-    labels, clusters : array-like, shape (N,), optional
-        A panel coloured by each that is given; matched labels and clusters share a colour, and
-        rows of unknown label are grey.
+    labels : array-like, shape (N,), optional
+        True labels, for a panel that is coloured by them; rows of unknown label are grey.
+    clusters : array-like, shape (N,), optional
+        For another panel. Without labels give them by name, ``latents(z, clusters=...)``. With
+        labels a cluster has the colour of the label that it is matched to, and names it in the
+        legend: "3 (label 7)".
     projection : {"pca", "lda"}
         Principal components, or linear discriminants of the labels, which "lda" needs.
     title : str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import chain
@@ -12,7 +13,6 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import MaxNLocator
 
 from ..errors import InputError
 from ..messages import Message
@@ -23,6 +23,13 @@ from .style import Picture, add_legend, shortened
 
 _WIDTH, _HEIGHT = 2.4, 1.7  # inches between boxes: _places counts in these
 _BESIDE = 0.25  # inches from the line between two boxes to each arrow along it
+_OBJECTIVE = "joint objective (nats per row)"
+_PANELS = {  # of rounds: what is drawn, and the numbers of the history that tell it
+    "score": ("accuracy", "nmi", "ari"),
+    _OBJECTIVE: ("objective",),
+    "fraction of rows that changed cluster": ("changed",),
+}
+_MOST_TICKS = 10
 
 
 def graph(names: dict[str, Node]) -> Figure:
@@ -97,14 +104,15 @@ def _arrow(axis: Axes, first: Text, last: Text, kind: type[Message] | None, styl
 def rounds(history: Sequence[dict[str, Any]]) -> Figure:
     """Draw scores, joint objective and the fraction of rows that changed cluster, by round.
 
-    Takes a graph's ``history``; InputError if there are no rounds.
+    Takes a graph's ``history``; InputError if there are no rounds. What nothing reports, such as
+    changes after a single round, has no panel.
 
     Examples
     --------
     >>> from serkit import plots
     >>> updates = [{"module": "gmm", "accuracy": 0.8, "nmi": 0.7, "objective": -50.0}]
     >>> figure = plots.graph.rounds([{"round": 1, "updates": updates}])
-    >>> [axis.get_ylabel() for axis in figure.axes[:2]]
+    >>> [axis.get_ylabel() for axis in figure.axes]
     ['score', 'joint objective (nats per row)']
     """
     check_argument("plots.graph.rounds", "history", history, Several(Kind(dict)))
@@ -112,26 +120,27 @@ def rounds(history: Sequence[dict[str, Any]]) -> Figure:
         raise InputError("plots.graph.rounds: history must be that of a graph, graph.history")
     if not history:
         raise InputError("there are no rounds to draw: fit the graph first")
-    figure = Picture(figsize=(13, 3.8), layout="constrained")
-    scores, objective, changed = figure.subplots(1, 3)
-    lines = defaultdict[Axes, dict[str, Artist]](dict)
-    for axis, keys in ((scores, ("accuracy", "nmi", "ari")), (changed, ("changed",))):
-        for (module, key), points in _series(history, keys).items():
-            (line,) = axis.plot(*np.transpose(points), marker="o", markersize=4)
-            lines[axis][f"{module}: {key}"] = line
-    series = _series(history, ("objective",))
-    objective.plot(*np.transpose(sorted(chain(*series.values()))), color="0.6", linewidth=1)
-    for (module, _), points in series.items():  # who raises it, who lowers it
-        (line,) = objective.plot(*np.transpose(points), "o", markersize=4)
-        lines[objective][f"after {module}"] = line
-    scores.set(ylabel="score")
-    objective.set(ylabel="joint objective (nats per row)")
-    changed.set(ylabel="fraction of rows that changed cluster")
-    for axis in (scores, objective, changed):
-        axis.set(xlabel="round")
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if axis in lines:
-            add_legend(axis, lines[axis])
+    panels = {what: series for what, keys in _PANELS.items() if (series := _series(history, keys))}
+    panels = panels or {"(nothing is reported)": {}}
+    figure = Picture(figsize=(0.4 + 4.2 * len(panels), 3.8), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    numbers = [record["round"] for record in history]
+    step = math.ceil(len(numbers) / _MOST_TICKS)
+    for axis, (what, series) in zip(axes, panels.items(), strict=True):
+        lines: dict[str, Artist] = {}
+        is_objective = what == _OBJECTIVE
+        if is_objective:
+            axis.plot(*np.transpose(sorted(chain(*series.values()))), color="0.6", linewidth=1)
+        for (module, key), points in series.items():  # who raises it, who lowers it
+            name = f"after {module}" if is_objective else f"{module}: {key}"
+            line = "none" if is_objective else "-"
+            (lines[name],) = axis.plot(
+                *np.transpose(points), marker="o", markersize=4, linestyle=line
+            )
+        axis.set(xlabel="round", ylabel=what)
+        axis.set_xticks([number for number in numbers if number % step == 0])
+        if lines:
+            add_legend(axis, lines)
     return figure.titled()
 
 

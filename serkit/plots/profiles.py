@@ -23,6 +23,7 @@ from .style import (
 )
 
 _MOST_PANELS = 36
+_SPREAD = "mean, and one standard deviation to either side"
 
 
 class Profile(NamedTuple):
@@ -53,7 +54,8 @@ def profiles(
     clusters : array-like, shape (N,), optional
         All rows are one cluster unless given.
     labels : array-like, shape (N,), optional
-        Only for colours: a cluster has that of its matched label, as in `latents`.
+        Only for colours and the legend: a cluster has the colour of its matched label, and names
+        it, as in `latents`.
     names : sequence, optional
         One for each column; 0 to D - 1 unless given.
     title : str
@@ -100,6 +102,7 @@ def _panels(of_clusters: dict[str, Profile], titles: Sequence[str]) -> Picture:
         axis.set_xlim(-0.7, len(of_clusters) - 0.3)
     for axis in axes[len(titles) :]:
         axis.remove()
+    figure.supxlabel(f"in each panel: {_SPREAD}", fontsize="small")
     if len(of_clusters) > 1:
         add_legend(figure, points, loc="outside center right")
     return figure
@@ -116,7 +119,7 @@ def _curves(of_clusters: dict[str, Profile], titles: Sequence[str]) -> Picture:
         axis.fill_between(places, low, high, color=how["color"], alpha=0.15, linewidth=0)
     step = math.ceil(len(titles) / 40)
     axis.set_xticks(places[::step], titles[::step], rotation=90, fontsize="small")
-    axis.set(ylabel="mean, one standard deviation to either side")
+    axis.set(ylabel=_SPREAD)
     if len(of_clusters) > 1:
         add_legend(axis, lines, **BESIDE)
     return figure

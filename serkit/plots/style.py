@@ -115,7 +115,7 @@ def by_label(labels: ArrayLike, n_rows: int) -> Groups:
 
 
 def by_cluster(clusters: ArrayLike, n_rows: int, labels: ArrayLike | None = None) -> Groups:
-    """Rows by their clusters; one that is matched to a label looks like it, others like none."""
+    """Rows by their clusters; one that is matched to a label names it and looks like it."""
     values, codes = np.unique(one_per_row(clusters, n_rows), return_inverse=True)
     classes = [] if labels is None else labels_in(labels, "plots").classes.tolist()
     matches = {} if labels is None else metrics.matching(labels, clusters)
@@ -124,7 +124,11 @@ def by_cluster(clusters: ArrayLike, n_rows: int, labels: ArrayLike | None = None
         classes.index(matches[cluster]) if cluster in matches else next(free)
         for cluster in values.tolist()
     ]
-    return Groups(codes, [*map(str, values.tolist())], [*map(style, numbers)])
+    names = [
+        f"{cluster} (label {matches[cluster]})" if cluster in matches else str(cluster)
+        for cluster in values.tolist()
+    ]
+    return Groups(codes, names, [*map(style, numbers)])
 
 
 def one_per_row(groups: ArrayLike, n_rows: int) -> np.ndarray:

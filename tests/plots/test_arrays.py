@@ -58,7 +58,10 @@ def test_latents_has_a_panel_a_colouring(labels, clusters, titles):
     if labels is not None:
         assert legend(figure.axes[0]) == ["cat", "dog", "owl"]
     if clusters is not None:
-        assert legend(figure.axes[-1]) == ["0", "1", "2", "3"]
+        matches = {} if labels is None else metrics.matching(labels, clusters)
+        named = {k: f"{k} (label {label})" for k, label in matches.items()}
+        assert legend(figure.axes[-1]) == [named.get(k, str(k)) for k in range(4)]
+        assert len(named) == (0 if labels is None else 3)
 
 
 def test_latents_are_shown_along_their_principal_components():
@@ -92,7 +95,7 @@ def test_every_label_and_cluster_is_drawn_and_looks_like_no_other(n):
     )
     for axis, n_classes in zip(figure.axes, (n, n + 7), strict=True):
         assert len(points(axis)) == 2 * n
-        assert legend(axis) == [str(k) for k in range(n_classes)]
+        assert [name.split(" (")[0] for name in legend(axis)] == [str(k) for k in range(n_classes)]
         looks = [(colour_of(c), c.get_paths()[0].vertices.tobytes()) for c in axis.collections]
         assert len(set(looks)) == n_classes
         assert len({colour for colour, _ in looks}) == min(n_classes, 20)
@@ -195,7 +198,10 @@ def test_profiles_show_means_and_deviations_in_units_of_the_columns():
             ends = [x.mean() - x.std(), x.mean() + x.std()]
             np.testing.assert_allclose(bar.get_segments()[0][:, 1], ends)
     (box,) = figure.legends
-    assert [text.get_text() for text in box.get_texts()] == ["0", "1", "2", "3"]
+    named = [text.get_text() for text in box.get_texts()]
+    assert named == legend(plots.latents(rows, LABELS, CLUSTERS).axes[1])
+    assert sum("(label " in name for name in named) == 3
+    assert "one standard deviation" in figure.get_supxlabel()
     panel = plots.latents(rows, LABELS, CLUSTERS).axes[1]
     colours = [colour_of(scatter) for scatter in panel.collections]
     assert [to_hex(line.get_color()) for line, *_ in figure.axes[0].containers] == colours

@@ -52,10 +52,24 @@ def test_rounds_show_scores_objective_and_changes():
 def test_several_updates_of_a_round_stand_side_by_side():
     update = {"module": "gmm", "accuracy": 0.5, "objective": -1.0}
     history = [{"round": r, "updates": [update] * 4} for r in (1, 2)]
-    scores, objective, _ = drawn(graph.rounds(history)).axes
+    scores, objective = drawn(graph.rounds(history)).axes
     expected = np.arange(0.25, 2.1, 0.25)  # the last update of a round stands at its number
     np.testing.assert_allclose(scores.lines[0].get_xdata(), expected)
     np.testing.assert_allclose(objective.lines[0].get_xdata(), expected)
+
+
+@pytest.mark.parametrize(("n", "ticks"), [(1, [1]), (8, range(1, 9)), (45, range(5, 46, 5))])
+def test_ticks_are_rounds_and_panels_are_not_empty(n, ticks):
+    vae = {"module": "vae", "objective": -9.0}
+    history = [{"round": r, "updates": [vae, {**vae, "module": "gmm"}]} for r in range(1, n + 1)]
+    (objective,) = drawn(graph.rounds(history)).axes
+    assert objective.get_ylabel() == "joint objective (nats per row)"
+    np.testing.assert_array_equal(objective.get_xticks(), ticks)
+
+
+def test_rounds_of_which_nothing_is_reported_are_drawn():
+    (axis,) = drawn(graph.rounds([{"round": 1, "updates": [{"module": "ae", "loss": 1.0}]}])).axes
+    assert "nothing" in axis.get_ylabel()
 
 
 def test_no_rounds_to_draw_says_so():
