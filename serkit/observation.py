@@ -228,13 +228,14 @@ class Observation(Node):
         """
         if rows is None:
             return None
-        if not isinstance(rows, Data):
-            check_names(self, rows, name)
         message = rows if isinstance(rows, Data) else Data(as_rows(rows, name), checked=False)
+        if message is not rows:
+            check_names(self, rows, name)
         if message.shape != self.row_shape:
+            is_alone = message.array.shape == self.row_shape
             raise InputError(
                 f"{name}: expected rows of shape {self.row_shape}, as in training, got "
-                f"{message.shape}"
+                f"{message.shape}{'; give one row alone as row[None]' if is_alone else ''}"
             )
         return message
 

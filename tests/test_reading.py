@@ -371,6 +371,13 @@ def test_one_row_can_be_looked_at_and_predicted(frame):
         assert {message.n_rows for message in messages.values()} == {1}
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_series_is_no_row_and_the_error_alone_says_so(frame):
+    graph = Graph(GMM(2, random_state=0).connect(Observation(frame))).fit(1, verbose=False)
+    with pytest.raises(InputError, match=r"\(1, -1\) if one row"):
+        graph.predict(frame.iloc[0])
+
+
 def test_learning_from_one_row_says_what_is_needed(frame):
     with pytest.raises(InputError, match="GMM: n_components=2 is more than the 1 rows"):
         GMM(2).connect(Observation(frame.iloc[:1])).update()

@@ -123,11 +123,12 @@ def test_several_observations_are_predicted_in_order(two):
         ((), r"expected rows for 1 observations \(images\), got 0"),
         ((IMAGES[:3], IMAGES[:3]), r"expected rows for 1 observations \(images\), got 2"),
         ((IMAGES[:3, :5],), r"images: expected rows of shape \(8, 8\), as in training, got \(5, 8"),
+        ((IMAGES[0],), r"as in training, got \(8,\); give one row alone as row\[None\]"),
         ((IMAGES[:3] * 255,), r"VAE: likelihood='bernoulli' needs values in \[0, 1\], got \[0, 25"),
         ((IMAGES[0, 0],), r"images: expected at least one row"),
         (([["x"]],), "images: expected real numbers, got dtype <U1"),
     ],
-    ids=["none", "too many", "shape", "range", "one-dimensional", "strings"],
+    ids=["none", "too many", "shape", "one alone", "range", "one-dimensional", "strings"],
 )
 @pytest.mark.parametrize("method", ["predict", "reconstruct"])
 def test_rows_that_do_not_fit_are_refused(graph, method, rows, text):
