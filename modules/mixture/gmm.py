@@ -209,7 +209,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
         weight = self._checked_weight(int(processes.total(len(rows))))
         converged_before = getattr(self, "converged_", True)
         self.fit_rows(replace(rows, weight=processes.share_of(weight, len(rows))), from_children)
-        self._warn_of_components()
+        self._warn_of_components(are_distributions=rows.variances is not None)
         if len(self.log_likelihood_) > self.max_iter:  # a single step is meant to be one
             warn_unless_converged(self, converged_before)
         report = {
@@ -550,14 +550,20 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
         degenerate = em.are_degenerate(problem, solution.density, counts) & ~empty
         self.degenerate_components_ = np.flatnonzero(degenerate)
 
-    def _warn_of_components(self) -> None:
+    def _warn_of_components(self, *, are_distributions: bool = False) -> None:
         """Warn of components that lost their rows, or that maximum likelihood shrinks to a few."""
         empty, degenerate = self.empty_components_.tolist(), self.degenerate_components_.tolist()
         if empty and processes.is_first():
             where = "data's own Gaussian" if self.inference == "ml" else "prior"
+            variances = ""
+            if self.use_variance and are_distributions:
+                variances = (
+                    ", or use_variance=False: where latents hold little of the data (a VAE's KL "
+                    "term is a few nats), their variances leave no clusters to be found"
+                )
             warnings.warn(
                 f"{self.label}: components {empty} lost all their rows; they stay where the "
-                f"{where} puts them. Use fewer components or more n_init",
+                f"{where} puts them. Use fewer components or more n_init{variances}",
                 stacklevel=4,
             )
         if degenerate and processes.is_first():

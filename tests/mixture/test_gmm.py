@@ -556,6 +556,21 @@ def test_dead_components_stay_finite_and_are_reported(blobs, inference, covarian
         assert np.trace(matrix) == pytest.approx(blobs.x.var(axis=0).sum(), rel=0.3)
 
 
+def test_latents_that_hold_little_are_named_where_components_lose_their_rows(blobs):
+    """What no row is sure of has no clusters; of rows without variances that is not the cause."""
+    cause = "or use_variance=False: where latents hold little of the data"
+    unsure = Gaussian(blobs.x, np.full_like(blobs.x, 100 * blobs.x.var()))
+    gmm = GMM(K, use_variance=True, random_state=0)
+    with pytest.warns(UserWarning, match=f"lost all their rows.*{cause}"):
+        gmm.learn([unsure], None)
+    assert len(np.unique(gmm.responsibilities_.argmax(axis=1))) == 1
+    learnt(GMM(K, random_state=0), unsure.mean)  # and they are there
+    gmm.set_params(responsibilities_init=np.eye(K)[np.zeros(len(blobs.x), int)], warm_start=False)
+    with pytest.warns(UserWarning, match="lost all their rows") as told:
+        gmm.set_params(max_iter=1).learn([Data(blobs.x)], None)
+    assert cause not in str(told[0].message)
+
+
 @all_types
 @all_inference
 def test_constant_and_duplicated_features_are_taken(x, covariance_type, inference):
