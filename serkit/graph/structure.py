@@ -107,7 +107,9 @@ def _shape_of(kind: type[Message] | None, message: Message | None, n_outputs: in
 def _state(node: Node) -> str:
     if not isinstance(node, Module):
         return "data"
-    state = f"learnt, {len(node.history_)} updates" if node.history_ else "new"
+    n_updates = len(node.history_)
+    plural = "" if n_updates == 1 else "s"
+    state = f"learnt, {n_updates} update{plural}" if n_updates else "new"
     return f"{state}, frozen" if node.frozen else state
 
 

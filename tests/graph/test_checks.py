@@ -324,8 +324,8 @@ def test_table_shows_modules_messages_and_state():
     assert cells[0] == ["module", "class", "parents", "sends up", "sends down", "state"]
     assert cells[2:] == [
         ["observation", "Observation", "-", "Data(20, 4)", "-", "data"],
-        ["vae", "VAE", "observation", "Gaussian(20, 2)", "Data(20, 4)", "learnt, 1 updates"],
-        ["gmm", "GMM", "vae", "Categorical(20, 2)", "Mixture(20, 2)", "learnt, 1 updates, frozen"],
+        ["vae", "VAE", "observation", "Gaussian(20, 2)", "Data(20, 4)", "learnt, 1 update"],
+        ["gmm", "GMM", "vae", "Categorical(20, 2)", "Mixture(20, 2)", "learnt, 1 update, frozen"],
     ]
 
 
