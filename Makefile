@@ -6,8 +6,9 @@ TYPES := build/types/serkit
 
 .PHONY: tutorial test lint types benchmarks clean
 
+# Two threads that other jobs disturb take ten times as long as one: they wait for each other.
 tutorial: $(READY)
-	$(PYTHON) tutorials/vae_gmm.py --out runs/vae_gmm
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PYTHON) tutorials/vae_gmm.py --out runs/vae_gmm
 
 test: lint
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist=loadfile  # fixtures of files are made once

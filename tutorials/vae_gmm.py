@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -115,13 +117,30 @@ def build(images: np.ndarray, labels: np.ndarray, preset: dict, seed: int) -> sr
 def train(graph: srk.Graph, preset: dict, rounds: int, out: Path | None = None) -> srk.Graph:
     """The first round, from several seeds if the preset says so, and then the others."""
     restarts = preset.get("restarts", 1)
+    callbacks = []
     if restarts > 1:
-        print_once(f"the first round from {restarts} seeds, of which the most stable goes on")
-    graph.fit(1, restarts=restarts, out=out if rounds == 1 else None, verbose=False)
+        text = f"the first round from {restarts} seeds, of which the most stable goes on"
+        print_once(text, flush=True)
+        callbacks = [print_each_of(restarts)]
+    results = out if rounds == 1 else None
+    graph.fit(1, restarts=restarts, callbacks=callbacks, out=results, verbose=False)
     print_round(graph, graph.history[0])
     if rounds > 1:
         graph.fit(rounds - 1, callbacks=[print_round], out=out, verbose=False)
     return graph
+
+
+def print_each_of(restarts: int) -> Callable[[srk.Graph, dict], None]:
+    """A callback for the first round, which prints a line for each of its runs."""
+    numbers = count(1)
+
+    def print_run(graph: srk.Graph, record: dict) -> None:
+        vae, gmm = record["updates"]
+        seconds = vae["seconds"] + gmm["seconds"]
+        line = f"  run {next(numbers)} of {restarts}: loss {vae['loss']:.2f}, {seconds:.1f} seconds"
+        print_once(line, flush=True)
+
+    return print_run
 
 
 def print_round(graph: srk.Graph, record: dict) -> None:

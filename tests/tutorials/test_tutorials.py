@@ -19,8 +19,9 @@ def test_vae_gmm_prints_a_table_and_compares_frozen_with_joint(preset, capsys):
     assert lines[-1].startswith(f"accuracy, 2 seeds: frozen {scores['frozen'].mean():.3f}")
 
 
-def test_vae_gmm_writes_results_and_pictures(tmp_path):
+def test_vae_gmm_writes_results_and_pictures(tmp_path, capsys):
     scores = vae_gmm.main(["--quick", "--out", str(tmp_path)])
+    assert re.findall(r"run (\d) of 3: loss", capsys.readouterr().out) == ["1", "2", "3"]
     assert scores["joint"].shape == (1,)
     assert (tmp_path / "module001_vae" / "z_learn.txt").exists()
     assert np.loadtxt(tmp_path / "module002_gmm" / "acc_learn.txt").shape == (2,)
