@@ -5,7 +5,7 @@
 
 Recordings -> HAC -> MLDA. The words made up here are pairs of vowels, each the resonances of a
 voice's buzz at two formants; pitch, speed and noise differ from recording to recording. `HAC` takes
-paths of WAV files just as well. Labels only score. Needs librosa: pip install 'serkit[audio]'.
+paths of WAV files just as well. Labels only score. Needs librosa: pip install '.[audio]'.
 """
 
 from __future__ import annotations

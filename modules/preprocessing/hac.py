@@ -66,7 +66,7 @@ class HAC(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Options):
     "HAC-models: a novel approach to continuous speech recognition", Interspeech.
 
     A scikit-learn transformer, whose counts an Observation takes. Recordings are scaled to a peak
-    of 1, so loudness does not matter. Needs librosa: ``pip install 'serkit[audio]'``.
+    of 1, so loudness does not matter. Needs librosa: ``pip install '.[audio]'``.
 
     Parameters
     ----------
@@ -313,5 +313,6 @@ def _librosa() -> ModuleType:
     try:
         import librosa
     except ImportError:
-        raise ImportError("HAC needs librosa: pip install 'serkit[audio]'") from None
+        text = "HAC needs librosa: pip install '.[audio]' in serkit's checkout"
+        raise ImportError(text) from None
     return librosa

@@ -64,8 +64,8 @@ def check_installed(kind: str) -> None:
     missing = [package for package in PACKAGES[kind] if find_spec(package) is None]
     if missing:
         raise ImportError(
-            f"Graph.export needs {', '.join(missing)}: pip install 'serkit[export]' "
-            "(format='torch' needs neither)"
+            f"Graph.export needs {', '.join(missing)}: pip install '.[export]' in serkit's "
+            "checkout (format='torch' needs neither)"
         )
 
 

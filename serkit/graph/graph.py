@@ -774,7 +774,7 @@ class Graph:
         modules : sequence of modules or names, optional
             Those to write; all unless given.
         format : {"onnx", "torch"}
-            ONNX (``pip install 'serkit[export]'``), or ``.pt2``, the files of `torch.export`.
+            ONNX (``pip install '.[export]'``), or ``.pt2``, the files of `torch.export`.
 
         Raises
         ------

@@ -100,7 +100,8 @@ class Prediction:
         try:
             import pandas
         except ImportError:
-            raise ImportError("to_frame needs pandas: pip install 'serkit[frames]'") from None
+            text = "to_frame needs pandas: pip install '.[frames]' in serkit's checkout"
+            raise ImportError(text) from None
         n_rows = next(iter(self.messages.values())).n_rows
         columns: dict[str, np.ndarray] = {}
         for name, message in self.messages.items():

@@ -124,7 +124,8 @@ def latents_3d(
     try:
         from plotly import graph_objects
     except ImportError:
-        raise ImportError("latents_3d needs plotly: pip install 'serkit[interactive]'") from None
+        text = "latents_3d needs plotly: pip install '.[interactive]' in serkit's checkout"
+        raise ImportError(text) from None
     space, name = project(z, labels, projection, 3), projection.upper()
     axes = {f"{axis}axis": {"title": f"{name} {i}"} for i, axis in enumerate("xyz", 1)}
     layout = {"title": _without_markup(title), "scene": axes, "legend": {"itemsizing": "constant"}}

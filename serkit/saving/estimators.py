@@ -73,7 +73,7 @@ def dump(estimator: BaseEstimator) -> np.ndarray:
         from skops import io as skops
     except ImportError:
         raise Unsupported(
-            f"a {kind}, which only skops can save: pip install 'serkit[estimators]'"
+            f"a {kind}, which only skops can save: pip install '.[estimators]' in serkit's checkout"
         ) from None
     try:
         dumped = skops.dumps(estimator)
@@ -94,7 +94,7 @@ def load(dumped: np.ndarray) -> BaseEstimator:
     except ImportError:
         raise SavedFileError(
             "it holds scikit-learn estimators, which are read by skops: "
-            "pip install 'serkit[estimators]'"
+            "pip install '.[estimators]' in serkit's checkout"
         ) from None
     content = dumped.tobytes()
     try:

@@ -264,7 +264,7 @@ def test_the_page_of_latents_3d_needs_no_network(tmp_path):
 
 def test_latents_3d_says_how_to_install_plotly(monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly", None)
-    text = re.escape("latents_3d needs plotly: pip install 'serkit[interactive]'")
+    text = re.escape("latents_3d needs plotly: pip install '.[interactive]'")
     with pytest.raises(ImportError, match=text):
         plots.latents_3d(latents())
 

@@ -369,5 +369,5 @@ def test_without_librosa_it_is_said_what_to_install(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(ImportError, match=re.escape("pip install 'serkit[audio]'")):
+    with pytest.raises(ImportError, match=re.escape("pip install '.[audio]'")):
         HAC(**SMALL).fit([sound()])

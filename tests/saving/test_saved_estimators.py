@@ -269,7 +269,7 @@ def test_without_skops_the_extra_is_named(tmp_path, monkeypatch):
     format.write(tmp_path / "file", PCA(2))
     monkeypatch.setitem(sys.modules, "skops", None)
     monkeypatch.setitem(sys.modules, "skops.io", None)
-    with pytest.raises(SavedFileError, match=r"file: .*pip install 'serkit\[estimators\]'"):
+    with pytest.raises(SavedFileError, match=r"file: .*pip install '\.\[estimators\]'"):
         format.read(tmp_path / "file")
     with pytest.raises(format.Unsupported, match=r"a PCA, .*'serkit\[estimators\]'"):
         format.encode(PCA(2), format.Contents())

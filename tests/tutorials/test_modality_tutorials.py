@@ -81,4 +81,4 @@ def test_hac_mlda_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "librosa", None)  # importing it fails
     with pytest.raises(SystemExit):
         run("hac_mlda")
-    assert "pip install 'serkit[audio]'" in capsys.readouterr().err
+    assert "pip install '.[audio]'" in capsys.readouterr().err
