@@ -52,6 +52,8 @@ def test_code_of_the_readme_runs_and_leaves_files(run):
     assert len(accuracies) == 6  # of four rounds in a loop and two of a graph
     assert accuracies[3] > 0.6  # chance is 0.1
     assert Path("runs", "digits", "module002_gmm", "class_learn.txt").exists()
+    objectives = [round_["updates"][-1]["objective"] for round_ in made["graph"].history]
+    assert min(objectives) > 20  # a mixture much narrower than its latents has hundreds below 0
     for graph in (made["graph"], made["linear"].fit(1, verbose=False)):
         assert graph.predict(made["images"]).classes.shape == (1797,)
 
