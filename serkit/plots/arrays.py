@@ -124,8 +124,8 @@ def latents_3d(
     try:
         from plotly import graph_objects
     except ImportError:
-        text = "latents_3d needs plotly: pip install '.[interactive]' in serkit's checkout"
-        raise ImportError(text) from None
+        needed = "latents_3d needs plotly: pip install '.[interactive]' in serkit's checkout"
+        raise ImportError(needed) from None
     space, name = project(z, labels, projection, 3), projection.upper()
     axes = {f"{axis}axis": {"title": f"{name} {i}"} for i, axis in enumerate("xyz", 1)}
     layout = {"title": _without_markup(title), "scene": axes, "legend": {"itemsizing": "constant"}}

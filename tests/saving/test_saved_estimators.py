@@ -271,5 +271,5 @@ def test_without_skops_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "skops.io", None)
     with pytest.raises(SavedFileError, match=r"file: .*pip install '\.\[estimators\]'"):
         format.read(tmp_path / "file")
-    with pytest.raises(format.Unsupported, match=r"a PCA, .*'serkit\[estimators\]'"):
+    with pytest.raises(format.Unsupported, match=r"a PCA, .*'\.\[estimators\]'"):
         format.encode(PCA(2), format.Contents())
