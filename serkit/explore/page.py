@@ -116,6 +116,6 @@ def _plotly() -> str:
     except ImportError:
         raise ImportError(
             f"{_LABEL} needs plotly, whose script the page contains: "
-            "pip install 'serkit[interactive]'"
+            "pip install '.[interactive]' in serkit's checkout"
         ) from None
     return get_plotlyjs()

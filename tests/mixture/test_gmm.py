@@ -559,10 +559,10 @@ def test_dead_components_stay_finite_and_are_reported(blobs, inference, covarian
 
 
 def test_latents_that_hold_little_are_named_where_components_lose_their_rows():
-    """Iris in two numbers, as unsure as latents under N(0, I): all rows end in one cluster."""
+    """Iris in two numbers, each row unsure: all rows end in one cluster."""
     cause = "or use_variance=False: where latents hold little of the data"
     whitened = PCA(2, whiten=True).fit_transform(load_iris().data)
-    unsure = Gaussian(0.7 * whitened, np.full((150, 2), 1 - 0.7**2))
+    unsure = Gaussian(0.7 * whitened, np.full((150, 2), 0.255))
     gmm = GMM(K, use_variance=True, random_state=0)
     with pytest.warns(UserWarning, match=f"lost all their rows.*{cause}"):
         gmm.learn([unsure], None)
