@@ -315,7 +315,7 @@ def _lines(rows: Iterable[tuple]) -> str:
 class TensorBoardLogger(Logger):
     """Keep a training for TensorBoard: the runs "rounds", and "epochs/" and each module's name.
 
-    It takes ``pip install 'serkit[tensorboard]'``; look at it by ``tensorboard --logdir FOLDER``.
+    It takes ``pip install '.[tensorboard]'``; look at it by ``tensorboard --logdir FOLDER``.
 
     Parameters
     ----------
