@@ -13,6 +13,7 @@ import torch
 from sklearn.cluster import KMeans
 from torch import nn
 
+import serkit.modules
 from serkit import Graph, Module, Observation, Part, Posterior
 from serkit.errors import GraphError, InputError, NotReadyError, OutputError
 from serkit.graph import exporting
@@ -241,10 +242,6 @@ def joined_vae():
     return VAE(2, likelihood="gaussian", noise_variance=0.1, **NETS).connect(*observations())
 
 
-def with_targets(kind, source):
-    return Supervised(kind, **({} if isinstance(kind, NetClassifier) else {"task": "regression"}))
-
-
 MODULES = {
     "vae": lambda: VAE(2, **NETS).connect(Observation(IMAGES)),
     "vae of two": joined_vae,
@@ -352,6 +349,13 @@ def test_modules_without_nets_are_refused(module, text, tmp_path):
     graph = fitted(module().connect(Observation(np.round(np.abs(TABLE)))))
     with pytest.raises(GraphError, match=text):
         graph.export(tmp_path)
+
+
+@pytest.mark.parametrize("name", serkit.modules.__all__)
+def test_every_module_has_parts_or_says_why_not(name):
+    kind = getattr(serkit.modules, name)
+    if isinstance(kind, type) and issubclass(kind, Module):
+        assert kind.parts is not Module.parts or kind.why_no_parts != Module.why_no_parts
 
 
 class FixedBatch(nn.Module):
