@@ -53,22 +53,6 @@ class ArrayEstimator(Module):
                 del self.__dict__[name]
         check_columns(self.label, self, x, rows, reset=True)
 
-    def forget(self, *names: str) -> None:
-        """Drop attributes of what was learnt before, and the columns of arrays."""
-        for name in (*names, "n_features_in_", "feature_names_in_"):
-            self.__dict__.pop(name, None)
-
-    def check_batches(self, step_size: float | None, *of_fixed_rows: str) -> None:
-        """Raise InputError for arguments that learning from batches has no use for."""
-        for name in of_fixed_rows:
-            if getattr(self, name) is not None:
-                raise InputError(
-                    f"{self.label}: {name} belong to fixed rows, which batches are not; leave them "
-                    "out for partial_fit"
-                )
-        range_ = Number(above=0, at_most=1, or_none=True)
-        check_argument(self.label, "step_size", step_size, range_)
-
     def update(self, children: Sequence[Node] | None = None) -> Self:
         """Learn from the neighbours' messages, then send new ones, see `serkit.Module.update`."""
         super().update(children)
@@ -81,6 +65,24 @@ class ArrayEstimator(Module):
         rows = as_rows(x, f"{self.label}.{method}")
         check_columns(f"{self.label}.{method}", self, x, rows)
         return rows
+
+
+def forget(module: Module, *names: str) -> None:
+    """Drop attributes of what a module learnt before, and the columns of arrays."""
+    for name in (*names, "n_features_in_", "feature_names_in_"):
+        module.__dict__.pop(name, None)
+
+
+def check_batches(module: Module, step_size: float | None, *of_fixed_rows: str) -> None:
+    """Raise InputError for arguments that learning from batches has no use for."""
+    for name in of_fixed_rows:
+        if getattr(module, name) is not None:
+            raise InputError(
+                f"{module.label}: {name} belong to fixed rows, which batches are not; leave them "
+                "out for partial_fit"
+            )
+    range_ = Number(above=0, at_most=1, or_none=True)
+    check_argument(module.label, "step_size", step_size, range_)
 
 
 def share_of_batch(n_batches: int, step_size: float | None) -> float:

@@ -30,7 +30,7 @@ from ...options import (
     as_numbers,
     check_argument,
 )
-from ..common.estimators import ArrayEstimator, check_columns
+from ..common.estimators import ArrayEstimator, check_batches, check_columns, forget
 from ..common.inputs import (
     any_observed,
     check_component,
@@ -302,8 +302,8 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
                 f"{self.label}: expected a density of n_components={self.n_components} and "
                 f"covariance_type={self.covariance_type!r}, got {kind[0]} and {kind[1]!r}"
             )
-        self.forget("stream_", "log_likelihood_", "lower_bound_", "converged_")
-        self.forget("empty_components_", "degenerate_components_")
+        forget(self, "stream_", "log_likelihood_", "lower_bound_", "converged_")
+        forget(self, "empty_components_", "degenerate_components_")
         self._keep_density(density)
         self.responsibilities_ = np.empty((0, self.n_components))  # of no rows yet
         self.rng()  # settles the seed that draws begin from
@@ -636,7 +636,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
             raise InputError(
                 f"{self.label}: partial_fit needs inference='map' or 'ml', not 'gibbs'"
             )
-        self.check_batches(step_size, "labels", "sample_weight")
+        check_batches(self, step_size, "labels", "sample_weight")
 
     def _step(self, rows: Rows, step_size: float | None) -> None:
         """A step of stepwise EM; nothing is changed if it fails."""

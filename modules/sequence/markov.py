@@ -31,7 +31,7 @@ from ...options import (
     seed_of,
 )
 from ...reading import array_in
-from ..common.estimators import ArrayEstimator, check_columns
+from ..common.estimators import ArrayEstimator, check_columns, forget
 from ..common.inputs import check_component, check_labels
 from ..common.sequences import Sequences, sequences_of
 from . import chains
@@ -302,7 +302,7 @@ class MarkovModel(ArrayEstimator):
             _check_init(self.label, name, value, shape)
         self.check_options()
         self.rng()  # settles the seed that draws begin from
-        self.forget("last_posterior_", "log_likelihood_", "lower_bound_", "converged_")
+        forget(self, "last_posterior_", "log_likelihood_", "lower_bound_", "converged_")
         self.transition_, self.initial_ = _start(transition, k, k), _start(initial, k)
         self.record({})
         return self

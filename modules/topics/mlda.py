@@ -22,7 +22,7 @@ from ...metrics import scores_of
 from ...module import Node, Posterior, learns, warn_unless_converged
 from ...observation import Observation
 from ...options import Choice, Flag, Number, PositiveInt
-from ..common.estimators import ArrayEstimator, check_columns
+from ..common.estimators import ArrayEstimator, check_batches, check_columns
 from ..common.inputs import (
     any_observed,
     check_component,
@@ -414,7 +414,7 @@ class MLDA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ArrayEstimator):
             nothing is changed.
         """
         self.check_options()
-        self.check_batches(step_size, "labels")
+        check_batches(self, step_size, "labels")
         if not hasattr(self, "components_") or len(self.components_[0]) != self.n_components:
             return self.fit(x)
         counts, start = self._new_counts(x), time.perf_counter()
