@@ -127,7 +127,7 @@ class Features(Invertible):
                 values = extractor.transform(rows.reshape(len(rows), -1))
             else:
                 values = extractor(rows)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        except Exception as error:  # of the extractor's own code
             raise InputError(
                 f"{self.label}: the extractor cannot take rows of shape {rows.shape[1:]}: {error}"
             ) from error

@@ -25,7 +25,7 @@ from sklearn.utils.metaestimators import available_if
 
 from ...arrays import as_rows
 from ...density import MixtureDensity
-from ...errors import InputError, NotFittedError
+from ...errors import InputError, NotFittedError, TrainingError
 from ...messages import Categorical, Data, Deferred, Gaussian, Message, Mixture
 from ...metrics import scores_of
 from ...module import Module, Node, Posterior, Values
@@ -448,7 +448,9 @@ def ask(label: str, method: Callable, *data: np.ndarray) -> Any:
     """What an estimator's method makes of arrays; InputError, with the label, where it fails."""
     try:
         return method(*data)
-    except (ValueError, TypeError) as error:
+    except TrainingError:  # of a net
+        raise
+    except Exception as error:  # of foreign code
         kind = type(method.__self__).__name__  # type: ignore[attr-defined]
         raise InputError(f"{label}: {kind}.{method.__name__} failed: {error}") from error
 
@@ -470,7 +472,12 @@ def cluster_probabilities(label: str, estimator: Any, x: np.ndarray, n_clusters:
     """
     if hasattr(estimator, "predict_proba"):
         return ask(label, estimator.predict_proba, x)
-    clusters = ask(label, estimator.predict, x)  # (N,)
+    clusters = np.asarray(ask(label, estimator.predict, x))  # (N,)
+    if clusters.dtype.kind not in "iu" or clusters.min() < 0:  # -1 is noise, or no convergence
+        raise InputError(
+            f"{label}: {described(estimator)}.predict must give each row the number of a cluster, "
+            f"from 0 on, got {np.unique(clusters)[:3].tolist()!r:.60}"
+        )
     return np.eye(max(n_clusters, clusters.max() + 1))[clusters]
 
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from numbers import Real
 from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
@@ -170,7 +169,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions,
         reconstruction = -self.expected_log_likelihood(explained, q, epoch).mean()
         kl = target.kl(q).mean()
         alpha = self.default_alpha if self.alpha is None else self.alpha
-        loss = reconstruction + self._ramped("alpha", alpha, epoch) * kl
+        if not self.nets_.training:  # rows held out: by one measure in all epochs of an update
+            epoch = self.n_epochs - 1
+        loss = reconstruction + self._ramped("alpha", alpha, epoch, Number(at_least=0)) * kl
         return {"loss": loss, "reconstruction": reconstruction, self.divergence: kl}
 
     def expected_log_likelihood(self, x: Tensor, q: Any, epoch: int) -> Tensor:
@@ -187,16 +188,23 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions,
         return cast(Bernoulli | GaussianNoise, self.nets_["likelihood"])
 
     def _net(self, name: str) -> Callable[[Tensor], Tensor]:
-        """The encoder or decoder, compiled if it is in training and wanted so."""
-        return getattr(self, "_compiled", self.nets_)[name]
+        """The encoder or decoder, compiled if it is in training and wanted so.
 
-    def _ramped(self, name: str, value: float | Ramp, epoch: int) -> float:
-        """An argument's value, where it may be a function; InputError if that gives no number."""
-        number: Any = value
-        if callable(value):
-            number = called(f"{self.label}: {name}", value, len(self.history_), epoch)
-        if not isinstance(number, Real):
-            raise InputError(f"{self.label}: {name} must return a number, got {number!r:.60}")
+        Of a user's errors become InputErrors that name it.
+        """
+        net = getattr(self, "_compiled", self.nets_)[name]
+        is_default = getattr(self, name) is None
+        return net if is_default else partial(called, f"{self.label}: {name}", net)
+
+    def _ramped(self, name: str, value: float | Ramp, epoch: int, range_: Number) -> float:
+        """An argument's value, where it may be a function; InputError unless it is in range."""
+        if not callable(value):
+            return float(value)
+        number = called(f"{self.label}: {name}", value, len(self.history_), epoch)
+        if not range_.accepts(number):
+            raise InputError(
+                f"{self.label}: {name} must return {range_.wanted}, got {number!r:.60}"
+            )
         return float(number)
 
     # -- training ------------------------------------------------------------------------------
@@ -254,6 +262,15 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions,
                 "divide images by 255, or use likelihood='gaussian'"
             )
 
+    def _check_augmented(self, x: Tensor) -> None:
+        """Raise InputError for augmented rows outside the likelihood's range."""
+        low, high = (float(value) for value in x.aminmax())
+        if self.likelihood == "bernoulli" and (low < -1e-4 or high > 1 + 1e-4):
+            raise InputError(
+                f"{self.label}: likelihood='bernoulli' needs values in [0, 1], but augment made "
+                f"[{low:g}, {high:g}] of them; end it by clamp(0, 1), or use likelihood='gaussian'"
+            )
+
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
         """Train on the rows observed in all parents; the children's message pulls the latents.
 
@@ -265,6 +282,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions,
 
         def loss(x: Tensor, clean: Tensor, index: Tensor, epoch: int) -> dict[str, Tensor]:
             explained = clean if self.augment_target == "clean" else x
+            if self.augment is not None and self.nets_.training and not epoch:
+                self._check_augmented(explained)
             return self.loss(x, explained, target.rows(index), epoch)
 
         def on_epoch(epoch: int, terms: Terms) -> bool:
@@ -452,11 +471,20 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions,
         np.ndarray, shape (n_steps, ...)
         """
         check_argument(self.label, "path", path, Function(of=("start", "end", "n_steps")))
+        check_argument(self.label, "n_steps", n_steps, Count(at_least=2))
         ends = [as_numbers(self.label, *end) for end in (("start", start), ("end", end))]
         if ends[0].shape != ends[1].shape:
             shapes = f"{ends[0].shape} and {ends[1].shape}"
             raise InputError(f"{self.label}: start and end must be rows of one shape, got {shapes}")
-        return self.decode(path(*self.encode(np.stack(ends)), n_steps))
+        rows = as_rows(np.stack(ends), f"{self.label}.interpolate")
+        z = self._encode([Data(rows, checked=False)])[0]  # (2, n_outputs)
+        latents = called(f"{self.label}: path", path, *z, n_steps)
+        if np.shape(latents) != (n_steps, self.n_outputs):
+            raise InputError(
+                f"{self.label}: path must return latents of shape {(n_steps, self.n_outputs)}, got "
+                f"{np.shape(latents)}"
+            )
+        return self.decode(latents)
 
     def _encode(self, inputs: Sequence[Message]) -> Arrays:
         """The parameters of q(z | x) for the parents' rows; those of missing rows mean nothing."""
@@ -482,7 +510,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions,
         return self._decode(latents)
 
     def _decode(self, z: np.ndarray) -> np.ndarray:
-        decoder, mean = self.nets_["decoder"], self._likelihood.mean
+        decoder, mean = self._net("decoder"), self._likelihood.mean
         rows = self._in_blocks(lambda block: mean(decoder(block)), z)
         return rows.reshape(len(z), *self.row_shape_)
 
@@ -509,6 +537,11 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions,
     def _check_fitted(self) -> None:
         if not hasattr(self, "nets_"):
             raise NotFittedError(f"{self.label} has learnt nothing yet: call update() or fit(x)")
+        if self._blueprint != self._current_blueprint():
+            raise NotFittedError(
+                f"{self.label}: arguments that its nets are made of have changed since it learnt; "
+                "call update() or fit(x) again, or set them back"
+            )
 
     def _check_row_shape(self, row_shape: tuple[int, ...]) -> None:
         if row_shape != self.row_shape_:
@@ -602,6 +635,11 @@ def make_optimizer(module: Autoencoder) -> torch.optim.Optimizer:
     pair = [*nets["encoder"].parameters(), *nets["decoder"].parameters()]
     groups: list[dict[str, Any]] = [{"params": [p for p in pair if p.requires_grad]}]
     groups += [{"params": noise, "weight_decay": 0.0}] if noise else []
+    if not any(group["params"] for group in groups):
+        raise InputError(
+            f"{module.label}: encoder and decoder have no parameter that may be learnt; set "
+            "requires_grad of some"
+        )
     return torch.optim.AdamW(groups, lr=module.lr, weight_decay=module.weight_decay, fused=True)
 
 

@@ -134,7 +134,7 @@ class MultinomialVAE(Autoencoder):
     def _class_log_likelihoods(self, x: Tensor) -> Tensor:
         """Log p(x | k) of each row and class: (B, ...) -> (B, K)."""
         classes = torch.eye(self.n_components, dtype=torch.float32, device=x.device)
-        outputs = self.nets_["decoder"](classes).float().flatten(1)  # (K, n_features)
+        outputs = self._net("decoder")(classes).float().flatten(1)  # (K, n_features)
         rows, log_prob = x.flatten(1), self._likelihood.log_prob
         return torch.stack([log_prob(rows, output.expand_as(rows)) for output in outputs], dim=1)
 
@@ -147,10 +147,7 @@ class MultinomialVAE(Autoencoder):
             afresh = not self.history_ or not self.warm_start
             progress = epoch / max(self.n_epochs - 1, 1) if afresh else 1.0
             return first * (last / first) ** progress
-        temperature = self._ramped("temperature", self.temperature, epoch)
-        if not temperature > 0:
-            raise InputError(f"{self.label}: temperature must be above 0, got {temperature}")
-        return temperature
+        return self._ramped("temperature", self.temperature, epoch, Number(above=0))
 
     def target_of(self, from_children: Message | None, n_rows: int, device: torch.device) -> Target:
         """The children's probabilities; equal ones where there is no message."""

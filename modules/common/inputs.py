@@ -141,7 +141,8 @@ def checked_targets(
 
 def check_component(label: str, component: int, n_components: int, name: str = "component") -> None:
     """Raise InputError unless there is a component of that number; `name` is the argument's."""
-    if not isinstance(component, Integral) or component not in range(n_components):
+    is_number = isinstance(component, Integral) and not isinstance(component, bool)
+    if not is_number or component not in range(n_components):
         raise InputError(
             f"{label}: {name}={component!r:.60} does not exist; they are 0 to {n_components - 1}"
         )

@@ -234,7 +234,7 @@ def copy_encoder(
     _check_tensor("encoder", codes, label)
     if codes.shape != (2, n_codes):
         raise InputError(
-            f"{label}: encoder must return (N, {n_codes}) for latent_dim={latent_dim}, got "
+            f"{label}: encoder must return (N, {n_codes}) for {latent_dim} latents, got "
             f"{tuple(codes.shape)} for two rows"
         )
     return deepcopy(encoder)
@@ -245,7 +245,7 @@ def copy_decoder(
 ) -> nn.Module:
     """A copy of a user's decoder; InputError if two rows of zeros show that it does not fit."""
     n_features = math.prod(row_shape)
-    output = _tried("decoder", decoder, (latent_dim,), label, f" for latent_dim={latent_dim}")
+    output = _tried("decoder", decoder, (latent_dim,), label, f" for {latent_dim} latents")
     _check_tensor("decoder", output, label)
     if len(output) != 2 or output[0].numel() != n_features:
         raise InputError(
@@ -279,7 +279,10 @@ def _tried(
     name: str, net: nn.Module, row_shape: tuple[int, ...], label: str, why: str = ""
 ) -> Tensor:
     """What a user's net makes of two rows of zeros."""
-    trial = deepcopy(net).eval()
+    try:
+        trial = deepcopy(net).eval()
+    except Exception as error:  # of what the net holds
+        raise InputError(f"{label}: {name} cannot be copied: {error!s:.200}") from None
     device = next((p.device for p in trial.parameters()), torch.device("cpu"))
     try:
         with torch.no_grad():

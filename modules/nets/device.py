@@ -21,6 +21,7 @@ from ...errors import InputError
 _turns = threading.RLock()
 _runs: WeakKeyDictionary[nn.Module, Callable[[nn.Module, Tensor], Tensor]] = WeakKeyDictionary()
 _BLOCK_ROWS, _BLOCK_VALUES = 4096, 2**22
+_FEWEST_STEPS = 256  # between the least and the largest value of a column
 _LARGE = 100.0  # root mean square of a column
 _MANY_PRODUCTS = 5e7  # measured on one core with AMX, nets of 20,000 to 1,300,000 weights
 
@@ -39,8 +40,8 @@ def resolve_device(device: str, label: str) -> torch.device:
             f"{label}: unknown device={device!r:.60}; expected 'auto', 'cpu' or 'cuda'"
         ) from None
     try:
-        torch.empty(1, device=resolved)
-    except (RuntimeError, AssertionError, NotImplementedError):  # what torch raises varies
+        torch.zeros(1, device=resolved).item()  # which the device "meta" cannot
+    except (RuntimeError, AssertionError, ImportError):  # what torch raises varies
         gpus = f"sees {torch.cuda.device_count()} GPUs"
         reason = gpus if resolved.type == "cuda" else "cannot use it"
         raise InputError(
@@ -189,6 +190,16 @@ def check_float32(label: str, rows: np.ndarray) -> None:
         with np.errstate(over="ignore"):
             narrow = rows.astype(np.float32)
         arrays.check_finite(narrow, f"{label}: rows in float32", remedy="scale them")
+    if rows.dtype == np.float64:
+        low, high = rows.min(axis=0), rows.max(axis=0)
+        step = np.spacing(np.maximum(np.abs(low), np.abs(high)).astype(np.float32))
+        n_coarse = int(((high > low) & (high - low < _FEWEST_STEPS * step)).sum())
+        if n_coarse:
+            warnings.warn(
+                f"{label}: {n_coarse} of {low.size} columns vary by less than {_FEWEST_STEPS} "
+                "steps of float32, in which nets compute; subtract their means first",
+                stacklevel=3,
+            )
 
 
 def scale_problem(rows: np.ndarray) -> str | None:
@@ -218,14 +229,15 @@ def largest(rows: np.ndarray) -> float:
 
 @contextmanager
 def evaluating(nets: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards the mode is what it was."""
-    training = nets.training
+    """Evaluation mode without gradients; afterwards each net in it has the mode that it had."""
+    modes = [(net, net.training) for net in nets.modules()]
     nets.eval()
     try:
         with torch.no_grad(), _default_cpu():
             yield
     finally:
-        nets.train(training)
+        for net, training in modes:
+            net.training = training
 
 
 def check_sizes(weights: dict[str, Tensor], make_nets: Callable[[], nn.Module]) -> None:

@@ -21,8 +21,8 @@ from torch.nn import functional as F
 from ... import processes
 from ...arrays import as_rows
 from ...errors import InputError, NotFittedError, TrainingError
-from ...options import Counts, PositiveInt, Seed, generator_of
-from ...reading import array_in
+from ...options import Counts, PositiveInt, Seed, called, generator_of
+from ...reading import labels_in, rows_in
 from ..common.estimators import check_columns, columns_of
 from ..common.inputs import checked_targets
 from .architectures import conv_classifier, copy_supervised, image_shape_of, mlp, needed_image_shape
@@ -96,6 +96,8 @@ class SupervisedNet(NetOptions, ABC):
         targets, known, learnt = self._targets(y, len(rows))
         if len(targets) != len(rows):
             raise InputError(f"{self.label}: y has {len(targets)} entries for {len(rows)} rows")
+        if not known.any():
+            raise InputError(f"{self.label}: y holds no known target; unmask some")
         rng = generator_of(self.label, self.random_state)
         seed = processes.of_first(int(rng.integers(2**62)))
         with processes.alone(), private_random_state(seed, device):
@@ -138,17 +140,22 @@ class SupervisedNet(NetOptions, ABC):
         """Train on the rows of these numbers; returns the terms of every epoch."""
         device, curve = targets.device, list[Terms]()
         outputs_of = compiled(net, device, self.label) if self.compile else net
+        learnable = [p for p in net.parameters() if p.requires_grad]
+        if not learnable:
+            raise InputError(
+                f"{self.label}: net has no parameter that may be learnt; set requires_grad of some"
+            )
 
         def loss(x: Tensor, original: Tensor, index: Tensor, epoch: int) -> dict[str, Tensor]:
-            return self._loss(outputs_of(x).float(), targets[index])
+            outputs = called(f"{self.label}: net", outputs_of, x)
+            return self._loss(outputs.float(), targets[index])
 
         def on_epoch(epoch: int, terms: Terms) -> None:
             curve.append({"epoch": epoch, **terms})
 
         bfloat16 = uses_bfloat16(self.precision, device, net, self.batch_size)
-        adam = torch.optim.AdamW(
-            net.parameters(), self.lr, weight_decay=self.weight_decay, fused=True
-        )
+        decay = self.weight_decay
+        adam = torch.optim.AdamW(learnable, self.lr, weight_decay=decay, fused=True)
         trainer = Trainer(net, loss, adam, device, bfloat16=bfloat16, **self._settings())
         try:
             trainer.fit(rows, int(self.epochs), learnt, learnt[:0], on_epoch)
@@ -174,7 +181,8 @@ class SupervisedNet(NetOptions, ABC):
             raise InputError(
                 f"{self.label}: trained on rows of shape {self.row_shape_}, got {rows.shape[1:]}"
             )
-        outputs = in_blocks(self.net_, self.net_, rows, row_shape=self.row_shape_)
+        outputs_of = partial(called, f"{self.label}: net", self.net_)
+        outputs = in_blocks(self.net_, outputs_of, rows, row_shape=self.row_shape_)
         check_outputs(self.label, outputs, rows)
         return outputs
 
@@ -257,11 +265,11 @@ class NetClassifier(ClassifierMixin, SupervisedNet):
     def _targets_of_steps(
         self, y: np.ma.MaskedArray
     ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        classes, codes = np.unique(y.compressed(), return_inverse=True)
-        known: np.ndarray = ~np.ma.getmaskarray(y)
-        steps: np.ndarray = np.full(known.shape, _UNKNOWN)
-        steps[known] = codes
-        return steps, np.any(known, axis=1), {**self._learnt_of(classes), "n_steps_": y.shape[1]}
+        labels = labels_in(y.compressed(), f"{self.label}: y")
+        steps: np.ndarray = np.full(y.shape, _UNKNOWN)
+        steps[~np.ma.getmaskarray(y)] = labels.codes
+        learnt = {**self._learnt_of(labels.classes), "n_steps_": y.shape[1]}
+        return steps, np.any(steps != _UNKNOWN, axis=1), learnt
 
     def _learnt_of(self, classes: np.ndarray) -> dict[str, Any]:
         if len(classes) < 2:
@@ -332,10 +340,11 @@ class NetRegressor(RegressorMixin, SupervisedNet):
         if isinstance(y, np.ma.MaskedArray) and y.ndim == 3:
             known: np.ndarray = ~np.ma.getmaskarray(y)
             numbers = as_rows(np.where(known, y.data, 0.0), f"{self.label}: y")
+            check_float32(f"{self.label}: y", numbers)
             steps = np.where(known, numbers, np.nan).astype(np.float32)
             ends = {"n_outputs_": y.shape[2], "n_steps_": y.shape[1]}
             return steps, np.any(known, axis=(1, 2)), {**ends, "target_shape_": y.shape[2:]}
-        y = array_in(y, f"{self.label}: y")
+        y = rows_in(y, f"{self.label}: y")  # masked numbers are NaN, which are refused below
         shape = y.shape
         if shape[:1] != (n_rows,) or len(shape) > 2:
             raise InputError(

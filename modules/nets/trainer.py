@@ -141,7 +141,7 @@ class Trainer:
                     nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
                 self.optimizer.step()
                 if scheduler is not None:
-                    scheduler.step()
+                    called(f"{self.label}: scheduler.step", scheduler.step)
                 values = torch.stack([value.detach() for value in terms.values()])
                 sums = sums + values * len(index)  # (number of terms,)
             means = dict(zip(terms, _means(sums, len(learnt)), strict=True))
@@ -194,11 +194,16 @@ class Trainer:
 
 
 def transformed(transform: Callable[[Tensor], Tensor], x: Tensor, what: str) -> Tensor:
-    """A batch as a transform makes it; InputError unless that is a tensor of the same shape."""
+    """A batch as a transform makes it; InputError unless that is a tensor like the batch."""
     result = called(what, transform, x)
     if not isinstance(result, Tensor) or result.shape != x.shape:
         got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
         raise InputError(f"{what} must return a tensor of shape {tuple(x.shape)}, got {got}")
+    if (result.dtype, result.device) != (x.dtype, x.device):
+        raise InputError(
+            f"{what} must return a tensor of {x.dtype} on {x.device}, got {result.dtype} on "
+            f"{result.device}"
+        )
     return result
 
 

@@ -25,9 +25,10 @@ from ...options import (
     RandomState,
     check_argument,
     generator_of,
+    in_words,
 )
 from ..nets.architectures import needed_image_shape
-from ..nets.device import private_random_state
+from ..nets.device import check_float32, private_random_state
 from ..nets.trainer import transformed
 
 Amount = Annotated[float, Number(at_least=0)]
@@ -89,11 +90,13 @@ class RandomTransform(Options, ABC):
         np.ndarray of shape (n_copies * N, ...)
             float32: the first copy of every row, then the second, and so on.
         """
-        batch = torch.tensor(as_rows(images, self.label), dtype=torch.float32)
+        rows = as_rows(images, self.label)
+        check_float32(self.label, rows)
+        batch = torch.tensor(rows, dtype=torch.float32)
         check_argument(self.label, "n_copies", n_copies, Count(each=batch.numel()))
         seed = generator_of(self.label, random_state).integers(2**62)
         with private_random_state(int(seed), batch.device):
-            copies = np.concatenate([self(batch).numpy() for _ in range(n_copies)])
+            copies = np.concatenate([self(batch).detach().numpy() for _ in range(n_copies)])
         if not np.isfinite(copies).all():
             raise InputError(f"{self.label}: its amounts are so large that images are not finite")
         return copies
@@ -101,6 +104,11 @@ class RandomTransform(Options, ABC):
     def _images(self, batch: Tensor) -> Tensor:
         """A batch as images (B, C, H, W); InputError for rows that are none, or bad arguments."""
         self.check_options()
+        if not (isinstance(batch, Tensor) and batch.is_floating_point()):
+            raise InputError(
+                f"{self.label}: expected a tensor of floats, got {in_words(batch)}; take "
+                "copies(images) for arrays and integers"
+            )
         image_shape = needed_image_shape(tuple(batch.shape[1:]), self.label)
         return batch.reshape(-1, *image_shape)
 
@@ -128,7 +136,7 @@ class RandomAffine(RandomTransform):
     ------
     InputError
         When used with arguments out of range, or on rows that are no images (flat ones must be
-        square) or not finite.
+        square); by `copies` also on values that are not finite.
 
     Examples
     --------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -140,6 +141,7 @@ class HAC(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Options):
                 )
         sequence = np.random.SeedSequence(seed_of(self.random_state))
         seeds = map(int, sequence.generate_state(_N_STREAMS))
+        self.analysis_ = self._current_analysis()
         self.codebooks_ = [codebook(*each) for each in zip(frames, sizes, seeds, strict=True)]
         return self
 
@@ -153,6 +155,12 @@ class HAC(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Options):
             last running fastest.
         """
         self._check_fitted()
+        self.check_options()
+        if getattr(self, "analysis_", None) not in (None, self._current_analysis()):
+            raise NotFittedError(
+                f"{self.label}: sample_rate, n_mfcc, n_mels, n_fft or hop_length has changed since "
+                "fit, whose code books are of other coefficients; call fit again, or set it back"
+            )
         histograms = []
         for streams in self._streams(recordings):
             counts = []
@@ -197,6 +205,10 @@ class HAC(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Options):
         n_fft = self.n_fft or max(round(_WINDOW * self.sample_rate), 1)
         hop = self.hop_length or max(round(_HOP * self.sample_rate), 1)
         return Frames(n_fft, hop, self.n_mels)
+
+    def _current_analysis(self) -> list[int]:
+        """The arguments that say what the coefficients are."""
+        return [int(n) for n in (self.sample_rate, self.n_mfcc, *vars(self._frames()).values())]
 
     def _check_bands(self, n_fft: int) -> None:
         """Raise InputError for mel bands that hold no frequency."""
@@ -259,7 +271,7 @@ def read_audio(path: Path, sample_rate: int, what: str) -> np.ndarray:
     librosa = _librosa()
     import soundfile  # comes with librosa, whose own loader tries readers that Python has dropped
 
-    if not path.is_file():
+    if not os.path.isfile(path):  # False too where no file can have such a name
         raise InputError(f"{what}: there is no such file")
     try:
         info = soundfile.info(path)

@@ -270,7 +270,8 @@ def is_finite(value: Any) -> bool:
 def outcome_of(number: int, entry: Entry, call: Call) -> Outcome:
     """Make a call and look at what came of it."""
     kinds, error, place = [], "", ""
-    arguments, around, before = print_of(call.arguments), ambient(), None
+    arguments, around = print_of(call.arguments), ambient()
+    before = learnt_by(call.subject)
     *first_steps, last_step = call.steps
     try:
         with limited():
@@ -287,7 +288,7 @@ def outcome_of(number: int, entry: Entry, call: Call) -> Outcome:
         kinds.append("refused" if is_typed(raised, entry) else "untyped error")
         error, place = f"{type(raised).__name__}: {raised!s:.160}", _place(raised)
         try:
-            assert_same(before or learnt_by(call.subject), learnt_by(call.subject))
+            assert_same(before, learnt_by(call.subject))
         except AssertionError as changed:
             kinds.append("learnt changed")
             error += f" | {str(changed).strip().splitlines()[-1]:.80}"
@@ -351,16 +352,13 @@ def confined() -> Iterator[None]:
     with open("/proc/self/statm") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + LIMIT_BYTES, hard))
-    folder, tqdm.monitor_interval = os.getcwd(), 0  # without a thread of its own
-    # nothing is downloaded
-    os.environ |= {
-        "https_proxy": "http://127.0.0.1:9",
-        "SERKIT_CACHE": "nothing",
-        "SERKIT_DATA": "",
-    }
+    folder = os.getcwd()
+    nowhere = {"https_proxy": "http://127.0.0.1:9", "SERKIT_CACHE": "nothing", "SERKIT_DATA": ""}
     try:
         with (
             tempfile.TemporaryDirectory() as temporary,
+            mock.patch.dict(os.environ, nowhere),  # nothing is downloaded
+            mock.patch.object(tqdm, "monitor_interval", 0),  # without a thread of its own
             warnings.catch_warnings(),
             mock.patch("torch.compile", partial(torch.compile, backend="eager")),  # in no time
         ):
