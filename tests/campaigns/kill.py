@@ -228,8 +228,11 @@ class Reference:
         counts = {place: Countdown(np.inf, lambda: None) for place in PLACES}
         with tempfile.TemporaryDirectory() as other, ExitStack() as watches:
             for place, watch in PLACES.items():
-                watches.enter_context(watch(counts[place]))
+                if place != "anywhere":
+                    watches.enter_context(watch(counts[place]))
             train(build, Path(other))
+        with tempfile.TemporaryDirectory() as other:  # alone, as the other watches call functions
+            stopped_by(counts["anywhere"], "anywhere", build, Path(other))
         self.n_events = {place: count.n_events for place, count in counts.items()}
 
     def compare(self, graph: Graph, folder: Path) -> None:
@@ -277,7 +280,8 @@ def interruptions(reference: Reference, moments: list[int]) -> Counter:
 def stopped_by(
     stop: Countdown, place: str, build: Build, folder: Path, graph: Graph | None = None
 ) -> None:
-    """Train until it is stopped."""
+    """Train until it is stopped, which it can be once there is a graph."""
+    graph = build() if graph is None else graph
     with PLACES[place](stop):
         train(build, folder, graph)
 
@@ -297,15 +301,22 @@ def count_end(
         print(f"not equal: stopped at {where}", file=sys.stderr)
 
 
+def planned(
+    n_events: dict[str, int], n_kills: int, rng: np.random.Generator
+) -> list[tuple[str, int]]:
+    """Places and moments, from 1, of kills: as many at each place that is reached."""
+    places = rng.permutation([place for place, n in n_events.items() if n])
+    chosen = [str(places[trial % len(places)]) for trial in range(n_kills)]
+    return [(place, int(rng.integers(n_events[place])) + 1) for place in chosen]
+
+
 def trials(build: Build, n_kills: int, n_interruptions: int, seed: int) -> list[list[str | int]]:
     """Kills, as many at each place, and interruptions of one graph: a row of counts for each."""
     with tempfile.TemporaryDirectory() as folder:
         reference = Reference(build, Path(folder))
     rng = np.random.default_rng(seed)
-    places = rng.permutation([place for place, n in reference.n_events.items() if n > 1])
-    chosen = [str(places[trial % len(places)]) for trial in range(n_kills)]
-    plan = [(place, int(rng.integers(1, reference.n_events[place]))) for place in chosen]
-    moments = rng.integers(1, reference.n_events["anywhere"], n_interruptions).tolist()
+    plan = planned(reference.n_events, n_kills, rng)
+    moments = (rng.integers(reference.n_events["anywhere"], size=n_interruptions) + 1).tolist()
     counts = {"SIGKILL": kills(reference, plan), "Ctrl-C": interruptions(reference, moments)}
     return [[by, build.__name__, *(n[key] for key in COUNTED)] for by, n in counts.items()]
 
@@ -313,19 +324,21 @@ def trials(build: Build, n_kills: int, n_interruptions: int, seed: int) -> list[
 def main() -> None:
     """Stop each graph about equally often, and print what comes of it."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", maxsplit=1)[0])
-    parser.add_argument("graphs", nargs="*", default=list(GRAPHS), help="of " + ", ".join(GRAPHS))
+    parser.add_argument("graphs", nargs="*", choices=GRAPHS, metavar="GRAPH", help="all if none")
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--interruptions", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)  # so that a process can be forked after training
     rows = []
-    for number, name in enumerate(options.graphs):
+    graphs = options.graphs or list(GRAPHS)
+    for number, name in enumerate(graphs):
         numbers = options.kills, options.interruptions
-        mine = [len(range(number, n, len(options.graphs))) for n in numbers]
+        mine = [len(range(number, n, len(graphs))) for n in numbers]
         rows += trials(GRAPHS[name], *mine, seed=options.seed + number)
     show(f"Stopped and called again, seed {options.seed}", ["by", "graph", *COUNTED], rows)
-    raise SystemExit(any(n != equal or left for _, _, n, _, equal, left in rows))
+    is_bad = [not times == stopped == equal or left for _, _, times, stopped, equal, left in rows]
+    raise SystemExit(int(any(is_bad)))
 
 
 if __name__ == "__main__":
