@@ -125,12 +125,12 @@ class GroupSum(Module):
             )
         names, numbers = groups.tolist(), dict[Any, int]()
         for row, name in enumerate(names):
-            if name is None or type(name).__name__ == "NAType" or name != name:
-                raise InputError(f"{self.label}: the group of row {row} is missing")
             if not isinstance(name, Hashable):
                 raise InputError(
                     f"{self.label}: groups must be numbers or names, got {name!r:.60} in row {row}"
                 )
+            if name is None or type(name).__name__ == "NAType" or name != name:
+                raise InputError(f"{self.label}: the group of row {row} is missing")
             numbers.setdefault(name, len(numbers))
         return np.array([numbers[name] for name in names])
 

@@ -188,13 +188,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions,
         return cast(Bernoulli | GaussianNoise, self.nets_["likelihood"])
 
     def _net(self, name: str) -> Callable[[Tensor], Tensor]:
-        """The encoder or decoder, compiled if it is in training and wanted so.
-
-        Of a user's errors become InputErrors that name it.
-        """
+        """The encoder or decoder, compiled if it is in training and wanted so."""
         net = getattr(self, "_compiled", self.nets_)[name]
-        is_default = getattr(self, name) is None
-        return net if is_default else partial(called, f"{self.label}: {name}", net)
+        is_own = getattr(self, name) is not None
+        return architectures.own_net(name, net, self.label) if is_own else net
 
     def _ramped(self, name: str, value: float | Ramp, epoch: int, range_: Number) -> float:
         """An argument's value, where it may be a function; InputError unless it is in range."""
@@ -471,19 +468,20 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions,
         np.ndarray, shape (n_steps, ...)
         """
         check_argument(self.label, "path", path, Function(of=("start", "end", "n_steps")))
-        check_argument(self.label, "n_steps", n_steps, Count(at_least=2))
+        self._check_fitted()
+        range_ = Count(at_least=2, each=math.prod(self.row_shape_))
+        check_argument(self.label, "n_steps", n_steps, range_)
         ends = [as_numbers(self.label, *end) for end in (("start", start), ("end", end))]
         if ends[0].shape != ends[1].shape:
             shapes = f"{ends[0].shape} and {ends[1].shape}"
             raise InputError(f"{self.label}: start and end must be rows of one shape, got {shapes}")
         rows = as_rows(np.stack(ends), f"{self.label}.interpolate")
         z = self._encode([Data(rows, checked=False)])[0]  # (2, n_outputs)
-        latents = called(f"{self.label}: path", path, *z, n_steps)
-        if np.shape(latents) != (n_steps, self.n_outputs):
-            raise InputError(
-                f"{self.label}: path must return latents of shape {(n_steps, self.n_outputs)}, got "
-                f"{np.shape(latents)}"
-            )
+        what = f"{self.label}: path"
+        latents = as_rows(called(what, path, *z, n_steps), what)
+        expected = (n_steps, self.n_outputs)
+        if latents.shape != expected:
+            raise InputError(f"{what} must return latents of shape {expected}, got {latents.shape}")
         return self.decode(latents)
 
     def _encode(self, inputs: Sequence[Message]) -> Arrays:
@@ -589,7 +587,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions,
 
 
 def build_nets(module: Autoencoder, row_shape: tuple[int, ...]) -> nn.ModuleDict:
-    """New encoder, decoder and likelihood for rows of `row_shape`; a user's own are copied."""
+    """New encoder, decoder and likelihood for rows of `row_shape`; a user's own are copied.
+
+    Both at once, so that weights they share stay shared.
+    """
     n_latents, encoder, decoder = int(module.n_outputs), module.encoder, module.decoder
     n_codes = module.codes_per_latent * n_latents
     ends = (row_shape, n_codes, n_latents)
@@ -597,14 +598,15 @@ def build_nets(module: Autoencoder, row_shape: tuple[int, ...]) -> nn.ModuleDict
     if encoder is None or decoder is None:
         pair = [*default_pair(module, *ends)]
     if encoder is not None:
-        pair[:1] = [architectures.copy_encoder(encoder, *ends, module.label)]
+        pair[:1] = [architectures.checked_encoder(encoder, *ends, module.label)]
     if decoder is not None:
-        pair[1:] = [architectures.copy_decoder(decoder, row_shape, n_latents, module.label)]
+        pair[1:] = [architectures.checked_decoder(decoder, row_shape, n_latents, module.label)]
         if module.likelihood == "bernoulli":
             _warn_of_probabilities(pair[1], n_latents, module.label)
     gaussian = module.likelihood == "gaussian"
     likelihood = GaussianNoise(module.noise_variance) if gaussian else Bernoulli()
-    return nn.ModuleDict({"encoder": pair[0], "decoder": pair[1], "likelihood": likelihood})
+    encoder, decoder = deepcopy(pair)
+    return nn.ModuleDict({"encoder": encoder, "decoder": decoder, "likelihood": likelihood})
 
 
 def default_pair(
@@ -632,14 +634,9 @@ def make_optimizer(module: Autoencoder) -> torch.optim.Optimizer:
     """AdamW over all that is learnt; a learnt noise variance does not decay."""
     nets = module.nets_
     noise = [p for p in nets["likelihood"].parameters() if p.requires_grad]
-    pair = [*nets["encoder"].parameters(), *nets["decoder"].parameters()]
-    groups: list[dict[str, Any]] = [{"params": [p for p in pair if p.requires_grad]}]
+    learnt = architectures.learnable(nets, module.label, "encoder and decoder")  # noise last
+    groups: list[dict[str, Any]] = [{"params": learnt[: len(learnt) - len(noise)]}]
     groups += [{"params": noise, "weight_decay": 0.0}] if noise else []
-    if not any(group["params"] for group in groups):
-        raise InputError(
-            f"{module.label}: encoder and decoder have no parameter that may be learnt; set "
-            "requires_grad of some"
-        )
     return torch.optim.AdamW(groups, lr=module.lr, weight_decay=module.weight_decay, fused=True)
 
 

@@ -179,7 +179,7 @@ class VAE(GaussianAutoencoder):
     encoder, decoder : torch.nn.Module, optional
         Your own instead, both or one, of which copies are trained: rows -> (N, 2 D), the means
         followed by the log variances, or both as a tuple; and (N, D) -> the values of a row (logits
-        under Bernoulli: a warning tells of a Sigmoid at the end).
+        under Bernoulli: a warning tells of a Sigmoid at the end). Weights of both stay shared.
     likelihood : {"bernoulli", "gaussian"}
         Bernoulli on logits, for values in [0, 1]; or Gaussian.
     noise_variance : float or "learnt"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import InputError
+from ...options import called
 
 _MOST_COLOURS = 4  # channels of a photograph, with one for what is transparent
 
@@ -184,6 +185,32 @@ def copy_supervised(
     return deepcopy(net)
 
 
+def own_net(name: str, net: Callable[[Tensor], Tensor], label: str) -> Callable[[Tensor], Tensor]:
+    """A user's net as a function whose errors, and outputs of other lengths, are told by name."""
+
+    def outputs_of(rows: Tensor) -> Tensor:
+        output = called(f"{label}: {name}", net, rows)
+        _check_tensor(name, output, label)
+        if len(output) != len(rows):
+            raise InputError(
+                f"{label}: {name} must return as many rows as it gets, but made {len(output)} of "
+                f"{len(rows)}"
+            )
+        return output
+
+    return outputs_of
+
+
+def learnable(net: nn.Module, label: str, what: str) -> list[nn.Parameter]:
+    """The parameters that training may change, each once; InputError if there are none."""
+    parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise InputError(
+            f"{label}: no parameter of {what} may be learnt; set requires_grad of some"
+        )
+    return parameters
+
+
 class Joined(nn.Module):
     """A user's encoder that returns ``(mean, log_var)``, (B, D) each, with both side by side."""
 
@@ -224,10 +251,10 @@ class Whole(nn.Module):
         return self.made(self.net(x.float()).float())
 
 
-def copy_encoder(
+def checked_encoder(
     encoder: nn.Module, row_shape: tuple[int, ...], n_codes: int, latent_dim: int, label: str
 ) -> nn.Module:
-    """A copy of a user's encoder; InputError if two rows of zeros show that it does not fit."""
+    """A user's encoder; InputError if two rows of zeros show that it does not fit."""
     if isinstance(_tried("encoder", encoder, row_shape, label), tuple | list):
         encoder = Joined(encoder)
     codes = _tried("encoder", encoder, row_shape, label)
@@ -237,13 +264,13 @@ def copy_encoder(
             f"{label}: encoder must return (N, {n_codes}) for {latent_dim} latents, got "
             f"{tuple(codes.shape)} for two rows"
         )
-    return deepcopy(encoder)
+    return encoder
 
 
-def copy_decoder(
+def checked_decoder(
     decoder: nn.Module, row_shape: tuple[int, ...], latent_dim: int, label: str
 ) -> nn.Module:
-    """A copy of a user's decoder; InputError if two rows of zeros show that it does not fit."""
+    """A user's decoder; InputError if two rows of zeros show that it does not fit."""
     n_features = math.prod(row_shape)
     output = _tried("decoder", decoder, (latent_dim,), label, f" for {latent_dim} latents")
     _check_tensor("decoder", output, label)
@@ -252,7 +279,7 @@ def copy_decoder(
             f"{label}: decoder must return {n_features} values per row, as in {row_shape}, got "
             f"{tuple(output.shape)} for two rows"
         )
-    return deepcopy(decoder)
+    return decoder
 
 
 def ends_in_probabilities(decoder: nn.Module, latent_dim: int) -> bool:

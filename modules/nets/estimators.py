@@ -21,11 +21,19 @@ from torch.nn import functional as F
 from ... import processes
 from ...arrays import as_rows
 from ...errors import InputError, NotFittedError, TrainingError
-from ...options import Counts, PositiveInt, Seed, called, generator_of
+from ...options import Counts, PositiveInt, Seed, generator_of
 from ...reading import labels_in, rows_in
 from ..common.estimators import check_columns, columns_of
 from ..common.inputs import checked_targets
-from .architectures import conv_classifier, copy_supervised, image_shape_of, mlp, needed_image_shape
+from .architectures import (
+    conv_classifier,
+    copy_supervised,
+    image_shape_of,
+    learnable,
+    mlp,
+    needed_image_shape,
+    own_net,
+)
 from .device import (
     check_float32,
     check_outputs,
@@ -140,22 +148,17 @@ class SupervisedNet(NetOptions, ABC):
         """Train on the rows of these numbers; returns the terms of every epoch."""
         device, curve = targets.device, list[Terms]()
         outputs_of = compiled(net, device, self.label) if self.compile else net
-        learnable = [p for p in net.parameters() if p.requires_grad]
-        if not learnable:
-            raise InputError(
-                f"{self.label}: net has no parameter that may be learnt; set requires_grad of some"
-            )
+        outputs_of = own_net("net", outputs_of, self.label)
 
         def loss(x: Tensor, original: Tensor, index: Tensor, epoch: int) -> dict[str, Tensor]:
-            outputs = called(f"{self.label}: net", outputs_of, x)
-            return self._loss(outputs.float(), targets[index])
+            return self._loss(outputs_of(x).float(), targets[index])
 
         def on_epoch(epoch: int, terms: Terms) -> None:
             curve.append({"epoch": epoch, **terms})
 
         bfloat16 = uses_bfloat16(self.precision, device, net, self.batch_size)
-        decay = self.weight_decay
-        adam = torch.optim.AdamW(learnable, self.lr, weight_decay=decay, fused=True)
+        decay, weights = self.weight_decay, learnable(net, self.label, "net")
+        adam = torch.optim.AdamW(weights, self.lr, weight_decay=decay, fused=True)
         trainer = Trainer(net, loss, adam, device, bfloat16=bfloat16, **self._settings())
         try:
             trainer.fit(rows, int(self.epochs), learnt, learnt[:0], on_epoch)
@@ -181,7 +184,7 @@ class SupervisedNet(NetOptions, ABC):
             raise InputError(
                 f"{self.label}: trained on rows of shape {self.row_shape_}, got {rows.shape[1:]}"
             )
-        outputs_of = partial(called, f"{self.label}: net", self.net_)
+        outputs_of = own_net("net", self.net_, self.label)
         outputs = in_blocks(self.net_, outputs_of, rows, row_shape=self.row_shape_)
         check_outputs(self.label, outputs, rows)
         return outputs
@@ -273,9 +276,8 @@ class NetClassifier(ClassifierMixin, SupervisedNet):
 
     def _learnt_of(self, classes: np.ndarray) -> dict[str, Any]:
         if len(classes) < 2:
-            raise InputError(
-                f"{self.label}: y must hold two classes or more, got one class, {classes}"
-            )
+            found = f"one class, {classes}" if len(classes) else "none"
+            raise InputError(f"{self.label}: y must hold two classes or more, got {found}")
         return {"classes_": classes, "n_outputs_": len(classes)}
 
     def _loss(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:

@@ -40,12 +40,14 @@ def on(rows, extractor, **options):
 
 def test_nets_run_in_evaluation_mode_and_stay_as_they_were(digits):
     net = a_net().train()
+    net[3].eval()  # as where a part is kept from changing
     before = {name: value.clone() for name, value in net.state_dict().items()}
     found = on(digits.x, net).message_up.array
     linear, norm = net[1], net[2]
     expected = digits.x.reshape(200, -1) @ linear.weight.detach().numpy().T
     expected = (expected + linear.bias.detach().numpy()) / np.sqrt(1 + norm.eps)
     np.testing.assert_allclose(found, expected[:, :, None], atol=1e-5)
+    assert [part.training for part in net] == [True, True, True, False, True]
     assert net.training
     assert_same(before, dict(net.state_dict()))
     assert all(parameter.grad is None for parameter in net.parameters())
@@ -174,6 +176,10 @@ def broken(rows):
     raise ValueError("no such luck")
 
 
+def lost(rows):
+    raise KeyError("no such name")
+
+
 @pytest.mark.parametrize(
     ("extractor", "text"),
     [
@@ -187,6 +193,7 @@ def broken(rows):
         (lambda rows: rows.sum(axis=(1, 2)), r"returned: expected at least one row and one column"),
         (lambda rows: rows / 0, r"returned: NaN or infinity in 200 of 200 rows"),
         (broken, r"the extractor cannot take rows of shape \(8, 8\): no such luck"),
+        (lost, r"the extractor cannot take rows of shape \(8, 8\): 'no such name'"),
         (a_net(9), r"the extractor cannot take rows of shape \(8, 8\): mat1 and mat2"),
         (nn.LSTM(8, 2), "returned|cannot take rows"),
     ],

@@ -1,6 +1,7 @@
 """Sums of rows by group upward, what is said of a group copied downward."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from serkit import Graph, Observation
@@ -177,10 +178,24 @@ def test_other_rows_need_their_groups():
     assert before.n_rows == G
 
 
-@pytest.mark.parametrize("groups", [["a", None, "b", "b", "a", "a"], [0, np.nan, 1, 1, 0, 0]])
+@pytest.mark.parametrize(
+    "groups",
+    [
+        ["a", None, "b", "b", "a", "a"],
+        [0, np.nan, 1, 1, 0, 0],
+        pd.array(["a", pd.NA, "b", "b", "a", "a"], dtype="string"),
+    ],
+)
 def test_missing_group_is_named(groups):
     with pytest.raises(InputError, match="GroupSum: the group of row 1 is missing"):
         GroupSum(groups).connect(Observation(random_rows())).update()
+
+
+@pytest.mark.parametrize("name", [{"a": 1}, np.zeros(2)])
+def test_groups_that_cannot_be_told_apart_are_refused(name):
+    text = r"GroupSum: groups must be numbers or names, got (\{|array).* in row 3"
+    with pytest.raises(InputError, match=text):
+        GroupSum(pd.Series([*"abb", name, *"aa"])).connect(Observation(random_rows())).update()
 
 
 def test_groups_of_different_lengths_are_refused():

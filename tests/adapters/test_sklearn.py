@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 from sklearn.base import clone
-from sklearn.cluster import DBSCAN, Birch, KMeans, MeanShift
+from sklearn.cluster import DBSCAN, AffinityPropagation, Birch, KMeans, MeanShift
 from sklearn.decomposition import NMF, PCA, KernelPCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import IsolationForest
@@ -287,6 +287,40 @@ def test_other_clusterers_send_the_means_of_their_clusters_rows(estimator, blobs
     assert module.n_outputs == len(means) == 3
     assert module.scores()["accuracy"] > 0.95
     np.testing.assert_allclose(module.weights_, np.bincount(clusters)[module.order_] / 120)
+
+
+class Moody(KMeans):
+    """It stays silent until it is asked, and then raises what is no ValueError."""
+
+    def predict(self, rows):
+        raise KeyError("no such luck")
+
+
+class Named(KMeans):
+    """Its clusters have names."""
+
+    def predict(self, rows):
+        return np.array(["a", "b", "c"])[super().predict(rows)]
+
+
+@pytest.mark.parametrize(
+    ("estimator", "text"),
+    [
+        (
+            AffinityPropagation(max_iter=1, convergence_iter=1),
+            r"AffinityPropagation.predict must give each row the number .* got \[-1\]",
+        ),
+        (
+            Named(3),
+            r"Named.predict must give each row the number of a cluster, .* got \['a', 'b', ",
+        ),
+        (Moody(3), "Moody.predict failed: 'no such luck'"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_clusterers_that_give_rows_no_cluster_are_told(estimator, text, blobs):
+    with pytest.raises(InputError, match=f"^SklearnClusterer 'own': {text}"):
+        on(blobs.x, estimator)
 
 
 def test_scores_are_the_estimators_own(blobs):

@@ -172,7 +172,7 @@ def test_own_nets_are_used_and_left_as_they_are(kind):
 @pytest.mark.parametrize(
     ("encoder", "decoder", "match"),
     [
-        ((12, 7), (2, 12), r"encoder must return \(N, {codes}\) for latent_dim=2, got \(2, 7\)"),
+        ((12, 7), (2, 12), r"encoder must return \(N, {codes}\) for 2 latents, got \(2, 7\)"),
         (
             (12, None),
             (2, 11),

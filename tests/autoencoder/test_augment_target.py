@@ -7,6 +7,7 @@ from torch import distributions as dist
 from torch import nn
 from torch.nn import functional as F
 
+from serkit.errors import InputError
 from serkit.modules import AE, VAE, MultinomialVAE, RandomIntensity
 
 N, D = 12, 3
@@ -103,3 +104,14 @@ def test_a_clean_target_undoes_the_transformation(target, restored):
     ae = tiny(AE, augment=dimmed, augment_target=target, **options).fit(images)
     brightness = ae.reconstruct(0.6 * images).sum() / images.sum()
     assert brightness == pytest.approx(1.0 if restored else 0.6, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_augmentation_that_leaves_the_likelihoods_range_is_told(x, kind):
+    """Unless what it makes is not to be reconstructed, or any number may be."""
+    options = {"augment": lambda batch: batch * 3 - 1, "epochs": 1}
+    text = rf"{kind.__name__}: likelihood='bernoulli' needs .*augment made \[-[^,]*, 1\.[^,]*\] of"
+    with pytest.raises(InputError, match=text):
+        tiny(kind, **options).fit(x)
+    tiny(kind, augment_target="clean", **options).fit(x)
+    tiny(kind, likelihood="gaussian", **options).fit(x)

@@ -123,6 +123,15 @@ def test_interpolation_goes_from_reconstruction_to_reconstruction():
         module.interpolate(x[0], x[1, :3])
     with pytest.raises(InputError, match="path must be a function of start and end and n_steps"):
         module.interpolate(*x, path="straight")
+    for path, text in (
+        (lambda start, end, n_steps: start[9], "path fails with IndexError"),
+        (lambda start, end, n_steps: np.zeros((n_steps, 7)), r"path must .* shape \(5, .*\(5, 7\)"),
+        (lambda start, end, n_steps: np.zeros((3, 2)), r"path must .* shape \(5, .*, got \(3, "),
+    ):
+        with pytest.raises(InputError, match=f"VAE: {text}"):
+            module.interpolate(*x, n_steps=5, path=path)
+    with pytest.raises(InputError, match="n_steps must be an integer >= 2, got -1"):
+        module.interpolate(*x, n_steps=-1)
 
 
 @pytest.mark.parametrize("own", ["encoder", "decoder"])

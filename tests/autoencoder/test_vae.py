@@ -151,6 +151,12 @@ def test_alpha_weighs_the_kl(x, alpha):
     assert terms["loss"] == pytest.approx(terms["reconstruction"] + weight * terms["kl"], rel=1e-5)
 
 
+@pytest.mark.parametrize("returned", [-5.0, np.nan, np.inf, "high"])
+def test_a_function_that_gives_no_alpha_is_an_error(x, returned):
+    with pytest.raises(InputError, match=f"VAE: alpha must return a number >= 0, got .*{returned}"):
+        tiny(alpha=lambda update, epoch: returned).fit(x)
+
+
 def test_alpha_may_be_a_function_of_update_and_epoch(x):
     called = []
 

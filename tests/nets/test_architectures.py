@@ -1,5 +1,6 @@
 """Default nets: their shapes for any rows, and batch normalisation in them."""
 
+import threading
 from itertools import pairwise
 
 import numpy as np
@@ -7,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+import serkit
 from serkit import Graph, Observation
 from serkit.errors import InputError
 from serkit.messages import Data
-from serkit.modules import AE, VAE
+from serkit.modules import AE, VAE, NetClassifier
 from serkit.modules.nets.architectures import conv_classifier, conv_pair, mlp_pair
 from tests.helpers.saved import assert_same
 
@@ -223,3 +225,102 @@ def test_own_nets_keep_their_memory_layout():
 
     x = np.random.default_rng(0).random((20, 6, 6))
     VAE(2, encoder=Views(), decoder=nn.Linear(2, 36), epochs=1, random_state=0).fit(x).encode(x)
+
+
+class Own(nn.Linear):
+    """A linear net that does something else with what comes out."""
+
+    def __init__(self, n_in, n_out, then):
+        super().__init__(n_in, n_out)
+        self.then = then
+
+    def forward(self, rows):
+        return self.then(super().forward(rows))
+
+
+def only_two(outputs):
+    if len(outputs) != 2:
+        raise KeyError("no such luck")
+    return outputs
+
+
+def first_two(outputs):
+    return outputs[:2]
+
+
+LONE = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2))
+FROZEN = nn.Linear(4, 2).requires_grad_(False)
+LOCKED = nn.Linear(4, 2)
+LOCKED.lock = threading.Lock()
+OWN = [
+    (Own(4, 2, only_two), "{} fails with KeyError: 'no such luck'"),
+    (Own(4, 2, first_two), "{} must return as many rows as it gets, but made 2 of 10"),
+    (LONE, "{} fails with ValueError: Expected more than 1 value per channel"),
+    (LOCKED, "{} cannot be copied: .*lock"),
+    (FROZEN, "no parameter of {} may be learnt"),
+]
+
+
+def fitted_classifier(net, **options):
+    machine = {"epochs": 1, "random_state": 0, "device": "cpu", "precision": "float32"}
+    return NetClassifier(net, **machine | options).fit(images(10)[:, 0, :4], np.arange(10) % 2)
+
+
+@pytest.mark.parametrize(("net", "text"), [*OWN, (nn.Identity(), "net must return|no parameter")])
+def test_own_nets_that_cannot_be_trained_are_told(net, text):
+    """By the estimators, and by the autoencoders, whose decoder is as good as the encoder's."""
+    size = 1 if net is LONE else 10
+    with pytest.raises(InputError, match=f"^NetClassifier: .*({text.format('net')})"):
+        fitted_classifier(net, batch_size=size)
+    name = "encoder and decoder" if net is FROZEN else "encoder"
+    pair = {"encoder": net, "decoder": nn.Linear(2, 4).requires_grad_(net is not FROZEN)}
+    if not isinstance(net, nn.Identity):
+        with pytest.raises(InputError, match=f"^AE: {text.format(name)}"):
+            tiny(AE, **pair, batch_size=size).fit(images(10)[:, 0, :4])
+
+
+def test_own_nets_that_return_fewer_rows_in_use_are_told():
+    """They may do so in evaluation mode alone."""
+    classifier = fitted_classifier(Own(4, 2, lambda outputs: outputs))
+    classifier.net_.then = first_two
+    text = "must return as many rows as it gets, but made 2 of 10"
+    with pytest.raises(InputError, match=f"^NetClassifier: net {text}"):
+        classifier.predict(images(10)[:, 0, :4])
+    ae = tiny(AE, encoder=Own(30, 2, lambda z: z), decoder=Own(2, 30, lambda x: x))
+    ae.fit(images(10).reshape(10, 30))
+    for name, use in (("decoder", ae.reconstruct), ("encoder", ae.encode)):
+        ae.nets_[name].then = first_two
+        with pytest.raises(InputError, match=f"^AE: {name} {text}"):
+            use(images(10).reshape(10, 30))
+
+
+def test_a_frozen_pair_may_learn_the_noise_alone():
+    pair = {"encoder": nn.Linear(30, 2), "decoder": nn.Linear(2, 30)}
+    pair = {name: net.requires_grad_(False) for name, net in pair.items()}
+    ae = tiny(AE, **pair, likelihood="gaussian", noise_variance="learnt")
+    assert ae.fit(images().reshape(24, 30)).nets_["likelihood"].log_var != 0
+
+
+def test_weights_that_encoder_and_decoder_share_stay_shared(tmp_path):
+    """Also when they are read from a file; the optimiser takes each once."""
+
+    class Transposed(nn.Module):
+        def __init__(self, linear):
+            super().__init__()
+            self.linear = linear
+
+        def forward(self, z):
+            return z @ self.linear.weight
+
+    encoder = nn.Linear(30, 2)
+    pair, rows = {"encoder": encoder, "decoder": Transposed(encoder)}, images().reshape(24, 30)
+    ae = tiny(AE, **pair, name="ae").fit(rows)
+    serkit.save(ae, tmp_path / "ae")
+    custom = {f"ae.{name}": net for name, net in pair.items()}
+    for module in (ae, serkit.load(tmp_path / "ae", custom=custom)):
+        shared = module.nets_["encoder"].weight
+        assert module.nets_["decoder"].linear.weight is shared
+        assert shared is not encoder.weight
+        assert len(module.optimizer_.param_groups[0]["params"]) == 2
+        z = rows @ shared.detach().numpy().T + module.nets_["encoder"].bias.detach().numpy()
+        np.testing.assert_allclose(module.encode(rows), z, rtol=1e-4, atol=1e-5)

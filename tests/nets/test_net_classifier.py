@@ -126,6 +126,22 @@ def test_augmentation_is_for_training_only():
     assert sum(seen) == 12 * 90
 
 
+@pytest.mark.parametrize("unknown", [None, np.nan, "masked"])
+def test_steps_without_a_label_are_not_learnt_from(unknown):
+    """A linear net of one number a step, which tells two classes apart; some are not told."""
+    x = np.random.default_rng(0).choice([-1.0, 1.0], (60, 5, 1))
+    codes = (x[:, :, 0] > 0).astype(int)
+    is_known = np.random.default_rng(1).random((60, 5)) < 0.7
+    told = np.array(["low", "high"], dtype=object)[np.where(is_known, codes, 1 - codes)]
+    y = np.ma.masked_array(told, ~is_known if unknown == "masked" else False)
+    if unknown != "masked":
+        y[~is_known] = unknown
+    classifier = tiny(nn.Linear(1, 2), epochs=30, lr=0.1).fit(x, y)
+    assert list(classifier.classes_) == ["high", "low"]
+    assert classifier.loss_curve_[-1]["accuracy"] == 1
+    np.testing.assert_array_equal(classifier.predict(x), np.array(["low", "high"])[codes])
+
+
 # -- seeds, and what is left alone ---------------------------------------------------------------
 
 
@@ -188,6 +204,11 @@ def bad(row=3, value=np.nan):
             toy(),
             {"batch_size": 1},
             "batch normalisation needs two rows or more in every batch, but batch_size=1",
+        ),
+        (
+            (toy()[0], np.ma.masked_all((90, 6))),
+            {},
+            "NetClassifier: y must hold two classes or more, got none",
         ),
         (toy(), {"net": "cnn"}, "net must be a torch.nn.Module, got 'cnn'"),
         (toy(), {"net": linear(9)}, r"net cannot take rows of shape \(6, 7\)"),

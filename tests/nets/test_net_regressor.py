@@ -76,6 +76,12 @@ def test_state_goes_to_a_fresh_copy():
         (np.full(80, np.nan), "NetRegressor: y: NaN or infinity in 80 of 80 rows"),
         (np.full(80, 1e39), r"NetRegressor: y: rows in float32: NaN or infinity in 80 .*; scale"),
         (np.array(["a"] * 80), "NetRegressor: y: expected real numbers"),
+        (np.ma.masked_array(np.ones(80), np.arange(80) == 3), r"y: NaN .* 1 of 80 rows \(rows 3\)"),
+        (np.ma.masked_all((80, 4, 1)), "NetRegressor: y holds no known target; unmask some"),
+        (
+            np.ma.masked_array(np.full((80, 4, 1), 1e300), mask=False),
+            "NetRegressor: y: rows in float32: NaN or infinity in 80 of 80 rows",
+        ),
         (np.zeros((80, 3)), r"net must return \(N, 3\) for 3 targets, got \(2, 1\)"),
     ],
 )

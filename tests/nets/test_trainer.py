@@ -1,5 +1,6 @@
 """The training loop: batches, schedules, seeds, devices, early stops, and losses gone NaN."""
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
@@ -11,10 +12,15 @@ import torch
 from torch import nn
 
 from serkit import Observation
-from serkit.errors import InputError, TrainingError
+from serkit.errors import InputError, NotFittedError, TrainingError
 from serkit.modules import AE, VAE, MultinomialVAE, RandomAffine
 from serkit.modules.nets import device
-from serkit.modules.nets.device import private_random_state, resolve_device, uses_bfloat16
+from serkit.modules.nets.device import (
+    check_float32,
+    private_random_state,
+    resolve_device,
+    uses_bfloat16,
+)
 from serkit.modules.nets.trainer import Trainer, batches_of, make_scheduler
 
 both = pytest.mark.parametrize("kind", [AE, VAE])
@@ -138,6 +144,36 @@ def test_a_module_hands_its_steps_to_an_own_schedule(x):
     assert given == [3 * 3]  # epochs of as many batches
 
 
+def plateau(optimizer, n_steps):
+    return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+
+
+def short(optimizer, n_steps):
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=n_steps - 2)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "text"),
+    [(plateau, "TypeError: .*'metrics'"), (short, "ValueError: .* step 2 times")],
+)
+def test_schedules_whose_steps_fail_are_told(x, scheduler, text):
+    with pytest.raises(InputError, match=rf"AE: scheduler\.step fails with {text}"):
+        tiny(AE, scheduler=scheduler).fit(x)
+
+
+def test_columns_too_fine_for_float32_are_warned_of():
+    """Around 1e6 its steps are 1/16, of which 256 are 16."""
+    fine = np.random.default_rng(0).random((40, 3))
+    text = "label: {} of 3 columns vary by less than 256 steps of float32"
+    for spread, n in ((1.0, 3), ([1.0, 1.0, 100.0], 2)):
+        with pytest.warns(UserWarning, match=text.format(n)):
+            check_float32("label", 1e6 + spread * fine)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for rows in (fine, 1e6 + 100 * fine, np.full((40, 3), 1e6), (1e6 + fine).astype("f4")):
+            check_float32("label", rows)
+
+
 # -- seeds, devices, precision -----------------------------------------------------------------
 
 
@@ -211,6 +247,8 @@ def test_private_random_state_is_put_back_after_an_error_too():
         ("cuda", "device='cuda' asked for, but torch sees 0 GPUs here; use device='cpu'"),
         ("cuda:3", "device='cuda:3' asked for"),
         ("mps", "device='mps' asked for"),
+        ("meta", "device='meta' asked for, but torch cannot use it here"),
+        ("hpu", "device='hpu' asked for, but torch cannot use it here"),
         ("abacus", "unknown device='abacus'; expected 'auto', 'cpu' or 'cuda'"),
     ],
 )
@@ -313,6 +351,19 @@ def test_early_stopping_keeps_the_best_weights(x, kind):
     assert module.history_[-1]["held_out_loss"] == held_out[best]
 
 
+def test_epochs_are_compared_by_the_last_ones_alpha():
+    """Rows that are all alike and steps that move nothing: held out or not, the loss is the same.
+
+    By each epoch's own alpha the first would seem to be the best.
+    """
+    options = {"alpha": lambda update, epoch: 2.0 * epoch, "validation_fraction": 0.5, "lr": 1e-30}
+    ae = tiny(AE, epochs=4, **options).fit(np.full((8, 3), 0.7))
+    learnt = losses(ae)
+    assert np.diff(learnt).min() > 1e-3  # alpha rises, and the pull is none of 0
+    held_out = [epoch["held_out_loss"] for epoch in ae.loss_curve_]
+    assert held_out == pytest.approx([learnt[-1]] * 4, rel=1e-6)
+
+
 def test_a_callback_may_end_an_update(x):
     module = tiny(VAE, epochs=50)
     module.on_epoch = lambda m, epoch, terms: len(m.loss_curve_) == 4
@@ -343,6 +394,18 @@ def test_nets_are_built_anew_where_their_shape_has_changed(x, kind, name, value)
     assert [w.shape for w in weights(module).values()] == [w.shape for w in weights(fresh).values()]
     assert module.message_up.mean.shape == (40, module.latent_dim)
     assert len(module.loss_curve_) == curve + 3  # the curve goes on
+
+
+@pytest.mark.parametrize("use", ["encode", "log_prob", "score", "sample"])
+@pytest.mark.parametrize(("name", "value"), SHAPES.items(), ids=SHAPES)
+def test_nets_of_another_shape_are_not_used_before_they_have_learnt(x, name, value, use):
+    vae = tiny(VAE, filters=(3,)).fit(x)
+    given, before = (3,) if use == "sample" else (x,), vae.get_params()[name]
+    expected = getattr(vae, use)(*given)
+    vae.set_params(**{name: value})
+    with pytest.raises(NotFittedError, match="VAE: arguments that its nets are made of have chan"):
+        getattr(vae, use)(*given)
+    np.testing.assert_array_equal(getattr(vae.set_params(**{name: before}), use)(*given), expected)
 
 
 @both
