@@ -90,6 +90,9 @@ class HAC(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Options):
     ----------
     codebooks_ : list of three np.ndarray of shape (K, n_mfcc)
         Of the coefficients, their deltas, and the deltas' deltas.
+    analysis_ : list of int
+        What the coefficients were made with: `sample_rate`, `n_mfcc`, `n_fft`, `hop_length` and
+        `n_mels`.
 
     Examples
     --------
@@ -141,8 +144,8 @@ class HAC(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Options):
                 )
         sequence = np.random.SeedSequence(seed_of(self.random_state))
         seeds = map(int, sequence.generate_state(_N_STREAMS))
-        self.analysis_ = self._current_analysis()
         self.codebooks_ = [codebook(*each) for each in zip(frames, sizes, seeds, strict=True)]
+        self.analysis_ = self._current_analysis()
         return self
 
     def transform(self, recordings: Sequence[str | PathLike | ArrayLike]) -> np.ndarray:
@@ -156,7 +159,7 @@ class HAC(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Options):
         """
         self._check_fitted()
         self.check_options()
-        if getattr(self, "analysis_", None) not in (None, self._current_analysis()):
+        if self.analysis_ != self._current_analysis():
             raise NotFittedError(
                 f"{self.label}: sample_rate, n_mfcc, n_mels, n_fft or hop_length has changed since "
                 "fit, whose code books are of other coefficients; call fit again, or set it back"

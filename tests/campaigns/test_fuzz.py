@@ -1,8 +1,11 @@
 """The campaign of odd calls in a small setting, and what it must be able to see."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
+from tqdm import tqdm
 
 from tests.campaigns import entries, fuzz
 from tests.campaigns.entries import Entry
@@ -20,6 +23,12 @@ def test_new_public_names_are_found_without_being_listed():
     names = {entry.name for entry in entries.entries()}
     expected = {"GMM(n_components=)", "GMM.predict()", "Graph.fit()", "accuracy()", "spherical()"}
     assert expected <= names
+
+
+def test_the_campaign_leaves_what_is_around_it_as_it_was():
+    before = dict(os.environ), tqdm.monitor_interval, os.getcwd()
+    assert len(list(fuzz.attack(1, range(1)))) == 1
+    assert (dict(os.environ), tqdm.monitor_interval, os.getcwd()) == before
 
 
 def wrong_error(value):
@@ -71,5 +80,6 @@ def test_what_a_refused_call_has_changed_is_seen():
         gmm.means_ += 1
         raise ValueError
 
-    outcome = fuzz.outcome_of(0, Entry("spoil()", spoil), fuzz.Call("call", (), gmm, (spoil,)))
-    assert "learnt changed" in outcome.kinds
+    for steps in ((spoil,), (spoil, print)):  # also where the last step is not reached
+        outcome = fuzz.outcome_of(0, Entry("spoil()", spoil), fuzz.Call("call", (), gmm, steps))
+        assert "learnt changed" in outcome.kinds

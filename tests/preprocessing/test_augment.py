@@ -397,6 +397,9 @@ def test_a_callback_that_only_looks_changes_nothing(kind):
     [
         (lambda batch: batch[:, :2], r"augment must return a tensor of shape \(40, 3, 3\), got"),
         (lambda batch: batch.numpy(), "got ndarray"),
+        (torch.Tensor.double, "must return a tensor of torch.float32 on cpu, got torch.float64"),
+        (lambda batch: batch > 0.5, "must return a tensor of torch.float32 on cpu, got torch.bool"),
+        (torch.Tensor.bfloat16, "a tensor of torch.float32 on cpu, got torch.bfloat16 on cpu"),
         (7, "augment must be a function of batch, got 7"),
     ],
 )
@@ -432,6 +435,18 @@ def test_copies_by_several_transforms(digits):
     assert (first.shape, first.dtype) == ((400, 8, 8), np.float32)
     np.testing.assert_array_equal(first, several.copies(digits.x, 2, random_state=0))
     assert not np.array_equal(first[:200], first[200:])
+
+
+@pytest.mark.parametrize("transform", [RandomAffine(), RandomIntensity()])
+@pytest.mark.parametrize("kind", [torch.tensor, np.array])
+def test_transforms_are_of_tensors_of_floats_and_copies_of_anything(transform, kind):
+    images = kind(np.arange(36, dtype=np.uint8).reshape(4, 3, 3) // 36)
+    text = (
+        rf"^{type(transform).__name__}: expected a tensor of floats, got .*; take copies\(images\)"
+    )
+    with pytest.raises(InputError, match=text):
+        transform(images)
+    assert transform.copies(images).dtype == np.float32
 
 
 def test_copies_of_nan_are_an_error():

@@ -270,6 +270,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path):
         (text, "not a sound file"),
         (short, r"not a sound file .*shorter than it says"),
         (long, r"not a sound file .*it says it has 11,000,000 samples"),
+        (tmp_path / ("a" * 300), "there is no such file"),
     ):
         with pytest.raises(InputError, match=f"HAC: {re.escape(str(path))}: {what}"):
             HAC(**SMALL).fit([path])
@@ -353,6 +354,29 @@ def test_code_books_are_saved(tmp_path):
     serkit.save(hac, tmp_path / "hac")
     found = serkit.load(tmp_path / "hac")
     np.testing.assert_array_equal(found.transform(recordings), hac.transform(recordings))
+
+
+CHANGES = {"sample_rate": 16000, "n_mfcc": 5, "n_mels": 30, "n_fft": 400, "hop_length": 40}
+
+
+@pytest.mark.parametrize(("name", "value"), CHANGES.items(), ids=CHANGES)
+def test_code_books_are_not_used_for_other_coefficients(name, value):
+    recordings, _ = words(4)
+    hac = HAC(**SMALL).fit(recordings)
+    before, expected = hac.get_params()[name], hac.transform(recordings)
+    with pytest.raises(NotFittedError, match=r"HAC: sample_rate, n_mfcc, .* has changed since fit"):
+        hac.set_params(**{name: value}).transform(recordings)
+    again = hac.set_params(**{name: before}).transform(recordings)
+    np.testing.assert_array_equal(again, expected)
+
+
+def test_options_are_checked_when_transforming_too():
+    recordings, _ = words(4)
+    hac = HAC(**SMALL).fit(recordings).set_params(lags="two")
+    with pytest.raises(
+        InputError, match="HAC: lags must be a sequence of integers >= 1, got 'two'"
+    ):
+        hac.transform(recordings)
 
 
 def test_before_fitting_nothing_is_transformed():
