@@ -153,15 +153,17 @@ class MixtureDensity:
 
     def log_prob(self, x: ArrayLike) -> np.ndarray:
         """Log density of each row in nats: (N, D) -> (N,)."""
-        return logsumexp(self._log_joint(self._rows(x)), axis=1)
+        return logsumexp(self._log_joint(x), axis=1)
 
     def component_log_prob(self, x: ArrayLike) -> np.ndarray:
         """Log density of each row under each component, in nats: (N, D) -> (N, K)."""
-        return log_gaussians(self._rows(x), self)
+        log_density = log_gaussians(self._rows(x), self)
+        check_near(log_density, "MixtureDensity")
+        return log_density
 
     def responsibilities(self, x: ArrayLike) -> np.ndarray:
         """P(k | row): (N, D) -> (N, K)."""
-        return np.exp(log_softmax(self._log_joint(self._rows(x)), axis=1))
+        return np.exp(log_softmax(self._log_joint(x), axis=1))
 
     def gradient(self, x: ArrayLike) -> np.ndarray:
         """Gradient of the log density at each row: (N, D) -> (N, D)."""
@@ -211,12 +213,10 @@ class MixtureDensity:
             rows[drawn] = self.means[k] + rows[drawn] @ lower[k].T
         return rows, components
 
-    def _log_joint(self, x: np.ndarray) -> np.ndarray:
+    def _log_joint(self, x: ArrayLike) -> np.ndarray:
         """``log pi_k N(x; mu_k, Sigma_k)``, (N, K)."""
-        log_density = log_gaussians(x, self)
-        check_near(log_density, "MixtureDensity")
         with np.errstate(divide="ignore"):  # a weight may be 0
-            return log_density + np.log(self.weights)
+            return self.component_log_prob(x) + np.log(self.weights)
 
     def _rows(self, x: ArrayLike) -> np.ndarray:
         """Finite rows (N, D) in float64."""

@@ -139,10 +139,14 @@ def test_far_away_the_log_density_stays_finite():
     np.testing.assert_allclose(density.responsibilities(rows).sum(), 1.0)
 
 
-@pytest.mark.parametrize("ask", ["log_prob", "responsibilities", "gradient"])
+ASKED = ["log_prob", "component_log_prob", "responsibilities", "gradient"]
+
+
+@pytest.mark.parametrize("ask", ASKED)
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
+        ([[0.0, 0.0], [1e300, -1e300]], r"1 of 2 rows \(rows 1\) are so far from every component"),
         (np.zeros((4, 3)), r"rows of 2 columns, got \(4, 3\)"),
         (np.zeros(2), r"shape \(N, ...\), got \(2,\)"),
         ([[0.0, np.nan]], "NaN or infinity in 1 of 1 rows"),
