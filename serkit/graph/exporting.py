@@ -65,7 +65,7 @@ def check_installed(kind: str) -> None:
     if missing:
         raise ImportError(
             f"Graph.export needs {', '.join(missing)}: pip install '.[export]' in serkit's "
-            "checkout (format='torch' needs neither)"
+            "checkout (format='torch' needs none)"
         )
 
 

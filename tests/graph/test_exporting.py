@@ -438,7 +438,7 @@ def test_parts_of_own_modules_are_exported_and_checked(tmp_path):
 def test_missing_packages_are_named_first(tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "find_spec", lambda name: None if "onnx" in name else name)
     graph = fitted(GMM(K, random_state=0).connect(Observation(TABLE)))
-    text = r"Graph.export needs onnx, onnxruntime, onnxscript: pip install 'serkit\[export\]'"
+    text = r"Graph.export needs onnx, onnxruntime, onnxscript: pip install '.\[export\]' in"
     with pytest.raises(ImportError, match=text):
         graph.export(tmp_path / "files")
     graph.export(tmp_path / "files", format="torch")
