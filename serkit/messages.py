@@ -410,9 +410,9 @@ class Deferred(Message):
     method: str
 
     def __post_init__(self, checked: bool) -> None:
+        self._set_observed(checked)
         if checked:
             as_numbers("Deferred", "values", self.values)
-        self._set_observed(checked)
 
 
 def _with_unit_variance(mean: np.ndarray, observed: np.ndarray | None) -> Gaussian:

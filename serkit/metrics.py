@@ -176,7 +176,7 @@ def _aligned(labels: Any, clusters: ArrayLike) -> tuple[Any, np.ndarray]:
     clusters = clusters_in(clusters, "metrics")
     labels = array_in(labels, "labels") if isinstance(labels, torch.Tensor) else labels
     shape = getattr(labels, "shape", None)
-    shape = shape if isinstance(shape, tuple) else np.shape(np.asarray(labels, dtype=object))
+    shape = shape if isinstance(shape, tuple) else array_in(labels, "labels").shape
     if len(shape) != 1 or shape != clusters.shape or not len(clusters):
         raise InputError(
             "expected labels and clusters of the same length, one per row, got shapes "

@@ -3,6 +3,7 @@
 import copy
 import re
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -137,6 +138,14 @@ def test_awkward_rows_give_finite_messages(rows, module):
 
 # -- arguments of functions --------------------------------------------------------------------
 
+
+class Sulky:
+    """What no array can be made of."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("no array of me")
+
+
 UNIT = MixtureDensity([1.0], [[0.0]], [1.0], "spherical")
 CLASSES = Categorical.uniform(4, 2)
 MIXTURE = Mixture(CLASSES.log_prob, np.zeros((2, 3)), np.tile(np.eye(3), (2, 1, 1)))
@@ -229,6 +238,8 @@ MIXTURE = Mixture(CLASSES.log_prob, np.zeros((2, 3)), np.tile(np.eye(3), (2, 1, 
         (save, (GMM(2), b"a"), "serkit.save: path must be a path, as a string or a pathlib.Path"),
         (MarkovModel().set_chain, ([[1.0]], []), "initial must be an array .* of probabilities"),
         (metrics.ari, ([0, 1], [1j, 2]), "clusters must be numbers or text, one per row"),
+        (metrics.purity, (Sulky(), [0, 1]), "labels: a Sulky cannot be read: no array of me"),
+        (partial(Deferred, checked=[1, 2]), (UNIT.means, "decode"), r"unknown checked=\[1, 2\]"),
         (
             UNIT.typed,
             ([1.0],),
