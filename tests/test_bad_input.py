@@ -170,7 +170,7 @@ MIXTURE = Mixture(CLASSES.log_prob, np.zeros((2, 3)), np.tile(np.eye(3), (2, 1, 
             ([1.0], [[0.0]], [[[1.0]]]),
             "MixtureDensity: unknown checked=3; expected",
         ),
-        (Deferred, ([np.nan], "reconstruction"), "Deferred: values must be finite numbers, got"),
+        (Deferred, ([[np.nan]], "reconstruction"), "Deferred: values must be finite numbers, got"),
         (
             metrics.scores_of,
             ([0, 1], 1j),
