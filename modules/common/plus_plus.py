@@ -39,17 +39,18 @@ def plus_plus_centres(x: Matrix, weight: np.ndarray, n_centres: int, seed: int) 
     return centres
 
 
-def k_means(x: np.ndarray, weight: np.ndarray, centres: np.ndarray, max_iter: int) -> np.ndarray:
+def k_means(x: Matrix, weight: np.ndarray, centres: np.ndarray, max_iter: int) -> np.ndarray:
     """The centres (K, D) that at most so many steps of Lloyd's algorithm make of others.
 
     Each step moves every centre to the mean of the rows nearest to it, if there are any. Rows
     x (n, D) and weights (n,) >= 0 are this process's share.
     """
     for _ in range(max_iter):
-        nearest = pairwise_distances_argmin(x, centres) if len(x) else np.empty(0, dtype=int)
-        places = nearest, np.arange(len(x))
-        weights = sparse.csr_array((weight, places), shape=(len(centres), len(x)))
-        totals = processes.total(np.column_stack([weights @ x, weights.sum(axis=1)]))
+        places = nearest(x, centres), np.arange(x.shape[0])
+        weights = sparse.csr_array((weight, places), shape=(len(centres), x.shape[0]))
+        sums = weights @ x
+        sums = sums.toarray() if sparse.issparse(sums) else sums
+        totals = processes.total(np.column_stack([sums, weights.sum(axis=1)]))
         has_rows = totals[:, -1] > 0
         moved = centres.copy()
         moved[has_rows] = totals[has_rows, :-1] / totals[has_rows, -1:]
@@ -57,6 +58,11 @@ def k_means(x: np.ndarray, weight: np.ndarray, centres: np.ndarray, max_iter: in
             break
         centres = moved
     return centres
+
+
+def nearest(x: Matrix, centres: np.ndarray) -> np.ndarray:
+    """Number of the centre (K, D) that is nearest to each row (n, D), (n,)."""
+    return pairwise_distances_argmin(x, centres) if x.shape[0] else np.empty(0, dtype=int)
 
 
 def _squared_distances(centres: np.ndarray, x: Matrix) -> np.ndarray:

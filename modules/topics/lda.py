@@ -27,7 +27,7 @@ from ...messages import Categorical, Message
 from ...reading import array_in
 from ..common.estimators import share_of_batch
 from ..common.inputs import flat
-from ..common.plus_plus import plus_plus_centres
+from ..common.plus_plus import k_means, nearest, plus_plus_centres
 
 Counts: TypeAlias = ArrayLike | sparse.sparray | sparse.spmatrix
 Modalities: TypeAlias = list[sparse.csr_array]  # counts (N, W_m) of each
@@ -36,6 +36,7 @@ TOKENS_OF_CLASSES = 50.0  # where no counts stand beside them that say how long 
 _MOST_TOKENS = 2.0**53  # the last integer that float64 tells from the next
 BLOCK_NUMBERS = 2**17  # in a block: a few megabytes stay near the processor
 START_STEPS = 3
+K_MEANS_STEPS = 10  # before CVB0
 HEARD_STEPS = 5
 FOLD_IN_STEPS, FOLD_IN_TOL = 200, 1e-3
 
@@ -295,7 +296,7 @@ def blocks_of(problem: Problem) -> Iterator[Block]:
 def plus_plus_starts(
     problem: Problem, n_init: int, rng: Generator, alone: Sequence[int] = ()
 ) -> Iterator[np.ndarray]:
-    """Topics (K, W) of rows grouped around k-means++ centres, `n_init` times.
+    """Topics (K, W) of rows grouped around the centres of k-means, `n_init` times.
 
     Every second start groups rows by one of the modalities `alone`, in turn, whose topics are found
     first: a modality as sure of itself as class probabilities are would decide all other starts.
@@ -311,7 +312,7 @@ def plus_plus_starts(
 
 
 def plus_plus_groups(problem: Problem, rng: Generator) -> np.ndarray:
-    """The nearest of K k-means++ centres for each row, (N, K) of 0 and 1.
+    """The nearest of K centres for each row, by k-means from k-means++: (N, K) of 0 and 1.
 
     Distances are Hellinger's, between the rows' relative frequencies. Centres are rows of all
     modalities where there are enough, so that rows are not grouped by what they miss.
@@ -323,11 +324,12 @@ def plus_plus_groups(problem: Problem, rng: Generator) -> np.ndarray:
     roots = problem.counts.multiply(1 / total).tocsr().sqrt()
     rows, weight = roots[candidates], np.ones(candidates.sum())
     centres = plus_plus_centres(rows, weight, problem.n_components, int(rng.integers(2**31)))
-    return np.eye(problem.n_components)[(roots @ centres.T).argmax(axis=1)]
+    centres = k_means(rows, weight, centres, K_MEANS_STEPS)
+    return np.eye(problem.n_components)[nearest(roots, centres)]
 
 
 def groups_by_topics(problem: Problem, rng: Generator) -> np.ndarray:
-    """Each row's proportions of the topics found from one k-means++ start, (N, K).
+    """Each row's proportions of the topics found from one start by k-means, (N, K).
 
     0 for rows without tokens.
     """

@@ -82,7 +82,7 @@ class MLDA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ArrayEstimator):
     labels : array-like of shape (N,), optional
         True classes. Only scores are computed from them; they never train.
     n_init : int
-        Number of k-means++ starts; the solution with the highest log-likelihood of tokens and
+        Number of starts by k-means; the solution with the highest log-likelihood of tokens and
         messages is kept.
     max_iter, tol : int, float
         CVB0 stops when the log-likelihood, in nats per token, changes by less than `tol`.
@@ -332,7 +332,7 @@ class MLDA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ArrayEstimator):
         return report | scores_of(self.labels, self.topic_proportions_.argmax(axis=1))
 
     def _starts(self, problem: Problem, rng: np.random.Generator) -> Iterable[np.ndarray]:
-        """Topics (K, W): those the children speak of, and the last ones or k-means++ ones.
+        """Topics (K, W): those the children speak of, and the last ones or ones by k-means.
 
         The last ones, if they are of as many topics and words, are of what was known before the
         parents learnt; the children's are not.
