@@ -551,19 +551,27 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
         self.degenerate_components_ = np.flatnonzero(degenerate)
 
     def _warn_of_components(self, *, are_distributions: bool = False) -> None:
-        """Warn of components that lost their rows, or that maximum likelihood shrinks to a few."""
+        """Warn of components that lost their rows, lie on each other, or rest on a few rows."""
         empty, degenerate = self.empty_components_.tolist(), self.degenerate_components_.tolist()
+        remedy = "Use fewer components or more n_init"
+        if self.use_variance and are_distributions:
+            remedy += (
+                ", or use_variance=False: where latents hold little of the data (a VAE's KL term "
+                "is a few nats), their variances leave no clusters to be found"
+            )
+        clusters = self.responsibilities_.argmax(axis=1)
+        n_rows = processes.total(np.bincount(clusters, minlength=self.n_components))
         if empty and processes.is_first():
             where = "data's own Gaussian" if self.inference == "ml" else "prior"
-            variances = ""
-            if self.use_variance and are_distributions:
-                variances = (
-                    ", or use_variance=False: where latents hold little of the data (a VAE's KL "
-                    "term is a few nats), their variances leave no clusters to be found"
-                )
             warnings.warn(
                 f"{self.label}: components {empty} lost all their rows; they stay where the "
-                f"{where} puts them. Use fewer components or more n_init{variances}",
+                f"{where} puts them. {remedy}",
+                stacklevel=4,
+            )
+        elif self.n_components > 1 and (n_rows > 0).sum() == 1 and processes.is_first():
+            warnings.warn(
+                f"{self.label}: all rows are most probably of component {n_rows.argmax()}, on "
+                f"which the others lie. {remedy}",
                 stacklevel=4,
             )
         if degenerate and processes.is_first():

@@ -574,6 +574,14 @@ def test_latents_that_hold_little_are_named_where_components_lose_their_rows():
     assert cause not in str(told[0].message)  # rows without variances have another cause
 
 
+def test_components_that_lie_on_each_other_are_named(x):
+    """From equal responsibilities EM never parts them."""
+    gmm = GMM(2, responsibilities_init=np.full((len(x), 2), 0.5))
+    with pytest.warns(UserWarning, match=r"all rows are most probably of component [01], on which"):
+        gmm.fit(x)
+    assert len(gmm.empty_components_) == 0
+
+
 @all_types
 @all_inference
 def test_constant_and_duplicated_features_are_taken(x, covariance_type, inference):
