@@ -2,6 +2,7 @@
 
     python tutorials/conv_latent_7d.py --out runs/conv_latent_7d    # embedded digits, a minute
     python tutorials/conv_latent_7d.py --data mnist --out runs/conv_latent_7d
+    python tutorials/conv_latent_7d.py --data mnist --explore page.html    # seven sliders, live
 
 Linear discriminant analysis shows how the classes lie in the seven dimensions, and names what
 comes out of the decoder for draws from a single Gaussian a class.
@@ -64,6 +65,7 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     parser.add_argument("--data", choices=PRESETS, default="digits")
     parser.add_argument("--seeds", type=int, choices=range(1, 101), default=1, metavar="N")
     parser.add_argument("--out", type=Path, help="folder for pictures, of the first seed")
+    parser.add_argument("--explore", type=Path, help="page for a browser, of the first seed")
     parser.add_argument("--quick", action="store_true", help="few rows and 2 epochs, for CI")
     chosen = parser.parse_args(arguments)
 
@@ -94,10 +96,20 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
         print(f"{seed:5d} " + " ".join(f"{v:14.4f}" for v in rows[-1].values()), flush=True)
         if seed == 0 and chosen.out:
             draw(chosen.out, encoder, train, test, images, called)
+        if seed == 0 and chosen.explore:
+            print(f"open in a browser: {explore(chosen.explore, encoder, train)}")
     scores = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     print(" mean " + " ".join(f"{values.mean():14.4f}" for values in scores.values()))
     print("  std " + " ".join(f"{values.std():14.4f}" for values in scores.values()))
     return scores
+
+
+def explore(path: Path, encoder: AE, train: Dataset) -> Path:
+    """Write a page with a slider for each latent dimension, decoded live."""
+    encoder.freeze().connect(srk.Observation(train.images, name="images"))
+    gaussians = GMMClassifier(1, inference="ml", labels=train.labels, random_state=0)
+    graph = srk.Graph(gaussians.connect(encoder)).fit(1, verbose=False)
+    return graph.explore(path, title="Images as seven numbers")
 
 
 def draw(

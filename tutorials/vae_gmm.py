@@ -123,10 +123,11 @@ def train(graph: srk.Graph, preset: dict, rounds: int, out: Path | None = None) 
         print_once(text, flush=True)
         callbacks = [print_each_of(restarts)]
     results = out if rounds == 1 else None
-    graph.fit(1, restarts=restarts, callbacks=callbacks, out=results, verbose=False)
+    options = {"keep_latents": out is not None, "verbose": False}
+    graph.fit(1, restarts=restarts, callbacks=callbacks, out=results, **options)
     print_round(graph, graph.history[0])
     if rounds > 1:
-        graph.fit(rounds - 1, callbacks=[print_round], out=out, verbose=False)
+        graph.fit(rounds - 1, callbacks=[print_round], out=out, **options)
     return graph
 
 
@@ -141,6 +142,17 @@ def print_each_of(restarts: int) -> Callable[[srk.Graph, dict], None]:
         print_once(line, flush=True)
 
     return print_run
+
+
+def explore(graph: srk.Graph, folder: Path) -> Path | None:
+    """Write the page that shows the graph in a browser; None where it cannot be."""
+    if srk.processes.count() > 1:  # each has its share of the rows
+        return None
+    try:
+        return graph.explore(folder / "explorer.html", title=f"VAE and GMM, {folder.name}")
+    except ImportError as error:
+        print(error)
+        return None
 
 
 def print_round(graph: srk.Graph, record: dict) -> None:
@@ -208,7 +220,7 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     if chosen.quick:
         images, labels, preset = images[:500], labels[:500], shortened(preset)
     rounds = chosen.rounds or preset["rounds"]
-    results = []
+    results, pages = [], []
     for seed in range(chosen.first_seed, chosen.first_seed + chosen.seeds):
         graph = build(images, labels, preset, seed)
         if seed == chosen.first_seed:
@@ -218,6 +230,7 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
         start = time.perf_counter()
         train(graph, preset, rounds, out)
         print_once(f"{time.perf_counter() - start:.0f} seconds\n")
+        pages += [explore(graph, out)] if out else []
         results.append(accuracies(graph))
     frozen, joint = np.array(results).T
     print_once(
@@ -225,6 +238,8 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
         f"joint {joint.mean():.3f} ± {joint.std():.3f} (worst {joint.min():.3f}), "
         f"joint above frozen by {(joint - frozen).mean():+.3f} ± {(joint - frozen).std():.3f}"
     )
+    for page in filter(None, pages):
+        print(f"open in a browser: {page}")
     return {"frozen": frozen, "joint": joint}
 
 

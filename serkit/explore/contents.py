@@ -30,6 +30,7 @@ Recognise = Callable[..., dict[str, Message]]  # of rows of each observation, by
 Reconstruct = Callable[..., dict[str, np.ndarray]]  # the same, by observation
 
 _MOST_VALUES = 2**25  # of an observation's rows in a page
+_MOST_EXPECTED = 2**19  # of values expected of each row
 _MOST_SLIDERS = 40
 _MOST_DIMS = 256  # of a mixture whose covariances are in a page
 _QUANTILES = (0.5, 99.5)  # percent: the ends of a slider
@@ -208,8 +209,11 @@ class Contents:
         is_counts = bool((seen >= 0).all() and (seen == np.round(seen)).all()) and seen.max() > 1
         entry["kind"] = "counts" if is_counts and node.n_outputs > 8 else "table"
         entry["low"], entry["high"] = seen.min(axis=0).tolist(), seen.max(axis=0).tolist()
-        spread = seen.std(axis=0).min(initial=np.inf, where=seen.std(axis=0) > 0)
-        entry["rows"] = self.blob.add_within(rows, 1e-4 * float(min(spread, 1e6)))
+        if is_counts and seen.max() < 256:
+            entry["rows"] = self.blob.add(rows, "u1")
+        else:
+            spread = seen.std(axis=0).min(initial=np.inf, where=seen.std(axis=0) > 0)
+            entry["rows"] = self.blob.add_within(rows, 1e-4 * float(min(spread, 1e6)))
         return entry
 
     def _columns(self) -> list[Json]:
@@ -297,6 +301,8 @@ class Contents:
         spread = float(z.std())
         order = np.argsort(-z.std(axis=0), kind="stable")[:_MOST_SLIDERS]
         mixture, clusters = self._mixture(name)
+        var = getattr(self.shown.up[name], "var", None)
+        variances = 0.0 if var is None else var.mean(axis=0)
         groups = self._labels() if self._labels() is not None else clusters
         return {
             "name": name,
@@ -311,7 +317,9 @@ class Contents:
                     key: values if key == "name" else self.blob.add(values, "f4")
                     for key, values in one.items()
                 }
-                for one in nets.projections(z, groups, scaled=isinstance(node, Observation))
+                for one in nets.projections(
+                    z, groups, variances, scaled=isinstance(node, Observation)
+                )
             ],
             "decoder": self.nets.decoder(name, z),
             "encoder": self.nets.encoder(name, self.shown.up),
@@ -370,9 +378,9 @@ class Contents:
     def _expectations(self) -> list[Json]:
         """What one modality alone lets expect of each other one.
 
-        Of tables and counts the values of each row, and their mean in each cluster of the mixture,
-        so that the page can say it of any latents; of images, for which there is a decoder, the
-        cluster whose mean is decoded.
+        Of tables and counts it is their mean in each cluster, so that the page can say it of any
+        latents, and where there is room the values of each row. Of images, for which there is a
+        decoder, it is the most probable cluster, whose mean is decoded.
         """
         observations = _observations(self.run)
         known = {name: self.shown.up[name] for name in observations if name in self.shown.up}
@@ -390,22 +398,25 @@ class Contents:
                     continue
                 entry: Json = {"from": seen, "of": name, "by_cluster": {}}
                 flat = values.reshape(len(values), -1)
-                if observations[name].image_shape is None:
+                is_image = observations[name].image_shape is not None
+                if not is_image and flat.size <= _MOST_EXPECTED:
                     entry["values"] = self.blob.add_within(flat, 1e-3 * float(flat.std() or 1))
                 for module, said in classes.items():
                     if isinstance(said, Categorical):
-                        entry["by_cluster"][module] = self._by_cluster(said, flat, entry)
+                        entry["by_cluster"][module] = self._by_cluster(
+                            said, None if is_image else flat
+                        )
                 entries.append(entry)
         return entries
 
-    def _by_cluster(self, said: Categorical, values: np.ndarray, entry: Json) -> Json:
-        """The most probable cluster of each row, and mean values of each cluster."""
-        responsibilities = np.exp(said.log_prob)
-        found: Json = {"clusters": self.blob.add(responsibilities.argmax(axis=1), "i4")}
-        if "values" in entry:
-            weights = responsibilities.sum(axis=0)[:, None]
-            means = responsibilities.T @ values / np.maximum(weights, 1e-9)  # (K, V)
-            found["means"] = self.blob.add(means, "f4")
+    def _by_cluster(self, said: Categorical, values: np.ndarray | None) -> Json:
+        """P(class | row) of each row, and the mean values of each class, if there are some."""
+        probabilities = np.exp(said.log_prob)
+        found: Json = {"probabilities": self.blob.add(probabilities, "f2")}
+        if values is not None:
+            weights = probabilities.sum(axis=0)[:, None]
+            means = probabilities.T @ values / np.maximum(weights, 1e-9)  # (K, V)
+            found["means"] = self.blob.add(means, "f3")
         return found
 
 

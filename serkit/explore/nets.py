@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.linalg import eigh
 from sklearn.decomposition import PCA
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from torch import Tensor, nn
 
 from ..errors import SerkitError
 from ..messages import Data, Message
-from ..module import Module, Node
+from ..module import Module, Node, posterior_of
 from ..observation import Observation
 from .layers import Layer, Refused, layers_of, rounded
 from .packing import Blob
-from .runtime import Runtime
+from .runtime import Runtime, as_onnx
 
 Json = dict[str, Any]
 
@@ -28,11 +30,27 @@ _CHECKED = 2  # of these, by the page when it is opened
 
 
 class Way(NamedTuple):
-    """From latents to data or back: the layers, what does the same in torch, and what comes out."""
+    """From latents to data or back: the layers, what does the same in torch, and what comes out.
+
+    Where layers are refused there may be a net that does it all in one.
+    """
 
     layers: list[Layer] | Refused
     function: Callable[[np.ndarray], np.ndarray]
     outputs: list[Json]
+    net: nn.Module | None = None
+
+
+class _Ends(nn.Module):
+    """A net with what comes after it."""
+
+    def __init__(self, net: nn.Module, after: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.net, self.after = deepcopy(net), after
+
+    def forward(self, rows: Tensor) -> Tensor:
+        values = self.net(rows)
+        return self.after(values[0] if isinstance(values, tuple) else values)
 
 
 @dataclass
@@ -72,7 +90,11 @@ class Nets:
                 layers.append(Layer("take", (d,), {"places": np.arange(d, dtype=np.int32)}))
         except Refused as error:
             layers = error
-        way = Way(layers, lambda rows: node.encode(rows), [])
+
+        def encoded(rows: np.ndarray) -> np.ndarray:
+            return posterior_of(node, [Data(rows, checked=False)]).up.mean  # type: ignore[union-attr]
+
+        way = Way(layers, encoded, [], _Ends(net, lambda values: values[:, :d]))
         rows = message.array[message.is_observed][:_PROBES]
         stored = self._stored(way, rows, f"{node.label}.encoder", _SHIFT)
         return {**stored, "observation": below}
@@ -84,11 +106,14 @@ class Nets:
         tolerance = share * float(np.ptp(wanted) if share == _DIFFERENCE else wanted.std())
         entry: Json
         if isinstance(way.layers, Refused):
-            if self.runtime is None:
+            if self.runtime is None or way.net is None:
                 raise way.layers
-            raise NotImplementedError
-        layers, code = rounded(way.layers, rows, wanted, tolerance, label)
-        entry = {"layers": [described(layer, self.blob, code) for layer in layers]}
+            content = np.frombuffer(as_onnx(way.net, rows[:1], label), np.uint8)
+            entry = {"onnx": self.blob.add(content, "u1"), "shape": [1, *rows.shape[1:]]}
+            tolerance = max(tolerance, _DIFFERENCE)
+        else:
+            layers, code = rounded(way.layers, rows, wanted, tolerance, label)
+            entry = {"layers": [described(layer, self.blob, code) for layer in layers]}
         entry["probes"] = {
             "n": _CHECKED,
             "rows": self.blob.add(rows[:_CHECKED], "f4"),
@@ -108,31 +133,28 @@ class Nets:
         step = _step_of(node)
         if step is None:
             return None
+        net = step.net if all(isinstance(p, Observation) for p in node.parents) else None
         if len(node.parents) > 1:
             sizes = [parent.n_outputs or 0 for parent in node.parents]
             starts = np.cumsum([0, *sizes])
             if not all(isinstance(parent, Observation) for parent in node.parents):
                 return None
             outputs = [self._output(p, int(s)) for p, s in zip(node.parents, starts, strict=False)]
-            return Way(*step, outputs)
+            return Way(step.layers, step.function, outputs, net)
         below = self._down(node.parents[0])
         if below is None:
             return None
-        layers, function = step
-        chained = layers if isinstance(layers, Refused) else below.layers
-        if not isinstance(chained, Refused):
-            assert not isinstance(layers, Refused)
-            chained = [*layers, *chained]
-        return Way(chained, lambda z: below.function(function(z)), below.outputs)
+        chained = step.layers if isinstance(step.layers, Refused) else below.layers
+        if not isinstance(step.layers, Refused) and not isinstance(below.layers, Refused):
+            chained = [*step.layers, *below.layers]
+        return Way(chained, lambda z: below.function(step.function(z)), below.outputs, net)
 
     def _output(self, node: Node, start: int) -> Json:
         name = next(key for key, other in self.names.items() if other is node)
         return {"observation": name, "start": start, "size": node.n_outputs}
 
 
-def _step_of(
-    module: Any,
-) -> tuple[list[Layer] | Refused, Callable[[np.ndarray], np.ndarray]] | None:
+def _step_of(module: Any) -> Way | None:
     """From a module's message up to its parents' rows side by side: layers, and a function."""
     if hasattr(module, "nets_"):
 
@@ -149,11 +171,12 @@ def _step_of(
                 layers.append(Layer("activation", shape, options={"name": "sigmoid"}))
         except Refused as error:
             layers = error
-        return layers, decoded
+        mean = module.nets_["likelihood"].mean
+        return Way(layers, decoded, [], _Ends(module.nets_["decoder"], mean))
     return _affine(module)
 
 
-def _affine(module: Module) -> tuple[list[Layer], Callable[[np.ndarray], np.ndarray]] | None:
+def _affine(module: Module) -> Way | None:
     """What a module without nets generates of values, if that is linear in them; else None."""
     rng = np.random.default_rng(0)
     d = module.n_outputs or 0
@@ -172,7 +195,7 @@ def _affine(module: Module) -> tuple[list[Layer], Callable[[np.ndarray], np.ndar
     if not np.allclose(z @ weight.T + bias, wanted, rtol=1e-4, atol=1e-5 * np.ptp(wanted)):
         return None
     arrays = {"weight": weight.astype(np.float32), "bias": bias.astype(np.float32)}
-    return [Layer("linear", (len(bias),), arrays)], generated
+    return Way([Layer("linear", (len(bias),), arrays)], generated, [])
 
 
 def _between(z: np.ndarray) -> np.ndarray:
@@ -197,17 +220,24 @@ def described(layer: Layer, blob: Blob, code: str) -> Json:
 # -- projections -----------------------------------------------------------------------------------
 
 
-def projections(z: np.ndarray, groups: np.ndarray | None, *, scaled: bool = False) -> list[Json]:
+def projections(
+    z: np.ndarray,
+    groups: np.ndarray | None,
+    variances: np.ndarray | float = 0.0,
+    *,
+    scaled: bool = False,
+) -> list[Json]:
     """Ways to see latents (n, D) in three dimensions, of which the first two are the most telling.
 
     Each has a ``mean`` (D,) and a ``matrix`` (D, 3), or, of UMAP where that is installed, the
-    places of the rows, ``flat`` (n, 2) and ``deep`` (n, 3).
+    places of the rows, ``flat`` (n, 2) and ``deep`` (n, 3). `variances` (D,) are the means of those
+    of the latents about z.
     """
     mean, scale = z.mean(axis=0), z.std(axis=0) if scaled else np.ones(z.shape[1])
     scale = np.where(scale > 0, scale, 1.0)
     white = (z - mean) / scale
     found = [{"name": "PCA", "mean": mean, "matrix": _principal(white) / scale[:, None]}]
-    discriminants = None if groups is None else _discriminants(white, groups)
+    discriminants = None if groups is None else _discriminants(white, groups, variances / scale**2)
     if discriminants is not None:
         found.append({"name": "LDA", "mean": mean, "matrix": discriminants / scale[:, None]})
     if importlib.util.find_spec("umap") is not None:
@@ -230,19 +260,27 @@ def _principal(z: np.ndarray) -> np.ndarray:
     return np.pad(PCA(n, random_state=0).fit(z).components_.T, ((0, 0), (0, 3 - n)))
 
 
-def _discriminants(z: np.ndarray, groups: np.ndarray) -> np.ndarray | None:
-    """Three directions that part groups most, (D, 3), the last ones principal if need be."""
-    _, codes, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    enough = counts[codes] > 2
-    if z.shape[1] < 3 or (counts > 2).sum() < 2:
+def _discriminants(
+    z: np.ndarray, groups: np.ndarray, variances: np.ndarray | float
+) -> np.ndarray | None:
+    """Three directions that part groups most (Fisher, 1936), (D, 3), the last ones principal.
+
+    Widths within groups are those of the means z and the mean variances about these, (D,), without
+    which dimensions that say nothing would count most.
+    """
+    names, codes, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    n = min(3, len(names) - 1)
+    if z.shape[1] < 3 or n < 1:
         return None
-    try:
-        lda = LinearDiscriminantAnalysis(solver="eigen", shrinkage=1e-3)
-        lda.fit(z[enough], codes[enough])
-    except (ValueError, np.linalg.LinAlgError):
-        return None
-    n = min(3, len(lda.classes_) - 1)
-    directions = lda.scalings_[:, :n]  # (D, n)
+    means = np.zeros((len(names), z.shape[1]))
+    np.add.at(means, codes, z)
+    means /= counts[:, None]
+    between = (counts[:, None] * (means - z.mean(axis=0))).T @ (means - z.mean(axis=0)) / len(z)
+    rest = z - means[codes]
+    floor = 1e-6 * z.var(axis=0).mean() + 1e-12
+    within = rest.T @ rest / len(z) + np.eye(z.shape[1]) * (variances + floor)
+    _, vectors = eigh(between, within)
+    directions = vectors[:, ::-1][:, :n]  # (D, n)
     basis, _ = np.linalg.qr(directions)
-    rest = _principal(z - z @ basis @ basis.T)[:, : 3 - n]
-    return np.hstack([directions, rest])
+    beside = z - z @ basis @ basis.T
+    return np.hstack([directions, _principal(beside)[:, : 3 - n]])

@@ -72,7 +72,27 @@ function rowsOf(observation, row) { // an observation's values in a row, in the 
 
 // A net of the page or of onnxruntime: what it makes of a row.
 async function through(net, row) {
-  return net.session ? net.session(row) : run((net.ready ??= prepared(net.layers, array)), row);
+  if (net.onnx) {
+    net.session ??= await sessionOf(net);
+    const given = new net.session.Tensor("float32", Float32Array.from(row), net.shape), { inputNames: [take], outputNames: [give] } = net.session;
+    const mine = (turns = turns.then(() => net.session.run({ [take]: given }))); // one at a time
+    return (await mine)[give].data;
+  }
+  return run((net.ready ??= prepared(net.layers, array)), row);
+}
+
+let turns = Promise.resolve();
+let runtime = null; // onnxruntime-web, where a net needs it
+async function sessionOf(net) {
+  runtime ??= (async () => {
+    const script = new Blob([await inflated(byId("ort").textContent)], { type: "text/javascript" });
+    const ort = await import(URL.createObjectURL(script));
+    Object.assign(ort.env.wasm, { numThreads: 1, wasmBinary: (await inflated(byId("wasm").textContent)).buffer });
+    return ort;
+  })();
+  const ort = await runtime, session = await ort.InferenceSession.create(Uint8Array.from(array(net.onnx)), { executionProviders: ["wasm"] });
+  session.Tensor = ort.Tensor;
+  return session;
 }
 
 // What a space's latents stand for: the values of each observation that can be decoded.
@@ -226,12 +246,14 @@ const placeIn = (observation, j, value) => {
 };
 
 function barChart(observation, values, made, width, height) { // values as bars, what is expected as a line
-  const n = observation.size, most = Math.max(1e-9, ...(values ?? [0]), ...(made ?? [0])), step = width / n;
-  const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, width, height });
-  const top = (v) => height - 1 - (Math.max(v, 0) / most) * (height - 4);
-  if (values) range(n).forEach((j) => svg.append(make("rect", { x: j * step, y: top(values[j]), width: Math.max(step - 0.6, 0.5), height: height - 1 - top(values[j]), fill: made ? "#9fb6cc" : "#4f7597" },
-    make("title", {}, `${observation.names[j]}: ${short(values[j])}`))));
-  if (made) svg.append(make("path", { d: range(n).map((j) => `${j ? "L" : "M"}${(j + 0.5) * step},${top(made[j])}`).join(""), fill: "none", stroke: "#d86000", "stroke-width": 1.4 }));
+  const n = Math.min(observation.size, 100), bin = (all) => all && range(n).map((j) => sum(Array.from(all.subarray(...ends(j)))));
+  const ends = (j) => [Math.floor((j * observation.size) / n), Math.floor(((j + 1) * observation.size) / n)];
+  const [bars, line] = [bin(values), bin(made)], most = Math.max(1e-9, ...(bars ?? [0]), ...(line ?? [0])), step = width / n;
+  const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, width, height }), top = (v) => height - 1 - (Math.max(v, 0) / most) * (height - 4);
+  const name = (j) => { const [from, to] = ends(j); return observation.names[from] + (to > from + 1 ? ` to ${observation.names[to - 1]}` : ""); };
+  if (bars) bars.forEach((v, j) => svg.append(make("rect", { x: j * step, y: top(v), width: Math.max(step - 0.6, 0.5), height: height - 1 - top(v), fill: made ? "#9fb6cc" : "#4f7597" },
+    make("title", {}, `${name(j)}: ${short(v)}`))));
+  if (line) svg.append(make("path", { d: line.map((v, j) => `${j ? "L" : "M"}${(j + 0.5) * step},${top(v)}`).join(""), fill: "none", stroke: "#d86000", "stroke-width": 1.4 }));
   svg.append(make("line", { x1: 0, x2: width, y1: height - 0.5, y2: height - 0.5, stroke: "#8b97a3" }));
   return svg;
 }
@@ -250,7 +272,7 @@ function thumb(observation, values, width = 64) {
 
 function valueTable(observation, values, made, most = Infinity) {
   const body = make("table", { class: "values" });
-  body.append(make("tr", {}, make("th"), values ? make("th", {}, "row") : null, made ? make("th", {}, values ? "made of it" : "") : null, make("th", {}, "")));
+  body.append(make("tr", {}, make("th"), values ? make("th", {}, "row") : null, made ? make("th", {}, values ? "reconstructed" : "") : null, make("th", {}, "")));
   const shown = range(observation.size).slice(0, most);
   for (const j of shown) {
     const place = make("td", { class: "place" });
@@ -408,7 +430,8 @@ function drawPoints() {
   const layout = { hovermode: "closest", dragmode: n === 3 ? "turntable" : "pan", uirevision: `${n} ${state.space.name} ${state.projection.name}`,
     paper_bgcolor: "#fff", plot_bgcolor: "#fff", font: { family: getComputedStyle(document.body).fontFamily }, showlegend: false,
     ...(n === 3 ? { scene: { xaxis: x, yaxis: y, zaxis: z }, margin: { l: 0, r: 0, t: 0, b: 0 } } : { xaxis: x, yaxis: y, margin: { l: 42, r: 8, t: 8, b: 36 }, ...overlay() }) };
-  const config = { responsive: true, displaylogo: false, scrollZoom: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "toImage", "autoScale2d", "resetCameraLastSave3d"] };
+  const buttons = n === 3 ? ["orbitRotation", "tableRotation", "pan3d", "resetCameraDefault3d"] : ["pan2d", "zoom2d", "zoomIn2d", "zoomOut2d", "resetScale2d"];
+  const config = { responsive: true, displaylogo: false, scrollZoom: true, modeBarButtons: [buttons] }; // none that would send anything
   explorer.points = { n: now.rows.length, rows: now.rows, places: now.places };
   return Plotly.react(byId("plot"), n === 3 ? [points, ...overlay3()] : [points], layout, config);
 }
@@ -427,27 +450,28 @@ function overlay() { // shapes and labels in two dimensions
     const way = state.path.map(place);
     found.push(line(way, { color: ink, width: 2 }), ...way.map((at) => mark(at, "M-2,0L0,2L2,0L0,-2Z", { color: ink, width: 3 })));
   }
-  found.push(...state.draws.map((z) => mark(place(z), "M-4,-4L4,4M-4,4L4,-4", { color: ink, width: 2 })));
+  if (state.tab === "draw") found.push(...state.draws.map((z) => mark(place(z), "M-4,-4L4,4M-4,4L4,-4", { color: ink, width: 2 })));
   const at = now.rows.indexOf(state.row);
   if (at >= 0) found.push({ type: "circle", xsizemode: "pixel", ysizemode: "pixel", xanchor: now.places[at][0], yanchor: now.places[at][1], x0: -8, x1: 8, y0: -8, y1: 8, line: { color: ink, width: 2.5 } });
-  found.push(mark(place(state.z), "M-11,0L11,0M0,-11L0,11", { color: "#ffffff", width: 6 }), mark(place(state.z), "M-10,0L10,0M0,-10L0,10", { color: "#d3003f", width: 3 }));
+  if (!atRow()) found.push(mark(place(state.z), "M-11,0L11,0M0,-11L0,11", { color: "#ffffff", width: 6 }), mark(place(state.z), "M-10,0L10,0M0,-10L0,10", { color: "#d3003f", width: 3 }));
   found.push(...shapes.map((shape) => mark(shape.mean, "M-2,0L0,2L2,0L0,-2Z", { color: shape.colour, width: 3 })));
   const annotations = shapes.map((shape) => ({ x: shape.mean[0], y: shape.mean[1], text: shape.name.replaceAll("<", "&lt;"), showarrow: false, font: { size: 12, color: ink },
     bgcolor: "#ffffffd9", bordercolor: shape.colour, borderwidth: 2, borderpad: 2, yshift: 16 }));
   return { shapes: found, annotations };
 }
+const atRow = () => latentOf(state.space, state.row).every((v, j) => v === state.z[j]); // where a ring is
 function overlay3() { // the same as traces
   const { now, shapes } = drawn, space = state.space, ink = "#1c2733", place = (z) => placeOf(space, z), traces = [];
   for (const shape of shapes) {
     const points = outlines(shape, 3).flatMap((line) => [...line, null]);
     traces.push(trace(points, { mode: "lines", line: { color: shape.colour, width: 2.5 } }, 3));
   }
-  if (shapes.length) traces.push(trace(shapes.map((s) => s.mean), { mode: "markers+text", text: shapes.map((s) => s.name), textfont: { size: 14, color: ink }, textposition: "top center", marker: { size: 5, color: shapes.map((s) => s.colour), line: { color: "#fff", width: 1 } } }, 3));
+  if (shapes.length) traces.push(trace(shapes.map((s) => s.mean), { mode: "markers+text", text: shapes.map((s) => s.name), textfont: { size: 14, color: ink, family: "sans-serif" }, textposition: "top center", marker: { size: 5, color: shapes.map((s) => s.colour), line: { color: "#fff", width: 1 } } }, 3));
   if (state.path.length) traces.push(trace(state.path.map(place), { mode: "lines+markers", line: { color: ink, width: 4 }, marker: { size: 3, color: ink } }, 3));
-  if (state.draws.length) traces.push(trace(state.draws.map(place), { mode: "markers", marker: { symbol: "x", size: 4, color: ink } }, 3));
+  if (state.draws.length && state.tab === "draw") traces.push(trace(state.draws.map(place), { mode: "markers", marker: { symbol: "x", size: 4, color: ink } }, 3));
   const at = now.rows.indexOf(state.row);
   if (at >= 0) traces.push(trace([now.places[at]], { mode: "markers", marker: { symbol: "circle-open", size: 9, color: ink, line: { width: 3, color: ink } } }, 3));
-  traces.push(trace([place(state.z)], { mode: "markers", marker: { symbol: "cross", size: 7, color: "#d3003f" } }, 3));
+  if (!atRow()) traces.push(trace([place(state.z)], { mode: "markers", marker: { symbol: "cross", size: 7, color: "#d3003f" } }, 3));
   return traces;
 }
 const redraw = everyFrame(drawPoints), redrawOver = everyFrame(drawOver);
@@ -520,7 +544,7 @@ async function showRow() {
     const values = rowsOf(observation, row);
     const isSpace = state.space.name === observation.name;
     if (made[observation.name] && !isSpace) parts.push(figures(observation, values, made[observation.name], [observation.name, "reconstructed"]));
-    else if (values) parts.push(figures(observation, values, null, [observation.name]));
+    else if (values && !(observation.kind === "counts" && contents.expected.some((one) => one.of === observation.name))) parts.push(figures(observation, values, null, [observation.name]));
     parts.push(...await expectedOf(observation, row, values));
   }
   const bars = contents.classes.map(({ module, names, probabilities, told }) => {
@@ -540,13 +564,15 @@ async function expectedOf(observation, row, values) {
   const parts = [];
   for (const entry of contents.expected.filter((one) => one.of === observation.name)) {
     const caption = `expected from ${entry.from} alone`;
-    if (entry.values) {
-      const n = observation.size, made = array(entry.values).subarray(row * n, (row + 1) * n);
+    const means = Object.values(entry.by_cluster).reverse().find((one) => one.means);
+    if (entry.values || means) {
+      const n = observation.size, made = entry.values ? array(entry.values).subarray(row * n, (row + 1) * n) : blend(means, row, n);
       parts.push(figures(observation, observation.kind === "counts" ? values : null, made, observation.kind === "counts" ? [observation.name, caption] : [caption]));
     } else {
       const space = contents.spaces.find((one) => one.mixture && one.decoder?.outputs.some((o) => o.observation === observation.name) && entry.by_cluster[one.mixture.module]);
       if (!space) continue;
-      const cluster = array(entry.by_cluster[space.mixture.module].clusters)[row], mixture = mixtureOf(space);
+      const mixture = mixtureOf(space), k = mixture.names.length;
+      const cluster = largest(array(entry.by_cluster[space.mixture.module].probabilities).subarray(row * k, (row + 1) * k));
       const component = range(mixture.mu.length).find((k) => mixture.owners[k] === cluster);
       const made = (await decode(space, mixture.mu[component]))[observation.name];
       parts.push(make("div", { class: "figures" }, captioned(caption, picture(observation, made, 112))));
@@ -554,6 +580,12 @@ async function expectedOf(observation, row, values) {
   }
   return parts;
 }
+
+function blend({ probabilities, means }, row, n) { // the classes' means, by how probable they are
+  const k = array(means).length / n, p = array(probabilities).subarray(row * k, (row + 1) * k);
+  return mixed(p, array(means), n);
+}
+const mixed = (p, means, n) => Float32Array.from(range(n), (j) => sum(Array.from(p, (share, i) => share * means[i * n + j])));
 
 // -- sliders --------------------------------------------------------------------------------------
 
@@ -604,7 +636,7 @@ async function showDecoded() {
     const mixture = mixtureOf(space), r = responsibilities(space, z);
     explorer.decoded.responsibilities = r;
     parts.push(...heard(space, r));
-    parts.push(classBars(mixture.names, { [`P(cluster | ${space.names[0][0] === "z" ? "z" : "x"})`]: r }, coloursOf(mixture.module, r.length)));
+    parts.push(classBars(mixture.names, { [`P(k | ${observationOf(space.name) ? "x" : "z"})`]: r }, coloursOf(mixture.module, r.length)));
     byId("density").textContent = `log density ${logDensity(space, z).toFixed(1)} nats`;
   } else byId("density").textContent = "";
   if (!space.decoder) parts.push(make("p", { class: "hint" }, `${space.name} decodes in Python only.`));
@@ -615,7 +647,7 @@ function heard(space, r) { // what the clusters let expect of the other modaliti
   for (const entry of contents.expected) {
     const means = entry.by_cluster[space.mixture.module]?.means, observation = observationOf(entry.of);
     if (!means || !own.includes(entry.from) || own.includes(entry.of)) continue;
-    const n = observation.size, values = Float32Array.from(range(n), (j) => sum(r.map((p, k) => p * array(means)[k * n + j])));
+    const values = mixed(r, array(means), observation.size);
     explorer.decoded.heard = { ...explorer.decoded.heard, [entry.of]: values };
     parts.push(figures(observation, values, null, [`${entry.of} expected`]));
   }
@@ -794,7 +826,7 @@ function curve(key, round) {
   const values = points.map((one) => one[key]), low = Math.min(...values), high = Math.max(...values), first = points[0].round, last = points[points.length - 1].round;
   const x = (r) => 52 + ((width - 64) * (r - first)) / (last - first || 1), y = (v) => height - 18 - ((height - 36) * (v - low)) / (high - low || 1);
   const text = (content, options) => make("text", { "font-size": 11, fill: "#5b6876", ...options }, content);
-  const format = (v) => (key === "accuracy" ? v.toFixed(3) : v.toFixed(1)), here = points.find((one) => one.round === round);
+  const format = (v) => v.toFixed(key === "accuracy" ? 3 : high - low < 1 ? 2 : 1), here = points.find((one) => one.round === round);
   return make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${key} by round` },
     text(key === "objective" ? "objective (nats per row)" : key, { x: 52, y: 11 }), text(format(high), { x: 46, y: y(high) + 4, "text-anchor": "end" }), text(format(low), { x: 46, y: y(low) + 4, "text-anchor": "end" }),
     text(`round ${first}`, { x: 52, y: height - 3 }), text(last, { x: width - 12, y: height - 3, "text-anchor": "end" }),
@@ -811,10 +843,15 @@ function drawGraph() {
     const children = nodes.filter((other) => other.parents.includes(node.name));
     if (!node.parents.length && children.length) level[node.name] = Math.min(...children.map((child) => level[child.name])) - 1;
   }
-  const W = 132, H = 56, GAP = 104, rows = {}, place = {};
-  for (const node of nodes) { const at = level[node.name]; place[node.name] = [at * (W + GAP), (rows[at] = (rows[at] ?? -1) + 1) * (H + 30)]; }
+  const W = 152, H = 56, depth = Math.max(...Object.values(level)), flat = depth < 3; // deep graphs stand upright
+  const counts = {}, place = {};
+  for (const node of [...nodes].sort((a, b) => !a.parents.length - !b.parents.length)) { // observations beside the modules
+    const at = level[node.name], i = (counts[at] = (counts[at] ?? -1) + 1);
+    place[node.name] = flat ? [at * (W + 104), i * (H + 30)] : [i * (W + 100), (depth - at) * (H + 46)];
+  }
   const across = Math.max(...nodes.map((node) => place[node.name][0])) + W, down = Math.max(...nodes.map((node) => place[node.name][1])) + H;
-  const svg = make("svg", { viewBox: `-8 -8 ${across + 16} ${down + 16}`, style: `max-width:${across + 16}px;min-width:${Math.min(across + 16, 0.72 * (across + 16))}px` });
+  const edge = flat ? 8 : 30, wide = across + 2 * edge;
+  const svg = make("svg", { viewBox: `${-edge} -8 ${wide} ${down + 16}`, style: `max-width:${wide}px;min-width:${0.6 * wide}px` });
   const button = (label, show, ...content) => {
     const group = make("g", { role: "button", tabindex: 0, "aria-label": label }, ...content);
     const go = () => { svg.querySelectorAll(".picked").forEach((one) => one.classList.remove("picked")); group.classList.add("picked"); show(); };
@@ -822,13 +859,17 @@ function drawGraph() {
     group.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); go(); } });
     return group;
   };
+  const labels = []; // over all arrows
   const arrow = (from, to, kind, title, facts, side) => {
-    const forward = to[0] >= from[0], a = [from[0] + (forward ? W : 0), from[1] + H / 2 + side], b = [to[0] + (forward ? 0 : W), to[1] + H / 2 + side];
+    const up = side < 0, [x0, y0] = from, [x1, y1] = to;
+    const a = flat ? [x0 + (up ? W : 0), y0 + H / 2 + side] : [x0 + W / 2 + 4 * side, y0 + (up ? 0 : H)];
+    const b = flat ? [x1 + (up ? 0 : W), y1 + H / 2 + side] : [x1 + W / 2 + 4 * side, y1 + (up ? H : 0)];
     const dx = b[0] - a[0], dy = b[1] - a[1], long = Math.hypot(dx, dy) || 1, tip = [(dx / long) * 7, (dy / long) * 7];
-    const middle = [(a[0] + b[0]) / 2, (a[1] + b[1]) / 2 + (side < 0 ? -11 : 11)];
+    const at = flat || x0 === x1 ? 0.5 : up ? 0.3 : 0.7; // beside the lower end of slanting ones
+    const middle = [a[0] + at * (b[0] - a[0]) + (flat ? 0 : 3 * side), a[1] + at * (b[1] - a[1]) + (flat ? 1.4 * side : 0)];
     svg.append(make("path", { d: `M${a}L${b[0] - tip[0]},${b[1] - tip[1]}`, fill: "none", stroke: "#5b6876", "stroke-width": 1.3, "stroke-dasharray": side > 0 ? "4 3" : null }),
-      make("path", { d: `M${b}L${b[0] - tip[0] - tip[1] / 2},${b[1] - tip[1] + tip[0] / 2}L${b[0] - tip[0] + tip[1] / 2},${b[1] - tip[1] - tip[0] / 2}Z`, fill: "#5b6876" }),
-      button(`${title}: ${kind}`, () => tell(title, kind, facts), make("rect", { x: middle[0] - 39, y: middle[1] - 9, width: 78, height: 17, rx: 4, fill: "#ffffffcc", stroke: "none" }),
+      make("path", { d: `M${b}L${b[0] - tip[0] - tip[1] / 2},${b[1] - tip[1] + tip[0] / 2}L${b[0] - tip[0] + tip[1] / 2},${b[1] - tip[1] - tip[0] / 2}Z`, fill: "#5b6876" }));
+    labels.push(button(`${title}: ${kind}`, () => tell(title, kind, facts), make("rect", { x: middle[0] - 39, y: middle[1] - 9, width: 78, height: 17, rx: 4, fill: "#ffffffe6", stroke: "none" }),
         make("text", { x: middle[0], y: middle[1] + 4, "text-anchor": "middle", class: "soft" }, kind)));
   };
   for (const node of nodes) for (const parent of node.parents) {
@@ -836,8 +877,9 @@ function drawGraph() {
     if (up) arrow(place[parent], place[node.name], up.kind, `${parent} to ${node.name}`, up.facts, -8);
     if (message) arrow(place[node.name], place[parent], message.kind, `${node.name} to ${parent}`, message.facts, 8);
   }
+  svg.append(...labels);
   for (const node of nodes) {
-    const [x, y] = place[node.name], fill = node.parents.length ? "#e3eef8" : "#eceff2", fits = (text) => (text.length > 19 ? `${text.slice(0, 18)}…` : text);
+    const [x, y] = place[node.name], fill = node.parents.length ? "#e3eef8" : "#eceff2", fits = (text) => (text.length > 24 ? `${text.slice(0, 23)}…` : text);
     svg.append(button(`${node.name}, ${node.kind}`, () => tell(node.name, `${node.kind}, ${node.facts}`, node.report, node.up),
       make("rect", { x, y, width: W, height: H, rx: 7, fill, stroke: "#8fa3b5" }),
       make("text", { x: x + W / 2, y: y + 18, "text-anchor": "middle", "font-weight": 600 }, fits(node.name)),
@@ -860,6 +902,7 @@ function fill(select, values, texts = values) {
 }
 async function enterSpace(name) {
   const space = (state.space = contents.spaces.find((one) => one.name === name)), mixture = space.mixture;
+  byId("map-title").textContent = observationOf(name) ? "Rows" : "Latents";
   fill(byId("projection"), space.projections.map((one) => one.name));
   state.projection = space.projections[0];
   state.draws = [];
@@ -990,7 +1033,7 @@ async function start() {
     return known.get(key);
   };
   const { n_rows: n, n_all: all } = contents, counted = n < all ? `${n.toLocaleString("en")} of ${all.toLocaleString("en")}` : n.toLocaleString("en");
-  byId("facts").textContent = `${counted} rows, ${contents.spaces[0].n_dims} latent dimensions`;
+  byId("facts").textContent = `${counted} rows, ${contents.spaces[0].n_dims} ${observationOf(contents.spaces[0].name) ? "columns" : "latent dimensions"}`;
   fill(byId("space"), contents.spaces.map((space) => space.name));
   byId("space-label").hidden = contents.spaces.length < 2;
   fill(byId("colour"), contents.columns.map((column) => column.name));

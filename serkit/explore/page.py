@@ -75,20 +75,29 @@ def write(
     of_rows = partial(of_new, rows=rows, recognise=recognise) if rows is not None else of_training
     shown = of_rows(run, most=max_rows)
     blob = Blob()
-    nets = Nets(run.names, blob, None if runtime is None else Runtime(Path(runtime)))
+    ort = None if runtime is None else Runtime(Path(runtime))
+    nets = Nets(run.names, blob, ort)
     ends = (recognise, reconstruct)
     made = Contents(run, shown, blob, nets, *ends, labels, columns or {}).json()
     made["style"] = {"colours": COLOURS, "symbols": SYMBOLS}
     top = [name for name, node in run.names.items() if node.parents]
     name = title or " - ".join(top) or "graph"
     target = Path(path)
-    write_atomically(target, _page(name, made, blob, plotly).encode())
+    needed = ort is not None and any(
+        "onnx" in (space[net] or {}) for space in made["spaces"] for net in ("decoder", "encoder")
+    )
+    texts = ort.texts() if ort is not None and needed else {}
+    write_atomically(target, _page(name, made, blob, plotly, texts).encode())
     return target
 
 
-def _page(title: str, contents: dict[str, Any], blob: Blob, plotly: str) -> str:
+def _page(
+    title: str, contents: dict[str, Any], blob: Blob, plotly: str, runtime: dict[str, str]
+) -> str:
     """The page as text."""
     parts = {
+        "ort": runtime.get("ort", ""),
+        "wasm": runtime.get("wasm", ""),
         "title": html.escape(title),
         "css": _source("page.css"),
         "contents": json.dumps(contents, allow_nan=False).replace("<", "\\u003c"),

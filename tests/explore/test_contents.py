@@ -1,5 +1,7 @@
 """What pages are written of, and what is refused, without a browser."""
 
+import base64
+import gzip
 import json
 import re
 import sys
@@ -14,7 +16,7 @@ from serkit import Graph, Observation
 from serkit.command import main
 from serkit.errors import InputError, NotReadyError
 from serkit.explore import page
-from serkit.modules import GMM, VAE, GMMClassifier, Sklearn
+from serkit.modules import GMM, MLDA, VAE, GMMClassifier, Sklearn
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(90, 4)) + 6 * np.eye(4)[np.arange(90) % 3]
@@ -131,6 +133,7 @@ def test_markup_in_names_is_text(tmp_path):
         ({"labels": [1, 2]}, "labels must have a value for each of 90 rows"),
         ({"rows": []}, "must have an array for each of the observations observation, got 0"),
         ({"rows": [ROWS[:, :2]]}, "expected rows of shape (4,), as in training, got (2,)"),
+        ({"runtime": "."}, "runtime='.' holds no onnxruntime-web (ort.wasm.bundle.min.mjs and"),
         ({"rows": 3}, "Graph.explore: rows must be a Sequence, got 3"),
     ],
 )
@@ -250,3 +253,37 @@ def test_the_command_says_in_a_line_what_is_wrong(tmp_path, capsys, rows, text):
     assert main(["explore", *arguments]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert re.match(rf"serkit: .*{text}", line)
+
+
+# -- several modalities ----------------------------------------------------------------------------
+
+
+def test_one_modality_lets_expect_the_other(tmp_path):
+    counts = RNG.poisson(1 + 8 * np.eye(12)[np.arange(90) % 3])
+    seen = Observation(ROWS.reshape(90, 2, 2), name="seen")
+    heard = Observation(counts, name="heard")
+    vae = VAE(2, likelihood="gaussian", epochs=30, batch_size=30, lr=1e-2, random_state=0)
+    gmm = GMM(3, random_state=0).connect(vae.connect(seen))
+    graph = Graph(MLDA(3, random_state=0).connect(gmm, heard)).fit(2, verbose=False)
+    made = contents(graph.explore(tmp_path / "page.html"))
+    pairs = {(entry["from"], entry["of"]): entry for entry in made["expected"]}
+    assert set(pairs) == {("seen", "heard"), ("heard", "seen")}
+    kinds = [entry["kind"] for entry in made["observations"]]
+    assert kinds == ["image", "counts"]
+    blob = re.search(r'id="blob">(.*?)</script>', (tmp_path / "page.html").read_text("utf-8"))[1]
+    values = unpacked(blob, pairs["seen", "heard"]["values"]).reshape(90, 12)
+    expected = graph.reconstruct(seen.data, None)["heard"]
+    np.testing.assert_allclose(values, expected, atol=2e-3 * expected.std())
+    told = next(entry for entry in made["classes"] if entry["module"] == "gmm")["told"]
+    said = graph["mlda"].messages_down[0].log_prob
+    np.testing.assert_allclose(unpacked(blob, told["mlda"]).reshape(90, 3), np.exp(said), atol=1e-3)
+
+
+def unpacked(blob, reference):
+    """An array of a page, read without its own code."""
+    content = gzip.decompress(base64.b64decode(blob))
+    start, n, code = reference
+    planes = np.frombuffer(content, np.uint8)[start : start + n * int(code[1])].reshape(-1, n)
+    kind = {"f2": ">f2", "u1": "u1"}.get(code, ">f4")
+    padded = np.vstack([planes, np.zeros((np.dtype(kind).itemsize - len(planes), n), np.uint8)])
+    return np.ascontiguousarray(padded.T).view(kind).ravel().astype(float)

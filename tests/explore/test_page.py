@@ -1,8 +1,11 @@
 """The explorer in a headless browser, against the graph whose page it is."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import serkit as srk
 from serkit.modules import GMM, VAE
@@ -292,6 +295,24 @@ def test_keys_go_from_row_to_row(graph, explorer):
 
 def test_the_page_finds_its_nets_right(explorer):
     assert explorer.run("explorer.wrong") == []
+
+
+def test_other_nets_run_in_onnxruntime(explorer, tmp_path):
+    folder = os.environ.get("ONNXRUNTIME_WEB")
+    if folder is None:
+        pytest.skip("ONNXRUNTIME_WEB names no folder with `npm install onnxruntime-web`")
+    rows = np.random.default_rng(0).random((60, 16)).astype(np.float32)
+    layers = [nn.Linear(2, 12), nn.GroupNorm(3, 12), nn.Tanh(), nn.Linear(12, 16)]
+    vae = VAE(2, decoder=nn.Sequential(*layers), epochs=2, batch_size=20, random_state=0)
+    vae.connect(srk.Observation(rows, image_shape=(4, 4)))
+    graph = srk.Graph(GMM(2, random_state=0).connect(vae)).fit(1, verbose=False)
+    path = graph.explore(tmp_path / "page.html", runtime=folder)
+    found = opened(explorer.page.context.browser, path)
+    z = [0.3, -0.8]
+    made = found.run("async (z) => Array.from((await explorer.decode(z)).observation)", z)
+    np.testing.assert_allclose(made, vae.decode([z])[0], atol=1e-4)
+    assert found.run("explorer.wrong") == found.problems == []
+    found.page.close()
 
 
 def test_a_page_whose_nets_are_wrong_says_so(graph, explorer, tmp_path):

@@ -19,13 +19,17 @@ def test_vae_gmm_prints_a_table_and_compares_frozen_with_joint(preset, capsys):
     assert lines[-1].startswith(f"accuracy, 2 seeds: frozen {scores['frozen'].mean():.3f}")
 
 
-def test_vae_gmm_writes_results_and_pictures(tmp_path, capsys):
+def test_vae_gmm_writes_results_pictures_and_a_page(tmp_path, capsys):
     scores = vae_gmm.main(["--quick", "--out", str(tmp_path)])
-    assert re.findall(r"run (\d) of 3: loss", capsys.readouterr().out) == ["1", "2", "3"]
+    printed = capsys.readouterr().out
+    assert re.findall(r"run (\d) of 3: loss", printed) == ["1", "2", "3"]
     assert scores["joint"].shape == (1,)
     assert (tmp_path / "module001_vae" / "z_learn.txt").exists()
     assert np.loadtxt(tmp_path / "module002_gmm" / "acc_learn.txt").shape == (2,)
     assert {"latents_vae_before.png", "confusion.png"} <= {p.name for p in tmp_path.iterdir()}
+    *_, last = printed.splitlines()
+    assert last == f"open in a browser: {tmp_path / 'explorer.html'}"
+    assert '"round": 2' in (tmp_path / "explorer.html").read_text("utf-8")
 
 
 def test_own_module_is_saved_and_loaded(tmp_path, capsys):
@@ -51,10 +55,12 @@ def test_gmm_per_class_classifies_rejects_and_draws(tmp_path, capsys):
 
 
 def test_conv_latent_7d_reconstructs_and_writes_a_page(tmp_path, capsys):
-    scores, written = run_quickly("conv_latent_7d", tmp_path)
+    page = tmp_path / "page.html"
+    scores, written = run_quickly("conv_latent_7d", tmp_path, "--explore", str(page))
     assert 0 < scores["MSE test"] < 0.2
     assert {"latents_lda.png", "latents_lda_3d.html", "samples.png", "called.png"} <= written
     assert "draws as meant" in capsys.readouterr().out
+    assert '"sliders": [0, 1, 2, 3, 4, 5, 6]' in page.read_text("utf-8")
 
 
 def test_animals_measures_everything_it_names(tmp_path, capsys):
