@@ -53,7 +53,7 @@ def as_onnx(net: nn.Module, row: np.ndarray, label: str) -> bytes:
             program = torch.onnx.export(net.cpu().eval(), rows, dynamo=True, verbose=False)
     except ImportError as error:
         raise ImportError(
-            f"{label}: runtime= needs {error.name}: pip install 'serkit[export]'"
+            f"{label}: runtime= needs {error.name}: pip install '.[export]' in serkit's checkout"
         ) from None
     except Exception as error:  # of the net's own code too
         raise InputError(

@@ -172,7 +172,7 @@ def test_a_net_with_other_layers_is_refused_by_name(tmp_path):
 
 def test_without_plotly_it_says_how_to_install_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
-    with pytest.raises(ImportError, match=r"Graph.explore needs plotly.*serkit\[interactive\]"):
+    with pytest.raises(ImportError, match=r"Graph.explore needs plotly.*\.\[interactive\]"):
         trained(mixture()).explore(tmp_path / "page.html")
 
 
