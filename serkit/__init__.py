@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from . import datasets, errors, measures, messages, metrics, paths, processes, training
+from .choosing import Repeats, repeat
 from .density import MixtureDensity
 from .graph import Ensemble, Graph, ensemble
 from .module import Module, Part, Posterior
@@ -25,6 +26,7 @@ __all__ = [
     "Observation",
     "Part",
     "Posterior",
+    "Repeats",
     "datasets",
     "ensemble",
     "errors",
@@ -35,6 +37,7 @@ __all__ = [
     "paths",
     "plots",
     "processes",
+    "repeat",
     "save",
     "training",
 ]

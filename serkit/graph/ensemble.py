@@ -12,7 +12,7 @@ from ..errors import GraphError, InputError
 from ..metrics import stability
 from ..module import Module, Node
 from ..observation import Observation
-from ..options import Function, check_argument, in_words
+from ..options import Function, RandomState, check_argument, in_words
 from ..saving.format import public_class
 from .graph import Graph
 from .restarting import classifier_of
@@ -29,6 +29,8 @@ class Ensemble(Graph):
     ----------
     *leaves : Module
         The topmost modules, a `LabelAlignment` among them or below them.
+    random_state : int, np.random.Generator or np.random.RandomState, optional
+        One seed for all modules that have none, see `Graph`.
 
     Attributes
     ----------
@@ -53,8 +55,8 @@ class Ensemble(Graph):
     ((60,), [1.0, 1.0])
     """
 
-    def __init__(self, *leaves: Node) -> None:
-        super().__init__(*leaves)
+    def __init__(self, *leaves: Node, random_state: RandomState = None) -> None:
+        super().__init__(*leaves, random_state=random_state)
         joining = [node for node in self.modules if isinstance(node, _label_alignment())]
         if not joining:
             raise GraphError("Ensemble() takes chains joined by a LabelAlignment; see ensemble()")

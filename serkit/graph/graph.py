@@ -28,6 +28,7 @@ from ..options import (
     called,
     check_argument,
     in_words,
+    seed_of,
 )
 from ..saving import snapshot
 from ..saving.atomic import check_writable
@@ -61,6 +62,10 @@ class Graph:
     ----------
     *leaves : Module
         The topmost modules.
+    random_state : int, np.random.Generator or np.random.RandomState, optional
+        One seed for the whole graph: modules that have learnt nothing yet and have no
+        `random_state` of their own get a seed each that is made of it, see
+        `serkit.graph.restarting.seed_modules`.
 
     Attributes
     ----------
@@ -100,8 +105,11 @@ class Graph:
     (['observation', 'gmm'], True, 2)
     """
 
-    def __init__(self, *leaves: Node) -> None:
+    def __init__(self, *leaves: Node, random_state: RandomState = None) -> None:
+        check_argument("Graph", "random_state", random_state, Randomness())
         self.modules = structure.find_nodes(leaves)
+        if random_state is not None:
+            restarting.seed_modules(self._learners, processes.of_first(seed_of(random_state)))
         self.names = structure.name_nodes(self.modules)
         self.history: list[Record] = []
         self.first_latents: dict[str, np.ndarray] = {}

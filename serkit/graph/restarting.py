@@ -129,6 +129,25 @@ def seed_of_run(seed: int, run: int) -> int:
     return int(np.random.SeedSequence([seed, run]).generate_state(1)[0]) if run else seed
 
 
+def seed_modules(modules: Sequence[Module], seed: int) -> None:
+    """Give a seed to each module that has learnt nothing and has no `random_state` of its own.
+
+    That of number j, parents before children, is the first word of ``np.random.SeedSequence(seed,
+    spawn_key=(j,))``: no two modules of a graph have the same, nor one of those of `seed_of_run`.
+
+    >>> from serkit.graph.restarting import seed_modules
+    >>> from serkit.modules import GMM, VAE
+    >>> modules = [VAE(2), GMM(3, random_state=7), GMM(3)]
+    >>> seed_modules(modules, 0)
+    >>> [module.seed() for module in modules]
+    [3757552657, 7, 3241444873]
+    """
+    for number, module in enumerate(modules):
+        if module.random_state is None and not module.history_:
+            sequence = np.random.SeedSequence(seed, spawn_key=(number,))
+            module.seed_ = int(sequence.generate_state(1)[0])
+
+
 @contextmanager
 def seeds_of_run(modules: Sequence[Module], run: int) -> Iterator[None]:
     """Modules with the seeds of a run, and with the arguments they had again afterwards."""

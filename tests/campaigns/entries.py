@@ -205,6 +205,12 @@ SOUND: dict[str, Callable[[], Any]] = {  # by parameter, or by owner and paramet
     "graph.names": lambda: learnt(Graph).names,
     "build": lambda: _build,
     "seeds": lambda: [0, 1],
+    "criterion": lambda: "stability",
+    "arm": lambda: "joint",
+    "by_round.values": lambda: {"accuracy": np.ones((2, 3))},
+    "Repeats.values": lambda: {"stability": np.ones((2, 2))},
+    "Repeats.clusters": lambda: np.zeros((2, 2, N), dtype=int),
+    "seconds": lambda: np.ones(2),
     "several": lambda: [len],
     "autoencoder": lambda: learnt(VAE),
     "function": lambda: np.copy,
@@ -254,7 +260,8 @@ def sound_arguments(kind: type) -> dict[str, Any]:
 def made(kind: type, **options: Any) -> Any:
     """An object that has learnt nothing, modules with parents."""
     if issubclass(kind, Ensemble | Graph):
-        return kind(*options.values() or [sound(kind.__name__, "leaves")])
+        seed = {name: options.pop(name) for name in ["random_state"] if name in options}
+        return kind(*options.values() or [sound(kind.__name__, "leaves")], **seed)
     thing = kind(**{**sound_arguments(kind), **options})
     if isinstance(thing, Module) and kind in CASE_OF:
         thing.connect(*CASE_OF[kind].below(images()))

@@ -1,0 +1,83 @@
+"""Pictures of many runs: criteria by round and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from ..errors import InputError
+from ..options import as_numbers
+from .style import Picture, add_legend, names_of, shortened
+
+_WORST, _MEAN, _PALE = "#d62728", "black", "#9db8d2"
+
+
+def by_round(
+    values: Mapping[str, ArrayLike], names: Sequence | None = None, *, title: str = ""
+) -> Figure:
+    """Draw criteria of several runs by round: a panel each, a line for each run, and their mean.
+
+    The run that ends lowest is drawn in red, and named.
+
+    Parameters
+    ----------
+    values : dict of str to array-like, shape (n runs, n rounds)
+        By the panel's title; NaN where there is no number.
+    names : sequence, optional
+        One for each run; "run 0" and so on unless given.
+    title : str
+
+    Examples
+    --------
+    >>> from serkit import plots
+    >>> figure = plots.by_round({"accuracy": [[0.7, 0.8], [0.6, 0.9]]}, ["seed 3", "seed 4"])
+    >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    ['mean', 'seed 3']
+    """
+    arrays = {
+        name: as_numbers("plots.by_round", "values", curves, "numbers", finite=False)
+        for name, curves in (values.items() if isinstance(values, Mapping) else [])
+    }
+    shapes = {array.shape for array in arrays.values()}
+    if len(shapes) != 1 or any(len(shape) != 2 or 0 in shape for shape in shapes):
+        raise InputError(
+            "plots.by_round: values must be a dict of arrays (n runs, n rounds) of one shape, got "
+            f"shapes {sorted(map(str, shapes)) or 'of none'}"
+        )
+    n_runs, n_rounds = shapes.pop()
+    runs = names_of(
+        [f"run {n}" for n in range(n_runs)] if names is None else names, n_runs, "names"
+    )
+    rounds = np.arange(1, n_rounds + 1)
+    n_across = min(len(arrays), 3)
+    n_down = -(-len(arrays) // n_across)
+    figure = Picture(figsize=(4 * n_across, 3.3 * n_down + 0.4), layout="constrained")
+    axes = figure.subplots(n_down, n_across, squeeze=False).ravel()
+    for axis, (name, curves) in zip(axes, arrays.items(), strict=False):
+        known = np.flatnonzero(np.isfinite(curves[:, -1]))
+        worst = known[curves[known, -1].argmin()] if len(known) else None
+        for number, curve in enumerate(curves):
+            how = {"color": _PALE, "linewidth": 1, "marker": ".", "markersize": 4}
+            if number == worst:
+                how |= {"color": _WORST, "linewidth": 1.5, "zorder": 3}
+            (line,) = axis.plot(rounds, curve, **how)
+            if number == worst:
+                worst_line = line
+        (mean,) = axis.plot(rounds, _means(curves), color=_MEAN, linewidth=2.5, zorder=4)
+        legend = {"mean": mean} | ({} if worst is None else {runs[worst]: worst_line})
+        add_legend(axis, legend, loc="best")
+        axis.locator_params("x", integer=True)
+        axis.set(xlabel="round", title=shortened(name))
+    for axis in axes[len(arrays) :]:
+        axis.remove()
+    return figure.titled(title)
+
+
+def _means(curves: np.ndarray) -> np.ndarray:
+    """Means over runs, NaN where there is no number."""
+    known = np.isfinite(curves)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, curves, 0).sum(axis=0) / known.sum(axis=0)
