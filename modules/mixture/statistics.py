@@ -105,8 +105,24 @@ def e_step(
     time. `respond` makes responsibilities (M, K, n) and log evidence (M, n) of log joint densities
     (M, K, n).
     """
-    if rows.observed is not None:
-        return [_e_step_of_incomplete(rows, density, from_children) for density in densities]
+    kind = densities[0].covariance_type
+    shape = densities[0].n_components, n_features(rows.n_columns, kind in DIAGONAL_TYPES)
+    if rows.observed is None:
+        totals_of_block = _totals_of_complete(rows, densities, from_children, respond)
+    else:
+        totals_of_block = _totals_of_incomplete(rows, densities, from_children)
+    start = np.zeros((len(densities), math.prod(shape) + 1))
+    totals = processes.total(sum(for_blocks(totals_of_block, len(rows), n_threads), start))
+    return [Statistics.of_totals(of_mixture, rows, kind) for of_mixture in totals]
+
+
+def _totals_of_complete(
+    rows: Rows,
+    densities: Sequence[MixtureDensity],
+    from_children: Categorical | None,
+    respond: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+) -> Callable[[slice], np.ndarray]:
+    """What a block of rows adds to the statistics of each mixture, (M, K F + 1)."""
     coefficients = np.stack([coefficients_of(d, rows.centre) for d in densities])  # (M, K, F)
     kind, weights = densities[0].covariance_type, rows.weights
     log_weights = [*map(log_weights_of, densities)]  # (K,) each
@@ -128,12 +144,29 @@ def e_step(
             sums += r.reshape(len(flat), -1) @ features.T
             log_likelihood += log_evidence @ weights[tile]
             del features, joint, r  # their memory, still in cache, serves the next tile
-        totals = np.concatenate([sums.reshape(n_mixtures, -1), log_likelihood[:, None]], axis=1)
-        return totals.ravel()
+        return np.concatenate([sums.reshape(n_mixtures, -1), log_likelihood[:, None]], axis=1)
 
-    start = np.zeros(n_mixtures * (k * f + 1))
-    totals = processes.total(sum(for_blocks(totals_of_block, len(rows), n_threads), start))
-    return [Statistics.of_totals(t, rows, kind) for t in totals.reshape(n_mixtures, -1)]
+    return totals_of_block
+
+
+def _totals_of_incomplete(
+    rows: Rows, densities: Sequence[MixtureDensity], from_children: Categorical | None
+) -> Callable[[slice], np.ndarray]:
+    """The same of rows that miss columns, whose moments are expected under each component."""
+    diagonal, centre = densities[0].covariance_type in DIAGONAL_TYPES, rows.centre
+
+    def totals_of_mixture(density: MixtureDensity, block: slice) -> np.ndarray:
+        shifted = replace(density, means=density.means - centre, checked=False)
+        some, weights = replace(rows[block], x=rows.x[block] - centre), rows.weights[block]
+        joint = some.log_gaussians(shifted).T.copy()  # (K, n)
+        joint += log_class_prior(log_weights_of(density), from_children, block).T
+        (r,), (log_evidence,) = softmax(joint[None])
+        r = r * weights
+        first, second = expected_moments(some, r.T, shifted)
+        moments = packed(second, diagonal), first, r.sum(axis=1, keepdims=True)
+        return np.append(np.concatenate(moments, axis=1), weights @ log_evidence)
+
+    return lambda block: np.stack([totals_of_mixture(d, block) for d in densities])
 
 
 def gibbs_step(
@@ -163,28 +196,6 @@ def statistics_of(
 
     totals = sum(for_blocks(totals_of_block, len(rows)), np.zeros(math.prod(shape) + 1))
     return Statistics.of_totals(processes.total(totals), rows, covariance_type)
-
-
-def _e_step_of_incomplete(
-    rows: Rows, density: MixtureDensity, from_children: Categorical | None
-) -> Statistics:
-    """The E-step of rows that miss columns, whose moments are expected under each component."""
-    diagonal, log_weights = density.covariance_type in DIAGONAL_TYPES, log_weights_of(density)
-    shifted = replace(density, means=density.means - rows.centre, checked=False)
-
-    def totals_of_block(block: slice) -> np.ndarray:
-        some, weights = replace(rows[block], x=rows.x[block] - rows.centre), rows.weights[block]
-        joint = some.log_gaussians(shifted).T.copy()  # (K, n)
-        joint += log_class_prior(log_weights, from_children, block).T
-        (r,), (log_evidence,) = softmax(joint[None])
-        r = r * weights
-        first, second = expected_moments(some, r.T, shifted)
-        moments = packed(second, diagonal), first, r.sum(axis=1, keepdims=True)
-        return np.append(np.concatenate(moments, axis=1), weights @ log_evidence)
-
-    start = np.zeros(density.n_components * n_features(rows.n_columns, diagonal) + 1)
-    totals = processes.total(sum(for_blocks(totals_of_block, len(rows)), start))
-    return Statistics.of_totals(totals, rows, density.covariance_type)
 
 
 def tiles(block: slice, width: int) -> Iterator[slice]:

@@ -61,8 +61,8 @@ def launch(job, folder, n_processes, *arguments):
 def run(job, folder, n_processes, *arguments):
     """Run a job that must succeed; returns the output of each process."""
     results = launch(job, folder, n_processes, *arguments)
-    for status, output in results:
-        assert status == 0, output
+    failures = [output for status, output in results if status]
+    assert not failures, "\n\n".join(reversed(failures))  # that of the first is often an echo
     return [output for _, output in results]
 
 
