@@ -24,7 +24,7 @@ types: $(READY)
 	MYPYPATH=$(dir $(TYPES)) $(VENV)/bin/mypy -p serkit
 
 benchmarks: $(READY)
-	$(PYTHON) -m tests.benchmarks --all
+	$(PYTHON) -m tests.benchmarks --all --record
 
 $(READY): setup.py constraints.txt
 	test -x $(PYTHON) || python3 -m venv $(VENV)
