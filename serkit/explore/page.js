@@ -468,10 +468,10 @@ function overlay3() { // the same as traces
   }
   if (shapes.length) traces.push(trace(shapes.map((s) => s.mean), { mode: "markers+text", text: shapes.map((s) => s.name), textfont: { size: 14, color: ink, family: "sans-serif" }, textposition: "top center", marker: { size: 5, color: shapes.map((s) => s.colour), line: { color: "#fff", width: 1 } } }, 3));
   if (state.path.length) traces.push(trace(state.path.map(place), { mode: "lines+markers", line: { color: ink, width: 4 }, marker: { size: 3, color: ink } }, 3));
-  if (state.draws.length && state.tab === "draw") traces.push(trace(state.draws.map(place), { mode: "markers", marker: { symbol: "x", size: 4, color: ink } }, 3));
+  if (state.draws.length && state.tab === "draw") traces.push(trace(state.draws.map(place), { mode: "markers", marker: { symbol: "diamond-open", size: 6, color: ink } }, 3));
   const at = now.rows.indexOf(state.row);
   if (at >= 0) traces.push(trace([now.places[at]], { mode: "markers", marker: { symbol: "circle-open", size: 9, color: ink, line: { width: 3, color: ink } } }, 3));
-  if (!atRow()) traces.push(trace([place(state.z)], { mode: "markers", marker: { symbol: "cross", size: 7, color: "#d3003f" } }, 3));
+  if (!atRow()) traces.push(trace([place(state.z)], { mode: "markers", marker: { symbol: "diamond", size: 8, color: "#d3003f" } }, 3));
   return traces;
 }
 const redraw = everyFrame(drawPoints), redrawOver = everyFrame(drawOver);

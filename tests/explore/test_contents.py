@@ -5,6 +5,8 @@ import gzip
 import json
 import re
 import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -114,6 +116,25 @@ def test_markup_in_names_is_text(tmp_path):
     assert "&lt;/title&gt;&lt;b&gt;&amp;" in text
     assert "</script><b>" not in text
     assert column(contents(path), "</script><b>")["names"] == ["blue", "green", "red"]
+
+
+class Places:
+    """In the place of UMAP, which few have installed: the first dimensions."""
+
+    def __init__(self, n, random_state):
+        self.n = n
+
+    def fit_transform(self, z):
+        return z[:, : self.n]
+
+
+def test_umap_is_there_where_it_is_installed(tmp_path, monkeypatch):
+    umap = ModuleType("umap")
+    umap.UMAP, umap.__spec__ = Places, ModuleSpec("umap", None)
+    monkeypatch.setitem(sys.modules, "umap", umap)
+    made = contents(trained(mixture()).explore(tmp_path / "page.html"))
+    last = made["spaces"][0]["projections"][-1]
+    assert (last["name"], last["flat"][1], last["deep"][1]) == ("UMAP", 2 * 90, 3 * 90)
 
 
 # -- what is refused -------------------------------------------------------------------------------
