@@ -1,6 +1,7 @@
 """The command `serkit`: what can be done with saved graphs without a script.
 
 serkit explore graph.safetensors --rows rows.npy --out page.html
+serkit report runs/* --out comparison.html
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError, SerkitError
-from .graph import Graph
+from .graph import Graph, report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, or 1 after a line on stderr that says what is wrong."""
     parser = argparse.ArgumentParser(prog="serkit", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(title="commands", required=True, metavar="command")
-    for add in (_add_explore,):
+    for add in (_add_explore, _add_report):
         add(commands)
     chosen = parser.parse_args(arguments)
     try:
@@ -77,3 +78,20 @@ def _array_of(path: Path) -> np.ndarray:
         raise InputError(
             f"{path}: no array can be read from it ({error}); numpy.save writes one"
         ) from None
+
+
+# -- report ----------------------------------------------------------------------------------------
+
+
+def _add_report(commands: argparse._SubParsersAction) -> None:
+    text = "write a page that compares runs"
+    parser = commands.add_parser("report", help=text, description=text)
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="FOLDER", help="that Graph.fit(out=...) wrote"
+    )
+    parser.add_argument("--out", type=Path, help="the page; beside the folders unless given")
+    parser.set_defaults(run=_report)
+
+
+def _report(chosen: argparse.Namespace) -> None:
+    print(report.compare(chosen.runs, chosen.out or chosen.runs[0].parent / "comparison.html"))

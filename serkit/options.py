@@ -335,11 +335,23 @@ class Options(BaseEstimator):
         )
 
     def __repr__(self) -> str:
+        changed = self.arguments_in_words(changed=True).items()
+        return f"{type(self).__name__}({', '.join(f'{name}={text}' for name, text in changed)})"
+
+    def arguments_in_words(self, *, changed: bool = False) -> dict[str, str]:
+        """Constructor arguments by name, each in a line of 100 letters at most.
+
+        With `changed` only those which are not as they are unless given.
+
+        >>> from serkit.modules import GMM
+        >>> GMM(3, tol=0.01).arguments_in_words(changed=True)
+        {'n_components': '3', 'tol': '0.01'}
+        """
+        check_argument(self.label, "changed", changed, Choice(False, True))
         parameters = inspect.signature(type(self).__init__).parameters
         usual = {name: _brief(parameter.default) for name, parameter in parameters.items()}
         given = {name: _brief(value) for name, value in self.get_params(deep=False).items()}
-        changed = [f"{name}={text}" for name, text in given.items() if text != usual.get(name)]
-        return f"{type(self).__name__}({', '.join(changed)})"
+        return {k: text for k, text in given.items() if not changed or text != usual.get(k)}
 
     def check_options(self) -> None:
         """Raise InputError for a constructor argument that is out of its range."""

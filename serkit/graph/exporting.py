@@ -18,13 +18,11 @@ from __future__ import annotations
 import io
 import json
 import logging
-import platform
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -38,13 +36,12 @@ from ..module import Module, Node, Part, content_of, naming, posterior_of
 from ..observation import Observation
 from ..saving import write_atomically
 from ..saving.snapshot import Run
+from . import summary
 
 PACKAGES = {"onnx": ("onnx", "onnxruntime", "onnxscript"), "torch": ()}
 ENDINGS = {"onnx": "onnx", "torch": "pt2"}
 TOLERANCE = 1e-5  # of values up to 1 in size; of larger ones that share of the largest
 _EXAMPLES = 64  # rows that files are checked on
-_ROUNDS_TOLD = 12
-_TOLD = ("loss", "log_likelihood", "accuracy", "nmi", "ari", "changed", "objective")
 Messages = dict[Node, Message]
 
 
@@ -376,12 +373,12 @@ def _card(
         "a row alone says; what modules above say of it is not in them. No value may be missing.",
         *_classes(run, modules, files),
         "## Data",
-        _table(("observation", "rows", "shape of a row", "values"), _data(run)),
+        _table(*summary.data(run)),
         "## Modules",
         _table(("module", "settings, but for defaults", "updates", "last numbers"), _modules(run)),
         *_training(run),
         "## Versions",
-        _table(("package", "version"), _versions(kind)),
+        _table(("package", "version"), [*summary.versions(*PACKAGES[kind]).items()]),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -416,19 +413,6 @@ def _classes(run: Run, modules: Sequence[Module], files: Sequence[PartFile]) -> 
             yield f"The classes of {name}, in the order of its probabilities: {listed}."
 
 
-def _data(run: Run) -> list[tuple[str, ...]]:
-    rows = list[tuple[str, ...]]()
-    for name, node in run.names.items():
-        if isinstance(node, Observation):
-            values = "not at hand"
-            if node.data is not None:
-                values = f"{node.data.min():.6g} to {node.data.max():.6g}"
-            if node.observed is not None:
-                values += f", {node.observed.mean():.0%} of the rows observed"
-            rows.append((name, f"{node.n_rows}", f"{node.row_shape}", values))
-    return rows
-
-
 def _modules(run: Run) -> list[tuple[str, ...]]:
     return [
         (name, f"`{module!r}`", f"{len(module.history_)}", _numbers({**module.history_[-1]}))
@@ -442,40 +426,8 @@ def _numbers(report: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
 
 
-def _training(run: Run) -> Iterator[str]:
-    """What was reported by round, of many rounds some."""
+def _training(run: Run) -> list[str]:
+    """What was reported by round."""
     if not run.history:
-        return
-    yield f"## Training, {len(run.history)} rounds"
-    last = [{u["module"]: u for u in record["updates"]} for record in run.history]
-    columns = dict.fromkeys(
-        (module, key)
-        for record in last
-        for module, u in record.items()
-        for key in _TOLD
-        if key in u
-    )
-    n_told = min(len(last), _ROUNDS_TOLD)
-    told = np.unique(np.linspace(0, len(last) - 1, n_told).round().astype(int)).tolist()
-    rows = [
-        (
-            f"{number + 1}",
-            *(_told(last[number].get(module, {}).get(key)) for module, key in columns),
-        )
-        for number in told
-    ]
-    yield _table(("round", *(f"{module} {key}" for module, key in columns)), rows)
-
-
-def _told(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, int | float) else ""
-
-
-def _versions(kind: str) -> list[tuple[str, str]]:
-    own = import_module("serkit").__version__
-    packages = ["numpy", "torch", *PACKAGES[kind]]
-    return [
-        ("serkit", own),
-        ("python", platform.python_version()),
-        *((package, version(package)) for package in packages),
-    ]
+        return []
+    return [f"## Training, {len(run.history)} rounds", _table(*summary.rounds(run.history))]

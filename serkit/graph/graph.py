@@ -43,6 +43,7 @@ from ..training import (
     exchange_diagnostics,
 )
 from . import checks, exporting, inference, restarting, results, structure
+from .hearing import every_warning_anew, hearing_warnings
 from .inference import Prediction
 from .state import keep_share, kept_of, write_once
 
@@ -78,8 +79,9 @@ class Graph:
     history : list of dict
         An entry for each round: ``{"round": 1, "updates": [...]}``, each update with ``module``,
         what the module reported (losses, scores, seconds), the diagnostics of
-        `serkit.training.exchange_diagnostics`, and the joint ``objective`` where the terms of all
-        modules are of the messages last sent: after the last update of a round.
+        `serkit.training.exchange_diagnostics`, the texts of ``warnings`` if it gave some, and the
+        joint ``objective`` where the terms of all modules are of the messages last sent: after the
+        last update of a round.
     first_latents : dict of str to np.ndarray
         Latent means (N, D) of each module after its first update, before any joint training, if
         that update was one of this graph's.
@@ -213,8 +215,8 @@ class Graph:
             File written after each round, and continued from if it is there. A graph that has more
             rounds stays as it is.
         out : path, optional
-            Folder for results and pictures, see `serkit.graph.results`. What an earlier run has
-            written there is deleted.
+            Folder for results, pictures and ``report.html``, a page that shows them all, see
+            `serkit.graph.results`. What an earlier run has written there is deleted.
         out_each_round : bool
             Whether to write the results of every round too, below `out`.
         verbose : bool
@@ -276,7 +278,8 @@ class Graph:
                 self._check_place(place)
         goal = rounds if checkpoint is not None else len(self.history) + rounds
         try:
-            with raises_on_sigterm():
+            with raises_on_sigterm(), hearing_warnings() as heard:
+                every_warning_anew()
                 keeps = out is not None if keep_latents is None else bool(keep_latents)
                 fit = partial(self._fit_once, rounds, schedule, hooks, keeps)
                 if restarts > 1:
@@ -284,7 +287,7 @@ class Graph:
                 else:
                     fit(places[0], folder if out_each_round else None)
                 if folder is not None:
-                    write_once(self._run(), lambda run: results.write(run, folder))
+                    write_once(self._run(), partial(results.write, folder=folder, heard=heard))
         except (KeyboardInterrupt, Terminated) as stop:
             tell(stop, what_is_kept(len(self.history), goal, checkpoint, restarts))
             raise stop.with_traceback(None) from None
@@ -430,13 +433,15 @@ class Graph:
             for hook in hooks:
                 hook.on_update(self, module)
             before = clusters_of(module)
-            module.update(self.children_of(module))
+            with hearing_warnings() as heard:
+                module.update(self.children_of(module))
             name = self.name_of(module)
             if isinstance(module.message_up, Gaussian) and len(module.history_) == 1:
                 self.first_latents.setdefault(name, module.message_up.mean)
             entry = {"module": name, "frozen": module.frozen}
             entry |= module.scores() if module.frozen else module.history_[-1]
             entry |= exchange_diagnostics(before, clusters_of(module))
+            entry |= {"warnings": heard} if heard else {}
             objective = self._objective(stated_only=True)
             updates.append(entry if objective is None else {**entry, "objective": objective})
             for hook in hooks:

@@ -7,7 +7,9 @@
         module002_gmm/   class_learn.txt, Pdz_learn.txt, mu_learn.txt, acc_learn.txt, ...
         module003_mlda/  Pmdw[0]_learn.txt, phi_0.txt, ... (P(word | row), P(word | topic))
         history.json     what every update reported
+        run.json         settings, data and versions, by which `serkit report` compares runs
         *.png            latents before and after, reconstructions, samples, losses, rounds, ...
+        report.html      a page with all of that
         round001/        the module folders after each round, if asked for
         files.json       what was written here, by which run
 
@@ -22,7 +24,7 @@ import io
 import json
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
@@ -39,7 +41,8 @@ from ..observation import Observation
 from ..saving import format, write_atomically
 from ..saving.atomic import explained, reserve
 from ..saving.snapshot import Run
-from . import inference
+from . import inference, report
+from .hearing import hearing_warnings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,17 +62,28 @@ def prepare(folder: Path, n_bytes: int) -> None:
             reserve(file, n_bytes)
 
 
-def write(run: Run, folder: Path) -> None:
-    """Write module folders, history and pictures; of earlier results only this run's rounds stay.
+def write(run: Run, folder: Path, heard: Sequence[str] = ()) -> None:
+    """Write module folders, history, pictures, report; of earlier results this run's rounds stay.
 
     A file that cannot be made or written does not keep the others from it: a warning names the one,
-    and an OutputError, which comes last, the other.
+    and an OutputError, which comes last, the other. `heard` are texts of warnings for the report.
     """
     rounds = [f"round{number:03d}" for number in range(1, len(run.history) + 1)]
     history = json.dumps(run.history, indent=1, default=lambda value: value.tolist()).encode()
     history_file: File = ("history.json", partial(write_atomically, content=history))
-    files = chain(_module_files(run), [history_file], _picture_files(run))
-    _write_files(run, folder, files, lambda name: name.partition("/")[0] in rounds)
+    shown = dict[str, bytes]()
+    with hearing_warnings() as of_results:
+
+        def put_page(path: Path) -> None:
+            page = report.page(run, path.parent.name, shown, [*heard, *of_results])
+            write_atomically(path, page.encode())
+
+        def put_facts(path: Path) -> None:
+            write_atomically(path, json.dumps(report.facts(run), indent=1).encode())
+
+        ends: list[File] = [("run.json", put_facts), ("report.html", put_page)]
+        files = chain(_module_files(run), [history_file], _picture_files(run, shown), ends)
+        _write_files(run, folder, files, lambda name: name.partition("/")[0] in rounds)
 
 
 @contextmanager
@@ -103,17 +117,29 @@ def _module_files(run: Run) -> Iterator[File]:
         yield f"{place}/parameters.safetensors", partial(format.write, tree=state)
 
 
-def _picture_files(run: Run) -> Iterator[File]:
+def _picture_files(run: Run, shown: dict[str, bytes]) -> Iterator[File]:
+    """The pictures, which are left in `shown` too once they are written."""
     for name, figure in pictures(run):
         picture = partial(figure.savefig, format="png", dpi=120)
-        yield f"{name}.png", partial(_put, render=picture)
+        yield f"{name}.png", partial(_put_picture, name=name, render=picture, shown=shown)
+
+
+def _put_picture(
+    path: Path, name: str, render: Callable[[BinaryIO], object], shown: dict[str, bytes]
+) -> None:
+    shown[name] = _rendered(render)
+    write_atomically(path, shown[name])
 
 
 def _put(path: Path, render: Callable[[BinaryIO], object]) -> None:
     """Write a file whose content is made first: an error in that is no error of the disk."""
+    write_atomically(path, _rendered(render))
+
+
+def _rendered(render: Callable[[BinaryIO], object]) -> bytes:
     content = io.BytesIO()
     render(content)
-    write_atomically(path, content.getvalue())
+    return content.getvalue()
 
 
 # -- what runs have written ------------------------------------------------------------------------

@@ -76,15 +76,22 @@ def warn_of_unheard(nodes: Sequence[Node]) -> None:
 
 def describe(names: dict[str, Node]) -> str:
     """A table: module, parents, messages up and down with their shapes, learnt or frozen."""
+    rows = cells(names)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
+
+
+def cells(names: dict[str, Node]) -> list[tuple[str, ...]]:
+    """What the table says: titles of its columns, then a line for each node."""
     name_of = {node: name for name, node in names.items()}
+    rows: list[tuple[str, ...]]
     rows = [("module", "class", "parents", "sends up", "sends down", "state")]
     for name, node in names.items():
         parents = ", ".join(name_of.get(parent, "?") for parent in node.parents) or "-"
         up = _shape_of(node.sends_up, node.message_up, node.n_outputs)
         rows.append((name, type(node).__name__, parents, up, _sends_down(node), _state(node)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
+    return rows
 
 
 def _sends_down(node: Node) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ from ..errors import InputError
 from ..messages import Message
 from ..module import Module, Node
 from ..observation import Observation
-from ..options import Kind, Several, check_argument
-from .style import Picture, add_legend, shortened
+from ..options import Kind, Several, check_argument, in_words
+from .style import Picture, add_legend, legend_width, shortened, style
 
 _WIDTH, _HEIGHT = 2.4, 1.7  # inches between boxes: _places counts in these
 _BESIDE = 0.25  # inches from the line between two boxes to each arrow along it
@@ -85,7 +86,7 @@ def _box(axis: Axes, place: tuple[float, float], name: str, node: Node) -> Text:
     return axis.text(*place, caption, ha="center", va="center", bbox=box, zorder=3)
 
 
-def _arrow(axis: Axes, first: Text, last: Text, kind: type[Message] | None, style: str) -> None:
+def _arrow(axis: Axes, first: Text, last: Text, kind: type[Message] | None, line: str) -> None:
     """An arrow from box to box, left of the line between, named by the kind of its messages."""
     if kind is None:
         return
@@ -93,7 +94,7 @@ def _arrow(axis: Axes, first: Text, last: Text, kind: type[Message] | None, styl
     left = (start - end)[::-1] * (_HEIGHT / _WIDTH, -_WIDTH / _HEIGHT)
     left *= _BESIDE / np.hypot(*left * (_WIDTH, _HEIGHT))
     start, end = start + left, end + left
-    arrow = {"arrowstyle": "-|>", "color": "0.2", "linestyle": style, "shrinkA": 2, "shrinkB": 2}
+    arrow = {"arrowstyle": "-|>", "color": "0.2", "linestyle": line, "shrinkA": 2, "shrinkB": 2}
     arrow |= {"patchA": first.get_bbox_patch(), "patchB": last.get_bbox_patch()}
     axis.annotate("", tuple(end), tuple(start), arrowprops=arrow)
     background = {"facecolor": "white", "edgecolor": "none", "pad": 1}
@@ -115,9 +116,7 @@ def rounds(history: Sequence[dict[str, Any]]) -> Figure:
     >>> [axis.get_ylabel() for axis in figure.axes]
     ['score', 'joint objective (nats per row)']
     """
-    check_argument("plots.graph.rounds", "history", history, Several(Kind(dict)))
-    if not all({"round", "updates"} <= record.keys() for record in history):
-        raise InputError("plots.graph.rounds: history must be that of a graph, graph.history")
+    _check_history("plots.graph.rounds", history)
     if not history:
         raise InputError("there are no rounds to draw: fit the graph first")
     panels = {what: series for what, keys in _PANELS.items() if (series := _series(history, keys))}
@@ -142,6 +141,65 @@ def rounds(history: Sequence[dict[str, Any]]) -> Figure:
         if lines:
             add_legend(axis, lines)
     return figure.titled()
+
+
+def runs(histories: Mapping[str, Sequence[dict[str, Any]]]) -> Figure:
+    """Draw several runs side by side: losses, scores, the objective, changes, a curve a run.
+
+    Takes graphs' histories by the names of the runs. Of a number that a module reports several
+    times in a round the last one counts.
+
+    Examples
+    --------
+    >>> from serkit import plots
+    >>> updates = [{"module": "gmm", "accuracy": 0.8, "nmi": 0.7}]
+    >>> history = [{"round": 1, "updates": updates}]
+    >>> figure = plots.graph.runs({"seed0": history, "seed1": history})
+    >>> [axis.get_title() for axis in figure.axes]
+    ['gmm accuracy', 'gmm nmi']
+    """
+    check_argument("plots.graph.runs", "histories", histories, Kind(Mapping))
+    if not histories:
+        raise InputError("plots.graph.runs: there are no runs to draw")
+    for name, history in histories.items():
+        _check_history(f"plots.graph.runs: {in_words(name)}", history)
+    keys = ("loss", "log_likelihood", *chain(*_PANELS.values()))
+    curves = {str(name): _last_by_round(history, keys) for name, history in histories.items()}
+    found = dict.fromkeys(key for series in curves.values() for key in series)
+    panels = sorted(found, key=lambda pair: keys.index(pair[1])) or [("(nothing", "is reported)")]
+    n_across = min(len(panels), 3)
+    n_down = math.ceil(len(panels) / n_across)
+    size = (4.2 * n_across + legend_width([*curves]), 0.2 + 3.2 * n_down)
+    figure = Picture(figsize=size, layout="constrained")
+    axes = figure.subplots(n_down, n_across, squeeze=False).ravel()
+    lines: dict[str, Artist] = {}
+    for axis, panel in zip(axes, panels, strict=False):
+        for number, (name, series) in enumerate(curves.items()):
+            points = series.get(panel, [(np.nan, np.nan)])
+            (lines[name],) = axis.plot(*np.transpose(points), markersize=4, **style(number))
+        axis.set(xlabel="round", title=f"{shortened(panel[0], 20)} {panel[1].replace('_', ' ')}")
+        axis.locator_params("x", integer=True)
+    for axis in axes[len(panels) :]:
+        axis.remove()
+    add_legend(figure, lines, loc="outside center right")
+    return figure.titled()
+
+
+def _last_by_round(history: Sequence[dict], keys: Sequence[str]) -> dict[tuple[str, str], list]:
+    """Points (round, number) of each module and number; the objective is the graph's."""
+    series: dict[tuple[str, str], dict] = defaultdict(dict)
+    for record in history:
+        for update in record["updates"]:
+            for key in (key for key in keys if isinstance(update.get(key), Real)):
+                module = "joint" if key == "objective" else update["module"]
+                series[module, key][record["round"]] = update[key]
+    return {key: [*points.items()] for key, points in series.items()}
+
+
+def _check_history(label: str, history: Any) -> None:
+    check_argument(label, "history", history, Several(Kind(dict)))
+    if not all({"round", "updates"} <= record.keys() for record in history):
+        raise InputError(f"{label}: history must be that of a graph, graph.history")
 
 
 def _series(history: Sequence[dict], keys: Sequence[str]) -> dict[tuple[str, str], list]:

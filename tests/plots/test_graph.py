@@ -75,3 +75,26 @@ def test_rounds_of_which_nothing_is_reported_are_drawn():
 def test_no_rounds_to_draw_says_so():
     with pytest.raises(InputError, match="no rounds to draw: fit the graph first"):
         graph.rounds([])
+
+
+def test_runs_are_curves_over_each_other():
+    def history(scores):
+        return [
+            {"round": n, "updates": [{"module": "vae", "loss": -s}, {"module": "gmm", "nmi": s}]}
+            for n, s in enumerate(scores, 1)
+        ]
+
+    runs = {"<b>": history([0.1, 0.2]), "$x$": history([0.3, 0.5, 0.6])}
+    figure = drawn(graph.runs(runs))
+    assert [axis.get_title() for axis in figure.axes] == ["vae loss", "gmm nmi"]
+    first, second = figure.axes[1].lines
+    np.testing.assert_array_equal(first.get_xydata(), [[1, 0.1], [2, 0.2]])
+    np.testing.assert_array_equal(second.get_xydata(), [[1, 0.3], [2, 0.5], [3, 0.6]])
+    (box,) = figure.legends
+    assert [text.get_text() for text in box.get_texts()] == ["<b>", "$x$"]
+
+
+@pytest.mark.parametrize("histories", [{}, [], {"a": [1]}, {"a": [{"round": 1}]}, {"a": None}])
+def test_runs_that_are_none_are_refused(histories):
+    with pytest.raises(InputError, match=r"plots\.graph\.runs: "):
+        graph.runs(histories)
