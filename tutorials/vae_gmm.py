@@ -230,7 +230,7 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
         start = time.perf_counter()
         train(graph, preset, rounds, out)
         print_once(f"{time.perf_counter() - start:.0f} seconds\n")
-        pages += [explore(graph, out)] if out else []
+        pages += [out / "report.html", explore(graph, out)] if out else []
         results.append(accuracies(graph))
     frozen, joint = np.array(results).T
     print_once(
@@ -239,7 +239,7 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
         f"joint above frozen by {(joint - frozen).mean():+.3f} ± {(joint - frozen).std():.3f}"
     )
     for page in filter(None, pages):
-        print(f"open in a browser: {page}")
+        print_once(f"open in a browser: {page}")
     return {"frozen": frozen, "joint": joint}
 
 

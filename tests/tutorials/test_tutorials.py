@@ -27,8 +27,9 @@ def test_vae_gmm_writes_results_pictures_and_a_page(tmp_path, capsys):
     assert (tmp_path / "module001_vae" / "z_learn.txt").exists()
     assert np.loadtxt(tmp_path / "module002_gmm" / "acc_learn.txt").shape == (2,)
     assert {"latents_vae_before.png", "confusion.png"} <= {p.name for p in tmp_path.iterdir()}
-    *_, last = printed.splitlines()
-    assert last == f"open in a browser: {tmp_path / 'explorer.html'}"
+    pages = [tmp_path / name for name in ("report.html", "explorer.html")]
+    assert printed.splitlines()[-2:] == [f"open in a browser: {page}" for page in pages]
+    assert "GMM" in pages[0].read_text("utf-8")
     assert '"round": 2' in (tmp_path / "explorer.html").read_text("utf-8")
 
 
