@@ -6,7 +6,6 @@ strange row that is decoded well may lie where no known one does.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, Protocol, Self
 
@@ -112,11 +111,11 @@ class Novelty(Options):
                 f"{in_words(autoencoder)}"
             )
         rows = as_rows(x, f"{self.label}.fit")
-        n_needed = math.ceil(3 / self.reject_quantile) - 1  # 3 / (n + 1) may be the least p
+        n_needed = 3 / self.reject_quantile - 1  # 3 / (n + 1) may be the least p
         if len(rows) < n_needed:
             raise InputError(
-                f"{self.label}: reject_quantile={self.reject_quantile} needs at least {n_needed} "
-                f"held-out rows, got {len(rows)}"
+                f"{self.label}: reject_quantile={self.reject_quantile} needs at least "
+                f"{n_needed:.0f} held-out rows, got {len(rows)}"
             )
         names = names_in(x, f"{self.label}.fit")
         scores = self._scores(autoencoder, density, rows)

@@ -212,3 +212,9 @@ def test_what_an_autoencoder_of_ones_own_decodes_is_checked(shape, value, text):
     plane.decode = lambda z: np.full((len(z), *shape), value)
     with pytest.raises(InputError, match=text):
         srk.Novelty().fit(plane, STANDARD, own_rows(99, 0))
+
+
+def test_a_quantile_that_no_number_of_rows_reaches_is_refused():
+    density = MixtureDensity([1.0], [[0.0, 0.0]], [1.0], "spherical")
+    with pytest.raises(InputError, match="reject_quantile=5e-324 needs at least inf held-out rows"):
+        srk.Novelty(reject_quantile=5e-324).fit(AE(2, epochs=1), density, np.zeros((5, 4)))

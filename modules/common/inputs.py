@@ -15,6 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, column_or_1d
 from ... import arrays
 from ...errors import InputError
 from ...messages import Categorical, Data, Gaussian, Message
+from ...options import as_numbers
 from ...reading import Labels, array_in, labels_in
 
 
@@ -113,6 +114,9 @@ def checked_targets(
     if y is None:
         raise InputError(f"{label} requires y to be passed, but the target y is None")
     y = array_in(y, label) if isinstance(y, torch.Tensor) else y
+    if sample_weight is not None:
+        sample_weight = as_numbers(label, "sample_weight", sample_weight)
+        sample_weight = sample_weight if sample_weight.ndim else float(sample_weight)
     try:
         labels = labels_in(column_or_1d(y, warn=True) if getattr(y, "ndim", 1) == 2 else y, label)
         check_classification_targets(labels.classes)
@@ -122,10 +126,6 @@ def checked_targets(
         raise
     except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: of what is no array
         raise InputError(f"{label}: {error}") from None
-    if not np.isfinite(weight).all():
-        raise InputError(
-            f"{label}: sample_weight must be finite numbers, got {sample_weight!r:.60}"
-        )
     if labels.classes.dtype.kind in "mMO":  # which files could not hold
         raise InputError(
             f"{label}: classes must be numbers, text or booleans, got {labels.classes[:2]!r:.60}; "

@@ -460,7 +460,8 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
 
     def _code(self, label: Any) -> int:
         is_name = isinstance(label, Hashable) and not isinstance(label, torch.Tensor)
-        codes = np.flatnonzero(self.classes_ == label) if is_name else np.array([])
+        names = self.classes_.tolist() if is_name else []
+        codes = [code for code, name in enumerate(names) if name == label]
         if len(codes) != 1:
             raise InputError(
                 f"{self.label}: there is no class {in_words(label)}; they are "

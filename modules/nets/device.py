@@ -64,7 +64,7 @@ def uses_bfloat16(precision: str, device: torch.device, nets: nn.Module, batch_s
         return False
     if precision == "bfloat16":
         return True
-    if sum(weights.numel() for weights in nets.parameters()) * batch_size < _MANY_PRODUCTS:
+    if sum(weights.numel() for weights in nets.parameters()) * int(batch_size) < _MANY_PRODUCTS:
         return False
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

@@ -156,6 +156,8 @@ class Trainer:
             if on_epoch(epoch + 1, means) or epoch - best_epoch >= self.patience:
                 break
         self.nets.load_state_dict(kept)
+        if not all(bool(values.isfinite().all()) for values in kept.values()):  # also of batch norm
+            raise DivergedError(epoch + 1, {"a weight": math.inf})
         if not (len(held_out) or self._is_finite(source, learnt)):  # the last step has exploded
             raise DivergedError(epoch + 1, {"loss": math.nan})
         return {**report, "epochs": epoch + 1}

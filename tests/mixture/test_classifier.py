@@ -292,3 +292,17 @@ def test_densities_beyond_floating_point_are_refused_and_classes_are_the_priors(
     with pytest.raises(InputError, match=r"GMMClassifier: 2 of 2 rows \(rows 0, 1\) are so far"):
         fitted.score_samples(far)
     np.testing.assert_allclose(fitted.predict_proba(far), [fitted.priors_] * 2)
+
+
+@pytest.mark.parametrize("sample_weight", [np.complex64(1j), [1j] * 6, "a"])
+def test_weights_that_are_no_numbers_are_refused(sample_weight):
+    rows, classes = np.arange(12.0).reshape(6, 2), [0, 1] * 3
+    with pytest.raises(InputError, match="sample_weight must be finite numbers, got"):
+        GMMClassifier(1).fit(rows, classes, sample_weight=sample_weight)
+
+
+@pytest.mark.parametrize("label", [(), (0, 1), "a", [1]])
+def test_a_class_that_does_not_exist_is_told_with_those_there_are(label):
+    fitted = GMMClassifier(1).fit(np.arange(12.0).reshape(6, 2) ** 2, [0, 1] * 3)
+    with pytest.raises(InputError, match=r"there is no class .*; they are \[0, 1\]"):
+        fitted.density(label)
