@@ -270,5 +270,5 @@ def test_a_loss_gone_nan_is_told_and_what_was_learnt_is_kept():
 def test_rows_of_which_batch_norm_overflows_are_told_of():
     """Their squares are beyond float32, which the loss does not show: the net forgets its rows."""
     rows = 1e19 * np.random.default_rng(0).random((60, 4, 4)).astype(np.float32)
-    with pytest.raises(TrainingError, match="a weight became inf in epoch 2.*Values are up to"):
+    with pytest.raises(TrainingError, match=r"a weight became inf in epoch 2.*Values are up to"):
         NetClassifier(epochs=2, random_state=0).fit(rows, np.arange(60) % 3)
