@@ -324,11 +324,13 @@ def trials(build: Build, n_kills: int, n_interruptions: int, seed: int) -> list[
 def main() -> None:
     """Stop each graph about equally often, and print what comes of it."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", maxsplit=1)[0])
-    parser.add_argument("graphs", nargs="*", choices=GRAPHS, metavar="GRAPH", help="all if none")
+    parser.add_argument("graphs", nargs="*", help=f"of {', '.join(GRAPHS)}; all if none")
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--interruptions", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if unknown := set(options.graphs) - set(GRAPHS):
+        parser.error(f"there is no graph {', '.join(sorted(unknown))}")
     torch.set_num_threads(1)  # so that a process can be forked after training
     rows = []
     graphs = options.graphs or list(GRAPHS)
