@@ -36,6 +36,7 @@ __all__ = [
     "metrics",
     "paths",
     "plots",
+    "presets",
     "processes",
     "repeat",
     "save",
@@ -43,11 +44,14 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from . import plots
+    from . import plots, presets
 else:
 
     def __getattr__(name: str) -> object:
-        """`serkit.plots`, imported when it is first used, as Matplotlib takes a while (PEP 562)."""
-        if name == "plots":
+        """`serkit.plots` and `serkit.presets`, imported when they are first used (PEP 562).
+
+        Matplotlib takes a while, and presets need the modules, which need this package.
+        """
+        if name in ("plots", "presets"):
             return importlib.import_module(f"{__name__}.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -26,17 +26,7 @@ from serkit import metrics, paths, plots
 from serkit.datasets import Dataset
 from serkit.modules import AE, GMM, VAE, NetClassifier, RandomAffine
 
-PRESETS = {
-    "digits": {"filters": (16, 32), "epochs": 40, "large_epochs": 20, "noise_variance": 0.05},
-    "animals": {
-        "filters": (32, 64, 128),
-        "epochs": 120,
-        "large_epochs": 30,
-        "noise_variance": 0.01,
-    },
-}
-NET = {"net": "conv", "batch_norm": True, "hidden_sizes": (256,), "likelihood": "gaussian"}
-NET |= {"lr": 2e-3, "scheduler": "onecycle"}
+DATA = ("digits", "animals")
 BATCH = {"batch_size": 100}
 ALPHAS = (0.1, 0.5, 1.5, 2.0)
 PUBLISHED = {  # on the photographs; the accuracies on a validation split that is not known
@@ -72,9 +62,7 @@ def pixel_mixtures(grey: Dataset, seed: int, report: dict) -> Named:
 
 def encoders(train: Dataset, preset: dict, seed: int) -> dict[str, AE | VAE]:
     """A convolutional VAE and AE with 64 latents."""
-    options = {**NET, **BATCH, "filters": preset["filters"], "epochs": preset["epochs"]}
-    options["noise_variance"] = preset["noise_variance"]
-    options["augment"] = affine(train)
+    options = {**preset["encoder"], "augment": affine(train)}
     return {
         kind.__name__: kind(64, **options, random_state=seed).fit(train.images)
         for kind in (VAE, AE)
@@ -133,8 +121,7 @@ def compare_classifiers(
 
 def beta_vaes(train: Dataset, test: Dataset, preset: dict, seed: int, report: dict) -> Named:
     """How the weight of the KL term trades sharp reconstructions for a dense latent space."""
-    options = {**NET, **BATCH, "filters": preset["filters"], "epochs": preset["large_epochs"]}
-    options["noise_variance"] = preset["noise_variance"]
+    options = {**preset["encoder"], "epochs": preset["large_epochs"]}
     shown = test.images[:N_SHOWN]
     for alpha in ALPHAS:
         vae = VAE(128, alpha=alpha, **options, random_state=seed).fit(train.images)
@@ -161,15 +148,15 @@ def plain_autoencoder(large: Dataset, preset: dict, seed: int, report: dict) -> 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
     """Run the tutorial; returns what it measured."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", choices=PRESETS, default="digits")
+    parser.add_argument("--data", choices=DATA, default="digits")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for pictures")
     parser.add_argument("--quick", action="store_true", help="few rows and 2 epochs, for CI")
     chosen = parser.parse_args(arguments)
 
-    preset = PRESETS[chosen.data]
+    preset = srk.presets.animals(chosen.data)
     if chosen.quick:
-        preset = {**preset, "epochs": 2, "large_epochs": 2}
+        preset = {"encoder": {**preset["encoder"], "epochs": 2}, "large_epochs": 2}
     prepare = few if chosen.quick else lambda dataset: dataset
     seed, report = chosen.seed, {}
     train, test = srk.datasets.train_test_split(prepare(load(chosen.data, 32)))

@@ -22,12 +22,8 @@ from serkit import plots
 from serkit.datasets import Dataset
 from serkit.modules import AE, GMMClassifier
 
-PRESETS = {
-    "digits": {"filters": (16, 32), "hidden_sizes": (64,), "epochs": 100, "batch_size": 64},
-    "mnist": {"filters": (16, 32), "hidden_sizes": (512, 256), "epochs": 15, "batch_size": 250},
-}
 LOADERS = {"mnist": srk.datasets.load_mnist, "fashion": srk.datasets.load_fashion_mnist}
-PRESETS["fashion"] = PRESETS["mnist"]
+DATA = ("digits", *LOADERS)
 N_DRAWN = 100
 
 
@@ -45,8 +41,7 @@ def load(data: str, quick: bool) -> tuple[Dataset, Dataset]:
 
 def train_encoder(images: np.ndarray, preset: dict, seed: int) -> AE:
     """The autoencoder; the likelihood's fixed variance makes its loss a squared error."""
-    options = {"net": "conv", "batch_norm": True, "likelihood": "gaussian", "noise_variance": 0.05}
-    return AE(7, **options, **preset, lr=2e-3, scheduler="onecycle", random_state=seed).fit(images)
+    return AE(**preset, random_state=seed).fit(images)
 
 
 def squared_error(encoder: AE, images: np.ndarray) -> float:
@@ -62,7 +57,7 @@ def drawn(encoder: AE, gaussians: GMMClassifier) -> np.ndarray:
 def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     """Run the tutorial; returns the scores by seed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", choices=PRESETS, default="digits")
+    parser.add_argument("--data", choices=DATA, default="digits")
     parser.add_argument("--seeds", type=int, choices=range(1, 101), default=1, metavar="N")
     parser.add_argument("--out", type=Path, help="folder for pictures, of the first seed")
     parser.add_argument("--explore", type=Path, help="page for a browser, of the first seed")
@@ -70,7 +65,7 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     chosen = parser.parse_args(arguments)
 
     train, test = load(chosen.data, chosen.quick)
-    preset = PRESETS[chosen.data] | ({"epochs": 2} if chosen.quick else {})
+    preset = srk.presets.conv_latent_7d(chosen.data) | ({"epochs": 2} if chosen.quick else {})
     rows = []
     for seed in range(chosen.seeds):
         start = time.perf_counter()

@@ -19,38 +19,9 @@ from matplotlib.figure import Figure
 
 import serkit as srk
 from serkit import metrics, plots
-from serkit.modules import GMM, MLDA, VAE, RandomAffine
+from serkit.modules import GMM, MLDA, VAE
 
-PRESETS = {
-    "digits": {
-        "vae": {
-            "latent_dim": 10,
-            "likelihood": "gaussian",
-            "noise_variance": 0.05,
-            "epochs": (100, 40),
-            "batch_size": 128,
-            "lr": 2e-3,
-        },
-        "gmm": {"n_init": 20, "weight_concentration_prior": 1e4},
-        "mlda": {"n_init": 10},
-    },
-    "tutorial": {
-        "vae": {
-            "latent_dim": 18,
-            "hidden_sizes": (500, 500),
-            "epochs": (150, 30),
-            "batch_size": 250,
-            "augment": RandomAffine(),
-        },
-        "gmm": {
-            "n_init": 10,
-            "use_variance": True,
-            "covariance_prior": 20.0,
-            "weight_concentration_prior": 1e4,
-        },
-        "mlda": {"n_init": 15},
-    },
-}
+DATA = ("digits", "tutorial")
 WEIGHTS = [100, None]  # an image's class counts as 100 words, beside about 200 heard
 ROUNDS, IMAGES_FIRST, EXCHANGES = 5, 3, 3
 
@@ -152,14 +123,14 @@ DRAW = {"images": draw_images, "speech": draw_speech}
 def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     """Run the tutorial; returns the scores by seed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", choices=PRESETS, default="digits")
+    parser.add_argument("--data", choices=DATA, default="digits")
     parser.add_argument("--seeds", type=int, choices=range(1, 101), default=1, metavar="N")
     parser.add_argument("--out", type=Path, help="folder for pictures, of seed 0")
     parser.add_argument("--quick", action="store_true", help="300 rows, few epochs, for CI")
     chosen = parser.parse_args(arguments)
 
     data, labels = load(chosen.data)
-    preset = PRESETS[chosen.data]
+    preset = srk.presets.vae_gmm_mlda(chosen.data)
     if chosen.quick:
         data, labels = {name: rows[:300] for name, rows in data.items()}, labels[:300]
         preset = {"vae": preset["vae"] | {"epochs": (20, 5)}, "gmm": {}, "mlda": {"n_init": 1}}

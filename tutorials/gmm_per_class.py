@@ -23,41 +23,9 @@ import numpy as np
 import serkit as srk
 from serkit import measures, paths, plots
 from serkit.datasets import Dataset
-from serkit.modules import AE, GMM, GMMClassifier, RandomAffine
+from serkit.modules import AE, GMM, GMMClassifier
 
-PRESETS = {
-    "digits": {
-        "encoder": {"latent_dim": 10, "hidden_sizes": (256,), "epochs": 150, "batch_size": 128},
-        "classifier": {"n_components": 2},
-        "novelty": {"smoothing": 0.5},
-    },
-    "mnist": {
-        "encoder": {
-            "latent_dim": 40,
-            "hidden_sizes": (1000, 1000),
-            "epochs": 20,
-            "batch_size": 256,
-            "augment": RandomAffine(),
-        },
-        "copies": (1, RandomAffine()),
-        "classifier": {"n_components": 12, "reject_quantile": 0.04},
-        "novelty": {"smoothing": 1.0, "reject_quantile": 0.04},
-    },
-    "fashion": {
-        "encoder": {
-            "latent_dim": 64,
-            "hidden_sizes": (1000, 500),
-            "epochs": 25,
-            "batch_size": 256,
-            "likelihood": "gaussian",
-            "noise_variance": 0.05,
-        },
-        "copies": (4, RandomAffine(degrees=4, shear=0.05, scale=0.05, shift=1)),
-        "classifier": {"n_components": 24, "tol": 3e-3},
-        "novelty": {"smoothing": 1.0, "reject_quantile": 0.04},
-    },
-}
-ENCODER = {"scheduler": "onecycle", "likelihood": "bernoulli"}
+DATA = ("digits", "mnist", "fashion")
 N_HELD_OUT = 5000
 N_SHOWN = 10
 
@@ -95,7 +63,7 @@ def shortened(preset: dict) -> dict:
 
 def train_encoder(task: Task, preset: dict, seed: int) -> AE:
     """An autoencoder of the training images; no labels."""
-    return AE(**{**ENCODER, **preset["encoder"]}, random_state=seed).fit(task.train.images)
+    return AE(**preset["encoder"], random_state=seed).fit(task.train.images)
 
 
 def train_classifier(encoder: AE, task: Task, preset: dict, seed: int) -> GMMClassifier:
@@ -265,14 +233,14 @@ def print_entropies(classifier: GMMClassifier) -> None:
 def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     """Run the tutorial; returns the scores by seed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", choices=PRESETS, default="digits")
+    parser.add_argument("--data", choices=DATA, default="digits")
     parser.add_argument("--seeds", type=int, choices=range(1, 101), default=1, metavar="N")
     parser.add_argument("--first-seed", type=int, default=0, metavar="N")
     parser.add_argument("--out", type=Path, help="folder for pictures, of the first seed")
     parser.add_argument("--quick", action="store_true", help="few rows and 2 epochs, for CI")
     chosen = parser.parse_args(arguments)
 
-    task, preset = load(chosen.data, chosen.quick), PRESETS[chosen.data]
+    task, preset = load(chosen.data, chosen.quick), srk.presets.gmm_per_class(chosen.data)
     preset = shortened(preset) if chosen.quick else preset
     rows = []
     for seed in range(chosen.first_seed, chosen.first_seed + chosen.seeds):

@@ -24,78 +24,10 @@ from pathlib import Path
 import numpy as np
 
 import serkit as srk
-from serkit.modules import GMM, VAE, RandomAffine
+from serkit.modules import GMM, VAE
 from serkit.processes import print_once
 
-LARGE_GMM = {
-    "n_init": (*[5] * 12, 0),  # late rounds must not jump to another optimum
-    "max_iter": 100,
-    "tol": 1e-4,
-    "use_variance": True,
-    "covariance_prior": 20.0,
-    "weight_concentration_prior": 1e5,  # classes are equally frequent
-}
-PRESETS = {
-    "default": {
-        "restarts": 6,
-        "rounds": 8,
-        "vae": {
-            "latent_dim": 10,
-            "likelihood": "gaussian",
-            "noise_variance": 0.03,
-            "epochs": (100, 40),
-            "batch_size": 128,
-            "lr": 2e-3,
-        },
-        "gmm": {"n_init": 20, "tol": 1e-4, "weight_concentration_prior": 1e4},
-    },
-    "serket": {  # the original tutorial's nets and training, with EM for its Gibbs sampler
-        "rounds": 5,
-        "vae": {"latent_dim": 18, "hidden_sizes": (128,), "epochs": 200, "batch_size": 500},
-        "gmm": {"n_init": 20, "tol": 1e-4, "use_variance": True},
-    },
-    "best": {
-        "rounds": 8,
-        "vae": {
-            "latent_dim": 18,
-            "hidden_sizes": (500, 500),
-            "epochs": (300, 60),
-            "batch_size": 250,
-            "augment": RandomAffine(),
-        },
-        "gmm": {
-            "n_init": 20,
-            "tol": 1e-4,
-            "use_variance": True,
-            "covariance_prior": 20.0,
-            "weight_concentration_prior": 1e4,  # digits are about equally frequent
-        },
-    },
-    "mnist": {  # all 70,000
-        "rounds": 45,
-        "vae": {
-            "latent_dim": 18,
-            "hidden_sizes": (500, 500),
-            "epochs": (40, 5),
-            "batch_size": 250,
-            "augment": RandomAffine(),
-        },
-        "gmm": LARGE_GMM,
-    },
-    "fashion": {  # all 70,000
-        "rounds": 12,
-        "vae": {
-            "latent_dim": 18,
-            "likelihood": "gaussian",
-            "noise_variance": 0.05,
-            "hidden_sizes": (500, 500),
-            "epochs": (15, 5),
-            "batch_size": 250,
-            "augment": RandomAffine(degrees=4, shear=0.05, scale=0.05, shift=1),
-        },
-        "gmm": LARGE_GMM,
-    },
-}
+PRESETS = ("default", "serket", "best", "mnist", "fashion")
 LOADERS = {
     "digits": srk.datasets.load_digits,
     "tutorial": srk.datasets.load_tutorial_digits,
@@ -116,7 +48,7 @@ def build(images: np.ndarray, labels: np.ndarray, preset: dict, seed: int) -> sr
 
 def train(graph: srk.Graph, preset: dict, rounds: int, out: Path | None = None) -> srk.Graph:
     """The first round, from several seeds if the preset says so, and then the others."""
-    restarts = preset.get("restarts", 1)
+    restarts = preset["restarts"]
     callbacks = []
     if restarts > 1:
         text = f"the first round from {restarts} seeds, of which the most stable goes on"
@@ -190,7 +122,7 @@ def accuracies(graph: srk.Graph) -> tuple[float, float]:
 
 def shortened(preset: dict) -> dict:
     """The same with 2 rounds of 10 epochs, the first one from no more than 3 seeds."""
-    restarts = min(preset.get("restarts", 1), 3)
+    restarts = min(preset["restarts"], 3)
     return {**preset, "restarts": restarts, "rounds": 2, "vae": {**preset["vae"], "epochs": 10}}
 
 
@@ -216,7 +148,7 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     chosen = parser.parse_args(arguments)
 
     images, labels = LOADERS[chosen.data]()
-    preset = PRESETS[chosen.preset]
+    preset = srk.presets.vae_gmm(chosen.preset)
     if chosen.quick:
         images, labels, preset = images[:500], labels[:500], shortened(preset)
     rounds = chosen.rounds or preset["rounds"]

@@ -24,26 +24,7 @@ from serkit import metrics, plots
 from serkit.datasets import Dataset
 from serkit.modules import GMM, VAE, MarkovModel
 
-PRESETS = {
-    "digits": {
-        "rounds": 5,
-        "steps": 20,  # of Baum-Welch a round: with one the chain lags behind the latents
-        "vae": {"latent_dim": 10, "epochs": (100, 40), "batch_size": 128, "lr": 2e-3},
-        "gmm": {
-            "n_init": 20,
-            "tol": 1e-4,
-            "use_variance": True,  # responsibilities soft enough for neighbours to be heard
-            "weight_concentration_prior": 1e4,
-        },
-    },
-    "tutorial": {
-        "rounds": 5,
-        "steps": 20,
-        "restarts": 4,
-        "vae": {"latent_dim": 18, "hidden_sizes": (128,), "epochs": 200, "batch_size": 500},
-        "gmm": {"n_init": 20, "tol": 1e-4, "use_variance": True},
-    },
-}
+DATA = ("digits", "tutorial")
 
 
 def load(data: str, shuffled: bool = False) -> Dataset:
@@ -79,7 +60,7 @@ def compare(digits: Dataset, preset: dict, seed: int, out: Path | None = None) -
     """Accuracies by the last update, of the same VAE and mixture without and with the chain."""
     graphs = [build(digits, preset, seed) for build in (without_order, with_order)]
     schedules = [["vae", "gmm"], ["vae", *["gmm", "markov"] * preset["steps"]]]
-    restarts = [1, preset.get("restarts", 1)]
+    restarts = [1, preset["restarts"]]
     accuracies = []
     for graph, schedule, n_runs in zip(graphs, schedules, restarts, strict=True):
         print(f"seed {seed}: {' -> '.join(graph.names)}")
@@ -110,7 +91,7 @@ def show_order(markov: MarkovModel, out: Path | None) -> None:
 def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     """Run the tutorial; returns the accuracies by seed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", choices=PRESETS, default="digits")
+    parser.add_argument("--data", choices=DATA, default="digits")
     parser.add_argument("--shuffled", action="store_true", help="rows in random order")
     parser.add_argument("--seeds", type=int, choices=range(1, 101), default=1, metavar="N")
     parser.add_argument("--first-seed", type=int, default=0, help="in place of 0")
@@ -118,10 +99,10 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     parser.add_argument("--quick", action="store_true", help="fewer epochs and steps, for CI")
     chosen = parser.parse_args(arguments)
 
-    digits, preset = load(chosen.data, chosen.shuffled), PRESETS[chosen.data]
+    digits, preset = load(chosen.data, chosen.shuffled), srk.presets.vae_gmm_mm(chosen.data)
     if chosen.quick:
         vae, gmm = {**preset["vae"], "epochs": 30}, {**preset["gmm"], "n_init": 2}
-        preset = {"rounds": 2, "steps": 10, "vae": vae, "gmm": gmm}
+        preset = {"rounds": 2, "steps": 10, "restarts": 1, "vae": vae, "gmm": gmm}
     runs = [
         compare(digits, preset, seed, chosen.out if seed == chosen.first_seed else None)
         for seed in range(chosen.first_seed, chosen.first_seed + chosen.seeds)

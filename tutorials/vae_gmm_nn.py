@@ -29,25 +29,6 @@ from serkit import metrics, plots
 from serkit.datasets import Dataset
 from serkit.modules import GMM, VAE, Supervised
 
-PRESETS = {
-    "digits": {
-        "rounds": 5,
-        "vae": {
-            "latent_dim": 10,
-            "likelihood": "gaussian",
-            "noise_variance": 0.05,
-            "epochs": (100, 40),
-            "batch_size": 128,
-            "lr": 2e-3,
-        },
-        "gmm": {"n_init": 20, "tol": 1e-4, "weight_concentration_prior": 1e4},
-    },
-    "tutorial": {
-        "rounds": 5,
-        "vae": {"latent_dim": 18, "hidden_sizes": (128,), "epochs": 200, "batch_size": 500},
-        "gmm": {"n_init": 20, "tol": 1e-4, "use_variance": True},
-    },
-}
 LOADERS = {"digits": srk.datasets.load_digits, "tutorial": srk.datasets.load_tutorial_digits}
 WAYS = ("none", "told", "started")
 
@@ -122,13 +103,13 @@ def compare(digits: Dataset, preset: dict, seed: int, out: Path | None = None) -
 def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     """Run the tutorial; returns the accuracies by seed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", choices=PRESETS, default="digits")
+    parser.add_argument("--data", choices=LOADERS, default="digits")
     parser.add_argument("--seeds", type=int, choices=range(1, 101), default=1, metavar="N")
     parser.add_argument("--out", type=Path, help="folder for results and pictures, of seed 0")
     parser.add_argument("--quick", action="store_true", help="2 rounds of a few epochs, for CI")
     chosen = parser.parse_args(arguments)
 
-    digits, preset = LOADERS[chosen.data](), PRESETS[chosen.data]
+    digits, preset = LOADERS[chosen.data](), srk.presets.vae_gmm_nn(chosen.data)
     if chosen.quick:
         vae, gmm = {**preset["vae"], "epochs": 10}, {**preset["gmm"], "n_init": 2}
         preset = {"rounds": 2, "vae": vae, "gmm": gmm}

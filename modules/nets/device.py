@@ -68,8 +68,16 @@ def uses_bfloat16(precision: str, device: torch.device, nets: nn.Module, batch_s
         return False
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    features = torch.cpu.get_capabilities()
-    return bool(features.get("amx_bf16") or features.get("avx512_bf16"))
+    return _multiplies_bfloat16()
+
+
+def _multiplies_bfloat16() -> bool:
+    """Whether the processor does, as far as torch can tell: an older one says less, or nothing."""
+    if hasattr(torch.cpu, "get_capabilities"):
+        features = torch.cpu.get_capabilities()
+        return bool(features.get("amx_bf16") or features.get("avx512_bf16"))
+    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in names)
 
 
 @contextmanager

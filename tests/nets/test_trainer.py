@@ -274,22 +274,38 @@ def test_on_a_gpu(x, kind):
 
 @pytest.mark.parametrize("features", [{}, {"amx_bf16": True}, {"avx512_bf16": True}])
 def test_automatic_precision_asks_the_processor(monkeypatch, features):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features, raising=False)
     cpu, net = torch.device("cpu"), nn.Linear(1000, 100)
     assert uses_bfloat16("auto", cpu, net, 500) == bool(features)
     assert uses_bfloat16("bfloat16", cpu, net, 1)
     assert not uses_bfloat16("float32", cpu, net, 500)
 
 
+@pytest.mark.parametrize(
+    "features", [{}, {"_is_amx_tile_supported"}, {"_is_avx512_bf16_supported"}]
+)
+def test_automatic_precision_asks_an_older_torch_for_what_it_knows(monkeypatch, features):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: name in features, raising=False)
+    cpu, net = torch.device("cpu"), nn.Linear(1000, 100)
+    assert uses_bfloat16("auto", cpu, net, 500) == bool(features)
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
+    assert not uses_bfloat16("auto", cpu, net, 500)
+
+
 def test_automatic_precision_of_small_nets_is_float32(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
     assert not uses_bfloat16("auto", torch.device("cpu"), nn.Linear(64, 128), 128)
 
 
 @both
 def test_automatic_precision_is_decided_once(x, monkeypatch, kind):
     asked = []
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": not asked})
+    monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: {"amx_bf16": not asked}, raising=False
+    )
     monkeypatch.setattr(device, "_MANY_PRODUCTS", 0)
     module = tiny(kind, precision="auto").fit(x)
     asked.append("another processor")

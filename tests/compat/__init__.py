@@ -1,0 +1,1 @@
+"""Either end of the range of versions that serkit installs into; tried by hand."""
