@@ -61,7 +61,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, required=True, help="outside the repository")
     parser.add_argument("--torch", help="another version of torch, such as 2.7.*")
     parser.add_argument("tests", nargs="*", default=TESTED)
-    chosen = parser.parse_args()
+    chosen = parser.parse_intermixed_args()
 
     folder = chosen.folder.resolve()
     python = folder / "bin" / "python"

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import serkit as srk
 import serkit.modules
 from serkit import Module
 from tests.test_architecture import CORE, GATHERING, IMPORTS, ROOT, folder_of
+from tutorials import vae_gmm
 
 GUIDE = ROOT / "tutorials" / "guide"
 PAGES = {
@@ -30,8 +32,10 @@ def code_of(page):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Run a page's code in a folder of its own; gives what it defines."""
+    """Run a page's code in a folder of its own, by presets of few epochs; gives what it defines."""
     monkeypatch.chdir(tmp_path)
+    preset = vae_gmm.shortened(srk.presets.vae_gmm())
+    monkeypatch.setattr(srk.presets, "vae_gmm", lambda name: preset)
 
     def run(page):
         namespace = {"__name__": "page"}
