@@ -29,8 +29,9 @@ TESTED = (
     "tests/mixture",
     "tests/nets",
     "tests/autoencoder",
-    "tests/sequence",
-    "tests/saving",
+    "tests/sequence/test_field.py",
+    "tests/saving/test_format.py",
+    "tests/saving/test_snapshot.py",
     "tests/graph/test_graph.py",
     "tests/tutorials/test_tutorials.py",
 )
