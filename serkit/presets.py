@@ -70,7 +70,7 @@ def vae_gmm(name: str = "default") -> Preset:
         "covariance_prior": 20.0,
         "weight_concentration_prior": 1e5,  # classes are equally frequent
     }
-    presets = {
+    presets: dict[str, Preset] = {
         "default": {
             "restarts": 6,
             "rounds": 8,
@@ -138,7 +138,7 @@ def vae_gmm_mm(name: str = "digits") -> Preset:
     4
     """
     training = {"rounds": 5, "steps": 20}  # with one step the chain lags behind the latents
-    presets = {
+    presets: dict[str, Preset] = {
         "digits": {
             **training,
             "restarts": 1,
@@ -179,7 +179,7 @@ def vae_gmm_nn(name: str = "digits") -> Preset:
     >>> srk.presets.vae_gmm_nn()["vae"]["noise_variance"]
     0.05
     """
-    presets = {
+    presets: dict[str, Preset] = {
         "digits": {
             "rounds": 5,
             "vae": _small_vae(),
@@ -214,7 +214,7 @@ def vae_gmm_mlda(name: str = "digits") -> Preset:
     >>> srk.presets.vae_gmm_mlda("tutorial")["mlda"]
     {'n_init': 15}
     """
-    presets = {
+    presets: dict[str, Preset] = {
         "digits": {
             "vae": _small_vae(),
             "gmm": {"n_init": 20, "weight_concentration_prior": 1e4},
@@ -261,7 +261,7 @@ def gmm_per_class(name: str = "digits") -> Preset:
     12
     """
     training = {"scheduler": "onecycle", "likelihood": "bernoulli"}
-    presets = {
+    presets: dict[str, Preset] = {
         "digits": {
             "encoder": {
                 **training,
@@ -339,7 +339,7 @@ def conv_latent_7d(name: str = "digits") -> Preset:
         "scheduler": "onecycle",
     }
     large = {**encoder, "hidden_sizes": (512, 256), "epochs": 15, "batch_size": 250}
-    presets = {
+    presets: dict[str, Preset] = {
         "digits": {**encoder, "hidden_sizes": (64,), "epochs": 100, "batch_size": 64},
         "mnist": large,
         "fashion": large,
@@ -383,7 +383,7 @@ def animals(name: str = "digits") -> Preset:
     }
     small = {**encoder, "filters": (16, 32), "epochs": 40, "noise_variance": 0.05}
     large = {**encoder, "filters": (32, 64, 128), "epochs": 120, "noise_variance": 0.01}
-    presets = {
+    presets: dict[str, Preset] = {
         "digits": {"encoder": small, "large_epochs": 20},
         "animals": {"encoder": large, "large_epochs": 30},
     }
