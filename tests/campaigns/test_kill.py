@@ -47,4 +47,13 @@ def test_unknown_graphs_are_refused(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["kill", "chian"])
     with pytest.raises(SystemExit, match="2"):
         kill.main()
-    assert "invalid choice: 'chian'" in capsys.readouterr().err
+    assert "there is no graph chian" in capsys.readouterr().err
+
+
+def test_without_a_name_all_graphs_are_tried(monkeypatch):
+    tried = []
+    monkeypatch.setattr(sys, "argv", ["kill"])
+    monkeypatch.setattr(kill, "trials", lambda build, *_, **__: tried.append(build) or [])
+    with pytest.raises(SystemExit, match="0"):
+        kill.main()
+    assert tried == list(kill.GRAPHS.values())
