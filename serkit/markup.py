@@ -7,6 +7,24 @@ import re
 from collections.abc import Iterable, Sequence
 
 _VOID = ("img", "meta")  # elements without an end
+_IN_NOTEBOOKS = """
+.serkit { font: 13px/1.4 system-ui, sans-serif; color: #1c2733; }
+.serkit table { border-collapse: collapse; margin: 4px 0; font: inherit; color: inherit; }
+.serkit th, .serkit td { border: 0; border-bottom: 1px solid #e3e8ee; padding: 2px 10px 2px 4px;
+  text-align: left; vertical-align: top; background: none; overflow-wrap: break-word; }
+.serkit th, .serkit td:first-child { white-space: nowrap; }
+.serkit .number { text-align: right; font-variant-numeric: tabular-nums; }
+.serkit details { border: 1px solid #8fa3b8; border-radius: 6px; background: #fff;
+  padding: 4px 10px; margin: 4px; max-width: 520px; }
+.serkit details tr:first-child { display: none; }
+.serkit summary { cursor: pointer; } .serkit small { color: #52606d; margin-left: 10px; }
+.serkit .diagram { display: inline-block; background: #f3f5f8; border-radius: 8px; padding: 6px; }
+.serkit .level { display: flex; flex-wrap: wrap; justify-content: center;
+  align-items: flex-start; }
+.serkit .level + .level::before { content: "\\2195"; flex-basis: 100%; text-align: center;
+  color: #52606d; line-height: 1; }
+"""
+_NUMBER = re.compile(r"[+-]?\d[\d.e+-]*( .*)?")
 _TAG = re.compile(r"<[^>]*>")
 
 
@@ -57,8 +75,13 @@ def _line(tag: str, cells: Sequence[object], kinds: Sequence[str | None]) -> Mar
 
 
 def _is_number(text: str) -> bool:
-    """Whether a text begins as numbers do."""
-    return text in ("", "nan", "inf", "-inf") or text.lstrip("+-")[:1].isdigit()
+    """Whether a text is a number, or one with words behind it, such as a unit."""
+    return text in ("", "nan", "inf", "-inf") or _NUMBER.fullmatch(text) is not None
+
+
+def fragment(*content: object) -> Markup:
+    """Elements for a notebook, with their style."""
+    return element("div", element("style", Markup(_IN_NOTEBOOKS)), *content, class_="serkit")
 
 
 def document(title: str, style: str, *content: object) -> Markup:

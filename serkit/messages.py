@@ -38,6 +38,7 @@ from . import arrays
 from .arrays import as_observed, as_rows
 from .density import problem_of_covariances
 from .errors import InputError, MessageError
+from .markup import element, fragment, table
 from .options import (
     Choice,
     Count,
@@ -51,7 +52,18 @@ from .options import (
 )
 
 _ROUNDING = 1e-4  # of log-probabilities in float32, which add up to 0 as those of all classes
+_SHOWN_ROWS, _SHOWN_VALUES, _SHOWN_CLASSES = 5, 6, 3  # in notebooks
 _ALIGNED = ("array", "mean", "var", "log_prob", "values")  # attributes with a row per data row
+
+
+def _row_in_words(row: np.ndarray, name: str) -> str:
+    """A row in a few words: its first values, or of log-probabilities the likeliest classes."""
+    if name == "log_prob":
+        order = np.argsort(-row, kind="stable")[:_SHOWN_CLASSES]
+        return ", ".join(f"{k}: {np.exp(row[k]):.3f}" for k in order)
+    values = np.ravel(row)
+    more = ", ..." if len(values) > _SHOWN_VALUES else ""
+    return ", ".join(f"{value:.4g}" for value in values[:_SHOWN_VALUES]) + more
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -73,6 +85,28 @@ class Message:
     def __repr__(self) -> str:
         missing = "" if self.observed is None else f", {np.sum(~self.observed)} missing"
         return f"{type(self).__name__}({', '.join(map(str, (self.n_rows, *self.shape)))}{missing})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the first rows."""
+        rows = self.first_rows()
+        columns = next(iter(rows), {})
+        head = ("row", *("classes" if name == "log_prob" else name for name in columns))
+        lines = [(f"{n}", *row.values()) for n, row in enumerate(rows)]
+        more = element("small", f"and {self.n_rows - len(rows)} more rows")
+        shown = [table(head, lines), *([more] if len(rows) < self.n_rows else [])]
+        return fragment(element("b", repr(self)), *shown)
+
+    def first_rows(self) -> list[dict[str, str]]:
+        """The first rows in a few words: values, means and variances, or classes, by column."""
+        names = [name for name in _ALIGNED if getattr(self, name, None) is not None]
+        shown = range(min(self.n_rows, _SHOWN_ROWS))
+        rows = [
+            {name: _row_in_words(getattr(self, name)[n], name) for name in names} for n in shown
+        ]
+        for n, row in enumerate(rows):
+            if not self.is_observed[n]:
+                row.update(dict.fromkeys(names, "missing"))
+        return rows
 
     @property
     def _rows(self) -> np.ndarray:

@@ -26,6 +26,7 @@ from torch import nn
 
 from . import processes
 from .errors import GraphError, InputError, NotReadyError, SerkitError
+from .markup import Markup, element, fragment, table
 from .messages import Categorical, Data, Deferred, Message, product
 from .metrics import scores_of
 from .options import Kind, Name, Options, Seed, Several, check_argument, seed_of
@@ -248,6 +249,14 @@ class Node(Options, ABC):
         if repr(self.n_outputs) != before:
             self._forget_messages()
         return self
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return fragment(box_of(self, self.name or type(self).__name__.lower()))
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        """For notebooks, which would take scikit-learn's."""
+        return {"text/plain": repr(self), "text/html": self._repr_html_()}
 
     def _forget_messages(self) -> None:
         """Forget the messages of this node and of those above it."""
@@ -562,6 +571,51 @@ class Module(Arguments, Node):
     def _forget_messages(self) -> None:
         self.posterior = None
         super()._forget_messages()
+
+
+def description_of(node: Node) -> dict[str, str]:
+    """Class, messages up and down with their shapes, and state of a node, in words."""
+    return {
+        "class": type(node).__name__,
+        "sends up": _shape_of(node.sends_up, node.message_up, node.n_outputs),
+        "sends down": _sends_down(node),
+        "state": _state(node),
+    }
+
+
+def _sends_down(node: Node) -> str:
+    if not isinstance(node, Module) or not node.parents:
+        return "-"
+    message = node.posterior.down[0] if node.posterior is not None else None
+    if isinstance(message, Deferred):  # like the parent's, and not to be made only for this
+        message = node.parents[0].message_up
+    return _shape_of(node.sends_down_to(node.parents[0]), message, None)
+
+
+def _shape_of(kind: type[Message] | None, message: Message | None, n_outputs: int | None) -> str:
+    if kind is None:
+        return "-"
+    if message is None:
+        return f"{kind.__name__}(N, {n_outputs or '?'})"
+    return f"{type(message).__name__}({', '.join(map(str, (message.n_rows, *message.shape)))})"
+
+
+def _state(node: Node) -> str:
+    if not isinstance(node, Module):
+        return "data"
+    n_updates = len(node.history_)
+    plural = "" if n_updates == 1 else "s"
+    state = f"learnt, {n_updates} update{plural}" if n_updates else "new"
+    return f"{state}, frozen" if node.frozen else state
+
+
+def box_of(node: Node, name: str, **more: str) -> Markup:
+    """A node for notebooks: name, class and state, and all else at a click."""
+    told = description_of(node)
+    kind, state = told.pop("class"), told.pop("state")
+    changed = node.arguments_in_words(changed=True)
+    title = element("summary", element("b", name), f" {kind}", element("small", state))
+    return element("details", title, table(("", ""), {**more, **told, **changed}.items()))
 
 
 Learner = TypeVar("Learner", bound=Module)

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 from sklearn import datasets as sklearn_datasets
-from tqdm.auto import tqdm
 
 from ..errors import DatasetError, OutputError
+from ..progress import bar, line
 from ..saving import write_atomically
 
 _ARRAYS = {
@@ -129,7 +129,9 @@ def _check_header(archive: zipfile.ZipFile, key: str, shape: tuple[int, ...]) ->
 def _download(name: str, cached: Path, progress: bool) -> dict[str, np.ndarray]:
     """The arrays from OpenML, whose own MD5 scikit-learn checks, and then our SHA-256."""
     title = _TITLES[name]
-    with tqdm(total=2, desc=f"downloading {title}", disable=not progress) as bar:
+    if progress:
+        line(f"downloading {title}")
+    with bar(2, f"downloading {title}", shown=progress) as steps:
         try:
             bunch = sklearn_datasets.fetch_openml(
                 _OPENML_NAMES[name], version=1, as_frame=False, parser="auto", cache=False
@@ -141,7 +143,7 @@ def _download(name: str, cached: Path, progress: bool) -> dict[str, np.ndarray]:
                 f"that file at {cached}, or connect to the network, so that it can be fetched "
                 "from OpenML"
             ) from error
-        bar.update()
+        steps.update()
         images = np.asarray(bunch.data).astype(np.uint8).reshape(-1, 28, 28)
         labels = np.asarray(bunch.target).astype(np.uint8)
         rows = images[:60000], labels[:60000], images[60000:], labels[60000:]
@@ -151,7 +153,7 @@ def _download(name: str, cached: Path, progress: bool) -> dict[str, np.ndarray]:
                 f"the {title} downloaded from OpenML does not match its checksum; try again "
                 "later, or name the folder of a good copy in SERKIT_DATA"
             )
-        bar.update()
+        steps.update()
     return arrays
 
 

@@ -137,6 +137,10 @@ class Graph:
     def __repr__(self) -> str:
         return structure.describe(self.names)
 
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return structure.diagram(self.names)
+
     def name_of(self, node: Node) -> str:
         """The name of a module or observation in this graph."""
         for name, known in self.names.items():

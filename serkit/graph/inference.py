@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ..errors import GraphError, InputError
+from ..markup import element, fragment, table
 from ..messages import Categorical, Data, Gaussian, Message, Mixture, product
 from ..module import Module, Node, Posterior, check_rows, posterior_of, samples_of
 from ..observation import Observation
@@ -18,6 +19,7 @@ from ..options import RandomState, seed_of
 if TYPE_CHECKING:
     import pandas
 
+_TITLES = {"log_prob": "classes"}
 Kind = TypeVar("Kind", bound=Message)
 Names = dict[str, Node]  # parents before children
 MessagesUp = dict[Node, Message | None]
@@ -55,6 +57,18 @@ class Prediction:
     def __repr__(self) -> str:
         listed = ", ".join(f"{name}: {message}" for name, message in self.messages.items())
         return f"Prediction({listed})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the first rows, by module."""
+        first = {name: message.first_rows() for name, message in self.messages.items()}
+        head = [(name, column) for name, rows in first.items() for column in next(iter(rows), {})]
+        n_shown = max(map(len, first.values()), default=0)
+        lines = [
+            (f"{n}", *(first[name][n][c] if n < len(first[name]) else "" for name, c in head))
+            for n in range(n_shown)
+        ]
+        titles = [f"{name}: {_TITLES.get(column, column)}" for name, column in head]
+        return fragment(element("b", repr(self)), table(("row", *titles), lines))
 
     @property
     def latents(self) -> np.ndarray:

@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Iterable, Sequence
 
 from ..errors import GraphError, InputError
-from ..messages import Deferred, Message
-from ..module import Module, Node
+from ..markup import Markup, element, fragment
+from ..module import Module, Node, box_of, description_of
 from ..observation import Observation
 
 _FOLDER_NAME = re.compile(r"\w[\w .-]*")
@@ -89,35 +89,22 @@ def cells(names: dict[str, Node]) -> list[tuple[str, ...]]:
     rows = [("module", "class", "parents", "sends up", "sends down", "state")]
     for name, node in names.items():
         parents = ", ".join(name_of.get(parent, "?") for parent in node.parents) or "-"
-        up = _shape_of(node.sends_up, node.message_up, node.n_outputs)
-        rows.append((name, type(node).__name__, parents, up, _sends_down(node), _state(node)))
+        kind, *others = description_of(node).values()
+        rows.append((name, kind, parents, *others))
     return rows
 
 
-def _sends_down(node: Node) -> str:
-    if not isinstance(node, Module):
-        return "-"
-    message = node.posterior.down[0] if node.posterior is not None else None
-    if isinstance(message, Deferred):  # like the parent's, and not to be made only for this
-        message = node.parents[0].message_up
-    return _shape_of(node.sends_down_to(node.parents[0]), message, None)
-
-
-def _shape_of(kind: type[Message] | None, message: Message | None, n_outputs: int | None) -> str:
-    if kind is None:
-        return "-"
-    if message is None:
-        return f"{kind.__name__}(N, {n_outputs or '?'})"
-    return f"{type(message).__name__}({', '.join(map(str, (message.n_rows, *message.shape)))})"
-
-
-def _state(node: Node) -> str:
-    if not isinstance(node, Module):
-        return "data"
-    n_updates = len(node.history_)
-    plural = "" if n_updates == 1 else "s"
-    state = f"learnt, {n_updates} update{plural}" if n_updates else "new"
-    return f"{state}, frozen" if node.frozen else state
+def diagram(names: dict[str, Node]) -> Markup:
+    """The graph for notebooks, the data on top: a box a node, which opens with a click."""
+    name_of = {node: name for name, node in names.items()}
+    levels: dict[int, list[Markup]] = {}
+    for name, node in names.items():
+        below = [(parent, name_of.get(parent, "?")) for parent in node.parents]
+        says = ", ".join(f"{p.sends_up.__name__} of {n}" for p, n in below if p.sends_up)
+        hears = {"hears": says} if says else {}
+        levels.setdefault(_depth(node), []).append(box_of(node, name, **hears))
+    rows = (element("div", *boxes, class_="level") for _, boxes in sorted(levels.items()))
+    return fragment(element("div", *rows, class_="diagram"))
 
 
 def mermaid(names: dict[str, Node]) -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from scipy.special import entr
-from tqdm.auto import tqdm
 
 from .. import processes
 from ..errors import InputError
@@ -17,9 +16,11 @@ from ..messages import Categorical, Mixture
 from ..metrics import accuracy, matching
 from ..module import Module, Node
 from ..options import Count, Function, Kind, Number, Text, check_argument, in_words
+from ..progress import bar, line, output
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from tqdm import tqdm
 
 _CHANGES = ("changed", "mean_shift")
 _REPORTED = {"loss": "loss", "log_likelihood": "log-lik.", "accuracy": "accuracy"}
@@ -146,14 +147,7 @@ class Report(Callback):
         """Print the round's numbers, below their names where those changed; in one process."""
         if not processes.is_first():
             return
-        last = {update["module"]: update for update in record["updates"]}
-        columns = {
-            f"{module} {title}": update[key]
-            for module, update in last.items()
-            for key, title in _REPORTED.items()
-            if key in update
-        }
-        columns["seconds"] = sum(u.get("seconds", 0.0) for u in record["updates"])
+        columns = _numbers_of(record)
         if list(columns) != self._titles:
             self._titles = list(columns)
             print("round", *columns, sep="  ")
@@ -161,16 +155,33 @@ class Report(Callback):
         print(f"{record['round']:5d}", *numbers, sep="  ", flush=True)
 
 
+def _numbers_of(record: Record) -> dict[str, float]:
+    """What modules reported last in a round, by what it is called, and the seconds of them all."""
+    last = {update["module"]: update for update in record["updates"]}
+    columns = {
+        f"{module} {title}": update[key]
+        for module, update in last.items()
+        for key, title in _REPORTED.items()
+        if key in update
+    }
+    return {**columns, "seconds": sum(u.get("seconds", 0.0) for u in record["updates"])}
+
+
 class Progress(Callback):
-    """Show two tqdm bars: one over the rounds, one over the epochs of the module in training."""
+    """Show two tqdm bars: one over the rounds, one over the epochs of the module in training.
+
+    Where bars cannot move, as in log files, a line a round; without stderr nothing.
+    """
 
     def __init__(self) -> None:
         self._rounds: tqdm | None = None
         self._epochs: tqdm | None = None
+        self._last = 0
 
     def on_start(self, graph: TrainedGraph, rounds: int) -> None:
         """Open the bar over rounds."""
-        self._rounds = tqdm(total=rounds, desc="rounds", unit="round")
+        self._rounds = bar(rounds, "rounds", unit="round")
+        self._last = len(graph.history) + rounds
 
     def on_update(self, graph: TrainedGraph, module: Module) -> None:
         """Show the module's name; open its bar over epochs if it has some."""
@@ -179,7 +190,8 @@ class Progress(Callback):
         if self._rounds is not None:
             self._rounds.set_postfix_str(name)
         if module.n_epochs is not None and not module.frozen:
-            self._epochs = tqdm(total=module.n_epochs, desc=name, unit="epoch", leave=False)
+            both = output() != "notebook"  # without widgets one bar alone can move there
+            self._epochs = bar(module.n_epochs, name, shown=both, unit="epoch", leave=False)
 
     def on_epoch(
         self, graph: TrainedGraph, module: Module, epoch: int, terms: dict[str, float]
@@ -190,10 +202,12 @@ class Progress(Callback):
             self._epochs.update()
 
     def on_round(self, graph: TrainedGraph, record: Record) -> None:
-        """Advance the bar over rounds."""
+        """Advance the bar over rounds, or write a line."""
         self._close_epochs()
         if self._rounds is not None:
             self._rounds.update()
+        numbers = "".join(f", {name} {value:.3f}" for name, value in _numbers_of(record).items())
+        line(f"round {record['round']} of {self._last}{numbers}")
 
     def on_end(self, graph: TrainedGraph) -> None:
         """Close both bars."""

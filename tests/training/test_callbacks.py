@@ -336,11 +336,3 @@ def test_history_counts_changes_between_rounds():
 def test_quiet_fit_prints_nothing(capfd):
     pipeline().fit(2, verbose=False)
     assert capfd.readouterr() == ("", "")
-
-
-def test_progress_shows_rounds_modules_and_epochs(capfd):
-    pipeline(epochs=3).fit(2)
-    out, err = capfd.readouterr()
-    assert out == ""
-    for text in ("rounds: 100%", "2/2", "gmm", "vae"):
-        assert text in err
