@@ -332,6 +332,7 @@ def main() -> None:
     if unknown := set(options.graphs) - set(GRAPHS):
         parser.error(f"there is no graph {', '.join(sorted(unknown))}")
     torch.set_num_threads(1)  # so that a process can be forked after training
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells' background jobs ignore it
     rows = []
     graphs = options.graphs or list(GRAPHS)
     for number, name in enumerate(graphs):
