@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 TYPES := build/types/serkit
 
-.PHONY: tutorial test lint types benchmarks clean
+.PHONY: tutorial test lint types docs benchmarks clean
 
 # Two threads that other jobs disturb take ten times as long as one: they wait for each other.
 tutorial: $(READY)
@@ -17,11 +17,18 @@ lint: types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 
-# mypy knows no package_dir: it is shown the files where they are installed.
-types: $(READY)
+# mypy and mkdocstrings know no package_dir: they are shown the files where they are installed.
+types: $(TYPES)
+	MYPYPATH=$(dir $(TYPES)) $(VENV)/bin/mypy -p serkit
+
+# The guide as pages: runs/docs/index.html opens without a server.
+docs: $(TYPES)
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
+
+.PHONY: $(TYPES)
+$(TYPES): $(READY)
 	mkdir -p $(TYPES)
 	ln -sfn $(addprefix ../../../,$(wildcard serkit/*) modules) $(TYPES)
-	MYPYPATH=$(dir $(TYPES)) $(VENV)/bin/mypy -p serkit
 
 benchmarks: $(READY)
 	$(PYTHON) -m tests.benchmarks --all --record
