@@ -1,6 +1,7 @@
 """README and guide: their code runs, what they link to is there, and so is what they name."""
 
 import ast
+import inspect
 import re
 from pathlib import Path
 
@@ -121,3 +122,13 @@ def test_picture_of_the_architecture_has_the_arrows_of_the_code():
         r"^ *(\w+) --> (\w+)$", PAGES["tutorials/guide/architecture.md"], re.MULTILINE
     )
     assert set(drawn) == {arrow for arrow in arrows if "modules" not in arrow}
+
+
+def test_contents_of_the_guide_have_every_page_and_every_public_name():
+    contents = (ROOT / "mkdocs.yml").read_text("utf-8")
+    assert [page.name for page in GUIDE.glob("*.md") if f": {page.name}\n" not in contents] == []
+    documented = re.findall(r": api/([\w.]+)\.md", contents)
+    listed = re.search(r"PARTS = \((.*?)\)", (GUIDE / "hooks.py").read_text("utf-8"), re.DOTALL)
+    assert documented == re.findall(r'"([\w.]+)"', listed[1])
+    within = {f"serkit.{name}" for name in srk.__all__ if inspect.ismodule(getattr(srk, name))}
+    assert within - {"serkit.processes"} <= set(documented)  # which modules speak to, not people
