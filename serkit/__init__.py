@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from . import datasets, errors, measures, messages, metrics, paths, processes, training
-from .choosing import Repeats, repeat
+from .choosing import GraphEstimator, Repeats, Selection, repeat, select_components
 from .density import MixtureDensity
 from .graph import Ensemble, Graph, ensemble
 from .module import Module, Part, Posterior
@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Ensemble",
     "Graph",
+    "GraphEstimator",
     "MixtureDensity",
     "Module",
     "Novelty",
@@ -27,6 +28,7 @@ __all__ = [
     "Part",
     "Posterior",
     "Repeats",
+    "Selection",
     "datasets",
     "ensemble",
     "errors",
@@ -40,6 +42,7 @@ __all__ = [
     "processes",
     "repeat",
     "save",
+    "select_components",
     "training",
 ]
 

@@ -481,7 +481,7 @@ class Graph:
                 raise GraphError(f"{argument} names {_described(node)}, which is not in this graph")
         return nodes
 
-    def objective(self) -> float | None:
+    def objective(self, *rows: ArrayLike) -> float | None:
         """The joint objective, the evidence lower bound of the whole graph, in nats per row.
 
         The sum of all modules' terms. For Observation, VAE and GMM it is
@@ -491,12 +491,34 @@ class Graph:
         whose prior it is here, and its updates may lower this.) Latents that no child explains
         have the prior N(0, I).
 
+        Parameters
+        ----------
+        *rows : array-like of shape (M, ...), Data or None
+            New rows for each observation, as for `predict`, such as some that were held out. Those
+            of training unless given.
+
         Returns
         -------
         float or None
             None until every module has messages from its parents, and where a module has no term.
+
+        Raises
+        ------
+        InputError, NotReadyError
+            As `predict`, for new rows.
         """
-        return self._objective()
+        if not rows:
+            return self._objective()
+        with processes.alone():
+            posteriors = inference.posteriors_of(self.names, rows)
+            total = 0.0
+            for module, posterior in posteriors.items():
+                with naming(module, "infer"):
+                    bound = bound_of(posterior)
+                if bound is None:
+                    return None
+                total += bound
+            return total + _unexplained({m: p.up for m, p in posteriors.items()})
 
     def _objective(self, *, stated_only: bool = False) -> float | None:
         """The joint objective; with `stated_only` None too if a term is of older messages."""
@@ -518,13 +540,7 @@ class Graph:
             if bound is None:
                 return None
             total += processes.mean(bound, inputs[0].n_rows)
-        explained = {parent for module in learnt for parent in module.parents}
-        for module in learnt:  # latents without a prior in some child's term
-            q = module.message_up
-            if module not in explained and isinstance(q, Gaussian) and q.var is not None:
-                log_prior = inference.log_standard_normal(q.mean, q.var)  # (N,)
-                log_prior = np.where(q.is_observed, log_prior, 0.0)
-                total += processes.mean(float(log_prior.mean()), q.n_rows)
+        total += _unexplained({module: module.message_up for module in learnt})
         return total
 
     # -- new data ------------------------------------------------------------------------------
@@ -846,6 +862,17 @@ class Graph:
     def mermaid(self) -> str:
         """The modules and the messages between them as Mermaid text, for a README."""
         return structure.mermaid(self.names)
+
+
+def _unexplained(sent: Mapping[Module, Message | None]) -> float:
+    """E[log p(z)] of latents that are without a prior in some child's term, in nats per row."""
+    explained, total = {parent for module in sent for parent in module.parents}, 0.0
+    for module, q in sent.items():
+        if module not in explained and isinstance(q, Gaussian) and q.var is not None:
+            log_prior = inference.log_standard_normal(q.mean, q.var)  # (N,)
+            log_prior = np.where(q.is_observed, log_prior, 0.0)
+            total += processes.mean(float(log_prior.mean()), q.n_rows)
+    return total
 
 
 def _described(node: Any) -> str:

@@ -181,6 +181,22 @@ def reconstruct(names: Names, rows: Sequence) -> dict[str, np.ndarray]:
     return reconstructions
 
 
+def posteriors_of(names: Names, rows: Sequence) -> dict[Module, Posterior]:
+    """Each module's posterior of new rows, by what its parents and its children say of them."""
+    up, posteriors = _pass_up(names, rows)
+    from_children: dict[Node, list[Message]] = {node: [] for node in names.values()}
+    for node in reversed([*posteriors]):
+        if from_children[node]:
+            heard = product(from_children[node])
+            posteriors[node] = posterior_of(node, _inputs(node, up), heard)
+        pairs = [*zip(node.parents, posteriors[node].down, strict=True)]
+        down = node.read([message if isinstance(p, Module) else None for p, message in pairs])
+        for parent, message in zip(node.parents, down, strict=True):
+            if message is not None:
+                from_children[parent].append(message)
+    return posteriors
+
+
 def _pass_up(names: Names, rows: Sequence) -> tuple[MessagesUp, dict[Module, Posterior]]:
     """Messages up of new rows, and each module's posterior without its children's messages."""
     up: MessagesUp = {**_new_rows(names, rows)}

@@ -14,9 +14,10 @@ from .arrays import (
 )
 from .images import save_gif
 from .profiles import profiles
-from .runs import by_round
+from .runs import by_number, by_round
 
 __all__ = [
+    "by_number",
     "by_round",
     "confusion",
     "graph",

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from ..errors import InputError
-from ..options import as_numbers
+from ..options import as_numbers, in_words
 from .style import Picture, add_legend, names_of, shortened
 
 _WORST, _MEAN, _PALE = "#d62728", "black", "#9db8d2"
@@ -52,10 +52,7 @@ def by_round(
         [f"run {n}" for n in range(n_runs)] if names is None else names, n_runs, "names"
     )
     rounds = np.arange(1, n_rounds + 1)
-    n_across = min(len(arrays), 3)
-    n_down = -(-len(arrays) // n_across)
-    figure = Picture(figsize=(4 * n_across, 3.3 * n_down + 0.4), layout="constrained")
-    axes = figure.subplots(n_down, n_across, squeeze=False).ravel()
+    figure, axes = _panels(len(arrays))
     for axis, (name, curves) in zip(axes, arrays.items(), strict=False):
         known = np.flatnonzero(np.isfinite(curves[:, -1]))
         worst = known[curves[known, -1].argmin()] if len(known) else None
@@ -71,9 +68,81 @@ def by_round(
         add_legend(axis, legend, loc="best")
         axis.locator_params("x", integer=True)
         axis.set(xlabel="round", title=shortened(name))
-    for axis in axes[len(arrays) :]:
-        axis.remove()
     return figure.titled(title)
+
+
+def by_number(
+    numbers: Sequence[int],
+    values: Mapping[str, ArrayLike],
+    *,
+    choices: Mapping[str, int] | None = None,
+    recommended: int | None = None,
+    title: str = "",
+) -> Figure:
+    """Draw criteria by a number, such as that of components: a panel each, runs and their mean.
+
+    Parameters
+    ----------
+    numbers : sequence of int
+    values : dict of str to array-like, shape (n numbers, n runs)
+        By the panel's title; NaN where there is no number.
+    choices : dict of str to int, optional
+        By the panel's title: the number that a star marks.
+    recommended : int, optional
+        The number that a line marks in each panel.
+    title : str
+
+    Examples
+    --------
+    >>> from serkit import plots
+    >>> bic = [[9.0, 9.5], [4.0, 4.1], [5.0, 5.5]]
+    >>> figure = plots.by_number([1, 2, 3], {"bic": bic}, choices={"bic": 2}, recommended=2)
+    >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    ['mean', 'choice', 'recommended']
+    """
+    label = "plots.by_number"
+    places = as_numbers(label, "numbers", numbers)
+    panels = values.items() if isinstance(values, Mapping) else []
+    arrays = {n: as_numbers(label, "values", v, "numbers", finite=False) for n, v in panels}
+    if (
+        not arrays
+        or places.ndim != 1
+        or any(array.ndim != 2 or len(array) != len(places) for array in arrays.values())
+    ):
+        raise InputError(
+            f"{label}: values must be a dict of arrays (n numbers, n runs), here of "
+            f"{len(np.atleast_1d(places))} rows, got {in_words(values)}"
+        )
+    for name, choice in {"recommended": recommended, **(choices or {})}.items():
+        if choice is not None and choice not in places:
+            raise InputError(f"{label}: {name} must be one of numbers, got {in_words(choice)}")
+    figure, axes = _panels(len(arrays))
+    for axis, (name, runs) in zip(axes, arrays.items(), strict=False):
+        shown = _means(runs.T)
+        axis.plot(places, runs, ".", color=_PALE, markersize=5)
+        (mean,) = axis.plot(places, shown, color=_MEAN, linewidth=2)
+        legend = {"mean": mean}
+        if name in (choices or {}):
+            place = np.flatnonzero(places == choices[name])[0]  # type: ignore[index]
+            how = {"color": _WORST, "markersize": 14, "zorder": 4}
+            (legend["choice"],) = axis.plot(places[place], shown[place], "*", **how)
+        if recommended is not None:
+            legend["recommended"] = axis.axvline(recommended, color="0.6", linestyle=":")
+        add_legend(axis, legend, loc="best")
+        axis.locator_params("x", integer=True)
+        axis.set(xlabel="number of components", title=shortened(name))
+    return figure.titled(title)
+
+
+def _panels(n: int) -> tuple[Picture, np.ndarray]:
+    """A figure of n panels, three beside each other."""
+    n_across = min(n, 3)
+    n_down = -(-n // n_across)
+    figure = Picture(figsize=(4 * n_across, 3.3 * n_down + 0.4), layout="constrained")
+    axes = figure.subplots(n_down, n_across, squeeze=False).ravel()
+    for axis in axes[n:]:
+        axis.remove()
+    return figure, axes
 
 
 def _means(curves: np.ndarray) -> np.ndarray:

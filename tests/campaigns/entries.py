@@ -151,6 +151,10 @@ def _build(seed: int, observation: Observation | None = None) -> Module:
     return GMM(K, random_state=seed).connect(observation or Observation(_latents()))
 
 
+def _on(observation: Observation) -> Module:
+    return GMM(K, n_init=1).connect(observation)
+
+
 def _ensemble() -> Module:
     observation = Observation(_latents())
     return LabelAlignment().connect(_build(0, observation), _build(1, observation))
@@ -205,6 +209,14 @@ SOUND: dict[str, Callable[[], Any]] = {  # by parameter, or by owner and paramet
     "graph.names": lambda: learnt(Graph).names,
     "build": lambda: _build,
     "seeds": lambda: [0, 1],
+    "GraphEstimator.build": lambda: _on,
+    "source": lambda: _latents(),
+    "components": lambda: [1, 2],
+    "choices votes": lambda: {"bic": 1},
+    "Selection.values": lambda: {"bic": np.ones((2, 2))},
+    "by_number.values": lambda: {"bic": np.ones((2, 2))},
+    "numbers": lambda: [1, 2],
+    "agreement": lambda: 1.0,
     "criterion": lambda: "stability",
     "arm": lambda: "joint",
     "by_round.values": lambda: {"accuracy": np.ones((2, 3))},
