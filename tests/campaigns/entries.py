@@ -120,12 +120,13 @@ def _annotations(function: Callable) -> str:
 
 
 def parameters(function: Callable) -> dict[str, inspect.Parameter]:
-    """Those of a function or class by name, but for `self`."""
+    """Those of a function or class that have names, but for `self`."""
     try:
         parameters = inspect.signature(function).parameters
     except ValueError:
         return {}
-    return {name: p for name, p in parameters.items() if name != "self"}
+    named = {name: p for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
+    return {name: p for name, p in named.items() if name != "self"}
 
 
 # -- sound arguments -------------------------------------------------------------------------------
