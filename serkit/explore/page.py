@@ -14,6 +14,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from .. import processes
+from ..colours import COLOURS
 from ..errors import InputError
 from ..options import Count, FilePath, Kind, Text, check_argument
 from ..saving import write_atomically
@@ -23,18 +24,6 @@ from .nets import Nets
 from .packing import Blob, compressed
 from .runtime import Runtime
 
-COLOURS = (  # ten that differ for people who see no red or no green, too
-    "#006cb4",
-    "#d86000",
-    "#cc78a8",
-    "#e4cc00",
-    "#006054",
-    "#6cd86c",
-    "#543000",
-    "#3c189c",
-    "#ccccb4",
-    "#0000fc",
-)
 SYMBOLS = ("circle", "diamond", "square", "cross", "x")  # of each ten classes
 
 MOST_ROWS = 10_000

@@ -12,6 +12,7 @@ from .arrays import (
     reconstructions,
     samples,
 )
+from .evolution import evolution
 from .images import save_gif
 from .profiles import profiles
 from .runs import by_number, by_round
@@ -20,6 +21,7 @@ __all__ = [
     "by_number",
     "by_round",
     "confusion",
+    "evolution",
     "graph",
     "heat_map",
     "image_grid",

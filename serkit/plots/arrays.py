@@ -18,10 +18,12 @@ from numpy.typing import ArrayLike
 
 from .. import metrics
 from ..arrays import as_rows
+from ..colours import COLOURS
+from ..density import MixtureDensity
 from ..errors import InputError
 from ..options import Count, Kind, Several, as_numbers, check_argument
 from .images import picture, pixels_in, tiled
-from .projection import project
+from .projection import LINEAR, Projection, linear_map, name_of, project
 from .style import (
     BESIDE,
     LARGEST,
@@ -30,9 +32,11 @@ from .style import (
     add_legend,
     by_cluster,
     by_label,
+    finished,
     legend_width,
     names_of,
     one_group,
+    panel,
     shortened,
     style,
 )
@@ -56,8 +60,10 @@ def latents(
     labels: ArrayLike | None = None,
     clusters: ArrayLike | None = None,
     *,
-    projection: str = "pca",
+    projection: Projection = "pca",
+    density: MixtureDensity | None = None,
     title: str = "",
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw latents in two dimensions, coloured by label and by cluster.
 
@@ -70,9 +76,15 @@ def latents(
         For another panel. Without labels give them by name, ``latents(z, clusters=...)``. With
         labels a cluster has the colour of the label that it is matched to, and names it in the
         legend: "3 (label 7)".
-    projection : {"pca", "lda"}
-        Principal components, or linear discriminants of the labels, which "lda" needs.
+    projection : {"pca", "lda", "umap", "tsne"} or callable
+        Principal components, linear discriminants of the labels, which "lda" needs, UMAP (needs
+        umap-learn), t-SNE, or a function from (N, D) to (N, 2).
+    density : MixtureDensity, optional
+        A mixture over the latents, such as ``gmm.density()``: a cross at each mean, and an ellipse
+        of two standard deviations. For "pca" and "lda", which are linear.
     title : str
+    ax : matplotlib.axes.Axes, optional
+        To draw into, for a single panel: one of labels and clusters, or neither.
 
     Examples
     --------
@@ -83,29 +95,69 @@ def latents(
     >>> [axis.get_title() for axis in figure.axes]
     ['by true label', 'by cluster']
     """
-    plane, name = project(z, labels, projection, 2), projection.upper()
+    plane, name = project(z, labels, projection, 2), name_of(projection)
+    check_argument("plots.latents", "density", density, Kind(MixtureDensity, or_none=True))
+    ellipses = [] if density is None else _ellipses(z, plane, projection, density)
     panels: dict[str, Groups] = {}
     if labels is not None:
         panels["by true label"] = by_label(labels, len(plane))
     if clusters is not None:
         panels["by cluster"] = by_cluster(clusters, len(plane), labels)
     panels = panels or {"": one_group(len(plane))}
+    if ax is not None and len(panels) > 1:
+        raise InputError("plots.latents: ax= is for one panel; give labels or clusters, not both")
     widths = [5.0 + legend_width(groups.names) for groups in panels.values()]
-    figure = Picture(figsize=(sum(widths), 5), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0]
+    if len(panels) == 1:
+        axes = [panel(ax, (sum(widths), 5))]
+    else:
+        figure = Picture(figsize=(sum(widths), 5), layout="constrained")
+        axes = list(figure.subplots(1, len(panels), width_ratios=widths))
     for axis, (what, groups) in zip(axes, panels.items(), strict=True):
+        size = 4 if len(groups.names) <= len(COLOURS) else 12  # so that markers can be told apart
         clouds = {
-            value: axis.scatter(*points.T, s=4, linewidths=0, **how)
+            value: axis.scatter(points[:, 0], points[:, 1], s=size, linewidths=0, **how)
             for value, how, points in groups.split(plane)
         }
+        for mean, outline in ellipses:
+            axis.plot(*outline, color="black", linewidth=0.8)
+            axis.plot(*mean, marker="+", color="black", markersize=7)
         if what:
-            add_legend(axis, clouds, **BESIDE, markerscale=3)
+            add_legend(axis, clouds, **BESIDE, markerscale=3 if size == 4 else 2)
         axis.set(xlabel=f"{name} 1", ylabel=f"{name} 2", title=what)
-    return figure.titled(title)
+    return finished(axes[0], ax, title)
+
+
+def _ellipses(
+    z: ArrayLike, plane: np.ndarray, projection: Projection, density: MixtureDensity
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Means (2,) and outlines (2, n) at two standard deviations of a mixture's components."""
+    if projection not in LINEAR:
+        raise InputError(
+            "plots.latents: density= needs projection 'pca' or 'lda', which are linear"
+        )
+    n_dims = np.shape(z)[1]
+    if density.n_dims != n_dims:
+        raise InputError(
+            f"plots.latents: density is of {density.n_dims} dimensions, the latents of {n_dims}"
+        )
+    matrix, shift = linear_map(z, plane)
+    angles = np.linspace(0, 2 * np.pi, 100)
+    circle = 2 * np.array([np.cos(angles), np.sin(angles)])
+    found = []
+    for mean, covariance in zip(density.means, density.full_covariances(), strict=True):
+        values, vectors = np.linalg.eigh(matrix.T @ covariance @ matrix)
+        centre = mean @ matrix + shift
+        root = vectors * np.sqrt(np.maximum(values, 0))
+        found.append((centre, centre[:, None] + root @ circle))
+    return found
 
 
 def latents_3d(
-    z: ArrayLike, labels: ArrayLike | None = None, *, projection: str = "pca", title: str = ""
+    z: ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    projection: Projection = "pca",
+    title: str = "",
 ) -> graph_objects.Figure:
     """Draw latents in three dimensions, to turn with the mouse: a plotly figure.
 
@@ -126,7 +178,7 @@ def latents_3d(
     except ImportError:
         needed = "latents_3d needs plotly: pip install '.[interactive]' in serkit's checkout"
         raise ImportError(needed) from None
-    space, name = project(z, labels, projection, 3), projection.upper()
+    space, name = project(z, labels, projection, 3), name_of(projection)
     axes = {f"{axis}axis": {"title": f"{name} {i}"} for i, axis in enumerate("xyz", 1)}
     layout = {"title": _without_markup(title), "scene": axes, "legend": {"itemsizing": "constant"}}
     figure = graph_objects.Figure(layout=layout)
@@ -151,6 +203,7 @@ def image_grid(
     row_titles: Sequence | None = None,
     column_titles: Sequence | None = None,
     title: str = "",
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw a grid of images.
 
@@ -161,6 +214,8 @@ def image_grid(
     row_titles, column_titles : sequence, optional
         One for each row, one for each column.
     title : str
+    ax : matplotlib.axes.Axes, optional
+        To draw into.
 
     Examples
     --------
@@ -183,8 +238,7 @@ def image_grid(
     size = size * min(1, LARGEST / size.max()) + (0.2, 0.5)
     size += 0.08 * np.array([max(map(len, names)) for names in (row_titles, column_titles)])
     title = shortened(title, 80)
-    figure = Picture(figsize=np.maximum(size, (0.12 * len(title), 0)), layout="compressed")
-    axis = figure.subplots()
+    axis = panel(ax, np.maximum(size, (0.12 * len(title), 0)), "compressed")
     axis.imshow(tiles, cmap="gray", vmin=0, vmax=1)
     axis.set_yticks(np.arange(n_rows) * (height + gap) + (height - 1) / 2, row_titles)
     axis.set_xticks(np.arange(n_columns) * (width + gap) + (width - 1) / 2, column_titles)
@@ -192,7 +246,7 @@ def image_grid(
     axis.tick_params(length=0)
     axis.tick_params("x", rotation=_rotation(column_titles))
     axis.set_frame_on(False)
-    return figure.titled(title)
+    return finished(axis, ax, title)
 
 
 def _rotation(names: Sequence) -> int:
@@ -200,7 +254,9 @@ def _rotation(names: Sequence) -> int:
     return 90 if max(len(str(name)) for name in names) > 6 else 0
 
 
-def reconstructions(rows: ArrayLike, reconstructed: ArrayLike, *, n_shown: int = 10) -> Figure:
+def reconstructions(
+    rows: ArrayLike, reconstructed: ArrayLike, *, n_shown: int = 10, ax: Axes | None = None
+) -> Figure:
     """Draw the first rows above their reconstructions: images (N, ...), as for `image_grid`."""
     check_argument("plots.reconstructions", "n_shown", n_shown, Count())
     data = pixels_in(rows, "reconstructions: rows")
@@ -211,17 +267,18 @@ def reconstructions(rows: ArrayLike, reconstructed: ArrayLike, *, n_shown: int =
         )
     n_shown = min(n_shown, len(data), len(copies))
     pairs = np.stack([data[:n_shown], copies[:n_shown]])
-    return image_grid(pairs, row_titles=["data", "reconstruction"], title="reconstructions")
+    names = ["data", "reconstruction"]
+    return image_grid(pairs, row_titles=names, title="reconstructions", ax=ax)
 
 
-def samples(images: ArrayLike, *, names: Sequence | None = None) -> Figure:
+def samples(images: ArrayLike, *, names: Sequence | None = None, ax: Axes | None = None) -> Figure:
     """Draw samples of each cluster, or class, a row of images for each.
 
     Takes images (K, n, ...) as `image_grid` does; names are "cluster 0" and so on unless given.
     """
     images = pixels_in(images, "samples")
     titles = [f"cluster {k}" for k in range(len(np.atleast_1d(images)))] if names is None else names
-    return image_grid(images, row_titles=titles, title="samples")
+    return image_grid(images, row_titles=titles, title="samples", ax=ax)
 
 
 def losses(curve: Sequence[Mapping[str, float]], *, title: str = "losses") -> Figure:
@@ -264,8 +321,12 @@ def losses(curve: Sequence[Mapping[str, float]], *, title: str = "losses") -> Fi
     return figure.titled(title)
 
 
-def log_likelihood(curves: ArrayLike | Mapping[str, ArrayLike], *, title: str = "") -> Figure:
+def log_likelihood(
+    curves: ArrayLike | Mapping[str, ArrayLike], *, title: str = "", ax: Axes | None = None
+) -> Figure:
     """Draw a mixture's ``log_likelihood_`` by iteration of EM, or those of several by name.
+
+    `ax`, a Matplotlib axis, is drawn into if there is one.
 
     Examples
     --------
@@ -279,8 +340,7 @@ def log_likelihood(curves: ArrayLike | Mapping[str, ArrayLike], *, title: str = 
     if any(curve.ndim != 1 for curve in named.values()):
         raise InputError(f"{label}: curves must be a list of numbers, or several by name")
     width = legend_width([*named]) if any(named) else 0
-    figure = Picture(figsize=(5 + width, 3.6), layout="constrained")
-    axis = figure.subplots()
+    axis = panel(ax, (5 + width, 3.6))
     lines = {
         name: axis.plot(curve, markersize=3, **style(number))[0]
         for number, (name, curve) in enumerate(named.items())
@@ -289,11 +349,13 @@ def log_likelihood(curves: ArrayLike | Mapping[str, ArrayLike], *, title: str = 
         add_legend(axis, lines, **BESIDE)
     axis.locator_params("x", integer=True)
     axis.set(xlabel="iteration", ylabel="log-likelihood (nats per row)", title=shortened(title))
-    return figure.titled()
+    return finished(axis, ax)
 
 
-def confusion(labels: ArrayLike, clusters: ArrayLike) -> Figure:
+def confusion(labels: ArrayLike, clusters: ArrayLike, *, ax: Axes | None = None) -> Figure:
     """Draw the confusion matrix of labels (N,) and clusters (N,), matched ones on the diagonal.
+
+    `ax`, a Matplotlib axis, is drawn into if there is one.
 
     Examples
     --------
@@ -303,14 +365,19 @@ def confusion(labels: ArrayLike, clusters: ArrayLike) -> Figure:
     """
     counts, classes, columns = metrics.confusion(labels, clusters)
     names = [shortened(name) for name in classes], [shortened(name) for name in columns]
-    figure, axis = _cells(counts, lambda count: str(count) if count else "", *names)
+    axis = _cells(counts, lambda count: str(count) if count else "", *names, ax)
     title = f"accuracy {metrics.accuracy(labels, clusters):.3f}"
     axis.set(xlabel="cluster", ylabel="true label", title=title)
-    return figure.titled()
+    return finished(axis, ax)
 
 
 def heat_map(
-    matrix: ArrayLike, names: Sequence | None = None, *, title: str = "", label: str = ""
+    matrix: ArrayLike,
+    names: Sequence | None = None,
+    *,
+    title: str = "",
+    label: str = "",
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw a number for each pair of classes, such as their Kullback-Leibler divergence.
 
@@ -323,6 +390,8 @@ def heat_map(
     title : str
     label : str
         What the numbers are, beside the colour bar.
+    ax : matplotlib.axes.Axes, optional
+        To draw into.
 
     Examples
     --------
@@ -336,14 +405,18 @@ def heat_map(
     if values.shape != (n_classes, n_classes):
         raise InputError(f"expected a matrix (C, C) over C classes, got shape {values.shape}")
     names = names_of(range(n_classes) if names is None else names, n_classes, "names")
-    figure, axis = _cells(values, "{:.3g}".format, names, names)
-    figure.colorbar(axis.images[0], label=label)
-    return figure.titled(title)
+    axis = _cells(values, "{:.3g}".format, names, names, ax)
+    axis.figure.colorbar(axis.images[0], ax=axis, label=label)
+    return finished(axis, ax, title)
 
 
 def _cells(
-    matrix: np.ndarray, text: Callable[..., str], rows: Sequence[str], columns: Sequence[str]
-) -> tuple[Picture, Axes]:
+    matrix: np.ndarray,
+    text: Callable[..., str],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    ax: Axes | None,
+) -> Axes:
     """Draw a matrix as shades of blue, with a text in each cell and names of rows and columns.
 
     Of large ones only shades, with as many names as there is room for.
@@ -354,8 +427,7 @@ def _cells(
     margins = np.array([1.6 + 0.08 * max(map(len, rows)), 1.2])
     margins[1] += 0.08 * max(map(len, columns)) if rotation else 0.0
     size = margins + side * np.array(matrix.shape[::-1])
-    figure = Picture(figsize=size, layout="compressed")
-    axis = figure.subplots()
+    axis = panel(ax, size, "compressed")
     middle = sum(axis.imshow(matrix, cmap="Blues").get_clim()) / 2
     if side > 0.3:
         for (i, j), value in np.ndenumerate(matrix):
@@ -364,4 +436,4 @@ def _cells(
     n_rows, n_columns = matrix.shape
     axis.set_xticks(range(0, n_columns, step), columns[::step], rotation=rotation)
     axis.set_yticks(range(0, n_rows, step), rows[::step])
-    return figure, axis
+    return axis

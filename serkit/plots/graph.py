@@ -20,9 +20,10 @@ from ..messages import Message
 from ..module import Module, Node
 from ..observation import Observation
 from ..options import Kind, Several, check_argument, in_words
-from .style import Picture, add_legend, legend_width, shortened, style
+from .style import Picture, add_legend, finished, legend_width, panel, shortened, style
 
 _WIDTH, _HEIGHT = 2.4, 1.7  # inches between boxes: _places counts in these
+_BOX = 0.5, 0.32  # half of what a box takes, in the same
 _BESIDE = 0.25  # inches from the line between two boxes to each arrow along it
 _OBJECTIVE = "joint objective (nats per row)"
 _PANELS = {  # of rounds: what is drawn, and the numbers of the history that tell it
@@ -31,29 +32,64 @@ _PANELS = {  # of rounds: what is drawn, and the numbers of the history that tel
     "fraction of rows that changed cluster": ("changed",),
 }
 _MOST_TICKS = 10
+Place = tuple[float, float]
 
 
-def graph(names: dict[str, Node]) -> Figure:
+def graph(names: dict[str, Node], *, ax: Axes | None = None) -> Figure:
     """Draw nodes as boxes above their parents; messages up as solid arrows, down as dotted ones.
 
-    Takes a graph's ``names``, parents before children.
+    Takes a graph's ``names``, parents before children; `ax`, a Matplotlib axis, is drawn into if
+    there is one. Arrows between boxes that have others between them go round those.
     """
     check_argument("plots.graph.graph", "names", names, Kind(dict))
     if not names or not all(isinstance(node, Node) for node in names.values()):
         raise InputError("plots.graph.graph: names must be those of a graph, as in graph.names")
     places = _places(list(names.values()))
+    bends = {
+        (parent, node): _bend(
+            places[parent], places[node], [places[n] for n in places if n not in (parent, node)]
+        )
+        for node in places
+        for parent in node.parents
+    }
     width, height = np.max(list(places.values()), axis=0)
-    figure = Picture(figsize=(2 + width * _WIDTH, 1 + height * _HEIGHT), layout="constrained")
-    axis = figure.subplots()
+    middles = [
+        _path(np.array(places[parent]), np.array(places[node]), bend)[25, 0]
+        for (parent, node), bend in bends.items()
+    ]
+    left, right = min([0.0, *middles]) - 0.4, max([width, *middles]) + 0.4
+    size = 2 + (right - left - 0.8) * _WIDTH, 1 + height * _HEIGHT
+    axis = panel(ax, size)
     boxes = {node: _box(axis, places[node], name, node) for name, node in names.items()}
-    for node in names.values():
-        for parent in node.parents:
-            _arrow(axis, boxes[parent], boxes[node], parent.sends_up, "-")
-            kind = node.sends_down_to(parent) if isinstance(node, Module) else None
-            _arrow(axis, boxes[node], boxes[parent], kind, ":")
-    axis.set(xlim=(-0.4, width + 0.4), ylim=(-0.3, height + 0.3))
+    for (parent, node), bend in bends.items():
+        _arrow(axis, boxes[parent], boxes[node], parent.sends_up, "-", bend)
+        kind = node.sends_down_to(parent) if isinstance(node, Module) else None
+        _arrow(axis, boxes[node], boxes[parent], kind, ":", -bend)
+    axis.set(xlim=(left, right), ylim=(-0.3, height + 0.3))
     axis.axis("off")
-    return figure.titled()
+    return finished(axis, ax)
+
+
+def _bend(first: Place, last: Place, others: Sequence[Place]) -> float:
+    """How much arrows from a box to one above bend to the right, or, negative, to the left.
+
+    As little as leaves all other boxes free: 0 where none is between.
+    """
+    bends = [0.0, *(sign * size for size in (0.45, 0.6, 0.9, 1.2, 1.6) for sign in (1, -1))]
+    for bend in bends:
+        path = _path(np.array(first), np.array(last), bend)
+        if not any((np.abs(path - other) < _BOX).all(axis=1).any() for other in others):
+            return bend
+    return bends[1]
+
+
+def _path(start: np.ndarray, end: np.ndarray, bend: float, n: int = 51) -> np.ndarray:
+    """Points (n, 2) on an arrow between two places, as Matplotlib's "arc3" draws it."""
+    scale = np.array([_WIDTH, _HEIGHT])
+    first, last = start * scale, end * scale
+    middle = (first + last) / 2 + bend * (last - first)[::-1] * (1, -1)
+    t = np.linspace(0, 1, n)[:, None]
+    return ((1 - t) ** 2 * first + 2 * t * (1 - t) * middle + t**2 * last) / scale
 
 
 def _places(nodes: Sequence[Node]) -> dict[Node, tuple[float, float]]:
@@ -86,19 +122,25 @@ def _box(axis: Axes, place: tuple[float, float], name: str, node: Node) -> Text:
     return axis.text(*place, caption, ha="center", va="center", bbox=box, zorder=3)
 
 
-def _arrow(axis: Axes, first: Text, last: Text, kind: type[Message] | None, line: str) -> None:
+def _arrow(
+    axis: Axes, first: Text, last: Text, kind: type[Message] | None, line: str, bend: float
+) -> None:
     """An arrow from box to box, left of the line between, named by the kind of its messages."""
     if kind is None:
         return
     start, end = np.array(first.get_position()), np.array(last.get_position())
     left = (start - end)[::-1] * (_HEIGHT / _WIDTH, -_WIDTH / _HEIGHT)
     left *= _BESIDE / np.hypot(*left * (_WIDTH, _HEIGHT))
-    start, end = start + left, end + left
+    if bend:  # the way down swings further
+        bend *= 1.0 if line == "-" else 1.3
+    else:
+        start, end = start + left, end + left
     arrow = {"arrowstyle": "-|>", "color": "0.2", "linestyle": line, "shrinkA": 2, "shrinkB": 2}
     arrow |= {"patchA": first.get_bbox_patch(), "patchB": last.get_bbox_patch()}
+    arrow |= {"connectionstyle": f"arc3,rad={bend}"} if bend else {}
     axis.annotate("", tuple(end), tuple(start), arrowprops=arrow)
     background = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-    x, y = 0.6 * start + 0.4 * end  # the other direction's name stands elsewhere
+    x, y = _path(start, end, bend)[20]  # the other direction's name stands elsewhere
     axis.text(x, y, kind.__name__, fontsize=8, ha="center", va="center", bbox=background)
 
 
@@ -173,11 +215,11 @@ def runs(histories: Mapping[str, Sequence[dict[str, Any]]]) -> Figure:
     figure = Picture(figsize=size, layout="constrained")
     axes = figure.subplots(n_down, n_across, squeeze=False).ravel()
     lines: dict[str, Artist] = {}
-    for axis, panel in zip(axes, panels, strict=False):
+    for axis, what in zip(axes, panels, strict=False):
         for number, (name, series) in enumerate(curves.items()):
-            points = series.get(panel, [(np.nan, np.nan)])
+            points = series.get(what, [(np.nan, np.nan)])
             (lines[name],) = axis.plot(*np.transpose(points), markersize=4, **style(number))
-        axis.set(xlabel="round", title=f"{shortened(panel[0], 20)} {panel[1].replace('_', ' ')}")
+        axis.set(xlabel="round", title=f"{shortened(what[0], 20)} {what[1].replace('_', ' ')}")
         axis.locator_params("x", integer=True)
     for axis in axes[len(panels) :]:
         axis.remove()

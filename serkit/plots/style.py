@@ -7,27 +7,25 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from matplotlib import colormaps, font_manager
+from matplotlib import font_manager
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from numpy.typing import ArrayLike
 
 from .. import metrics
+from ..colours import COLOURS
 from ..errors import InputError
 from ..options import in_words
 from ..reading import clusters_in, labels_in
 
-_TAB20 = [to_hex(colormaps["tab20"](number)) for number in range(20)]
-COLOURS = (*_TAB20[::2], *_TAB20[1::2])  # ten strong ones, then their pale brothers
 BESIDE = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
-MARKERS = "os^vDPX<>*"
+MARKERS = "osD^XvP<*>dphH8"
 LARGEST = 50.0  # inches that a picture measures, so that it has less than 2^16 pixels
 _LONGEST, _IN_A_COLUMN, _LISTED = 40, 20, 100  # of names: letters, and how many a legend has
 _LETTER = 0.075  # inches that a letter of a legend is wide
@@ -44,15 +42,49 @@ class Picture(Figure):
     def titled(self, title: str = "") -> Picture:
         """Itself, with a title; all text so far is shown letter by letter, never as markup."""
         self.suptitle(shortened(title, 2 * _LONGEST))
-        for text in self.findobj(Text):
-            text.set_parse_math(False)
-            text.set_usetex(False)
-            usual = font_manager.get_font(font_manager.findfont(text.get_fontproperties()))
-            rare = {letter for letter in text.get_text() if not usual.get_char_index(ord(letter))}
-            others = {family for letter in rare if (family := _family_with(letter))}
-            if others:
-                text.set_fontfamily([*text.get_fontfamily(), *sorted(others)])
+        _letter_by_letter(self)
         return self
+
+
+def panel(
+    ax: Axes | None,
+    size: Sequence[float] | np.ndarray,
+    layout: Literal["constrained", "compressed"] = "constrained",
+) -> Axes:
+    """The axis of a picture with one panel: `ax` if there is one, else of a new picture."""
+    if not isinstance(ax, Axes | None):
+        raise InputError(
+            f"ax must be a Matplotlib axis, such as figure.axes[0], got {in_words(ax)}"
+        )
+    width, height = size
+    return Picture(figsize=(width, height), layout=layout).subplots() if ax is None else ax
+
+
+def finished(axis: Axes, ax: Axes | None, title: str = "") -> Figure:
+    """The figure of a panel, with a title; all its text is shown letter by letter.
+
+    Of an axis of the caller's own nothing else in its figure is touched.
+    """
+    if ax is None and isinstance(axis.figure, Picture):
+        return axis.figure.titled(title)
+    if title:
+        axis.set_title(shortened(title, 2 * _LONGEST))
+    _letter_by_letter(axis)
+    figure = axis.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
+def _letter_by_letter(artist: Artist) -> None:
+    """Have no text in an artist taken for markup, and take fonts that have its letters."""
+    for text in artist.findobj(Text):
+        text.set_parse_math(False)
+        text.set_usetex(False)
+        usual = font_manager.get_font(font_manager.findfont(text.get_fontproperties()))
+        rare = {letter for letter in text.get_text() if not usual.get_char_index(ord(letter))}
+        others = {family for letter in rare if (family := _family_with(letter))}
+        if others:
+            text.set_fontfamily([*text.get_fontfamily(), *sorted(others)])
 
 
 @cache
@@ -73,7 +105,7 @@ def shortened(name: Any, longest: int = _LONGEST) -> str:
 
 
 def style(number: int) -> dict[str, Any]:
-    """Colour and marker of class number 0, 1, ...: 200 that differ, the first 20 in colour."""
+    """Colour and marker of class number 0, 1, ...: 150 that differ, the first 10 in colour."""
     return {
         "color": COLOURS[number % len(COLOURS)],
         "marker": MARKERS[number // len(COLOURS) % len(MARKERS)],

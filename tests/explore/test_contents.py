@@ -15,6 +15,7 @@ from torch import nn
 
 import serkit as srk
 from serkit import Graph, Observation
+from serkit.colours import COLOURS
 from serkit.command import main
 from serkit.errors import InputError, NotReadyError
 from serkit.explore import page
@@ -230,7 +231,7 @@ def lab(colours, vision):
 
 @pytest.mark.parametrize("vision", VISIONS)
 def test_ten_colours_are_told_apart_and_twenty_classes_by_symbols_too(vision):
-    seen = lab(page.COLOURS, VISIONS[vision])
+    seen = lab(COLOURS, VISIONS[vision])
     distances = np.linalg.norm(seen[:, None] - seen, axis=2) + 1e9 * np.eye(10)
     assert distances.min() > 25  # about ten times what is just seen
     assert len(set(page.SYMBOLS)) >= 2

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.path import Path
 from sklearn.decomposition import PCA
 
-from serkit import metrics, plots
+from serkit import MixtureDensity, metrics, plots
 from serkit.errors import InputError
 from serkit.modules import NetClassifier
 from serkit.plots.projection import project
@@ -98,16 +100,16 @@ def test_every_label_and_cluster_is_drawn_and_looks_like_no_other(n):
         assert [name.split(" (")[0] for name in legend(axis)] == [str(k) for k in range(n_classes)]
         looks = [(colour_of(c), c.get_paths()[0].vertices.tobytes()) for c in axis.collections]
         assert len(set(looks)) == n_classes
-        assert len({colour for colour, _ in looks}) == min(n_classes, 20)
+        assert len({colour for colour, _ in looks}) == 10
         place = axis.get_legend().get_window_extent()
         others = [panel.get_window_extent() for panel in figure.axes]
         assert not any(place.overlaps(other) for other in others)
 
 
 def test_clusters_without_a_label_have_colours_that_no_label_has():
-    by_label, by_cluster = plots.latents(latents(), LABELS, np.arange(30) % 17).axes
+    by_label, by_cluster = plots.latents(latents(), LABELS, np.arange(30) % 10).axes
     colours = [colour_of(cluster) for cluster in by_cluster.collections]
-    assert len(set(colours)) == 17
+    assert len(set(colours)) == 10
     assert {colour_of(label) for label in by_label.collections} <= set(colours)
 
 
@@ -379,3 +381,64 @@ def test_losses_of_a_classifier_show_its_accuracy(digits):
     net = NetClassifier(filters=(2,), hidden_sizes=(), epochs=2, random_state=0)
     figure = plots.losses(net.fit(digits.x, digits.labels).loss_curve_)
     assert [axis.get_ylabel() for axis in figure.axes] == ["loss (nats per row)", "accuracy"]
+
+
+# -- into an axis of one's own -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda ax: plots.latents(latents(), LABELS, title="$t$", ax=ax),
+        lambda ax: plots.log_likelihood({"a": [1.0, 2.0]}, title="$t$", ax=ax),
+        lambda ax: plots.confusion(LABELS, CLUSTERS, ax=ax),
+        lambda ax: plots.heat_map(np.eye(2), title="$t$", ax=ax),
+        lambda ax: plots.image_grid(np.zeros((2, 3, 4, 4)), title="$t$", ax=ax),
+        lambda ax: plots.reconstructions(np.zeros((2, 4, 4)), np.zeros((2, 4, 4)), ax=ax),
+        lambda ax: plots.samples(np.zeros((2, 3, 4, 4)), ax=ax),
+    ],
+)
+def test_single_panels_are_drawn_where_they_are_wanted(draw):
+    figure = Figure()
+    first, second = figure.subplots(1, 2)
+    first.set_title("mine")
+    assert draw(second) is figure
+    drawn(figure)
+    assert second.has_data()
+    assert not first.has_data()
+    assert (first.get_title(), figure.get_suptitle()) == ("mine", "")
+    assert second.get_title()
+    with pytest.raises(InputError, match=r"ax must be a Matplotlib axis, .* got 'no axis'"):
+        draw("no axis")
+
+
+def test_two_panels_do_not_fit_into_one_axis():
+    with pytest.raises(InputError, match=r"ax= is for one panel; give labels or clusters"):
+        plots.latents(latents(), LABELS, CLUSTERS, ax=Figure().subplots())
+
+
+# -- means and ellipses --------------------------------------------------------------------------
+
+
+def test_ellipses_hold_the_share_of_a_gaussian_that_two_deviations_do():
+    rng = np.random.default_rng(0)
+    covariance = np.array([[2.0, 0.8, 0.1], [0.8, 1.0, 0.0], [0.1, 0.0, 0.3]])
+    z = rng.multivariate_normal([1.0, -2.0, 3.0], covariance, 20_000)
+    density = MixtureDensity([1.0], [[1.0, -2.0, 3.0]], covariance[None])
+    figure = drawn(plots.latents(z, density=density))
+    outline, cross = figure.axes[0].lines
+    plane = figure.axes[0].collections[0].get_offsets()
+    inside = Path(outline.get_xydata()).contains_points(plane).mean()
+    assert inside == pytest.approx(1 - np.exp(-2), abs=0.01)  # chi-squared, 4 deviations of 20,000
+    np.testing.assert_allclose(cross.get_xydata()[0], plane.mean(axis=0), atol=0.05)
+
+
+def test_ellipses_need_a_linear_projection_and_a_density_of_the_latents():
+    density = MixtureDensity([1.0], [[0.0, 0.0]], np.eye(2)[None])
+    z = np.random.default_rng(0).normal(size=(20, 3))
+    with pytest.raises(InputError, match="density= needs projection 'pca' or 'lda'"):
+        plots.latents(z, projection="tsne", density=density)
+    with pytest.raises(InputError, match="density is of 2 dimensions, the latents of 3"):
+        plots.latents(z, density=density)
+    with pytest.raises(InputError, match="density must be a MixtureDensity, got 1"):
+        plots.latents(z, density=1)

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from serkit import Observation
 from serkit.errors import InputError
+from serkit.messages import Categorical, Data
 from serkit.modules import GMM, VAE
 from serkit.plots import graph
 from tests.helpers.modules import KMeans, uniform_rows
@@ -98,3 +100,31 @@ def test_runs_are_curves_over_each_other():
 def test_runs_that_are_none_are_refused(histories):
     with pytest.raises(InputError, match=r"plots\.graph\.runs: "):
         graph.runs(histories)
+
+
+class Both(KMeans):
+    """Takes what a module and the data below it send."""
+
+    takes_from_parents = (Data, Categorical)
+
+
+def test_arrows_go_round_boxes_that_are_between():
+    obs = Observation(uniform_rows(9, 3), name="rows")
+    gmm = GMM(2, name="middle").connect(obs)
+    top = Both(2, name="top").connect(obs, gmm)
+    figure = drawn(graph.graph({node.name: node for node in (obs, gmm, top)}))
+    (axis,) = figure.axes
+    (box,) = [text for text in axis.texts if text.get_text().startswith("middle")]
+    middle = box.get_bbox_patch().get_window_extent()
+    arrows = [text.arrow_patch for text in axis.texts if getattr(text, "arrow_patch", None)]
+    paths = [arrow.get_transform().transform_path(arrow.get_path()) for arrow in arrows]
+    lines = [path.interpolated(1).to_polygons(closed_only=False)[0] for path in paths]
+    longest = max(lines, key=lambda line: np.ptp(line[:, 1]))
+    assert np.ptp(longest[:, 1]) > 3 * middle.height  # from the data to the top
+    assert not any(middle.contains(*point) for point in longest)
+    assert all(figure.bbox.contains(*point) for line in lines for point in line)
+
+
+def test_graph_is_drawn_into_an_axis():
+    figure = Figure()
+    assert graph.graph({"rows": Observation(uniform_rows(9, 3))}, ax=figure.subplots()) is figure

@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from serkit.errors import InputError
-from serkit.plots.projection import project
+from serkit.plots.projection import linear_map, project
 
 LABELS = np.arange(60) % 4
 
@@ -74,7 +74,11 @@ def test_rows_are_kept_and_labels_only_part_the_classes():
         (latents(), np.zeros(60), "lda", "projection='lda' needs labels of two classes or more"),
         (latents(), np.arange(60), "lda", "projection='lda' cannot part these labels.*samples"),
         (latents(), LABELS[1:], "lda", r"a label for each of 60 rows, got shape \(59,\)"),
-        (latents(), None, "tsne", "unknown projection='tsne'; expected one of 'pca', 'lda'"),
+        (latents(), None, "mds", "unknown projection='mds'; expected one of 'pca', 'lda', 'umap'"),
+        (latents()[:3], None, "tsne", "projection='tsne' needs 4 rows or more, got 3"),
+        (latents(), None, lambda z: z[:, :1], r"must return shape \(60, 2\), got \(60, 1\)"),
+        (latents(), None, lambda z: z[:, :2] * np.nan, "plots: what projection returns"),
+        (latents(), None, lambda z: 1 / 0, "projection fails with ZeroDivisionError"),
         (np.zeros((3, 2, 2)), None, "pca", re.escape("shape (N, D), got (3, 2, 2)")),
         (np.full((3, 2), np.nan), None, "pca", "latents: NaN or infinity in 3 of 3 rows"),
     ],
@@ -82,3 +86,24 @@ def test_rows_are_kept_and_labels_only_part_the_classes():
 def test_what_cannot_be_projected_is_refused(z, labels, projection, text):
     with pytest.raises(InputError, match=text):
         project(z, labels, projection, 2)
+
+
+def test_tsne_keeps_neighbours():
+    z = np.random.default_rng(0).normal(size=(60, 5)) + 20 * np.eye(5)[LABELS]
+    plane = project(z, None, "tsne", 2)
+    distances = np.linalg.norm(plane[:, None] - plane, axis=2) + np.diag(np.full(60, np.inf))
+    assert (LABELS[distances.argmin(axis=1)] == LABELS).all()
+    np.testing.assert_array_equal(project(z, None, "tsne", 2), plane)
+
+
+def test_a_function_projects_as_it_says():
+    z = latents()
+    np.testing.assert_array_equal(project(z, None, lambda z: z[:, 1:3], 2), z[:, 1:3])
+
+
+@pytest.mark.parametrize("projection", ["pca", "lda"])
+def test_linear_maps_are_those_of_the_projections(projection):
+    z = latents()
+    found = project(z, LABELS, projection, 2)
+    matrix, shift = linear_map(z, found)
+    np.testing.assert_allclose(z @ matrix + shift, found, atol=1e-8)
