@@ -74,8 +74,8 @@ class Selection:
     >>> rng = np.random.default_rng(0)
     >>> rows = rng.normal(size=(150, 2)) + 9 * np.repeat([[0, 0], [1, 0], [0, 1]], 50, axis=0)
     >>> selection = srk.select_components(rows, range(1, 6))
-    >>> selection.n_components, selection.agreement, selection.votes["bic"]
-    (3, 1.0, 3)
+    >>> selection.n_components, selection.sureness, selection.votes["bic"]
+    (3, 'sure', 3)
     """
 
     components: list[int]
