@@ -205,9 +205,10 @@ class HAC(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Options):
 
     def _frames(self) -> Frames:
         """How waveforms are cut up."""
-        n_fft = self.n_fft or max(round(_WINDOW * self.sample_rate), 1)
-        hop = self.hop_length or max(round(_HOP * self.sample_rate), 1)
-        return Frames(n_fft, hop, self.n_mels)
+        rate = int(self.sample_rate)
+        n_fft = self.n_fft or max(round(_WINDOW * rate), 1)
+        hop = self.hop_length or max(round(_HOP * rate), 1)
+        return Frames(int(n_fft), int(hop), int(self.n_mels))
 
     def _current_analysis(self) -> list[int]:
         """The arguments that say what the coefficients are."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
@@ -172,9 +173,26 @@ class GraphEstimator(ClusterMixin, TransformerMixin, Options):
         """P(class | row) of the topmost module that has classes: (N, ...) -> (N, K)."""
         return self._predicted(x).probabilities
 
+    def fit_transform(self, x: ArrayLike, y: Any = None) -> np.ndarray:
+        """Fit, and tell the latent means of each row: (N, ...) -> (N, D)."""
+        with self._as_before_if_it_fails():
+            return self.fit(x).transform(x)
+
     def fit_predict(self, x: ArrayLike, y: Any = None) -> np.ndarray:
         """Fit, and tell the most probable class of each row: (N, ...) -> (N,) of int."""
-        return self.fit(x).predict(x)
+        with self._as_before_if_it_fails():
+            return self.fit(x).predict(x)
+
+    @contextmanager
+    def _as_before_if_it_fails(self) -> Iterator[None]:
+        """Keep the graph fitted before, if the new one cannot say what it is asked for."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
 
     def score(self, x: ArrayLike, y: Any = None) -> float:
         """The joint bound of rows (N, ...), in nats per row; higher is better. `y` is ignored.

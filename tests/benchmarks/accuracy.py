@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from serkit import presets
 from tutorials import vae_gmm
 
 from . import table
@@ -31,7 +32,7 @@ def fashion_joint(n_seeds: int, quick: bool = False) -> None:
 
 def _run(name: str, data: str, n_seeds: int, quick: bool) -> None:
     images, labels = vae_gmm.LOADERS["digits" if quick else data]()
-    preset = vae_gmm.PRESETS[name]
+    preset = presets.vae_gmm(name)
     if quick:
         images, labels, preset = images[:300], labels[:300], vae_gmm.shortened(preset)
     curves = []  # of each seed: accuracy and seconds so far, by round

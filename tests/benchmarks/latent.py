@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 
+from serkit import presets
 from tutorials import animals as animals_tutorial
 from tutorials import conv_latent_7d, gmm_per_class
 
@@ -26,7 +27,7 @@ def fashion(n_seeds: int, quick: bool = False) -> None:
 
 def _a_mixture_a_class(data: str, n_seeds: int, quick: bool) -> None:
     data = "digits" if quick else data
-    task, preset = gmm_per_class.load(data, quick), gmm_per_class.PRESETS[data]
+    task, preset = gmm_per_class.load(data, quick), presets.gmm_per_class(data)
     preset = gmm_per_class.shortened(preset) if quick else preset
 
     def run(seed: int) -> dict[str, float]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from serkit import presets
 from serkit.modules import AE
 from serkit.processes import print_once
 from tutorials import vae_gmm
@@ -62,7 +63,7 @@ def _run(preset: str, quick: bool = False) -> list[float]:
     """Seconds of the VAE's updates, the mixture's, and both, in this process and its peers."""
     images, labels = vae_gmm.LOADERS["digits" if quick else "tutorial"]()
     images, labels = (images[:200], labels[:200]) if quick else (images, labels)
-    options = vae_gmm.PRESETS[preset]
+    options = presets.vae_gmm(preset)
     options = {**options, "vae": {**options["vae"], "epochs": 1 if quick else 20}}
     AE(2, epochs=1).fit(images)  # torch imports its compiler with the first optimiser
     graph = vae_gmm.build(images, labels, options, seed=0).fit(ROUNDS, verbose=False)

@@ -62,6 +62,9 @@ class Entry:
     option: str | None = None
 
 
+RETURNED = serkit.Repeats, serkit.Selection  # by functions, which checked what they are made of
+
+
 def entries() -> list[Entry]:
     """All of them."""
     found = dict.fromkeys(item for space in (serkit, serkit.modules) for item in _public(space))
@@ -91,7 +94,7 @@ def _entries_of(item: Any) -> Iterator[Entry]:
         return
     if issubclass(item, Logger) and not all(map(find_spec, item.packages)):
         return  # of a service, whose package is not here
-    for option in parameters(item):
+    for option in parameters(item) if item not in RETURNED else ():
         yield Entry(f"{name}({option}=)", item, option=option)
     for method in [m for m in dir(item) if not m.startswith("_")] + list(DUNDERS):
         owner = next((base for base in item.__mro__ if method in vars(base)), object)

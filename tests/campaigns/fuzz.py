@@ -229,6 +229,8 @@ def _plain(value: Any) -> Any:
     """A copy in which objects are dicts, without other nodes and without seeds."""
     if isinstance(value, Node):
         return type(value)
+    if isinstance(value, Graph):
+        return learnt_by(value)
     if isinstance(value, torch.nn.Module):
         return copy.deepcopy(value.state_dict())
     if isinstance(value, MixtureDensity):

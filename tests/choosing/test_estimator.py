@@ -146,3 +146,13 @@ def test_errors_say_what_to_do():
     silent = GraphEstimator(lambda o: mixture(Silent().connect(o)), rounds=1).fit(ROWS)
     with pytest.raises(GraphError, match="no term of the joint objective; give searches another"):
         silent.score(HELD_OUT)
+
+
+def test_a_fit_that_cannot_say_what_it_is_asked_for_leaves_the_one_before():
+    estimator = GraphEstimator(mixture, rounds=1, random_state=0).fit(ROWS)
+    before = estimator.graph_
+    with pytest.raises(GraphError, match="no module of this graph sends Gaussian messages"):
+        estimator.fit_transform(ROWS)
+    assert estimator.graph_ is before
+    assert len(estimator.fit_predict(ROWS)) == 60
+    assert estimator.graph_ is not before
