@@ -39,7 +39,7 @@ def plus_plus_centres(x: Matrix, weight: np.ndarray, n_centres: int, seed: int) 
     return centres
 
 
-def k_means(x: Matrix, weight: np.ndarray, centres: np.ndarray, max_iter: int) -> np.ndarray:
+def k_means(x: Matrix, weight: np.ndarray, centres: np.ndarray, max_iter: int = 10) -> np.ndarray:
     """The centres (K, D) that at most so many steps of Lloyd's algorithm make of others.
 
     Each step moves every centre to the mean of the rows nearest to it, if there are any. Rows

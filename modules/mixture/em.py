@@ -32,7 +32,6 @@ from .statistics import (
 )
 
 _ROWS_TO_START_FROM = 2**16
-_K_MEANS_STEPS = 10  # before EM
 _ENDS_OF_TRIALS = 10, 20  # steps of EM after which half of the starts is given up
 
 
@@ -272,7 +271,7 @@ def plus_plus_starts(
             some = counting[here - place.start]
         x = rows.centred(some)
         centres = plus_plus_centres(x, weight[some], problem.n_components, seed)
-        centres = k_means(x, weight[some], centres, _K_MEANS_STEPS)
+        centres = k_means(x, weight[some], centres)
         start = start_from_means(problem, centres + rows.centre)
         yield start if problem.from_children is None else numbered_by_children(problem, start)
 

@@ -36,7 +36,6 @@ TOKENS_OF_CLASSES = 50.0  # where no counts stand beside them that say how long 
 _MOST_TOKENS = 2.0**53  # the last integer that float64 tells from the next
 BLOCK_NUMBERS = 2**17  # in a block: a few megabytes stay near the processor
 START_STEPS = 3
-K_MEANS_STEPS = 10  # before CVB0
 HEARD_STEPS = 5
 FOLD_IN_STEPS, FOLD_IN_TOL = 200, 1e-3
 
@@ -324,7 +323,7 @@ def plus_plus_groups(problem: Problem, rng: Generator) -> np.ndarray:
     roots = problem.counts.multiply(1 / total).tocsr().sqrt()
     rows, weight = roots[candidates], np.ones(candidates.sum())
     centres = plus_plus_centres(rows, weight, problem.n_components, int(rng.integers(2**31)))
-    centres = k_means(rows, weight, centres, K_MEANS_STEPS)
+    centres = k_means(rows, weight, centres)
     return np.eye(problem.n_components)[nearest(roots, centres)]
 
 

@@ -1,6 +1,6 @@
 """Run benchmarks by name and print Markdown tables.
 
-python -m tests.benchmarks gmm vae conv_vae compiled   # speed, five minutes
+python -m tests.benchmarks gmm vae conv_vae compiled   # speed, twenty minutes
 python -m tests.benchmarks gmm_iteration gmm_growth   # speed and memory, ten minutes
 python -m tests.benchmarks processes   # threads or processes, seven minutes: needs SERKIT_DATA
 python -m tests.benchmarks components         # right numbers of clusters, an hour
