@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 from scipy import sparse
-from sklearn.metrics.pairwise import euclidean_distances, pairwise_distances_argmin
+from sklearn.metrics.pairwise import euclidean_distances
 
 from ... import processes
 
@@ -62,7 +62,8 @@ def k_means(x: Matrix, weight: np.ndarray, centres: np.ndarray, max_iter: int = 
 
 def nearest(x: Matrix, centres: np.ndarray) -> np.ndarray:
     """Number of the centre (K, D) that is nearest to each row (n, D), (n,)."""
-    return pairwise_distances_argmin(x, centres) if x.shape[0] else np.empty(0, dtype=int)
+    half_squares = 0.5 * np.einsum("kd,kd->k", centres, centres)
+    return np.argmax(x @ centres.T - half_squares, axis=1)
 
 
 def _squared_distances(centres: np.ndarray, x: Matrix) -> np.ndarray:

@@ -11,14 +11,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.special import rel_entr
-from sklearn.metrics import pairwise_distances_argmin
 
 from ... import processes
 from ...density import DIAGONAL_TYPES, MixtureDensity
 from ...errors import TrainingError
 from ...messages import Categorical
 from ..common.estimators import share_of_batch
-from ..common.plus_plus import k_means, plus_plus_centres
+from ..common.plus_plus import k_means, nearest, plus_plus_centres
 from .components import Prior, drawn_density, log_prior, m_step
 from .rows import Rows
 from .statistics import (
@@ -26,13 +25,15 @@ from .statistics import (
     Statistics,
     e_step,
     gibbs_step,
+    kept_features,
     packed,
     responsibilities_of,
     statistics_of,
 )
 
 _ROWS_TO_START_FROM = 2**16
-_ENDS_OF_TRIALS = 10, 20  # steps of EM after which half of the starts is given up
+_ENDS_OF_TRIALS = 10, 20  # steps of EM after which half of the starts is given up, ...
+_FEWEST_STARTS = 5  # ... but for these
 
 
 class Score(NamedTuple):
@@ -62,6 +63,11 @@ class Problem:
     def total_weight(self) -> float:
         """Sum of the weights of all processes' rows."""
         return processes.total(self.rows.weights.sum())
+
+    @cached_property
+    def features(self) -> np.ndarray | None:
+        """The rows' features (F, N) where they are few enough to be kept for all steps."""
+        return kept_features(self.rows, self.covariance_type)
 
     def score(self, statistics: Statistics, density: MixtureDensity) -> Score:
         """Score of a mixture, by the statistics under its responsibilities."""
@@ -96,21 +102,21 @@ def expectation_maximisation(problem: Problem, *starts: MixtureDensity) -> Solut
     """The likeliest mixture that E- and M-steps in turn make of some starts.
 
     They go on until the bound, log-likelihood plus log prior, gains less than `tol`; it never falls
-    (Dempster, Laird and Rubin, 1977). The starts take their steps together. After 10 steps the less
-    likely half of them is given up, and after 20 half of the rest.
+    (Dempster, Laird and Rubin, 1977). The starts take their steps together. Of more than five the
+    less likely half is given up after 10 steps, and half of the rest after 20, but five go on.
     """
     solutions = [Solution(start, [], converged=False) for start in starts]
     for iteration in range(problem.max_iter + 1):
         going = [solution for solution in solutions if not solution.converged]
         densities = [solution.density for solution in going]
-        every = e_step(problem.rows, densities, problem.from_children)
+        every = e_step(problem.rows, densities, problem.from_children, features=problem.features)
         for solution, statistics in zip(going, every, strict=True):
             solution.curve.append(problem.score(statistics, solution.density))
         gain_little = processes.of_first([bool(abs(s.gain) < problem.tol) for s in going])
         for solution, converged in zip(going, gain_little, strict=True):
             solution.converged = converged
         if iteration in _ENDS_OF_TRIALS:
-            solutions = best_first(solutions)[: -(-len(solutions) // 2)]
+            solutions = best_first(solutions)[: max(-(-len(solutions) // 2), _FEWEST_STARTS)]
         if iteration == problem.max_iter or all(solution.converged for solution in solutions):
             break
         for solution, statistics in zip(going, every, strict=True):
@@ -210,7 +216,7 @@ def explained(label: str, reg_covar: float) -> Iterator[None]:
 def start_from(problem: Problem, responsibilities: Responsibilities) -> MixtureDensity:
     """The mixture of given responsibilities: from a slice of the rows to (n, K)."""
     kinds = problem.n_components, problem.covariance_type
-    statistics = statistics_of(problem.rows, responsibilities, *kinds)
+    statistics = statistics_of(problem.rows, responsibilities, *kinds, problem.features)
     return m_step(statistics, problem.prior, problem.reg_covar)
 
 
@@ -219,10 +225,10 @@ def start_from_means(problem: Problem, means: np.ndarray) -> MixtureDensity:
     classes, rows = np.eye(problem.n_components), problem.rows
     centred_means = means - rows.centre
 
-    def nearest(tile: slice) -> np.ndarray:
-        return classes[pairwise_distances_argmin(rows.centred(tile), centred_means)]
+    def of_nearest(tile: slice) -> np.ndarray:
+        return classes[nearest(rows.centred(tile), centred_means)]
 
-    return start_from(problem, nearest)
+    return start_from(problem, of_nearest)
 
 
 def starts_from_children(problem: Problem, classes: Categorical) -> list[MixtureDensity]:

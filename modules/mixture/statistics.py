@@ -28,6 +28,7 @@ Responsibilities = Callable[[slice], np.ndarray]  # of some rows, (n, K)
 
 _CACHE_VALUES = 2**17  # a tile stays in the processor's cache, if it can: ...
 _TILE_ROWS, _TILE_VALUES = 64, 2**23  # ... of many columns some rows are taken at least
+_KEPT_VALUES = 2**22  # 32 megabytes of features that all steps of a fit share
 _PRECISE = 1e-9  # nats by which rounding may change a log density before features are given up
 
 
@@ -97,18 +98,19 @@ def e_step(
     from_children: Categorical | None = None,
     *,
     respond: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]] = softmax,
+    features: np.ndarray | None = None,
     n_threads: int | None = None,
 ) -> list[Statistics]:
     """The E-step: statistics of all processes' rows under their responsibilities P(k | row).
 
     Of M mixtures of equally many components at once, as products of larger matrices take less
     time. `respond` makes responsibilities (M, K, n) and log evidence (M, n) of log joint densities
-    (M, K, n).
+    (M, K, n). `features` (F, N) are the rows' if they were kept.
     """
     kind = densities[0].covariance_type
     shape = densities[0].n_components, n_features(rows.n_columns, kind in DIAGONAL_TYPES)
     if rows.observed is None:
-        totals_of_block = _totals_of_complete(rows, densities, from_children, respond)
+        totals_of_block = _totals_of_complete(rows, densities, from_children, respond, features)
     else:
         totals_of_block = _totals_of_incomplete(rows, densities, from_children)
     start = np.zeros((len(densities), math.prod(shape) + 1))
@@ -121,6 +123,7 @@ def _totals_of_complete(
     densities: Sequence[MixtureDensity],
     from_children: Categorical | None,
     respond: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    kept: np.ndarray | None,
 ) -> Callable[[slice], np.ndarray]:
     """What a block of rows adds to the statistics of each mixture, (M, K F + 1)."""
     coefficients = np.stack([coefficients_of(d, rows.centre) for d in densities])  # (M, K, F)
@@ -133,7 +136,7 @@ def _totals_of_complete(
     def totals_of_block(block: slice) -> np.ndarray:
         sums, log_likelihood = np.zeros(flat.shape), np.zeros(n_mixtures)
         for tile in tiles(block, sum(flat.shape)):
-            features = features_of(rows[tile], rows.centre, kind)  # (F, n)
+            features = _features_of_tile(rows, tile, kind, kept)  # (F, n)
             joint = (flat @ features).reshape(n_mixtures, k, -1)
             for m in imprecise:
                 joint[m] = rows[tile].log_gaussians(densities[m]).T
@@ -178,20 +181,25 @@ def gibbs_step(
 
 
 def statistics_of(
-    rows: Rows, responsibilities: Responsibilities, n_components: int, covariance_type: str
+    rows: Rows,
+    responsibilities: Responsibilities,
+    n_components: int,
+    covariance_type: str,
+    features: np.ndarray | None = None,
 ) -> Statistics:
     """Statistics of all processes' rows under given responsibilities.
 
     Missing values are taken as they stand in x, as there is no density yet to fill them by.
+    `features` (F, N) are the rows' if they were kept.
     """
     shape = n_components, n_features(rows.n_columns, covariance_type in DIAGONAL_TYPES)
-    centre, weights = rows.centre, rows.weights  # made here, as all processes make the centre
+    weights, _ = rows.weights, rows.centre  # made here, as all processes make the centre
 
     def totals_of_block(block: slice) -> np.ndarray:
         sums = np.zeros(shape)
         for tile in tiles(block, sum(shape)):
             r = responsibilities(tile).T * weights[tile]  # (K, n)
-            sums += r @ features_of(rows[tile], centre, covariance_type).T
+            sums += r @ _features_of_tile(rows, tile, covariance_type, features).T
         return np.append(sums, 0.0)
 
     totals = sum(for_blocks(totals_of_block, len(rows)), np.zeros(math.prod(shape) + 1))
@@ -234,6 +242,22 @@ def features_of(rows: Rows, centre: np.ndarray, covariance_type: str) -> np.ndar
     if rows.variances is not None:
         features[squares] += rows.variances.T
     return features
+
+
+def kept_features(rows: Rows, covariance_type: str) -> np.ndarray | None:
+    """Features of all rows, (F, N), or None where they are many or a row misses columns."""
+    n = n_features(rows.n_columns, covariance_type in DIAGONAL_TYPES)
+    if rows.observed is not None or n * len(rows) > _KEPT_VALUES:
+        return None
+    return features_of(rows, rows.centre, covariance_type)
+
+
+def _features_of_tile(
+    rows: Rows, tile: slice, covariance_type: str, kept: np.ndarray | None
+) -> np.ndarray:
+    if kept is not None:
+        return kept[:, tile]
+    return features_of(rows[tile], rows.centre, covariance_type)
 
 
 def coefficients_of(density: MixtureDensity, centre: np.ndarray) -> np.ndarray:

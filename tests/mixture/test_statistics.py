@@ -12,10 +12,12 @@ from sklearn.mixture import GaussianMixture
 from serkit.density import MixtureDensity
 from serkit.messages import Categorical
 from serkit.modules import GMM
+from serkit.modules.mixture import statistics
 from serkit.modules.mixture.rows import Rows
 from serkit.modules.mixture.statistics import (
     e_step,
     gibbs_step,
+    kept_features,
     log_likelihoods,
     log_posterior,
     log_weights_of,
@@ -88,6 +90,22 @@ def test_statistics_of_given_responsibilities(rows, from_children, covariance_ty
     r = np.exp(from_children.log_prob)
     found = statistics_of(rows, r.__getitem__, r.shape[1], covariance_type)
     check_sums(found, rows, r, covariance_type)
+
+
+@all_types
+@unsure
+def test_kept_features_change_nothing(rows, monkeypatch, covariance_type, with_variances):
+    rows = rows if with_variances else replace(rows, variances=None)
+    density, features = (
+        some_density(covariance_type, k=K, d=D),
+        kept_features(rows, covariance_type),
+    )
+    [kept] = e_step(rows, [density], features=features)
+    [made] = e_step(rows, [density])
+    # The same numbers at other places of memory, which a product may add up in another order.
+    np.testing.assert_allclose(kept.sums, made.sums, rtol=1e-12, atol=1e-9)
+    monkeypatch.setattr(statistics, "_KEPT_VALUES", features.size - 1)
+    assert kept_features(rows, covariance_type) is None  # too many
 
 
 @all_types
