@@ -294,6 +294,8 @@ class Module(Arguments, Node):
         What the module inferred of its rows at its last update; None before any.
     history_ : list of dict
         What `learn` reported and the seconds it took, one entry per update.
+    log_likelihoods_ : list
+        ``log_likelihood_`` of each update, of modules that have one.
 
     Examples
     --------
@@ -451,6 +453,9 @@ class Module(Arguments, Node):
                     report = self.learn(inputs, from_children)
                 _check_report(self, report)
                 self.record({**report, "seconds": time.perf_counter() - start})
+                if hasattr(self, "log_likelihood_"):
+                    before = getattr(self, "log_likelihoods_", [])
+                    self.log_likelihoods_ = [*before, self.log_likelihood_]
                 names = [getattr(parent, "feature_names_in_", []) for parent in self.parents]
                 keep_names(self, np.concatenate(names) if all(map(len, names)) else None)
             posterior = posterior_of(self, inputs, from_children)

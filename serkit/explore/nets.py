@@ -27,6 +27,7 @@ _DIFFERENCE = 4e-5  # of what is decoded, as a share of its range: half a tenth 
 _SHIFT = 1e-3  # of what is encoded, as a share of the latents' spread
 _PROBES = 16  # rows that are put through torch and through the layers
 _CHECKED = 2  # of these, by the page when it is opened
+_FEWEST_NEIGHBOURS = 4  # rows that UMAP needs
 
 
 class Way(NamedTuple):
@@ -240,13 +241,10 @@ def projections(
     discriminants = None if groups is None else _discriminants(white, groups, variances / scale**2)
     if discriminants is not None:
         found.append({"name": "LDA", "mean": mean, "matrix": discriminants / scale[:, None]})
-    if importlib.util.find_spec("umap") is not None:
-        from umap import UMAP
+    if importlib.util.find_spec("umap") is not None and len(white) >= _FEWEST_NEIGHBOURS:
+        from ..plots.projection import by_neighbours
 
-        places = {
-            key: UMAP(n, random_state=0).fit_transform(white)
-            for key, n in {"flat": 2, "deep": 3}.items()
-        }
+        places = {key: by_neighbours(white, "umap", n) for key, n in {"flat": 2, "deep": 3}.items()}
         found.append({"name": "UMAP", **places})
     return found
 

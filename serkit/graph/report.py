@@ -59,17 +59,17 @@ _SECTIONS = {  # of pictures, by how their names begin, and what is said of them
     "Training": {
         "rounds": "Scores, the joint objective and how many rows changed their cluster, by round.",
         "losses": "By epoch; dotted lines part the updates.",
-        "log_likelihood": "By iteration of EM.",
+        "log_likelihood": "By iteration of EM, in all updates; dotted lines part the rounds.",
     },
     "Latents": {
         "latents": "",
-        "evolution": "",
+        "evolution": "By round, in the plane of the last.",
     },
     "Classes": {
         "confusion": "Rows by true label and by cluster; clusters stand below their labels.",
         "profiles": "What is typical of each cluster, in the data's own units.",
-        "transitions": "",
-        "topics": "",
+        "transitions": "What follows each class.",
+        "topics": "Which words, or counts, each topic expects.",
     },
     "Rows": {
         "reconstructions": "Rows of data, and what the graph makes of their latents.",

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .. import metrics
 from ..errors import GraphError, OutputError
 from ..messages import Categorical, Data, Gaussian
 from ..module import Module, messages_to
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SAMPLES_SHOWN, _RECONSTRUCTIONS_SHOWN = 8, 10
+_ROWS_SCALED = 1000  # whose largest value is white
 _LIST = "files.json"
 Arrays = dict[str, np.ndarray]
 File = tuple[str, Callable[[Path], object]]  # a name below a folder, and what writes it to a path
@@ -299,11 +301,12 @@ def _drawings(run: Run) -> Iterator[Drawing]:
         curve = getattr(module, "loss_curve_", None)
         if isinstance(curve, list) and curve:
             yield f"losses_{name}", partial(plots.losses, curve, title=name)
-        if hasattr(module, "log_likelihood_"):
-            draw = partial(
-                plots.log_likelihood, module.log_likelihood_, title=f"{name}: last update"
-            )
-            yield f"log_likelihood_{name}", draw
+        if getattr(module, "log_likelihoods_", []):
+            yield f"log_likelihood_{name}", partial(_log_likelihoods, run, name, module)
+        if isinstance(getattr(module, "components_", None), list):
+            yield f"topics_{name}", partial(_topics, run, name, module)
+        if (transition := _learnt("transition_", module)) is not None:
+            yield f"transitions_{name}", partial(_transitions, name, module, transition)
         if isinstance(module.message_up, Gaussian):
             after = module.message_up.mean
             groups = [_last([values], after) for values in (labels, clusters)]
@@ -314,6 +317,8 @@ def _drawings(run: Run) -> Iterator[Drawing]:
                     colours = (c if c is None else c[rows] for c in groups)
                     draw = partial(plots.latents, z, *colours, title=title)
                     yield f"latents_{name}_{when}", draw
+    if len(run.latents_by_round) > 1 and any(r["latents"] for r in run.latents_by_round):
+        yield "evolution", partial(plots.evolution, run)
     if labels is not None and clusters is not None:
         yield "confusion", partial(plots.confusion, labels, clusters)
     nodes = run.names.items()
@@ -331,6 +336,51 @@ def _last(several: Iterable[ArrayLike | None], rows: np.ndarray | None = None) -
     arrays = [np.asarray(values) for values in several if values is not None]
     fitting = [values for values in arrays if rows is None or values.shape[:1] == rows.shape[:1]]
     return fitting[-1] if fitting else None
+
+
+def _log_likelihoods(run: Run, name: str, module: Module) -> Figure:
+    """Of all updates in the training, each in its round."""
+    from .. import plots
+
+    entries = [(r["round"], u) for r in run.history for u in r["updates"]]
+    rounds = [n for n, entry in entries if entry["module"] == name and not entry["frozen"]]
+    curves = module.log_likelihoods_
+    n_shown = min(len(rounds), len(curves))  # there may be updates before the training
+    per = "token" if hasattr(module, "word_probabilities") else "row"
+    return plots.log_likelihood(curves[-n_shown:], rounds=rounds[-n_shown:], per=per, title=name)
+
+
+def _topics(run: Run, name: str, module: Module) -> Figure:
+    """By the words of each modality, by their names where these are known."""
+    from .. import plots
+
+    names = {node: name for name, node in run.names.items()}
+    words = {names[node]: getattr(node, "feature_names_in_", None) for node in module.parents}
+    components = dict(zip(words, module.components_, strict=True))
+    return plots.topics(components, words=words, names=_matched_names(module), title=name)
+
+
+def _transitions(name: str, module: Module, matrix: np.ndarray) -> Figure:
+    from .. import plots
+
+    return plots.heat_map(
+        matrix.round(4),
+        _matched_names(module),
+        title=name,
+        label="P(next | class)",
+        xlabel="class of the next row",
+        ylabel="class of a row",
+    )
+
+
+def _matched_names(module: Module) -> list[str] | None:
+    """A module's classes, with the labels that they are matched to, if it has any."""
+    labels, clusters = getattr(module, "labels", None), _clusters(module)
+    if labels is None or clusters is None or len(labels) != len(clusters):
+        return None
+    pairs = metrics.matching(labels, clusters)
+    classes = range(module.n_outputs or 0)
+    return [f"{k} (label {pairs[k]})" if k in pairs else str(k) for k in classes]
 
 
 def _profiles(
@@ -370,7 +420,7 @@ def _image_drawings(run: Run, images: dict[str, Observation]) -> Iterator[Drawin
                 draws = inference.generate(run.names, top, _SAMPLES_SHOWN, component, None)
                 samples.append(draws)
         for observed in [key for key in next(iter(samples), {}) if key in images]:
-            rows = np.stack([images[observed].as_images(sample[observed]) for sample in samples])
+            rows = np.stack([_as_images(images[observed], sample[observed]) for sample in samples])
             classes = getattr(top, "classes_", None)  # a classifier's; else clusters are numbered
             yield f"samples_{name}_{observed}", partial(plots.samples, rows, names=classes)
 
@@ -388,6 +438,13 @@ def _reconstructions(observation: Observation, readers: list[Module]) -> Figure:
 
     message = observation.message_up
     assert message is not None
-    rows = observation.as_images(message.array[:_RECONSTRUCTIONS_SHOWN])
+    rows = message.array[:_RECONSTRUCTIONS_SHOWN]
     means = inference.mean_rows(messages_to(observation, readers), rows.shape[1:], len(rows))
-    return plots.reconstructions(rows, means)
+    return plots.reconstructions(*(_as_images(observation, values) for values in (rows, means)))
+
+
+def _as_images(observation: Observation, rows: np.ndarray) -> np.ndarray:
+    """Rows as images in [0, 1], those of counts too."""
+    message = observation.message_up
+    largest = 1.0 if message is None else np.max(message.array[:_ROWS_SCALED], initial=1.0)
+    return observation.as_images(rows) / largest

@@ -14,7 +14,7 @@ from .arrays import (
 )
 from .evolution import evolution
 from .images import save_gif
-from .profiles import profiles
+from .profiles import profiles, topics
 from .runs import by_number, by_round
 
 __all__ = [
@@ -33,4 +33,5 @@ __all__ = [
     "reconstructions",
     "samples",
     "save_gif",
+    "topics",
 ]

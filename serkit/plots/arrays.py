@@ -8,9 +8,10 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -37,6 +38,7 @@ from .style import (
     names_of,
     one_group,
     panel,
+    panels,
     shortened,
     style,
 )
@@ -44,6 +46,7 @@ from .style import (
 if TYPE_CHECKING:
     from plotly import graph_objects
 
+_MOST_TICKS, _MOST_LINES = 10, 40  # of rounds
 _SYMBOLS = {  # what plotly has for markers
     "s": "square",
     "^": "diamond",
@@ -98,21 +101,21 @@ def latents(
     plane, name = project(z, labels, projection, 2), name_of(projection)
     check_argument("plots.latents", "density", density, Kind(MixtureDensity, or_none=True))
     ellipses = [] if density is None else _ellipses(z, plane, projection, density)
-    panels: dict[str, Groups] = {}
+    colourings: dict[str, Groups] = {}
     if labels is not None:
-        panels["by true label"] = by_label(labels, len(plane))
+        colourings["by true label"] = by_label(labels, len(plane))
     if clusters is not None:
-        panels["by cluster"] = by_cluster(clusters, len(plane), labels)
-    panels = panels or {"": one_group(len(plane))}
-    if ax is not None and len(panels) > 1:
+        colourings["by cluster"] = by_cluster(clusters, len(plane), labels)
+    colourings = colourings or {"": one_group(len(plane))}
+    if ax is not None and len(colourings) > 1:
         raise InputError("plots.latents: ax= is for one panel; give labels or clusters, not both")
-    widths = [5.0 + legend_width(groups.names) for groups in panels.values()]
-    if len(panels) == 1:
+    widths = [5.0 + legend_width(groups.names) for groups in colourings.values()]
+    if len(colourings) == 1:
         axes = [panel(ax, (sum(widths), 5))]
     else:
         figure = Picture(figsize=(sum(widths), 5), layout="constrained")
-        axes = list(figure.subplots(1, len(panels), width_ratios=widths))
-    for axis, (what, groups) in zip(axes, panels.items(), strict=True):
+        axes = list(figure.subplots(1, len(colourings), width_ratios=widths))
+    for axis, (what, groups) in zip(axes, colourings.items(), strict=True):
         size = 4 if len(groups.names) <= len(COLOURS) else 12  # so that markers can be told apart
         clouds = {
             value: axis.scatter(points[:, 0], points[:, 1], s=size, linewidths=0, **how)
@@ -281,7 +284,9 @@ def samples(images: ArrayLike, *, names: Sequence | None = None, ax: Axes | None
     return image_grid(images, row_titles=titles, title="samples", ax=ax)
 
 
-def losses(curve: Sequence[Mapping[str, float]], *, title: str = "losses") -> Figure:
+def losses(
+    curve: Sequence[Mapping[str, float]], *, title: str = "losses", ax: Axes | None = None
+) -> Figure:
     """Draw loss terms by epoch, a panel for each; dotted lines part the updates.
 
     Parameters
@@ -289,6 +294,8 @@ def losses(curve: Sequence[Mapping[str, float]], *, title: str = "losses") -> Fi
     curve : sequence of dict
         A ``loss_curve_``; ``held_out_loss``, where present, shares the panel of the loss.
     title : str
+    ax : matplotlib.axes.Axes, optional
+        To draw into, for a curve of one term.
 
     Examples
     --------
@@ -301,10 +308,12 @@ def losses(curve: Sequence[Mapping[str, float]], *, title: str = "losses") -> Fi
     if not curve or not all("epoch" in entry for entry in curve):
         raise InputError("plots.losses: there are no epochs to draw: train first")
     terms = dict.fromkeys(key for entry in curve for key in entry if key not in ("update", "epoch"))
-    panels = [term for term in terms if not term.startswith("held_out_")]
+    drawn = [term for term in terms if not term.startswith("held_out_")]
+    if not drawn:
+        raise InputError("plots.losses: the epochs have no loss to draw")
     starts = [i for i, entry in enumerate(curve) if i and entry["epoch"] == 1]
-    figure = Picture(figsize=(4.2 * len(panels), 3.6), layout="constrained")
-    for axis, term in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    axes = panels("plots.losses", ax, len(drawn), (4.2, 3.6))
+    for axis, term in zip(axes, drawn, strict=True):
         lines = {
             key.replace("_", " "): axis.plot(
                 [entry.get(key, np.nan) for entry in curve], marker=".", markersize=3
@@ -318,15 +327,34 @@ def losses(curve: Sequence[Mapping[str, float]], *, title: str = "losses") -> Fi
             axis.axvline(start, color="0.7", linestyle=":", linewidth=1)
         axis.locator_params("x", integer=True)
         axis.set(xlabel="epoch", ylabel=term if term == "accuracy" else f"{term} (nats per row)")
-    return figure.titled(title)
+    return finished(axes[0], ax, title)
+
+
+Curves = ArrayLike | Mapping[str, ArrayLike]
 
 
 def log_likelihood(
-    curves: ArrayLike | Mapping[str, ArrayLike], *, title: str = "", ax: Axes | None = None
+    curves: Curves | Sequence[Curves],
+    *,
+    rounds: Sequence[int] | None = None,
+    per: str = "row",
+    title: str = "",
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw a mixture's ``log_likelihood_`` by iteration of EM, or those of several by name.
 
-    `ax`, a Matplotlib axis, is drawn into if there is one.
+    Parameters
+    ----------
+    curves : array-like, shape (n iterations,), dict of such by name, or a list of either
+        Of a list, such as a module's ``log_likelihoods_``, each is an update's. All updates are
+        equally wide then, and points are iterations.
+    rounds : sequence of int, optional
+        Of a list: the round that each update is of. Dotted lines part the rounds.
+    per : str
+        What the nats are counted by, such as the tokens of an `MLDA`.
+    title : str
+    ax : matplotlib.axes.Axes, optional
+        To draw into.
 
     Examples
     --------
@@ -334,22 +362,65 @@ def log_likelihood(
     >>> figure = plots.log_likelihood({"cats": [-3.0, -2.0, -1.9], "dogs": [-4.0, -2.5]})
     >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     ['cats', 'dogs']
+
+    >>> figure = plots.log_likelihood([[-3.0, -2.0, -1.9], [-1.5, -1.4]], rounds=[1, 2])
+    >>> figure.axes[0].get_xlabel(), [len(line.get_xdata()) for line in figure.axes[0].lines[:2]]
+    ('round', [3, 2])
     """
-    label, several = "plots.log_likelihood", curves if isinstance(curves, Mapping) else {"": curves}
+    label = "plots.log_likelihood"
+    several = [curves]
+    if of_updates := isinstance(curves, list | tuple) and not all(map(np.isscalar, curves)):
+        several = [*curves]
+    updates = [_named_curves(label, one) for one in several]
+    numbers = _rounds_of(label, rounds, len(updates) if of_updates else None)
+    names = [*dict.fromkeys(name for update in updates for name in update)]
+    axis = panel(ax, (5 + (legend_width(names) if any(names) else 0), 3.6))
+    lines: dict[str, Artist] = {}
+    for before, update in enumerate(updates):
+        for name, curve in update.items():
+            places = np.arange(len(curve)) if not of_updates else _within(before, len(curve))
+            how = style(names.index(name))
+            (lines[name],) = axis.plot(places, curve, markersize=3, **how)
+    if any(names):
+        add_legend(axis, lines, **BESIDE)
+    if of_updates:
+        ends = [n for n in range(1, len(numbers) + 1) if numbers[n - 1 : n] != numbers[n : n + 1]]
+        for end in ends[:-1] if len(ends) <= _MOST_LINES else []:
+            axis.axvline(end, color="0.7", linestyle=":", linewidth=1)
+        shown = ends[:: math.ceil(len(ends) / _MOST_TICKS)]
+        axis.set_xticks(shown, [str(numbers[end - 1]) for end in shown])
+    else:
+        axis.locator_params("x", integer=True)
+    what = "iteration" if not of_updates else "update" if rounds is None else "round"
+    axis.set(xlabel=what, ylabel=f"log-likelihood (nats per {per})", title=shortened(title))
+    return finished(axis, ax)
+
+
+def _within(before: int, n: int) -> np.ndarray:
+    """Places (n,) of an update's iterations, of which the last stands at the update's number."""
+    return before + np.arange(1, n + 1) / n
+
+
+def _rounds_of(label: str, rounds: Sequence[int] | None, n_updates: int | None) -> list[int]:
+    """The round that each update is of; the updates' own numbers unless given."""
+    check_argument(label, "rounds", rounds, Several(Count(), or_none=True))
+    if rounds is None:
+        return [*range(1, (n_updates or 0) + 1)]
+    if len(rounds) != n_updates:
+        wanted = "needs curves to be a list" if n_updates is None else f"must be {n_updates}"
+        raise InputError(f"{label}: rounds {wanted}, one for each update, got {len(rounds)}")
+    return [*map(int, rounds)]
+
+
+def _named_curves(label: str, curves: Any) -> dict[str, np.ndarray]:
+    """The curves of an update by name, of which a single one has none."""
+    several = curves if isinstance(curves, Mapping) else {"": curves}
     named = {name: as_numbers(label, "curves", curve) for name, curve in several.items()}
     if any(curve.ndim != 1 for curve in named.values()):
-        raise InputError(f"{label}: curves must be a list of numbers, or several by name")
-    width = legend_width([*named]) if any(named) else 0
-    axis = panel(ax, (5 + width, 3.6))
-    lines = {
-        name: axis.plot(curve, markersize=3, **style(number))[0]
-        for number, (name, curve) in enumerate(named.items())
-    }
-    if any(named):
-        add_legend(axis, lines, **BESIDE)
-    axis.locator_params("x", integer=True)
-    axis.set(xlabel="iteration", ylabel="log-likelihood (nats per row)", title=shortened(title))
-    return finished(axis, ax)
+        raise InputError(
+            f"{label}: curves must be a list of numbers, several by name, or a list of either"
+        )
+    return named
 
 
 def confusion(labels: ArrayLike, clusters: ArrayLike, *, ax: Axes | None = None) -> Figure:
@@ -377,6 +448,8 @@ def heat_map(
     *,
     title: str = "",
     label: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
     ax: Axes | None = None,
 ) -> Figure:
     """Draw a number for each pair of classes, such as their Kullback-Leibler divergence.
@@ -390,6 +463,8 @@ def heat_map(
     title : str
     label : str
         What the numbers are, beside the colour bar.
+    xlabel, ylabel : str
+        What the classes of columns and of rows are.
     ax : matplotlib.axes.Axes, optional
         To draw into.
 
@@ -407,6 +482,7 @@ def heat_map(
     names = names_of(range(n_classes) if names is None else names, n_classes, "names")
     axis = _cells(values, "{:.3g}".format, names, names, ax)
     axis.figure.colorbar(axis.images[0], ax=axis, label=label)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
     return finished(axis, ax, title)
 
 

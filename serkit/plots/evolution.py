@@ -18,12 +18,13 @@ from ..options import Count, FilePath, Text, check_argument, in_words
 from .projection import LINEAR, Projection, linear_map, name_of, project
 from .style import (
     Groups,
-    Picture,
-    add_legend,
     by_cluster,
     by_label,
+    finished,
+    legend_beside,
     legend_width,
     one_group,
+    panels,
 )
 
 _LABEL = "plots.evolution"
@@ -33,8 +34,13 @@ _MOST_PANELS = 12
 class KeptGraph(Protocol):
     """The part of a `serkit.Graph` that is drawn."""
 
-    names: dict[str, Node]
-    latents_by_round: list[dict[str, Any]]
+    @property
+    def names(self) -> dict[str, Node]:
+        """Nodes by name."""
+
+    @property
+    def latents_by_round(self) -> list[dict[str, Any]]:
+        """What `Graph.fit` kept of each round."""
 
 
 def evolution(
@@ -45,6 +51,7 @@ def evolution(
     projection: Projection = "pca",
     path: str | os.PathLike | None = None,
     duration: int = 600,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw the latents of each round that ``fit(keep_latents=True)`` kept, in the same plane.
 
@@ -65,6 +72,8 @@ def evolution(
         File for a GIF, a frame a round, which is written besides.
     duration : int
         Milliseconds per frame.
+    ax : matplotlib.axes.Axes, optional
+        To draw into, for a single round.
 
     Raises
     ------
@@ -107,7 +116,8 @@ def evolution(
     if path is not None:
         _write_gif(drawn, plane, name_of(projection), path, duration)
     shown = np.unique(np.linspace(0, len(drawn) - 1, min(len(drawn), _MOST_PANELS)).astype(int))
-    return _picture([drawn[i] for i in shown], plane, name_of(projection)).titled(name)
+    axes = _panels([drawn[i] for i in shown], plane, name_of(projection), ax)
+    return finished(axes[0], ax, name)
 
 
 Drawn = tuple[int, np.ndarray, Groups]  # a round, its points in the plane, and their groups
@@ -161,25 +171,24 @@ def _groups(record: dict[str, Any], labels: np.ndarray | None) -> Groups:
     return one_group(n_rows) if labels is None else by_label(labels, n_rows)
 
 
-def _picture(drawn: list[Drawn], plane: np.ndarray, title: str) -> Picture:
+def _panels(
+    drawn: list[Drawn], plane: np.ndarray, title: str, ax: Axes | None = None
+) -> list[Axes]:
     """A panel a round, with the same axes, and the last round's legend."""
     names = drawn[-1][2].names
-    n_across = min(len(drawn), 4)
-    n_down = -(-len(drawn) // n_across)
-    size = (3 * n_across + legend_width(names), 3 * n_down + 0.4)
-    figure = Picture(figsize=size, layout="constrained")
-    axes = figure.subplots(n_down, n_across, squeeze=False, sharex=True, sharey=True).ravel()
-    for axis, (number, points, groups) in zip(axes, drawn, strict=False):
+    axes = panels(_LABEL, ax, len(drawn), (3, 3), 4, legend=legend_width(names), share=True)
+    for axis, (number, points, groups) in zip(axes, drawn, strict=True):
         clouds = _cloud(axis, points, groups)
         axis.set(title=f"round {number}", **_limits(plane))
         axis.tick_params(labelbottom=True)
-    for axis in axes[len(drawn) :]:
-        axis.remove()
-    figure.supxlabel(f"{title} 1", fontsize="medium")
-    figure.supylabel(f"{title} 2", fontsize="medium")
+    if len(axes) == 1:
+        axes[0].set(xlabel=f"{title} 1", ylabel=f"{title} 2")
+    else:
+        axes[0].figure.supxlabel(f"{title} 1", fontsize="medium")
+        axes[0].figure.supylabel(f"{title} 2", fontsize="medium")
     if any(names):
-        add_legend(figure, clouds, loc="outside center right", markerscale=3)
-    return figure
+        legend_beside(axes, clouds, markerscale=3)
+    return axes
 
 
 def _cloud(axis: Axes, points: np.ndarray, groups: Groups) -> dict[str, Any]:
@@ -201,7 +210,7 @@ def _write_gif(
 ) -> None:
     frames = []
     for one in drawn:
-        canvas = FigureCanvasAgg(_picture([one], plane, title).titled())
+        canvas = FigureCanvasAgg(finished(_panels([one], plane, title)[0], None))
         canvas.figure.set_size_inches(5.5 + legend_width(drawn[-1][2].names), 5)
         canvas.draw()
         frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))

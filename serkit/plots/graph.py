@@ -20,7 +20,18 @@ from ..messages import Message
 from ..module import Module, Node
 from ..observation import Observation
 from ..options import Kind, Several, check_argument, in_words
-from .style import Picture, add_legend, finished, legend_width, panel, shortened, style
+from .style import (
+    BESIDE,
+    add_legend,
+    finished,
+    fits_inside,
+    legend_beside,
+    legend_width,
+    panel,
+    panels,
+    shortened,
+    style,
+)
 
 _WIDTH, _HEIGHT = 2.4, 1.7  # inches between boxes: _places counts in these
 _BOX = 0.5, 0.32  # half of what a box takes, in the same
@@ -144,11 +155,12 @@ def _arrow(
     axis.text(x, y, kind.__name__, fontsize=8, ha="center", va="center", bbox=background)
 
 
-def rounds(history: Sequence[dict[str, Any]]) -> Figure:
+def rounds(history: Sequence[dict[str, Any]], *, ax: Axes | None = None) -> Figure:
     """Draw scores, joint objective and the fraction of rows that changed cluster, by round.
 
     Takes a graph's ``history``; InputError if there are no rounds. What nothing reports, such as
-    changes after a single round, has no panel.
+    changes after a single round, has no panel. `ax`, a Matplotlib axis, is drawn into if there is
+    one, and one panel.
 
     Examples
     --------
@@ -161,35 +173,41 @@ def rounds(history: Sequence[dict[str, Any]]) -> Figure:
     _check_history("plots.graph.rounds", history)
     if not history:
         raise InputError("there are no rounds to draw: fit the graph first")
-    panels = {what: series for what, keys in _PANELS.items() if (series := _series(history, keys))}
-    panels = panels or {"(nothing is reported)": {}}
-    figure = Picture(figsize=(0.4 + 4.2 * len(panels), 3.8), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    told = {what: series for what, keys in _PANELS.items() if (series := _series(history, keys))}
+    told = told or {"(nothing is reported)": {}}
+    names = [_names_in(what, series) for what, series in told.items()]
+    beside = max([legend_width(n) for n in names if not fits_inside(n)], default=0)
+    axes = panels("plots.graph.rounds", ax, len(told), (4.4 + beside, 3.8))
     numbers = [record["round"] for record in history]
     step = math.ceil(len(numbers) / _MOST_TICKS)
-    for axis, (what, series) in zip(axes, panels.items(), strict=True):
+    for axis, (what, series) in zip(axes, told.items(), strict=True):
         lines: dict[str, Artist] = {}
         is_objective = what == _OBJECTIVE
         if is_objective:
             axis.plot(*np.transpose(sorted(chain(*series.values()))), color="0.6", linewidth=1)
-        for (module, key), points in series.items():  # who raises it, who lowers it
-            name = f"after {module}" if is_objective else f"{module}: {key}"
-            line = "none" if is_objective else "-"
-            (lines[name],) = axis.plot(
-                *np.transpose(points), marker="o", markersize=4, linestyle=line
-            )
+        names_here = zip(_names_in(what, series), series.values(), strict=True)
+        for number, (name, points) in enumerate(names_here):
+            how = {**style(number), "markersize": 4, "linestyle": "none" if is_objective else "-"}
+            (lines[name],) = axis.plot(*np.transpose(points), **how)
         axis.set(xlabel="round", ylabel=what)
         axis.set_xticks([number for number in numbers if number % step == 0])
         if lines:
-            add_legend(axis, lines)
-    return figure.titled()
+            add_legend(axis, lines, **({} if fits_inside([*lines]) else BESIDE))
+    return finished(axes[0], ax)
 
 
-def runs(histories: Mapping[str, Sequence[dict[str, Any]]]) -> Figure:
+def _names_in(what: str, series: Mapping[tuple[str, str], Any]) -> list[str]:
+    """What a panel's legend says: who raises the objective, and who lowers it, or which scores."""
+    is_objective = what == _OBJECTIVE
+    return [f"after {module}" if is_objective else f"{module}: {key}" for module, key in series]
+
+
+def runs(histories: Mapping[str, Sequence[dict[str, Any]]], *, ax: Axes | None = None) -> Figure:
     """Draw several runs side by side: losses, scores, the objective, changes, a curve a run.
 
     Takes graphs' histories by the names of the runs. Of a number that a module reports several
-    times in a round the last one counts.
+    times in a round the last one counts. `ax`, a Matplotlib axis, is drawn into if there is one,
+    and one panel.
 
     Examples
     --------
@@ -208,23 +226,18 @@ def runs(histories: Mapping[str, Sequence[dict[str, Any]]]) -> Figure:
     keys = ("loss", "log_likelihood", *chain(*_PANELS.values()))
     curves = {str(name): _last_by_round(history, keys) for name, history in histories.items()}
     found = dict.fromkeys(key for series in curves.values() for key in series)
-    panels = sorted(found, key=lambda pair: keys.index(pair[1])) or [("(nothing", "is reported)")]
-    n_across = min(len(panels), 3)
-    n_down = math.ceil(len(panels) / n_across)
-    size = (4.2 * n_across + legend_width([*curves]), 0.2 + 3.2 * n_down)
-    figure = Picture(figsize=size, layout="constrained")
-    axes = figure.subplots(n_down, n_across, squeeze=False).ravel()
+    told = sorted(found, key=lambda pair: keys.index(pair[1])) or [("(nothing", "is reported)")]
+    width = legend_width([*curves])
+    axes = panels("plots.graph.runs", ax, len(told), (4.2, 3.2), legend=width)
     lines: dict[str, Artist] = {}
-    for axis, what in zip(axes, panels, strict=False):
+    for axis, what in zip(axes, told, strict=True):
         for number, (name, series) in enumerate(curves.items()):
             points = series.get(what, [(np.nan, np.nan)])
             (lines[name],) = axis.plot(*np.transpose(points), markersize=4, **style(number))
         axis.set(xlabel="round", title=f"{shortened(what[0], 20)} {what[1].replace('_', ' ')}")
         axis.locator_params("x", integer=True)
-    for axis in axes[len(panels) :]:
-        axis.remove()
-    add_legend(figure, lines, loc="outside center right")
-    return figure.titled()
+    legend_beside(axes, lines)
+    return finished(axes[0], ax)
 
 
 def _last_by_round(history: Sequence[dict], keys: Sequence[str]) -> dict[tuple[str, str], list]:

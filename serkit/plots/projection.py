@@ -48,7 +48,7 @@ def project(
     if callable(projection):
         return _by_function(rows, projection, n_dims)
     if projection in ("umap", "tsne") and rows.shape[1] > n_dims:
-        rows = _by_neighbours(rows, projection, n_dims)
+        rows = by_neighbours(rows, projection, n_dims)
     elif projection == "lda":
         rows = _discriminants(rows, labels, n_dims)
     elif rows.shape[1] > n_dims:
@@ -74,8 +74,8 @@ def _by_function(rows: np.ndarray, function: Callable, n_dims: int) -> np.ndarra
     return array
 
 
-def _by_neighbours(rows: np.ndarray, projection: str, n_dims: int) -> np.ndarray:
-    """By UMAP or t-SNE; few rows have few neighbours."""
+def by_neighbours(rows: np.ndarray, projection: str, n_dims: int) -> np.ndarray:
+    """Rows (N, D) by "umap" or "tsne", (N, n_dims); few rows have few neighbours."""
     n_neighbours = min(15, len(rows) - 1)
     if n_neighbours < 3:
         raise InputError(f"projection={projection!r} needs 4 rows or more, got {len(rows)}")
@@ -86,7 +86,11 @@ def _by_neighbours(rows: np.ndarray, projection: str, n_dims: int) -> np.ndarray
             raise ImportError(
                 "projection='umap' needs umap-learn: pip install umap-learn"
             ) from None
-        reducer = UMAP(n_components=n_dims, n_neighbors=n_neighbours, random_state=0, n_jobs=1)
+        start = (
+            "spectral" if len(rows) > 2 * n_dims + 4 else "random"
+        )  # of few there is no spectrum
+        options = {"n_neighbors": n_neighbours, "init": start, "random_state": 0, "n_jobs": 1}
+        reducer = UMAP(n_components=n_dims, **options)
     else:
         from sklearn.manifold import TSNE
 

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from ..errors import InputError
 from ..options import as_numbers, in_words
-from .style import Picture, add_legend, names_of, shortened
+from .style import add_legend, finished, names_of, panels, shortened
 
+_SIZE = 4.0, 3.3  # inches of a panel
 _WORST, _MEAN, _PALE = "#d62728", "black", "#9db8d2"
 
 
 def by_round(
-    values: Mapping[str, ArrayLike], names: Sequence | None = None, *, title: str = ""
+    values: Mapping[str, ArrayLike],
+    names: Sequence | None = None,
+    *,
+    title: str = "",
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw criteria of several runs by round: a panel each, a line for each run, and their mean.
 
@@ -29,6 +36,8 @@ def by_round(
     names : sequence, optional
         One for each run; "run 0" and so on unless given.
     title : str
+    ax : matplotlib.axes.Axes, optional
+        To draw into, for a single criterion.
 
     Examples
     --------
@@ -52,12 +61,12 @@ def by_round(
         [f"run {n}" for n in range(n_runs)] if names is None else names, n_runs, "names"
     )
     rounds = np.arange(1, n_rounds + 1)
-    figure, axes = _panels(len(arrays))
-    for axis, (name, curves) in zip(axes, arrays.items(), strict=False):
+    axes = panels("plots.by_round", ax, len(arrays), _SIZE)
+    for axis, (name, curves) in zip(axes, arrays.items(), strict=True):
         known = np.flatnonzero(np.isfinite(curves[:, -1]))
         worst = known[curves[known, -1].argmin()] if len(known) else None
         for number, curve in enumerate(curves):
-            how = {"color": _PALE, "linewidth": 1, "marker": ".", "markersize": 4}
+            how: dict[str, Any] = {"color": _PALE, "linewidth": 1, "marker": ".", "markersize": 4}
             if number == worst:
                 how |= {"color": _WORST, "linewidth": 1.5, "zorder": 3}
             (line,) = axis.plot(rounds, curve, **how)
@@ -68,7 +77,7 @@ def by_round(
         add_legend(axis, legend, loc="best")
         axis.locator_params("x", integer=True)
         axis.set(xlabel="round", title=shortened(name))
-    return figure.titled(title)
+    return finished(axes[0], ax, title)
 
 
 def by_number(
@@ -78,6 +87,7 @@ def by_number(
     choices: Mapping[str, int] | None = None,
     recommended: int | None = None,
     title: str = "",
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw criteria by a number, such as that of components: a panel each, runs and their mean.
 
@@ -91,6 +101,8 @@ def by_number(
     recommended : int, optional
         The number that a line marks in each panel.
     title : str
+    ax : matplotlib.axes.Axes, optional
+        To draw into, for a single criterion.
 
     Examples
     --------
@@ -102,8 +114,8 @@ def by_number(
     """
     label = "plots.by_number"
     places = as_numbers(label, "numbers", numbers)
-    panels = values.items() if isinstance(values, Mapping) else []
-    arrays = {n: as_numbers(label, "values", v, "numbers", finite=False) for n, v in panels}
+    named = values.items() if isinstance(values, Mapping) else []
+    arrays = {n: as_numbers(label, "values", v, "numbers", finite=False) for n, v in named}
     if (
         not arrays
         or places.ndim != 1
@@ -116,33 +128,22 @@ def by_number(
     for name, choice in {"recommended": recommended, **(choices or {})}.items():
         if choice is not None and choice not in places:
             raise InputError(f"{label}: {name} must be one of numbers, got {in_words(choice)}")
-    figure, axes = _panels(len(arrays))
-    for axis, (name, runs) in zip(axes, arrays.items(), strict=False):
+    axes = panels(label, ax, len(arrays), _SIZE)
+    for axis, (name, runs) in zip(axes, arrays.items(), strict=True):
         shown = _means(runs.T)
         axis.plot(places, runs, ".", color=_PALE, markersize=5)
         (mean,) = axis.plot(places, shown, color=_MEAN, linewidth=2)
         legend = {"mean": mean}
         if name in (choices or {}):
             place = np.flatnonzero(places == choices[name])[0]  # type: ignore[index]
-            how = {"color": _WORST, "markersize": 14, "zorder": 4}
+            how: dict[str, Any] = {"color": _WORST, "markersize": 14, "zorder": 4}
             (legend["choice"],) = axis.plot(places[place], shown[place], "*", **how)
         if recommended is not None:
             legend["recommended"] = axis.axvline(recommended, color="0.6", linestyle=":")
         add_legend(axis, legend, loc="best")
         axis.locator_params("x", integer=True)
         axis.set(xlabel="number of components", title=shortened(name))
-    return figure.titled(title)
-
-
-def _panels(n: int) -> tuple[Picture, np.ndarray]:
-    """A figure of n panels, three beside each other."""
-    n_across = min(n, 3)
-    n_down = -(-n // n_across)
-    figure = Picture(figsize=(4 * n_across, 3.3 * n_down + 0.4), layout="constrained")
-    axes = figure.subplots(n_down, n_across, squeeze=False).ravel()
-    for axis in axes[n:]:
-        axis.remove()
-    return figure, axes
+    return finished(axes[0], ax, title)
 
 
 def _means(curves: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ BESIDE = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
 MARKERS = "osD^XvP<*>dphH8"
 LARGEST = 50.0  # inches that a picture measures, so that it has less than 2^16 pixels
 _LONGEST, _IN_A_COLUMN, _LISTED = 40, 20, 100  # of names: letters, and how many a legend has
+_INSIDE = 6, 26  # the same of one that lies in a panel
 _LETTER = 0.075  # inches that a letter of a legend is wide
 
 
@@ -60,8 +61,35 @@ def panel(
     return Picture(figsize=(width, height), layout=layout).subplots() if ax is None else ax
 
 
+def panels(
+    label: str,
+    ax: Axes | None,
+    n: int,
+    size: tuple[float, float],
+    n_across: int = 3,
+    legend: float = 0.0,
+    share: bool = False,
+) -> list[Axes]:
+    """The axes of a picture of n panels of a size, `n_across` beside each other: `ax`, if for one.
+
+    `legend` inches are left for one beside them; `share`: all have the same limits.
+    """
+    if ax is not None and n > 1:
+        raise InputError(f"{label}: ax= is for one panel, and here are {n}; leave it out")
+    if n == 1:
+        return [panel(ax, (size[0] + legend, size[1]))]
+    n_down = math.ceil(n / n_across)
+    n_across = math.ceil(n / n_down)
+    whole = size[0] * n_across + legend, size[1] * n_down + 0.4
+    figure = Picture(figsize=whole, layout="constrained")
+    axes = figure.subplots(n_down, n_across, squeeze=False, sharex=share, sharey=share).ravel()
+    for axis in axes[n:]:
+        axis.remove()
+    return [*axes[:n]]
+
+
 def finished(axis: Axes, ax: Axes | None, title: str = "") -> Figure:
-    """The figure of a panel, with a title; all its text is shown letter by letter.
+    """The figure of its panels, with a title; all its text is shown letter by letter.
 
     Of an axis of the caller's own nothing else in its figure is touched.
     """
@@ -102,6 +130,25 @@ def shortened(name: Any, longest: int = _LONGEST) -> str:
         return text
     end = longest // 3
     return f"{text[: longest - end - 1]}…{text[-end:]}"
+
+
+def told_apart(names: Sequence) -> list[str]:
+    """Names in one line each; of long ones what they begin and end with alike goes."""
+    texts = [" ".join(str(name).split()) for name in names]
+    short = [shortened(text) for text in texts]
+    if len(set(short)) == len(set(texts)):
+        return short
+    shortest = min(map(len, texts))
+    first = _n_alike(texts, shortest)
+    last = _n_alike([text[::-1] for text in texts], shortest - first)
+    middles = [text[first : len(text) - last] for text in texts]
+    before, after = "…" if first else "", "…" if last else ""
+    return [f"{before}{shortened(middle)}{after}" for middle in middles]
+
+
+def _n_alike(texts: Sequence[str], most: int) -> int:
+    """How many letters texts begin with alike."""
+    return next((n for n in range(most) if len({text[n] for text in texts}) > 1), most)
 
 
 def style(number: int) -> dict[str, Any]:
@@ -175,13 +222,13 @@ def names_of(names: Sequence | None, n: int, what: str) -> list[str]:
     """Names as texts that are not long, `n` of them; empty ones unless given."""
     if not (names is None or np.iterable(names)):
         raise InputError(f"expected {n} {what}, got {in_words(names)}")
-    texts = [""] * n if names is None else [shortened(name) for name in names]
+    texts = [""] * n if names is None else told_apart(list(names))
     if len(texts) != n:
         raise InputError(f"expected {n} {what}, got {len(texts)}: {', '.join(texts):.200}")
     return texts
 
 
-def add_legend(where: Axes | Figure, handles: Mapping[Any, Artist], **place: Any) -> None:
+def add_legend(where: Axes | Figure, handles: Mapping[Any, Any], **place: Any) -> None:
     """A legend of artists by name: in columns, and of more than 100 the last entry counts the rest.
 
     `place` is what Matplotlib's own function takes; `BESIDE` puts it to the right of an axis, where
@@ -196,6 +243,22 @@ def add_legend(where: Axes | Figure, handles: Mapping[Any, Artist], **place: Any
         text.set_text(name)
 
 
+def legend_beside(axes: Sequence[Axes], handles: Mapping[Any, Any], **options: Any) -> None:
+    """A legend to the right of all panels, for which `panels` has left `legend_width`."""
+    if len(axes) == 1:
+        add_legend(axes[0], handles, **BESIDE, **options)
+    else:
+        figure = axes[0].get_figure(root=True)
+        assert figure is not None
+        add_legend(figure, handles, loc="outside center right", **options)
+
+
+def fits_inside(names: Sequence) -> bool:
+    """Whether a legend of these names leaves room for curves in its panel."""
+    listed = _listed(names)
+    return len(listed) <= _INSIDE[0] and max(map(len, listed), default=0) <= _INSIDE[1]
+
+
 def legend_width(names: Sequence) -> float:
     """Inches that a legend of these names takes."""
     listed = _listed(names)
@@ -204,7 +267,7 @@ def legend_width(names: Sequence) -> float:
 
 def _listed(names: Sequence) -> list[str]:
     """What a legend of these names says."""
-    listed = [shortened(name) for name in names[:_LISTED]]
+    listed = told_apart(names[:_LISTED])
     if len(names) > _LISTED:
         listed[-1] = f"and {len(names) - _LISTED + 1} more"
     return listed

@@ -480,7 +480,8 @@ class WandbLogger(Logger):
 
     The modules' settings are the run's configuration. A training that goes on goes on in the run
     of the name; another one begins a run, `name` and a number, such as "digits-2". Offline a run
-    cannot go on, and every call of `fit` begins one. It takes ``pip install wandb``.
+    cannot go on: every call of `fit` begins one, with all rounds so far. It takes ``pip install
+    wandb``.
 
     Parameters
     ----------
@@ -514,9 +515,11 @@ class WandbLogger(Logger):
     def _open(self, graph: TrainedGraph) -> Steps:
         """The steps of the run of the name that is of this training; else a new run."""
         wandb, number, series = import_module("wandb"), 1, steps_of(graph)
+        is_online = wandb.setup().settings.mode != "offline"
         while True:
             name = self.name if number == 1 else f"{self.name}-{number}"
-            self._run = run = wandb.init(project=self.project, id=name, name=name, resume="allow")
+            known = {"id": name, "resume": "allow"} if is_online else {}
+            self._run = run = wandb.init(project=self.project, name=name, **known)
             logged = {s: int(run.summary.get(f"{s}/step") or 0) for s in series}
             values = {k.removeprefix(f"{ROUNDS}/"): v for k, v in dict(run.summary).items()}
             if not run.resumed or is_same(graph, logged[ROUNDS], values):

@@ -20,6 +20,7 @@ from serkit.command import main
 from serkit.errors import InputError, NotReadyError
 from serkit.explore import page
 from serkit.modules import GMM, MLDA, VAE, GMMClassifier, Sklearn
+from serkit.plots.projection import by_neighbours
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(90, 4)) + 6 * np.eye(4)[np.arange(90) % 3]
@@ -122,10 +123,12 @@ def test_markup_in_names_is_text(tmp_path):
 class Places:
     """In the place of UMAP, which few have installed: the first dimensions."""
 
-    def __init__(self, n, random_state):
-        self.n = n
+    def __init__(self, n_components, n_neighbors, init, random_state, n_jobs):
+        self.n, self.n_neighbors, self.init = n_components, n_neighbors, init
 
     def fit_transform(self, z):
+        assert self.n_neighbors < len(z), "UMAP warns"
+        assert self.init == "random" or len(z) > self.n + 1, "UMAP fails"
         return z[:, : self.n]
 
 
@@ -133,6 +136,7 @@ def test_umap_is_there_where_it_is_installed(tmp_path, monkeypatch):
     umap = ModuleType("umap")
     umap.UMAP, umap.__spec__ = Places, ModuleSpec("umap", None)
     monkeypatch.setitem(sys.modules, "umap", umap)
+    assert by_neighbours(np.eye(4), "umap", 3).shape == (4, 3)
     made = contents(trained(mixture()).explore(tmp_path / "page.html"))
     last = made["spaces"][0]["projections"][-1]
     assert (last["name"], last["flat"][1], last["deep"][1]) == ("UMAP", 2 * 90, 3 * 90)

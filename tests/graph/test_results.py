@@ -16,10 +16,11 @@ from serkit.datasets import load_digits
 from serkit.errors import OutputError, SavedFileError, SerkitError
 from serkit.graph import results
 from serkit.messages import Data
-from serkit.modules import AE, GMM, MLDA, VAE
+from serkit.modules import AE, GMM, MLDA, VAE, MarkovModel
 from serkit.plots.style import Picture
 from serkit.saving import format
 from tests.helpers.modules import KMeans, uniform_rows
+from tests.helpers.pictures import titles
 from tests.helpers.saved import assert_same
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*lost all their rows")
@@ -144,7 +145,29 @@ def pictures(folder):
 
 
 def test_pictures_are_drawn(written):
-    assert pictures(written[1]) == PICTURES
+    assert pictures(written[1]) == PICTURES | {"evolution"}
+
+
+def test_chains_and_topics_have_pictures_of_all_updates(tmp_path):
+    words = np.random.default_rng(0).poisson(3, (40, 4))
+    gmm = GMM(2, labels=[0, 1] * 20, random_state=0).connect(Observation(words))
+    chain = MarkovModel(labels=[0, 1] * 20, random_state=0).connect(gmm)
+    Graph(chain).fit(2, out=tmp_path / "chain", verbose=False)
+    found = pictures(tmp_path / "chain")
+    assert {"transitions_markovmodel", "log_likelihood_markovmodel"} <= found
+    assert "evolution" not in found  # nothing has latents
+    mlda = MLDA(2, random_state=0).connect(Observation(words, name="seen"), Observation(words))
+    Graph(mlda).fit(1, out=tmp_path / "topics", verbose=False)
+    assert {"topics_mlda", "log_likelihood_mlda"} <= pictures(tmp_path / "topics")
+
+
+def test_log_likelihoods_are_drawn_of_each_round(tmp_path):
+    graph = make().fit(2, verbose=False)
+    curves = graph["gmm"].log_likelihoods_
+    (axis,) = graph.pictures()["log_likelihood_gmm"].axes
+    drawn = [line.get_ydata() for line in axis.lines if len(line.get_xdata()) == len(curves[0])]
+    np.testing.assert_array_equal(drawn[0], curves[0])
+    assert (axis.get_xlabel(), titles(axis.xaxis)) == ("round", ["1", "2"])
 
 
 @pytest.mark.parametrize(

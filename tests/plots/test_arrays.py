@@ -137,6 +137,12 @@ TEXTS = ["$x_1$", "_b", r"$\frac{", "a^2 $", "<b>c</b>", "50%", "two\nlines", "�
 
 
 @pytest.mark.filterwarnings("error")
+def test_long_names_in_a_legend_are_told_apart():
+    names = [f"what all names begin with, number {k}, and end with alike" for k in (7, 8)]
+    figure = drawn(plots.log_likelihood({name: [1.0, 2.0] for name in names}))
+    assert legend(figure.axes[0]) == ["…7…", "…8…"]
+
+
 @pytest.mark.parametrize("usetex", [False, True])
 def test_text_of_users_is_no_markup(usetex):
     names = np.array(TEXTS)
@@ -207,6 +213,29 @@ def test_profiles_show_means_and_deviations_in_units_of_the_columns():
     panel = plots.latents(rows, LABELS, CLUSTERS).axes[1]
     colours = [colour_of(scatter) for scatter in panel.collections]
     assert [to_hex(line.get_color()) for line, *_ in figure.axes[0].containers] == colours
+
+
+def test_topics_of_many_named_words_show_those_that_tell_most():
+    phi = np.full((2, 50), 0.01)
+    phi[:, 20] = 0.3  # in both topics, and so of no use
+    phi[0, 7], phi[1, 3] = 0.2, 0.2
+    words = [f"word {w}" for w in range(50)]
+    axis, bar = drawn(plots.topics({"text": phi}, words={"text": words}, names="ab")).axes
+    first = axis.images[0].get_array()[:, :1]
+    assert titles(axis.xaxis)[0] == "word 7"
+    assert "word 3" in titles(axis.xaxis)
+    assert "word 20" not in titles(axis.xaxis)
+    np.testing.assert_array_equal(first, phi[:, [7]])
+    assert (titles(axis.yaxis), axis.get_title()) == (["a", "b"], "text")
+    assert bar.get_ylabel() == "P(word | topic)"
+    whole = drawn(plots.topics(phi)).axes[0].images[0].get_array()
+    np.testing.assert_array_equal(whole, phi)
+
+
+@pytest.mark.parametrize("components", [[1.0, 2.0], {"a": np.eye(2), "b": np.eye(3)}, {}])
+def test_topics_need_as_many_by_modality(components):
+    with pytest.raises(InputError, match=r"plots.topics: components must be \(K, W\)"):
+        plots.topics(components)
 
 
 def test_profiles_of_many_columns_are_curves():
@@ -324,6 +353,33 @@ def test_log_likelihoods_of_several_mixtures_are_named():
     np.testing.assert_array_equal(axis.lines[1].get_xydata(), [[0, -1.5]])
 
 
+def test_log_likelihoods_of_updates_are_as_wide_and_parted_by_rounds():
+    curves = [[-4.0, -3.0], [-2.5], {"cat": [-2.0, -1.0, -1.0, -1.0]}]
+    (axis,) = drawn(plots.log_likelihood(curves, rounds=[1, 2, 2], per="token")).axes
+    *lines, between = axis.lines
+    places = [line.get_xdata().tolist() for line in lines]
+    assert places == [[0.5, 1], [2], [2.25, 2.5, 2.75, 3]]
+    assert between.get_xdata() == [1, 1]
+    assert titles(axis.xaxis) == ["1", "2"]
+    labels = axis.get_xlabel(), axis.get_ylabel()
+    assert labels == ("round", "log-likelihood (nats per token)")
+    assert plots.log_likelihood(curves).axes[0].get_xlabel() == "update"
+
+
+@pytest.mark.parametrize(
+    ("curves", "rounds", "text"),
+    [
+        ([[1.0], [2.0]], [1], "rounds must be 2, one for each update, got 1"),
+        ([1.0, 2.0], [1, 2], "rounds needs curves to be a list"),
+        ([[1.0], [2.0]], [1, -1], "rounds must be a list"),
+        ([[[1.0]]], None, "curves must be a list of numbers, several by name"),
+    ],
+)
+def test_rounds_and_curves_that_do_not_fit_are_refused(curves, rounds, text):
+    with pytest.raises(InputError, match=text):
+        plots.log_likelihood(curves, rounds=rounds)
+
+
 def test_confusion_shows_matched_counts_and_accuracy():
     clusters = np.where(CLUSTERS == 3, 0, CLUSTERS) + 5 * (LABELS == "owl")
     (axis,) = drawn(plots.confusion(LABELS, clusters)).axes
@@ -396,6 +452,12 @@ def test_losses_of_a_classifier_show_its_accuracy(digits):
         lambda ax: plots.image_grid(np.zeros((2, 3, 4, 4)), title="$t$", ax=ax),
         lambda ax: plots.reconstructions(np.zeros((2, 4, 4)), np.zeros((2, 4, 4)), ax=ax),
         lambda ax: plots.samples(np.zeros((2, 3, 4, 4)), ax=ax),
+        lambda ax: plots.losses([{"epoch": 1, "loss": 2.0}], ax=ax),
+        lambda ax: plots.profiles(latents(1), CLUSTERS, ax=ax),
+        lambda ax: plots.profiles(latents(40), title="$t$", ax=ax),
+        lambda ax: plots.topics(np.eye(2), title="$t$", ax=ax),
+        lambda ax: plots.by_round({"a": [[1.0, 2.0]]}, ax=ax),
+        lambda ax: plots.by_number([1, 2], {"a": [[1.0], [2.0]]}, ax=ax),
     ],
 )
 def test_single_panels_are_drawn_where_they_are_wanted(draw):
@@ -413,8 +475,17 @@ def test_single_panels_are_drawn_where_they_are_wanted(draw):
 
 
 def test_two_panels_do_not_fit_into_one_axis():
+    axis = Figure().subplots()
     with pytest.raises(InputError, match=r"ax= is for one panel; give labels or clusters"):
-        plots.latents(latents(), LABELS, CLUSTERS, ax=Figure().subplots())
+        plots.latents(latents(), LABELS, CLUSTERS, ax=axis)
+    for draw, values in (
+        (plots.losses, [{"epoch": 1, "loss": 2.0, "kl": 1.0}]),
+        (plots.profiles, latents(2)),
+        (plots.topics, {"a": np.eye(2), "b": np.eye(2)}),
+    ):
+        with pytest.raises(InputError, match="ax= is for one panel, and here are 2; leave it out"):
+            draw(values, ax=axis)
+    assert not axis.has_data()
 
 
 # -- means and ellipses --------------------------------------------------------------------------

@@ -145,17 +145,18 @@ class MLflowServer:
 class WandbServer:
     """What W&B keeps, as far as loggers use it."""
 
-    def __init__(self):
-        self.runs = {}
+    def __init__(self, mode="online"):
+        self.runs, self.mode = {}, mode
 
     def module(self):
         wandb = types.ModuleType("wandb")
+        wandb.setup = lambda: types.SimpleNamespace(settings=types.SimpleNamespace(mode=self.mode))
         wandb.init, wandb.Image = self.init, lambda figure: figure
         return {"wandb": wandb}
 
-    def init(self, project, id, name, resume):
-        assert resume == "allow"
-        resumed = id in self.runs
+    def init(self, project, name, id=None, resume=None):
+        assert resume == ("allow" if self.mode == "online" else None)
+        resumed, id = id in self.runs, id or f"chance{len(self.runs)}"
         run = self.runs.setdefault(id, types.SimpleNamespace(rows=[], summary={}, metrics={}))
         run.resumed, run.finished = resumed, False
         update = lambda values, allow_val_change: vars(run).update(settings=values)  # noqa: E731
@@ -393,6 +394,16 @@ def test_runs_of_wandb_have_settings_steps_and_an_end(monkeypatch):
         assert run.finished
         assert run.settings["gmm"].startswith("GMM(")
         assert run.metrics["rounds/*"] == {"step_metric": "rounds/step"}
+
+
+def test_offline_every_fit_begins_a_run_of_wandb_with_all_rounds(monkeypatch):
+    server, graph = WandbServer("offline"), graph_of()
+    monkeypatch.setitem(sys.modules, "wandb", server.module()["wandb"])
+    monkeypatch.setattr(loggers, "find_spec", lambda name: name)
+    for _ in range(2):
+        graph.fit(1, callbacks=[WandbLogger("digits")], verbose=False)
+        assert_holds(server.read(), graph)
+    assert [*server.runs] == ["chance0", "chance1"]
 
 
 @pytest.mark.parametrize(
