@@ -1,13 +1,16 @@
-"""What the tests of several processes run in each: ``python -m tests.helpers.several JOB FOLDER``.
+"""What the tests of several processes run in each.
 
-`launch` starts them as torchrun would.
+`launch` starts them with the environment that torchrun gives, by forks of a process that has
+imported all this: imports would take most of the time.
 """
 
+import atexit
 import json
 import os
 import socket
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -42,20 +45,32 @@ def launch(job, folder, n_processes, *arguments):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.helpers.several", job, str(folder), *arguments],
-            cwd=ROOT,
-            env={**os.environ, **shared, "WORLD_SIZE": str(n_processes), "RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(n_processes)
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared["WORLD_SIZE"] = str(n_processes)
+    outputs = [Path(folder) / f"{job}-{port}-{rank}.txt" for rank in range(n_processes)]
+    starts = [
+        (job, [str(folder), *arguments], shared | {"RANK": str(rank)}, str(output))
+        for rank, output in enumerate(outputs)
     ]
-    outputs = [process.communicate()[0] for process in running]
-    return [(p.returncode, output) for p, output in zip(running, outputs, strict=True)]
+    parent = _parent()
+    print(json.dumps(starts), file=parent.stdin, flush=True)
+    statuses = json.loads(parent.stdout.readline())
+    return [(s, output.read_text()) for s, output in zip(statuses, outputs, strict=True)]
+
+
+@cache
+def _parent():
+    """The process that is forked; it ends with this one."""
+    parent = subprocess.Popen(
+        [sys.executable, "-m", "tests.helpers.several"],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    atexit.register(parent.communicate)
+    return parent
 
 
 def run(job, folder, n_processes, *arguments):
@@ -85,28 +100,32 @@ def numbers(module):
 # -- modules that learn the same by however many processes -----------------------------------------
 
 
+def mixture(n_components=K, **options):
+    return GMM(n_components, **{"n_init": 2, "random_state": 0, **options})
+
+
 def mixtures():
     """Mixtures of every kind, from one parent or more, of all rows or some."""
     x, classes = data()
     weight = np.random.default_rng(1).random(N)
     found = {}
     for covariance_type in ("full", "tied", "diag", "spherical"):
-        options = {"covariance_type": covariance_type, "labels": classes, "random_state": 0}
-        found[covariance_type] = GMM(K, sample_weight=weight, **options).fit(x)
-    found["float32"] = GMM(K, random_state=0).fit(x.astype(np.float32))
+        options = {"covariance_type": covariance_type, "labels": classes}
+        found[covariance_type] = mixture(sample_weight=weight, **options).fit(x)
+    found["float32"] = mixture().fit(x.astype(np.float32))
     given = np.eye(K)[classes]
-    found["ml"] = GMM(K, inference="ml", responsibilities_init=given, random_state=0).fit(x)
+    found["ml"] = mixture(inference="ml", responsibilities_init=given).fit(x)
     rows = x[processes.share(N)]
-    unsure = GMM(K, use_variance=True, random_state=0)
+    unsure = mixture(use_variance=True)
     unsure.learn([Gaussian(rows, np.full(rows.shape, 0.3))], None)
     found["variances"] = unsure.record({}) or unsure
-    found["stream"] = GMM(K, random_state=0).partial_fit(x[:150]).partial_fit(x[150:])
+    found["stream"] = mixture().partial_fit(x[:150]).partial_fit(x[150:])
     first, second = Observation(x[:, :2]), Observation(x[:, 2:], observed=np.arange(N) > 200)
-    found["twice"] = GMM(K, random_state=0).fit(x).fit(x[:300])
-    found["split and merge"] = GMM(K + 2, n_split_merge=4, random_state=0).fit(x)
+    found["twice"] = mixture().fit(x).fit(x[:300])
+    found["split and merge"] = mixture(K + 2, n_split_merge=4).fit(x)
     em._ROWS_TO_START_FROM = 100
-    found["starts among some"] = GMM(K, random_state=0, max_iter=1).fit(x)
-    found["missing"] = GMM(K, random_state=0).connect(first, second).update().update()
+    found["starts among some"] = mixture(max_iter=1).fit(x)
+    found["missing"] = mixture().connect(first, second).update().update()
     return {name: numbers(module) for name, module in found.items()}
 
 
@@ -120,14 +139,14 @@ def others():
         Observation(x[order, :2]), Observation(x[order, 2:], observed=np.arange(N) % 3 > 0)
     )
     markov = MarkovModel(lengths=LENGTHS, labels=classes)
-    markov.connect(GMM(K, random_state=0).connect(Observation(x, lengths=LENGTHS)))
+    markov.connect(mixture().connect(Observation(x, lengths=LENGTHS)))
     graph = Graph(markov).fit(3, verbose=False)
-    mlda = MLDA(K, labels=classes, random_state=0).fit(datasets.make_counts(classes))
+    mlda = MLDA(K, n_init=2, labels=classes, random_state=0).fit(datasets.make_counts(classes))
     aligned = LabelAlignment(labels=classes)
-    aligned.connect(*(GMM(K, random_state=i).connect(Observation(x)).update() for i in range(2)))
-    best = GMM(K, n_init=1, random_state=0).connect(Observation(x))
+    aligned.connect(*(mixture(random_state=i).connect(Observation(x)).update() for i in range(2)))
+    best = mixture(n_init=1).connect(Observation(x))
     chosen = Graph(best).fit(1, restarts=3, verbose=False).history[-1]["chosen"]
-    joined = ensemble(lambda seed: GMM(K, random_state=seed).connect(Observation(x)), range(3))
+    joined = ensemble(lambda seed: mixture(random_state=seed).connect(Observation(x)), range(3))
     joined.fit(1, verbose=False)
     ae = AE(2, likelihood="gaussian", epochs=20, batch_size=N, random_state=0, precision="float32")
     uneven = Observation(x, lengths=(220, 40, 21, 20))
@@ -165,10 +184,10 @@ def drawing():
     short = {**options, "epochs": 5}
     held_out = VAE(2, batch_norm=True, validation_fraction=0.3, **short).fit(x)
     classes_of = MultinomialVAE(K, labels=classes, **short).connect(Observation(x)).update()
-    seedless = GMM(K).fit(x)
+    seedless = mixture(random_state=None).fit(x)
     net = NetRegressor(filters=(4,), hidden_sizes=(4,), epochs=1).fit(x.reshape(N, 1, 3), classes)
-    gibbs = GMM(K, inference="gibbs", max_iter=8, random_state=0).fit(x)
-    topics = MLDA(K, inference="gibbs", max_iter=5, random_state=0)
+    gibbs = mixture(inference="gibbs", max_iter=8).fit(x)
+    topics = MLDA(K, n_init=2, inference="gibbs", max_iter=5, random_state=0)
     topics.fit(datasets.make_counts(classes))
     weights = {
         name: np.concatenate([v.numpy().ravel() for v in module.nets_.state_dict().values()])
@@ -311,8 +330,28 @@ def refusals(folder):
 
 
 def _markov_on(observation, **options):
-    return MarkovModel(**options).connect(GMM(K, random_state=0).connect(observation).update())
+    return MarkovModel(**options).connect(mixture().connect(observation).update())
+
+
+# -- processes -------------------------------------------------------------------------------------
+
+
+def serve():
+    """Fork a process for each start that is asked for, in which it returns; answer how they end."""
+    torch.optim.Adam([torch.zeros(1)])  # imports for seconds, when it is first called
+    for line in sys.stdin:
+        children = []
+        for job, arguments, environment, output in json.loads(line):
+            children.append(os.fork())
+            if not children[-1]:
+                os.environ.update(environment)
+                file = os.open(output, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+                for stream in (1, 2):
+                    os.dup2(file, stream)
+                return globals()[job](*arguments)
+        ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        print(json.dumps(ends), flush=True)
 
 
 if __name__ == "__main__":
-    globals()[sys.argv[1]](*sys.argv[2:])
+    serve()
