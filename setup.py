@@ -16,7 +16,7 @@ EXTRAS = {
     "interactive": ["plotly>=6"],
     "tensorboard": ["tensorboard>=2.18"],
 }
-DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"]
+DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26", "ziamath>=0.13"]
 TESTS = [
     "h5py>=3.12",
     "hmmlearn>=0.3.3",  # only compared with

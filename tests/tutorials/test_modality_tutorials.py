@@ -2,19 +2,19 @@
 
 import os
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.helpers.notebooks import main_of
 
 SPOKEN = os.environ.get("SERKIT_DATA") and Path(os.environ["SERKIT_DATA"], "spoken_digits")
 
 
 def run(name, *options, quick=True):
     """A tutorial's scores."""
-    tutorial = import_module(f"tutorials.{name}")
-    return tutorial.main([*(["--quick"] if quick else []), *map(str, options)])
+    return main_of(name)([*(["--quick"] if quick else []), *map(str, options)])
 
 
 def are_shares(scores):

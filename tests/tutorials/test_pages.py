@@ -16,7 +16,7 @@ from tutorials import vae_gmm
 GUIDE = ROOT / "tutorials" / "guide"
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text("utf-8")
-    for path in [*ROOT.glob("*.md"), *GUIDE.glob("*.md")]
+    for path in [*ROOT.glob("*.md"), *GUIDE.rglob("*.md")]
 }
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 TUTORIALS = [path.name for path in (ROOT / "tutorials").glob("*.py")]
@@ -108,6 +108,12 @@ def test_table_of_modules_has_them_all():
     made_by_sklearn = {"SklearnClusterer", "SklearnTransformer"}
     rows = re.findall(r"^\| `(\w+)", PAGES["tutorials/guide/modules.md"], re.MULTILINE)
     assert modules - made_by_sklearn <= set(rows)
+    pages = "".join(text for page, text in PAGES.items() if "guide/modules/" in page)
+    of_pages = re.findall(r"^\| `(\w+)|^# .*?: (.*)", pages, re.MULTILINE)
+    told = {name for row, title in of_pages for name in (row, *title.split(", "))}
+    assert {
+        name for name, kind in public.items() if isinstance(kind, type)
+    } - made_by_sklearn <= told
 
 
 def test_picture_of_the_architecture_has_the_arrows_of_the_code():
@@ -126,7 +132,8 @@ def test_picture_of_the_architecture_has_the_arrows_of_the_code():
 
 def test_contents_of_the_guide_have_every_page_and_every_public_name():
     contents = (ROOT / "mkdocs.yml").read_text("utf-8")
-    assert [page.name for page in GUIDE.glob("*.md") if f": {page.name}\n" not in contents] == []
+    pages = [page.relative_to(GUIDE).as_posix() for page in GUIDE.rglob("*.md")]
+    assert [page for page in pages if f": {page}\n" not in contents] == []
     documented = re.findall(r": api/([\w.]+)\.md", contents)
     listed = re.search(r"PARTS = \((.*?)\)", (GUIDE / "hooks.py").read_text("utf-8"), re.DOTALL)
     assert documented == re.findall(r'"([\w.]+)"', listed[1])

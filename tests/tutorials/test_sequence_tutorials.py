@@ -1,15 +1,14 @@
 """The tutorials of sequences and of few labels run, in a short setting."""
 
-from importlib import import_module
-
 import numpy as np
 
+from tests.helpers.notebooks import main_of
 from tutorials import vae_gmm_mm, vae_gmm_nn
 
 
 def run(name, *options):
     """A tutorial's scores."""
-    return import_module(f"tutorials.{name}").main(["--quick", *map(str, options)])
+    return main_of(name)(["--quick", *map(str, options)])
 
 
 def names_in(folder):

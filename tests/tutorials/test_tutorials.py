@@ -1,17 +1,17 @@
 """The tutorials of one modality run, in a short setting, and write what they promise."""
 
 import re
-from importlib import import_module
 
 import numpy as np
 import pytest
 
-from tutorials import own_module, vae_gmm
+from tests.helpers.notebooks import main_of
+from tutorials import own_module
 
 
 @pytest.mark.parametrize("preset", ["serket", "best"])
 def test_vae_gmm_prints_a_table_and_compares_frozen_with_joint(preset, capsys):
-    scores = vae_gmm.main(["--quick", "--preset", preset, "--seeds", "2"])
+    scores = main_of("vae_gmm")(["--quick", "--preset", preset, "--seeds", "2"])
     lines = capsys.readouterr().out.splitlines()
     rounds = [line.split() for line in lines if re.match(r" +[12] ", line)]
     assert len(rounds) == 4  # two seeds of two rounds
@@ -20,7 +20,7 @@ def test_vae_gmm_prints_a_table_and_compares_frozen_with_joint(preset, capsys):
 
 
 def test_vae_gmm_writes_results_pictures_and_a_page(tmp_path, capsys):
-    scores = vae_gmm.main(["--quick", "--out", str(tmp_path)])
+    scores = main_of("vae_gmm")(["--quick", "--out", str(tmp_path)])
     printed = capsys.readouterr().out
     assert re.findall(r"run (\d) of 3: loss", printed) == ["1", "2", "3"]
     assert scores["joint"].shape == (1,)
@@ -40,7 +40,7 @@ def test_own_module_is_saved_and_loaded(tmp_path, capsys):
 
 def run_quickly(name, out, *options):
     """A tutorial's scores and the names of the pictures it wrote."""
-    scores = import_module(f"tutorials.{name}").main(["--quick", "--out", str(out), *options])
+    scores = main_of(name)(["--quick", "--out", str(out), *options])
     return scores, {path.name for path in out.iterdir()}
 
 

@@ -1,14 +1,23 @@
-"""What `make docs` adds to the guide: scripts, pages of the repository, and the API reference."""
+"""What `make docs` adds to the guide.
+
+Scripts and notebooks, pages of the repository, the API reference; formulas, as MathML, and
+diagrams, as SVG, so that pages need no network.
+"""
 
 from __future__ import annotations
 
+import html
 import importlib
 import inspect
+import posixpath
 import re
+from importlib.resources import files as files_of
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from diagrams import svg
+from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +38,10 @@ PARTS = (
 )
 OF_THE_REPOSITORY = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)]*)?\)")
+FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+DIAGRAM = re.compile(r"^```mermaid\n(.*?)^```", re.DOTALL | re.MULTILINE)
+FUNCTION = re.compile(r"<mi>(log|exp|max|min)</mi>")  # of TeX, which has room round it
+FONT = files_of("ziamath.fonts") / "STIXTwoMath-Regular.ttf"  # with which formulas look alike
 
 
 def on_files(files: Files, *, config: Any) -> Files:
@@ -42,27 +55,51 @@ def on_files(files: Files, *, config: Any) -> Files:
             _add(files, config, f"repository/{name.lower()}", LINK.sub(_from_the_top, text))
     for path in sorted((ROOT / "tutorials" / "pictures").glob("*.png")):
         files.append(File.generated(config, f"pictures/{path.name}", abs_src_path=str(path)))
+    files.append(File.generated(config, "assets/math.ttf", content=FONT.read_bytes()))
     for part in PARTS:
         _add(files, config, f"api/{part}.md", _reference(part))
     return files
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Files) -> str:
-    """Lead links out of the guide's folder to the pages made above."""
-    return LINK.sub(_from_the_guide, markdown) if "/" not in page.file.src_path else markdown
+    """Draw diagrams, and lead links out of the guide's folder to the pages made above."""
+    markdown = DIAGRAM.sub(lambda block: svg(block[1]), markdown)
+    path = page.file.src_path
+    if path.startswith(("repository/", "scripts/", "api/")):
+        return markdown
+    return LINK.sub(lambda link: _from_the_guide(link, posixpath.dirname(path)), markdown)
+
+
+def on_page_content(content: str, *, page: Any, config: Any, files: Files) -> str:
+    """Turn TeX into MathML."""
+    return FORMULA.sub(_formula, content)
+
+
+def _formula(found: re.Match[str]) -> str:
+    display = "inline" if found[1] == "span" else "block"
+    formula = convert(html.unescape(found[2]), display=display)
+    return FUNCTION.sub(r'<mo form="prefix" lspace="0.17em" rspace="0.17em">\1</mo>', formula)
 
 
 def _add(files: Files, config: Any, path: str, content: str) -> None:
     files.append(File.generated(config, path, content=content))
 
 
-def _from_the_guide(link: re.Match[str]) -> str:
+def _from_the_guide(link: re.Match[str], folder: str) -> str:
+    """A link of a page of the guide, from its folder there to the page that is made of a file."""
     target, anchor = link[1], link[2] or ""
-    if target.startswith("../../"):
-        return f"](repository/{target[6:].lower()}{anchor})"
-    if target.endswith(".py"):
-        return f"](scripts/{Path(target).stem}.md)"
-    return f"]({target.removeprefix('../')}{anchor})"
+    if target.startswith("http"):
+        return link[0]
+    place = posixpath.normpath(posixpath.join("tutorials/guide", folder, target))
+    if place.startswith("tutorials/guide/"):
+        return link[0]
+    if place.endswith(".py"):
+        place = f"scripts/{Path(place).stem}.md"
+    elif place.startswith("tutorials/"):
+        place = place.removeprefix("tutorials/")
+    else:
+        place = f"repository/{place.lower()}"
+    return f"]({posixpath.relpath(place, folder or '.')}{anchor})"
 
 
 def _from_the_top(link: re.Match[str]) -> str:
