@@ -96,7 +96,7 @@ found = [images[np.argsort(-sure[:, kind])[:8]] for kind in kinds]
 figure = plots.image_grid(
     np.concatenate([imagined[:, None], found], axis=1),
     row_titles=sentences,
-    column_titles=["imagined", "found", *[""] * 7],
+    title="imagined, and eight that were found",
 )
 figure.savefig(OUT / "heard.png", dpi=120)
 

@@ -11,8 +11,9 @@ from itertools import pairwise
 
 NODE = re.compile(r'^\s*(\w+)\["(.*)"\]\s*$', re.MULTILINE)
 EDGE = re.compile(r'^\s*(\w+) (-->|-\.->)(?:\|"(.*)"\|)? (\w+)\s*$', re.MULTILINE)
-LONGEST = 22  # letters of a line in a box
+LONGEST = 18  # letters of a line in a box
 LINE, LETTER, CLIMB, GAP, ASIDE = 14, 5.9, 48, 9, 12  # pixels
+LEAST = 0.7  # share of its width to which a narrow page may shrink it
 TIP = (
     '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
     'orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs>'
@@ -67,7 +68,8 @@ def svg(text: str) -> str:
 
 def _lines(label: str) -> list[str]:
     """What stands before a colon has a line of its own."""
-    return [line for part in label.split(": ", 1) for line in textwrap.wrap(part, LONGEST)]
+    parts = label.split(": ", 1)
+    return [line for part in parts for line in textwrap.wrap(part, LONGEST, break_long_words=False)]
 
 
 def _put_on_levels(boxes: list[Box], upward: list[tuple[Box, Box]]) -> None:
@@ -115,7 +117,9 @@ def _drawn(boxes: list[Box], arrows: list[Arrow]) -> str:
     left = min(box.x - box.width / 2 for box in boxes) - beside
     right = max(box.x + box.width / 2 for box in boxes) + beside
     bottom = max(box.y + box.height / 2 for box in boxes) + 4
-    size = f'viewBox="{left:.0f} 0 {right - left:.0f} {bottom:.0f}" width="{right - left:.0f}"'
+    width = right - left
+    size = f'viewBox="{left:.0f} 0 {width:.0f} {bottom:.0f}" width="{width:.0f}"'
+    size += f' style="min-width: {LEAST * width:.0f}px"'
     content = "".join([*map(_curve, arrows), *(_frame(box) for box in boxes if box.lines)])
     return f'<div class="diagram"><svg {size} role="img">{TIP}{content}</svg></div>'
 

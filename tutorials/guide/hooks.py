@@ -78,6 +78,7 @@ def on_page_content(content: str, *, page: Any, config: Any, files: Files) -> st
 def _formula(found: re.Match[str]) -> str:
     display = "inline" if found[1] == "span" else "block"
     formula = convert(html.unescape(found[2]), display=display)
+    formula = formula.replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")  # "distributed as"
     return FUNCTION.sub(r'<mo form="prefix" lspace="0.17em" rspace="0.17em">\1</mo>', formula)
 
 
