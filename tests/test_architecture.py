@@ -115,6 +115,7 @@ LOADED_WHEN_USED = (
     "torch._inductor",
     "torch.onnx._internal.exporter",
     "torch.utils.tensorboard",
+    "tqdm.auto",  # warns in notebooks without ipywidgets
     "umap",
     "wandb",
     "zarr",

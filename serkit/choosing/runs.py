@@ -11,8 +11,8 @@ import joblib
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
-from tqdm.auto import tqdm
 
+from .. import progress
 from ..errors import GraphError, InputError
 from ..graph import Graph
 from ..module import Module
@@ -55,7 +55,12 @@ def run_all(
     parallel = joblib.Parallel(n_jobs=n_jobs, backend="loky", return_as="generator")
     try:
         results = parallel(joblib.delayed(_on_one_thread)(function, *task) for task in tasks)
-        yield from tqdm(results, desc=what, total=len(tasks), disable=not verbose)
+        with progress.bar(len(tasks), what, shown=verbose) as bar:
+            for number, result in enumerate(results, start=1):
+                bar.update()
+                if verbose:
+                    progress.line(f"{what}: {number} of {len(tasks)}")
+                yield result
     except (PicklingError, AttributeError, TypeError) as error:
         if "pickle" not in str(error):
             raise
