@@ -19,7 +19,6 @@ from numpy.typing import ArrayLike
 
 from .. import metrics
 from ..arrays import as_rows
-from ..colours import COLOURS
 from ..density import MixtureDensity
 from ..errors import InputError
 from ..options import Count, Kind, Several, as_numbers, check_argument
@@ -39,6 +38,7 @@ from .style import (
     one_group,
     panel,
     panels,
+    point_size,
     shortened,
     style,
 )
@@ -116,7 +116,7 @@ def latents(
         figure = Picture(figsize=(sum(widths), 5), layout="constrained")
         axes = list(figure.subplots(1, len(colourings), width_ratios=widths))
     for axis, (what, groups) in zip(axes, colourings.items(), strict=True):
-        size = 4 if len(groups.names) <= len(COLOURS) else 12  # so that markers can be told apart
+        size = point_size(len(plane), groups)
         clouds = {
             value: axis.scatter(points[:, 0], points[:, 1], s=size, linewidths=0, **how)
             for value, how, points in groups.split(plane)
@@ -125,7 +125,7 @@ def latents(
             axis.plot(*outline, color="black", linewidth=0.8)
             axis.plot(*mean, marker="+", color="black", markersize=7)
         if what:
-            add_legend(axis, clouds, **BESIDE, markerscale=3 if size == 4 else 2)
+            add_legend(axis, clouds, **BESIDE, markerscale=6 / math.sqrt(size))
         axis.set(xlabel=f"{name} 1", ylabel=f"{name} 2", title=what)
     return finished(axes[0], ax, title)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ from .style import (
     legend_width,
     one_group,
     panels,
+    point_size,
 )
 
 _LABEL = "plots.evolution"
@@ -187,13 +189,15 @@ def _panels(
         axes[0].figure.supxlabel(f"{title} 1", fontsize="medium")
         axes[0].figure.supylabel(f"{title} 2", fontsize="medium")
     if any(names):
-        legend_beside(axes, clouds, markerscale=3)
+        size = point_size(2 * len(points), groups)
+        legend_beside(axes, clouds, markerscale=6 / math.sqrt(size))
     return axes
 
 
 def _cloud(axis: Axes, points: np.ndarray, groups: Groups) -> dict[str, Any]:
+    size = point_size(2 * len(points), groups)  # in a small panel
     return {
-        value: axis.scatter(rows[:, 0], rows[:, 1], s=4, linewidths=0, **how)
+        value: axis.scatter(rows[:, 0], rows[:, 1], s=size, linewidths=0, **how)
         for value, how, rows in groups.split(points)
     }
 

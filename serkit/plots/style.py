@@ -172,6 +172,12 @@ class Groups(NamedTuple):
             yield name, how, rows[self.codes == code]
 
 
+def point_size(n_rows: int, groups: Groups) -> float:
+    """Area of a point, in square points: of few rows, or of markers to be told apart, larger."""
+    least = 4.0 if len(groups.names) <= len(COLOURS) else 12.0
+    return min(max(least, 6000 / max(n_rows, 1)), 16.0)
+
+
 def one_group(n_rows: int) -> Groups:
     """All rows as one group without a name."""
     return Groups(np.zeros(n_rows, dtype=int), [""], [style(0)])
