@@ -21,18 +21,20 @@ def blobs(k: int, seed: int, n_each: int = 100, n_dims: int = 8) -> np.ndarray:
 
 def components(n_seeds: int, quick: bool = False) -> None:
     """Target: the right K in 9 of 10 seeds, of K - 2 to K + 2; and 3 for wine, of 1 to 6."""
-    rows = []
+    rows, n_jobs = [], 1 if quick else -1
     for k in (3,) if quick else (3, 5, 10, 20, 30):
         numbers = range(max(k - 2, 1), k + 3)
         found = [
-            srk.select_components(blobs(k, seed), numbers, n_runs=2, n_jobs=-1, random_state=seed)
+            srk.select_components(
+                blobs(k, seed), numbers, n_runs=2, n_jobs=n_jobs, random_state=seed
+            )
             for seed in range(1 if quick else n_seeds)
         ]
         rows.append(_row(f"{k} blobs", k, found))
     wine = StandardScaler().fit_transform(load_wine(return_X_y=True)[0])
     model = GMM(1, covariance_type="diag")
     found = [
-        srk.select_components(wine, range(1, 7), model=model, n_jobs=-1, random_state=seed)
+        srk.select_components(wine, range(1, 7), model=model, n_jobs=n_jobs, random_state=seed)
         for seed in range(1 if quick else n_seeds)
     ]
     rows.append(_row("wine, diagonal", 3, found))

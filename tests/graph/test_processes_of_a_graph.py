@@ -21,7 +21,7 @@ def rows():
 
 
 def test_one_process_writes_what_all_have_learnt(tmp_path, rows):
-    outputs = several.run("train", tmp_path, 2, "2")
+    outputs = several.run("train", tmp_path, 2, "2", "out")
     seen = [json.loads((tmp_path / f"seen-{rank}.json").read_text()) for rank in range(2)]
     assert seen[0] == seen[1]
     assert seen[0]["asked"] == [1, 2]

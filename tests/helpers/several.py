@@ -257,11 +257,11 @@ def graph_of(images, labels):
     """Observation -> VAE -> GMM, small."""
     options = {"likelihood": "gaussian", "noise_variance": 0.05, "lr": 3e-3, "batch_size": 40}
     vae = VAE(4, epochs=(30, 5), random_state=0, **options)
-    gmm = GMM(10, labels=labels, covariance_type="diag", random_state=0)
+    gmm = mixture(10, labels=labels, covariance_type="diag")
     return Graph(gmm.connect(vae.connect(Observation(images))))
 
 
-def train(folder, rounds):
+def train(folder, rounds, out=None):
     """Train it with all that is written on the way, and tell what each process saw."""
     folder, (images, labels) = Path(folder), datasets.load_digits()
     graph = graph_of(images[:200], labels[:200])
@@ -269,7 +269,7 @@ def train(folder, rounds):
     graph.fit(
         int(rounds),
         checkpoint=folder / "checkpoint",
-        out=folder / "out",
+        out=None if out is None else folder / out,
         callbacks=[lambda graph, record: asked.append(record["round"])],
         verbose=False,
     )
