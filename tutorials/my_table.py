@@ -39,8 +39,11 @@ bottles.index = pd.Index([f"bottle {number:03d}" for number in range(len(bottles
 bottles.to_csv(TABLE)
 
 # %% Read it
-# One column names the rows, one holds the labels that are known; all others are measurements.
+# One column names the rows, one holds the labels that are known (leave it out if you have none);
+# all others are measurements. Leave out columns of text, or make columns of 0 and 1 of them:
+# `pd.get_dummies(table)`. Rows that are mostly gaps would make a cluster of their own.
 table = pd.read_csv(TABLE, index_col="bottle")
+table = table.dropna(thresh=table.shape[1] // 2)
 known = table.pop("grape")
 print(f"{len(table)} rows of {table.shape[1]} columns, {table.isna().sum().sum()} values missing")
 print(f"grape known of {known.notna().sum()} rows")
@@ -90,5 +93,6 @@ new = table.tail(3)
 print(graph.predict(prepare.transform(new)).to_frame()["gmm_class"].map(names))
 
 # %% How good was it? (Only here, as all grapes are known.)
-accuracy = metrics.accuracy(grapes, result["gmm_class"])
+grapes.index = bottles.index
+accuracy = metrics.accuracy(grapes[table.index], result["gmm_class"])
 print(f"accuracy {accuracy:.3f}")

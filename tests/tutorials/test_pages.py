@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ PAGES = {
     str(path.relative_to(ROOT)): path.read_text("utf-8")
     for path in [*ROOT.glob("*.md"), *GUIDE.rglob("*.md")]
 }
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+FLAGS = re.DOTALL | re.MULTILINE
+BLOCK = re.compile(r"^```python\n(.*?)^```", FLAGS)
 TUTORIALS = [path.name for path in (ROOT / "tutorials").glob("*.py")]
 
 
@@ -128,6 +130,30 @@ def test_picture_of_the_architecture_has_the_arrows_of_the_code():
         r"^ *(\w+) --> (\w+)$", PAGES["tutorials/guide/architecture.md"], re.MULTILINE
     )
     assert set(drawn) == {arrow for arrow in arrows if "modules" not in arrow}
+
+
+def test_diagrams_are_drawn_whole(monkeypatch):
+    monkeypatch.syspath_prepend(GUIDE)
+    svg = import_module("diagrams").svg
+    blocks = re.findall(r"^```mermaid\n(.*?)^```", "".join(PAGES.values()), FLAGS)
+    assert len(blocks) >= 2
+    for block in blocks:
+        assert svg(block).count("<rect") == block.count('["')
+        assert svg(block).count('class="arrow"') == block.count("->")
+    drawn = svg('graph BT\n a["low"]\n b["high"]\n a -->|"up"| b\n b -.->|"down"| a\n')
+    heights = {text: int(y) for y, text in re.findall(r'y="(\d+)"[^>]*>(\w+)</text>', drawn)}
+    assert heights["high"] < heights["up"] == heights["down"] < heights["low"]
+
+
+@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if "$$" in text])
+def test_formulas_become_mathml(page):
+    convert = pytest.importorskip("latex2mathml.converter").convert
+    formulas = re.findall(r"\$\$(.*?)\$\$", PAGES[page], re.DOTALL)
+    assert formulas
+    for formula in formulas:
+        mathml = convert(formula, display="block")
+        assert "\\" not in mathml  # a command that it does not know
+        assert mathml.count("<mi>") > 1
 
 
 def test_contents_of_the_guide_have_every_page_and_every_public_name():
