@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from serkit.datasets import load_digits
+from tests.helpers.pictures import save_plainly
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell's background jobs
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -15,6 +17,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell's background
 class Labelled(NamedTuple):
     x: np.ndarray
     labels: np.ndarray
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_pictures():
+    """Pictures that tests save, as those among the results of a fit, are plain ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save_plainly)
+        yield
 
 
 @pytest.fixture

@@ -11,6 +11,18 @@ def drawn(figure):
     return figure
 
 
+SAVEFIG = Figure.savefig
+
+
+def save_plainly(figure, *arguments, **options):
+    """Render all of a picture into few dots, without a layout, in half of the time.
+
+    Layouts are what `drawn` makes, and whole pictures what the guide's pages save.
+    """
+    figure.set_layout_engine("none")
+    SAVEFIG(figure, *arguments, **{**options, "dpi": 30})
+
+
 def legend(axis):
     return [text.get_text() for text in axis.get_legend().get_texts()]
 

@@ -7,10 +7,12 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 import serkit as srk
 import serkit.modules
 from serkit import Module
+from tests.helpers.pictures import SAVEFIG
 from tests.test_architecture import CORE, GATHERING, IMPORTS, ROOT, folder_of
 from tutorials import vae_gmm
 
@@ -37,6 +39,7 @@ def code_of(page):
 def run(tmp_path, monkeypatch):
     """Run a page's code in a folder of its own, by presets of few epochs; gives what it defines."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Figure, "savefig", SAVEFIG)
     preset = vae_gmm.shortened(srk.presets.vae_gmm())
     monkeypatch.setattr(srk.presets, "vae_gmm", lambda name: preset)
 
