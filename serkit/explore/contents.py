@@ -29,6 +29,7 @@ Json = dict[str, Any]
 Recognise = Callable[..., dict[str, Message]]  # of rows of each observation, by module
 Reconstruct = Callable[..., dict[str, np.ndarray]]  # the same, by observation
 
+_MOST_GREYS = 5_000_000  # pixels of a page that have all 256 levels
 _MOST_VALUES = 2**25  # of an observation's rows in a page
 _MOST_EXPECTED = 2**19  # of values expected of each row
 _MOST_SLIDERS = 40
@@ -200,7 +201,9 @@ class Contents:
             entry["observed"] = self.blob.add(message.observed, "u1")
         if node.image_shape is not None:
             low, high = float(seen.min()), float(seen.max())
-            grey = np.round((rows - low) / ((high - low) or 1.0) * 255).clip(0, 255)
+            levels = 255 if rows.size <= _MOST_GREYS else 63  # fewer compress better
+            grey = np.round((rows - low) / ((high - low) or 1.0) * levels).clip(0, levels)
+            grey = np.round(grey * (255 / levels))
             shape = node.image_shape if len(node.image_shape) == 3 else (1, *node.image_shape)
             image = {"kind": "image", "image": list(shape), "low": low, "high": high}
             return {**entry, **image, "rows": self.blob.add(grey, "u1")}
@@ -306,6 +309,7 @@ class Contents:
         groups = self._labels() if self._labels() is not None else clusters
         return {
             "name": name,
+            "is_classes": node.sends_up is Categorical,
             "n_dims": z.shape[1],
             "latents": self.blob.add_within(z, 1e-4 * spread),
             "low": low.tolist(),
@@ -430,16 +434,20 @@ def _spaces(run: Run, up: dict[str, Message]) -> list[str]:
         return gaussian[::-1]
     above = [parent for m in run.learnt.values() if m.sends_down is Mixture for parent in m.parents]
     mixed = [name for name, m in up.items() if isinstance(m, Data) and run.names[name] in above]
-    if mixed:
-        return mixed[::-1]
+    classes = [name for name, message in up.items() if isinstance(message, Categorical)]
+    if mixed or classes:
+        return (mixed or classes)[::-1]
     raise InputError(
-        "explore: no module has latents, and no mixture stands on the data; there is nothing to "
-        "draw as points"
+        "explore: no module has latents or classes, and no mixture stands on the data; there is "
+        "nothing to draw as points. Put an AE, a VAE or a GMM into the graph, or look at "
+        "graph.pictures()"
     )
 
 
 def _latents(message: Message) -> np.ndarray:
-    """Latent means, or rows themselves, (n, D)."""
+    """Latent means, class probabilities, or rows themselves, (n, D)."""
+    if isinstance(message, Categorical):
+        return np.exp(message.log_prob)
     values = message.mean if isinstance(message, Gaussian) else message.array  # type: ignore[attr-defined]
     return values.reshape(len(values), -1)
 
@@ -448,6 +456,8 @@ def _dimension_names(node: Node, n_dims: int) -> list[str]:
     names = getattr(node, "feature_names_in_", None) if isinstance(node, Observation) else None
     if names is not None and len(names) == n_dims:
         return [str(name)[:40] for name in names]
+    if node.sends_up is Categorical:
+        return [f"P({name})" for name in getattr(node, "classes_", range(n_dims))]
     letter = "z" if not isinstance(node, Observation) else "x"
     return [f"{letter}{number}" for number in range(n_dims)]
 

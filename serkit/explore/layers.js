@@ -1,10 +1,21 @@
 "use strict";
 // Numbers and nets as serkit wrote them (serkit/explore/packing.py, layers.py), run in the page.
 
+const LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;,=>?@^_`{|}~";
+
+function bytesOf(text) { // five letters are four bytes
+  const digits = new Uint8Array(128), n = Math.floor((text.length * 4) / 5), bytes = new Uint8Array(n + 4);
+  for (let i = 0; i < LETTERS.length; i++) digits[LETTERS.charCodeAt(i)] = i;
+  for (let i = 0, k = 0; i < text.length; i += 5) {
+    let word = 0;
+    for (let j = i; j < i + 5; j++) word = word * 85 + (j < text.length ? digits[text.charCodeAt(j)] : 84);
+    for (let shift = 24; shift >= 0; shift -= 8) bytes[k++] = word >>> shift;
+  }
+  return bytes.subarray(0, n);
+}
+
 async function inflated(text) {
-  const letters = atob(text), bytes = new Uint8Array(letters.length);
-  for (let i = 0; i < bytes.length; i++) bytes[i] = letters.charCodeAt(i);
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const stream = new Blob([bytesOf(text)]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 

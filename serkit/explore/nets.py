@@ -14,7 +14,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from ..errors import SerkitError
-from ..messages import Data, Message
+from ..messages import Categorical, Data, Message
 from ..module import Module, Node, posterior_of
 from ..observation import Observation
 from .layers import Layer, Refused, layers_of, rounded
@@ -75,7 +75,7 @@ class Nets:
     def encoder(self, name: str, up: dict[str, Message]) -> Json | None:
         """What encodes rows of the only observation below a node; None where there are several."""
         node: Any = self.names[name]
-        if not hasattr(node, "nets_") or len(node.parents) != 1:
+        if not hasattr(node, "nets_") or len(node.parents) != 1 or node.sends_up is Categorical:
             return None
         (parent,) = node.parents
         below = next(key for key, other in self.names.items() if other is parent)
@@ -131,7 +131,7 @@ class Nets:
             return Way([], lambda z: z, [self._output(node, 0)])
         if not isinstance(node, Module):
             return None
-        step = _step_of(node)
+        step = _of_classes(node) if node.sends_up is Categorical else _step_of(node)
         if step is None:
             return None
         net = step.net if all(isinstance(p, Observation) for p in node.parents) else None
@@ -175,6 +175,17 @@ def _step_of(module: Any) -> Way | None:
         mean = module.nets_["likelihood"].mean
         return Way(layers, decoded, [], _Ends(module.nets_["decoder"], mean))
     return _affine(module)
+
+
+def _of_classes(module: Any) -> Way | None:
+    """From class probabilities to the rows that are expected: the sum of those of each class."""
+    if not hasattr(module, "decode"):
+        return None
+    of_each = module.decode(np.eye(module.n_outputs)).reshape(module.n_outputs, -1)  # (K, V)
+    of_each = of_each.astype(np.float32)
+    arrays = {"weight": of_each.T, "bias": np.zeros(of_each.shape[1], np.float32)}
+    layer = Layer("linear", (of_each.shape[1],), arrays)
+    return Way([layer], lambda z: z.astype(np.float32) @ of_each, [])
 
 
 def _affine(module: Module) -> Way | None:

@@ -902,7 +902,9 @@ function fill(select, values, texts = values) {
 }
 async function enterSpace(name) {
   const space = (state.space = contents.spaces.find((one) => one.name === name)), mixture = space.mixture;
-  byId("map-title").textContent = observationOf(name) ? "Rows" : "Latents";
+  byId("map-title").textContent = observationOf(name) ? "Rows" : space.is_classes ? "Classes" : "Latents";
+  byId("ellipses").closest("label").hidden = !mixture;
+  byId("latent").hidden = byId("make").hidden = !space.decoder && !mixture;
   fill(byId("projection"), space.projections.map((one) => one.name));
   state.projection = space.projections[0];
   state.draws = [];
@@ -1033,7 +1035,7 @@ async function start() {
     return known.get(key);
   };
   const { n_rows: n, n_all: all } = contents, counted = n < all ? `${n.toLocaleString("en")} of ${all.toLocaleString("en")}` : n.toLocaleString("en");
-  byId("facts").textContent = `${counted} rows, ${contents.spaces[0].n_dims} ${observationOf(contents.spaces[0].name) ? "columns" : "latent dimensions"}`;
+  byId("facts").textContent = `${counted} rows, ${contents.spaces[0].n_dims} ${observationOf(contents.spaces[0].name) ? "columns" : contents.spaces[0].is_classes ? "classes" : "latent dimensions"}`;
   fill(byId("space"), contents.spaces.map((space) => space.name));
   byId("space-label").hidden = contents.spaces.length < 2;
   fill(byId("colour"), contents.columns.map((column) => column.name));

@@ -19,7 +19,7 @@ from serkit.colours import COLOURS
 from serkit.command import main
 from serkit.errors import InputError, NotReadyError
 from serkit.explore import page
-from serkit.modules import GMM, MLDA, VAE, GMMClassifier, Sklearn
+from serkit.modules import GMM, MLDA, VAE, GMMClassifier, MultinomialVAE, Sklearn
 from serkit.plots.projection import by_neighbours
 
 RNG = np.random.default_rng(0)
@@ -140,6 +140,21 @@ def test_umap_is_there_where_it_is_installed(tmp_path, monkeypatch):
     made = contents(trained(mixture()).explore(tmp_path / "page.html"))
     last = made["spaces"][0]["projections"][-1]
     assert (last["name"], last["flat"][1], last["deep"][1]) == ("UMAP", 2 * 90, 3 * 90)
+
+
+def test_classes_are_points_where_nothing_has_latents(tmp_path):
+    vae = MultinomialVAE(3, hidden_sizes=(4,), epochs=1, random_state=0).connect(
+        Observation(ROWS.clip(0, 1))
+    )
+    path = trained(Graph(vae)).explore(tmp_path / "page.html")
+    (space,) = contents(path)["spaces"]
+    assert (space["is_classes"], space["names"]) == (True, ["P(0)", "P(1)", "P(2)"])
+    assert (space["encoder"], space["mixture"]) == (None, None)
+    (layer,) = space["decoder"]["layers"]
+    assert (layer["kind"], layer["shape"]) == ("linear", [4])
+    topics = MLDA(2, n_init=1, random_state=0).connect(Observation(np.abs(ROWS.round())))
+    (space,) = contents(trained(Graph(topics)).explore(path))["spaces"]
+    assert (space["n_dims"], space["decoder"]) == (2, None)
 
 
 # -- what is refused -------------------------------------------------------------------------------
@@ -307,7 +322,7 @@ def test_one_modality_lets_expect_the_other(tmp_path):
 
 def unpacked(blob, reference):
     """An array of a page, read without its own code."""
-    content = gzip.decompress(base64.b64decode(blob))
+    content = gzip.decompress(base64.b85decode(blob.replace(",", "<")))
     start, n, code = reference
     planes = np.frombuffer(content, np.uint8)[start : start + n * int(code[1])].reshape(-1, n)
     kind = {"f2": ">f2", "u1": "u1"}.get(code, ">f4")
