@@ -5,6 +5,7 @@ condition below 1e6; other tolerances say what they allow for.
 """
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -351,3 +352,37 @@ def test_densities_over_different_spaces_do_not_combine():
     one, two = (MixtureDensity([1.0], np.zeros((1, d)), np.ones((1, d)), "diag") for d in (1, 2))
     with pytest.raises(InputError, match="the same space, got 1, 2 dimensions"):
         combine([one, two], [0.5, 0.5])
+
+
+@all_types
+def test_components_are_apart_where_the_density_between_them_is_low(covariance_type):
+    density = MixtureDensity(**some_numbers(covariance_type), covariance_type=covariance_type)
+    for factor in (1.0, 9.0, 81.0):
+        wide = replace(density, means=factor * density.means)
+        apart = np.ones((K, K), dtype=bool)
+        for i, j in combinations(range(K), 2):
+            two = wide.permuted([i, j])
+            line = np.linspace(0, 1, 41)[:, None]
+            values = two.log_prob((1 - line) * two.means[0] + line * two.means[1])
+            apart[i, j] = apart[j, i] = values.min() < min(values[[0, -1]]) + np.log(0.01)
+        assert wide.are_apart().tolist() == apart.all(axis=1).tolist()
+    assert wide.are_apart().all()
+
+
+@pytest.mark.parametrize(
+    ("covariance_type", "of_each", "common"),
+    [("full", 5, 0), ("tied", 2, 3), ("diag", 4, 0), ("spherical", 3, 0)],
+)
+def test_parameters_of_components_that_are_apart_cost_by_their_own_rows(
+    covariance_type, of_each, common
+):
+    numbers = some_numbers(covariance_type)
+    far = {**numbers, "means": 100 * numbers["means"]}
+    density = MixtureDensity(**far, covariance_type=covariance_type)
+    own = of_each * np.log(1000 * density.weights).sum() + (common + K - 1) * np.log(1000)
+    assert density.penalty(1000) == pytest.approx(own)
+    assert density.penalty(9) == pytest.approx(density.n_free() * np.log(9))  # too few rows
+    near = MixtureDensity(
+        **{**numbers, "means": 0 * numbers["means"]}, covariance_type=covariance_type
+    )
+    assert near.penalty(1000) == pytest.approx(near.n_free() * np.log(1000))

@@ -154,6 +154,27 @@ class Starts(Count):
         return bool(value) and super().fits(value[0]) and all(map(Count(at_least=0).fits, value))
 
 
+class Components(Count):
+    """A number of components, or "auto"."""
+
+    wanted = "an integer >= 1 or 'auto'"
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is one."""
+        return value == "auto" if isinstance(value, str) else super().fits(value)
+
+
+def check_no_start(module: Any) -> None:
+    """Raise InputError for where to start from, of a module that is to find how many components."""
+    starts = ("weights_init", "means_init", "precisions_init", "responsibilities_init")
+    given = [name for name in starts if getattr(module, name) is not None]
+    if given:
+        raise InputError(
+            f"{module.label}: n_components='auto' finds where to start from; leave "
+            f"{' and '.join(given)} out, or give the number of components"
+        )
+
+
 def checked_means(label: str, means_init: ArrayLike, k: int, d: int | None = None) -> np.ndarray:
     """The argument `means_init` as an array (k, d); of any dimensions unless d is given."""
     means = as_numbers(label, "means_init", means_init)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.random import Generator
@@ -144,7 +144,7 @@ def fit_mixtures(
     mixtures = []
     for rows, name in zip(groups, classes, strict=True):
         before, start = previous.get(name), None
-        n_components = count_distinct(rows.x, template.n_components)
+        n_components = count_distinct(rows.x, cast(int, template.n_components))
         if before is not None and _can_start(before, rows.x):
             n_components = before.n_components
             start = before.responsibilities(rows.x) if len(rows) else np.empty((0, n_components))

@@ -40,16 +40,20 @@ from ..common.inputs import (
 )
 from . import em
 from .base import (
+    Components,
     MixtureModule,
     Starts,
+    check_no_start,
     check_precisions_init,
     check_weights_init,
     checked_means,
     checked_responsibilities,
     messages_down,
 )
+from .components import Prior
 from .parts import posterior_part
 from .rows import Rows, check_squares, prepared, stack
+from .search import find_components
 from .split_merge import split_and_merge
 from .statistics import (
     log_likelihoods,
@@ -70,8 +74,13 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
 
     Parameters
     ----------
-    n_components : int
-        Number of clusters K, at least 1.
+    n_components : int or "auto"
+        Number of clusters K, at least 1. "auto" finds it at the first fit or update
+        (`serkit.modules.mixture.search`) and keeps it, as its neighbours in a graph are sized by
+        it: that of the latents of an encoder which has heard no mixture yet, or what children have
+        said by then. An array fit finds it anew with ``warm_start=False``.
+    max_components : int
+        The most that "auto" starts from; fewer where that is not two rows for each column.
     covariance_type : {"full", "tied", "diag", "spherical"}
     inference : {"map", "ml", "gibbs"}
         Expectation-maximisation under a normal-inverse-Wishart prior, the same without a prior,
@@ -126,6 +135,8 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
     ----------
     weights_, means_, covariances_ : np.ndarray
         Shapes (K,), (K, D) and scikit-learn's for `covariance_type_`.
+    n_components_ : int
+        K, as it was given or found.
     precisions_, precisions_cholesky_ : np.ndarray
         Inverses of the covariances, and their upper triangular roots, in the same shape.
     n_iter_ : int
@@ -163,8 +174,9 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
     ((2,), (2, 2))
     """
 
-    n_components: PositiveInt
+    n_components: Annotated[int | str, Components()]
     _: KW_ONLY
+    max_components: PositiveInt = 50
     n_init: Annotated[int | Sequence[int], Starts()] = 5
     n_split_merge: Annotated[int, Count(at_least=0)] = 0
     use_variance: Flag = False
@@ -181,13 +193,18 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
     # -- module contract -----------------------------------------------------------------------
 
     @property
-    def n_outputs(self) -> int:
-        """Number of components K."""
-        return self.n_components
+    def n_outputs(self) -> int | None:
+        """Number of components K; None before "auto" has found it."""
+        if not isinstance(self.n_components, str):
+            return self.n_components
+        return self.n_components_ if getattr(self, "is_found_", False) else None
 
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
         """Raise InputError for starts, labels or weights that cannot work with `n_rows` rows."""
-        k = self.n_components
+        k = self.n_outputs
+        if k is None:
+            check_no_start(self)
+            k = 1
         if k > n_rows:
             raise InputError(f"{self.label}: n_components={k} is more than the {n_rows} rows")
         if self.frozen and hasattr(self, "means_") and len(self.means_) != k:
@@ -217,6 +234,8 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
             "lower_bound": float(self.lower_bound_[-1]),
             "n_iter": len(self.log_likelihood_),
         }
+        if isinstance(self.n_components, str):
+            report["n_components"] = self.n_components_
         return report | scores_of(self.labels, self.responsibilities_.argmax(axis=1))
 
     def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
@@ -297,7 +316,8 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
         self.check_options()
         check_argument(self.label, "density", density, Kind(MixtureDensity))
         kind = density.n_components, density.covariance_type
-        if kind != (self.n_components, self.covariance_type):
+        k = kind[0] if isinstance(self.n_components, str) else self.n_components
+        if kind != (k, self.covariance_type):
             raise InputError(
                 f"{self.label}: expected a density of n_components={self.n_components} and "
                 f"covariance_type={self.covariance_type!r}, got {kind[0]} and {kind[1]!r}"
@@ -305,10 +325,15 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
         forget(self, "stream_", "log_likelihood_", "lower_bound_", "converged_")
         forget(self, "empty_components_", "degenerate_components_")
         self._keep_density(density)
-        self.responsibilities_ = np.empty((0, self.n_components))  # of no rows yet
+        self.responsibilities_ = np.empty((0, density.n_components))  # of no rows yet
         self.rng()  # settles the seed that draws begin from
         self.record({})
         return self
+
+    @property
+    def n_components_(self) -> int:
+        """Number of components K that was given or found."""
+        return self.density().n_components
 
     @property
     def precisions_(self) -> np.ndarray:
@@ -419,20 +444,28 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
                 f"{self.label}: some rows miss a parent's values, which inference='gibbs' cannot "
                 "fill in; use inference='map' or 'ml'"
             )
-        children = checked_classes(self.label, from_children, self.n_components, "n_components")
-        rows = prepared(self.label, rows, self.n_components)
+        told = from_children.shape[0] if isinstance(from_children, Categorical) else None
+        known = self.n_outputs or told
+        k = known or 1
+        children = checked_classes(self.label, from_children, k, "n_components")
+        rows = prepared(self.label, rows, k)
         if self.means_init is not None:
-            checked_means(self.label, self.means_init, self.n_components, rows.n_columns)
-        kind = self.n_components, rows.n_columns, self.covariance_type
+            checked_means(self.label, self.means_init, k, rows.n_columns)
+        kind = k, rows.n_columns, self.covariance_type
         check_precisions_init(self.label, self.precisions_init, *kind)
         mean = rows.mean(rows.weights)
         own = rows.mean_variances(rows.weights)
         variances = rows.scale(rows.weights, mean)
         rows = self._believed(rows)
-        problem, rng = self._problem(rows, children, mean, variances, own == 0), self.rng()
-        previous = self._previous(rows)
+        about, rng = (mean, variances, own == 0), self.rng()
+        problem, previous = self._problem(rows, children, k, *about), self._previous(rows)
         with em.explained(self.label, self.reg_covar):
-            if start is not None:
+            if known is None:
+                prior = self._prior(*about)
+                found = find_components(replace(problem, prior=prior), self.max_components, rng)
+                problem = replace(problem, n_components=found.n_components)
+                starts = [found, *self._starts(problem, None, rng)]
+            elif start is not None:
                 starts = [em.start_from(problem, start.__getitem__)]
             elif self._takes_one_step(children, previous):
                 problem, starts = replace(problem, max_iter=1), [self.density()]
@@ -453,7 +486,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
 
     def _goes_on(self) -> bool:
         """Whether there is a mixture of the components and the covariance type asked for."""
-        kind = self.n_components, self.covariance_type
+        kind = self.n_outputs, self.covariance_type
         return hasattr(self, "means_") and (len(self.means_), self.covariance_type_) == kind
 
     def _previous(self, rows: Rows) -> np.ndarray | None:
@@ -469,7 +502,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
             return None
         if n_before == len(rows):
             return self.responsibilities_
-        extended = arrays.empty((len(rows), self.n_components), np.float64, rows.x)
+        extended = arrays.empty((len(rows), len(self.means_)), np.float64, rows.x)
         extended[:n_before] = self.responsibilities_
         extended[n_before:] = responsibilities_of(rows[n_before:], self.density(), None)
         return extended
@@ -517,25 +550,18 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
         return replace(start, checked=False, **values) if values else start
 
     def _problem(
-        self,
-        rows: Rows,
-        children: Categorical | None,
-        mean: np.ndarray,
-        variances: np.ndarray,
-        certain: np.ndarray | bool = True,
+        self, rows: Rows, children: Categorical | None, k: int, *about: np.ndarray | bool
     ) -> em.Problem:
-        """What is to be solved.
+        """What is to be solved; for what else there is to know of the rows see `_prior`."""
+        prior = None if self.inference == "ml" else self._prior(*about)
+        kind, limits = (k, self.covariance_type), (self.max_iter, self.tol)
+        return em.Problem(rows, children, *kind, prior, self.reg_covar, *limits)
 
-        Mean, variances and whether the rows are known for certain, (D,) each, are for the prior
-        unless it is given.
-        """
+    def _prior(self, mean: Any, variances: Any, certain: np.ndarray | bool = True) -> Prior:
+        """The prior, about rows' mean, variances and whether they are certain, (D,) each."""
         if self.mean_prior is not None:
             mean = as_numbers(self.label, "mean_prior", self.mean_prior)
-        prior = None
-        if self.inference != "ml":
-            prior = self._checked_prior(mean, variances, certain, self.weight_concentration_prior)
-        kind, limits = (self.n_components, self.covariance_type), (self.max_iter, self.tol)
-        return em.Problem(rows, children, *kind, prior, self.reg_covar, *limits)
+        return self._checked_prior(mean, variances, certain, self.weight_concentration_prior)
 
     def _keep(self, solution: em.Solution, r: np.ndarray, problem: em.Problem) -> None:
         """Take over a solution and its responsibilities (N, K)."""
@@ -545,7 +571,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
         curve = np.array(solution.curve)  # (iterations, 2)
         self.log_likelihood_, self.lower_bound_ = curve[:, 0], curve[:, 1]
         counts = processes.total(problem.rows.weights @ r)
-        empty = counts < 1 if problem.total_weight > self.n_components else counts < 0
+        empty = counts < 1 if problem.total_weight > len(counts) else counts < 0
         self.empty_components_ = np.flatnonzero(empty)
         degenerate = em.are_degenerate(problem, solution.density, counts) & ~empty
         self.degenerate_components_ = np.flatnonzero(degenerate)
@@ -560,7 +586,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
                 "is a few nats), their variances leave no clusters to be found"
             )
         clusters = self.responsibilities_.argmax(axis=1)
-        n_rows = processes.total(np.bincount(clusters, minlength=self.n_components))
+        n_rows = processes.total(np.bincount(clusters, minlength=self.n_components_))
         if empty and processes.is_first():
             where = "data's own Gaussian" if self.inference == "ml" else "prior"
             warnings.warn(
@@ -568,7 +594,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
                 f"{where} puts them. {remedy}",
                 stacklevel=4,
             )
-        elif self.n_components > 1 and (n_rows > 0).sum() == 1 and processes.is_first():
+        elif self.n_components_ > 1 and (n_rows > 0).sum() == 1 and processes.is_first():
             warnings.warn(
                 f"{self.label}: all rows are most probably of component {n_rows.argmax()}, on "
                 f"which the others lie. {remedy}",
@@ -586,6 +612,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
     def _keep_density(self, density: MixtureDensity) -> None:
         self.weights_, self.means_ = density.weights, density.means
         self.covariances_, self.covariance_type_ = density.covariances, density.covariance_type
+        self.is_found_ = isinstance(self.n_components, str)
 
     # -- batches of a stream -------------------------------------------------------------------
 
@@ -655,7 +682,8 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
             stream = replace(stream, **self.stream_)
         check_squares(self.label, rows.x)
         rows = replace(rows, origin=stream.centre)
-        problem = self._problem(rows, None, stream.centre, stream.variances)
+        k = self.n_components_
+        problem = self._problem(rows, None, k, stream.centre, stream.variances)
         with em.explained(self.label, self.reg_covar):
             density, stream, score = em.learn_batch(problem, before, stream, step_size)
             responsibilities = responsibilities_of(rows, density, None)

@@ -328,7 +328,7 @@ def _information(graph: Graph) -> dict[str, float]:
     mixture: Any = mixtures[0]
     n_rows, r = len(mixture.responsibilities_), mixture.responsibilities_
     log_likelihood = n_rows * float(mixture.log_likelihood_[-1])
-    bic = -2 * log_likelihood + mixture.density().n_free() * np.log(n_rows)
+    bic = -2 * log_likelihood + mixture.density().penalty(n_rows)
     return {"bic": bic, "icl": bic + 2 * float(entr(r).sum())}
 
 

@@ -135,7 +135,7 @@ def test_errors_say_what_to_do():
         clone(estimator).set_params(gm__tol=1).fit(ROWS)
     with pytest.raises(InputError, match="GMM has no argument 'k'; there are covariance"):
         clone(estimator).set_params(gmm__k=1).fit(ROWS)
-    with pytest.raises(InputError, match="n_components must be an integer >= 1, got 0"):
+    with pytest.raises(InputError, match="n_components must be an integer >= 1 or 'auto', got 0"):
         clone(estimator).set_params(gmm__n_components=0).fit(ROWS)
     with pytest.raises(GraphError, match="must connect modules to the observation it is given"):
         GraphEstimator(lambda observation: mixture(Observation(ROWS))).fit(ROWS)

@@ -614,8 +614,8 @@ def test_singular_covariances_are_an_error_and_nothing_is_lost(x, covariance_typ
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"n_components": 0}, "n_components must be an integer >= 1, got 0"),
-        ({"n_components": 2.0}, "n_components must be an integer >= 1, got 2.0"),
+        ({"n_components": 0}, "n_components must be an integer >= 1 or 'auto', got 0"),
+        ({"n_components": 2.0}, "n_components must be an integer >= 1 or 'auto', got 2.0"),
         ({"n_components": 121}, "n_components=121 is more than the 120 rows"),
         ({"n_init": 0}, "n_init must be an integer >= 1"),
         ({"max_iter": -1}, "max_iter must be an integer >= 1"),
