@@ -15,6 +15,7 @@ EXTRAS = {
     "frames": ["pandas>=2.2"],
     "interactive": ["plotly>=6"],
     "tensorboard": ["tensorboard>=2.18"],
+    "yaml": ["PyYAML>=6"],
 }
 DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26", "ziamath>=0.13"]
 TESTS = [

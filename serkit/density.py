@@ -315,7 +315,7 @@ class MixtureDensity:
         """Whether components lie apart from all others, (K,) of bool.
 
         On the line between the means of two that do, their density falls below a hundredth of that
-        at either mean. Two of equal weight and variance 1 do so from a distance of about 6.7 on.
+        at either mean. Two of equal weight and variance 1 do so from a distance of 6.5 on.
 
         Examples
         --------
@@ -340,7 +340,7 @@ class MixtureDensity:
         """What twice the log-likelihood of rows has to make up for, by the number of parameters.
 
         As in the Bayesian information criterion a parameter costs log N, for N rows. But those of a
-        component that lies apart (`are_apart`), and has more rows than parameters, are told by its
+        component that lies apart (`are_apart`), with more than two rows for each, are told by its
         own N_k rows alone, and cost log N_k.
 
         Examples

@@ -118,6 +118,7 @@ LOADED_WHEN_USED = (
     "tqdm.auto",  # warns in notebooks without ipywidgets
     "umap",
     "wandb",
+    "yaml",
     "zarr",
 )
 

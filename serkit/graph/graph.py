@@ -25,6 +25,7 @@ from ..options import (
     Kind,
     Randomness,
     RandomState,
+    Several,
     called,
     check_argument,
     in_words,
@@ -33,6 +34,7 @@ from ..options import (
 from ..saving import snapshot
 from ..saving.atomic import check_writable
 from ..saving.snapshot import Run
+from ..saving.spec import from_spec, to_spec
 from ..stopping import AllOrNothing, Terminated, raises_on_sigterm, tell, what_is_kept
 from ..training import (
     Callback,
@@ -691,6 +693,87 @@ class Graph:
             raise SavedFileError(f"{path}: {error}") from error
         graph.history, graph.first_latents = run.history, run.first_latents
         graph.latents_by_round = run.latents_by_round
+        return graph
+
+    def to_spec(self) -> dict[str, Any]:
+        """What the graph is made of as a plain dict, which YAML and JSON can hold.
+
+        Observations and modules by name, with their classes, parents, and the arguments that are
+        not as they are unless given. Neither rows nor what was learnt are in it (see `save`), and
+        of code there is ``{"custom": its name}``.
+
+        Returns
+        -------
+        dict
+            ``{"observations": {name: {...}}, "modules": {name: {"class": ..., "parents": [...],
+            "arguments": {...}}}}``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from serkit import Graph, Observation
+        >>> from serkit.modules import GMM
+        >>> graph = Graph(GMM(2, tol=0.01).connect(Observation(np.zeros((9, 4)))))
+        >>> spec = graph.to_spec()
+        >>> spec["observations"]
+        {'observation': {'row_shape': [4]}}
+        >>> spec["modules"]["gmm"]["arguments"]
+        {'n_components': 2, 'tol': 0.01}
+        """
+        return to_spec(self.names)
+
+    @classmethod
+    def from_spec(
+        cls,
+        spec: Mapping[str, Any],
+        data: Mapping[str, Any] | None = None,
+        *,
+        classes: Sequence[type] = (),
+        custom: Mapping[str, Any] | None = None,
+        random_state: RandomState = None,
+    ) -> Graph:
+        """Build a new graph from a spec; nothing in it is executed.
+
+        Parameters
+        ----------
+        spec : dict
+            As `to_spec` gives it.
+        data : dict of str to array-like, optional
+            Rows of each observation, by its name, and arrays for arguments that are ``{"data":
+            name}``, such as labels. With data the graph is checked as by `check`. Without, it is
+            there to be looked at; observations must then state their ``row_shape``.
+        classes : sequence of type
+            Classes that are not in `serkit.modules`: own modules, scikit-learn's estimators.
+        custom : dict, optional
+            Code that arguments stand for, such as ``{"vae.encoder": net}``.
+        random_state : int, np.random.Generator or np.random.RandomState, optional
+            As of `Graph`.
+
+        Raises
+        ------
+        SerkitError
+            With the texts of the constructors, `connect` and `check`; InputError, which says where,
+            for what is no spec, unknown classes and names, and what is not given.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from serkit import Graph
+        >>> gmm = {"class": "GMM", "parents": ["rows"], "arguments": {"n_components": 2}}
+        >>> spec = {"observations": {"rows": {}}, "modules": {"gmm": gmm}}
+        >>> rows = np.random.default_rng(0).normal(size=(60, 2))
+        >>> graph = Graph.from_spec(spec, {"rows": rows}, random_state=0)
+        >>> len(graph.fit(2, verbose=False).history)
+        2
+        """
+        label = "Graph.from_spec"
+        for name, value in {"data": data, "custom": custom}.items():
+            check_argument(label, name, value, Kind(Mapping, or_none=True))
+        check_argument(label, "classes", classes, Several(Kind(type)))
+        check_argument(label, "random_state", random_state, Randomness())
+        graph = cls(*from_spec(spec, data, classes, custom).values(), random_state=random_state)
+        if data is not None:
+            graph.check()
         return graph
 
     def _run(self) -> Run:
