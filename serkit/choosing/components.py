@@ -168,8 +168,8 @@ def select_components(
     - ``bic``, ``icl``: Bayesian information criterion of the topmost mixture on its own rows, and
       that plus twice the entropy of the responsibilities (Biernacki, Celeux and Govaert, 2000);
       lower is better. Parameters of components that lie apart count by those components' own rows
-      (`MixtureDensity.penalty`). On a table the best run counts. On a graph they are shown and have no vote,
-      as the latents follow the mixture and each other encoder has others.
+      (`MixtureDensity.penalty`). On a table the best run counts. On a graph they are shown and have
+      no vote, as the latents follow the mixture and each other encoder has others.
     - ``held_out``: the log-likelihood of a mixture, or the joint bound of a graph, in nats per row,
       of the half that was not fitted. It chooses the smallest K that is within one standard error
       of the best (of differences between the same halves).
