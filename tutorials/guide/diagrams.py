@@ -12,7 +12,7 @@ from itertools import pairwise
 NODE = re.compile(r'^\s*(\w+)\["(.*)"\]\s*$', re.MULTILINE)
 EDGE = re.compile(r'^\s*(\w+) (-->|-\.->)(?:\|"(.*)"\|)? (\w+)\s*$', re.MULTILINE)
 LONGEST = 18  # letters of a line in a box
-LINE, LETTER, CLIMB, GAP, ASIDE = 14, 5.9, 48, 9, 12  # pixels
+LINE, LETTER, CLIMB, GAP, ASIDE = 14, 6.4, 48, 9, 12  # pixels
 LEAST = 0.7  # share of its width to which a narrow page may shrink it
 TIP = (
     '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
