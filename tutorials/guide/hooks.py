@@ -46,9 +46,10 @@ FONT = files_of("ziamath.fonts") / "STIXTwoMath-Regular.ttf"  # with which formu
 
 def on_files(files: Files, *, config: Any) -> Files:
     """Add pages that are made of what lies elsewhere."""
-    for path in sorted((ROOT / "tutorials").glob("*.py")):
-        content = f"# {path.name}\n\n````python\n{path.read_text('utf-8')}````\n"
-        _add(files, config, f"scripts/{path.stem}.md", content)
+    for path in sorted((ROOT / "tutorials").glob("*.*")):
+        kind = path.suffix[1:].replace("py", "python")
+        content = f"# {path.name}\n\n````{kind}\n{path.read_text('utf-8')}````\n"
+        _add(files, config, _script(path.name), content)
     for name in OF_THE_REPOSITORY:
         if (ROOT / name).exists():
             text = (ROOT / name).read_text("utf-8")
@@ -94,13 +95,18 @@ def _from_the_guide(link: re.Match[str], folder: str) -> str:
     place = posixpath.normpath(posixpath.join("tutorials/guide", folder, target))
     if place.startswith("tutorials/guide/"):
         return link[0]
-    if place.endswith(".py"):
-        place = f"scripts/{Path(place).stem}.md"
+    if place.endswith((".py", ".yaml")):
+        place = _script(Path(place).name)
     elif place.startswith("tutorials/"):
         place = place.removeprefix("tutorials/")
     else:
         place = f"repository/{place.lower()}"
     return f"]({posixpath.relpath(place, folder or '.')}{anchor})"
+
+
+def _script(name: str) -> str:
+    """The page that shows a script."""
+    return f"scripts/{name.removesuffix('.py').replace('.', '_')}.md"
 
 
 def _from_the_top(link: re.Match[str]) -> str:
@@ -112,7 +118,7 @@ def _from_the_top(link: re.Match[str]) -> str:
     if target.startswith("tutorials/pictures/"):
         return f"](../pictures/{Path(target).name})"
     if target.startswith("tutorials/"):
-        return f"](../scripts/{Path(target).stem}.md)"
+        return f"](../{_script(Path(target).name)})"
     if target in OF_THE_REPOSITORY:
         return f"]({target.lower()}{anchor})"
     return "](readme.md)"  # a file that has no page
