@@ -93,15 +93,6 @@ def test_graphs_are_judged_by_their_joint_bound_and_stability():
     assert not np.isnan(selection.values["held_out"]).any()
 
 
-def test_other_processes_give_the_same_bits_and_nothing_is_changed():
-    rows, model = blobs(2, n_each=20), GMM(1, n_init=1)
-    first = srk.select_components(rows, [1, 2], model=model, n_runs=2)
-    second = srk.select_components(rows, [1, 2], model=model, n_runs=2, n_jobs=2)
-    for name, values in first.values.items():
-        np.testing.assert_array_equal(values, second.values[name])
-    assert vars(model) == vars(GMM(1, n_init=1))
-
-
 def test_table_frame_and_picture():
     selection = srk.select_components(blobs(2), [1, 2, 3], model=QUICK)
     lines = repr(selection).splitlines()

@@ -8,9 +8,6 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import GridSearchCV, cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from serkit import Graph, GraphEstimator, Module, Observation, Posterior
 from serkit.errors import GraphError, InputError
@@ -86,19 +83,6 @@ def test_arguments_of_modules_are_parameters():
     assert copy.transform(ROWS).shape == (60, 3)
     assert len(copy.graph_.history) == 2
     assert "gmm__n_components=4" in repr(copy)
-
-
-def test_a_pipeline_and_a_search_choose_by_the_held_out_bound():
-    pipeline = make_pipeline(StandardScaler(), GraphEstimator(mixture, rounds=1, random_state=0))
-    name = "graphestimator__gmm__n_components"
-    search = GridSearchCV(pipeline, {name: [1, 2]}, cv=3, n_jobs=2).fit(ROWS)
-    by_hand = [
-        np.mean(cross_val_score(clone(pipeline).set_params(**{name: k}), ROWS, cv=3))
-        for k in (1, 2)
-    ]
-    np.testing.assert_allclose(search.cv_results_["mean_test_score"], by_hand)
-    assert search.best_params_ == {name: 2}
-    assert search.predict(ROWS).shape == (60,)
 
 
 def test_a_fit_starts_afresh_and_copies_keep_everything(fitted, tmp_path):

@@ -62,10 +62,6 @@ def test_stability_is_between_seeds_after_the_same_round(repeats):
         np.testing.assert_array_equal(repeats.of("stability", arm), expected)
 
 
-def test_other_processes_give_the_same_bits(repeats):
-    assert_equal(repeats, srk.repeat(build, SEEDS, rounds=2, n_jobs=2))
-
-
 def test_a_run_goes_on_with_the_seeds_that_are_missing(repeats, tmp_path):
     trained = []
 
@@ -96,17 +92,6 @@ def test_files_of_other_runs_are_refused(tmp_path):
     srk.save(GMM(2).fit(ROWS), tmp_path / "seed0.safetensors")
     with pytest.raises(SavedFileError, match="holds no run of repeat"):
         srk.repeat(build, [0, 1], rounds=2, folder=tmp_path)
-
-
-def test_modules_without_a_seed_get_one_of_the_seed(repeats):
-    def unseeded(seed):
-        vae = VAE(2, **VAE_OPTIONS).connect(Observation(ROWS))
-        return GMM(3, n_init=1).connect(vae)
-
-    def seeded(seed):
-        return Graph(unseeded(seed), random_state=seed)
-
-    assert_equal(srk.repeat(unseeded, [1, 2], 2), srk.repeat(seeded, [1, 2], 2, n_jobs=2))
 
 
 def test_table_and_frame_and_picture_hold_the_numbers(repeats):
