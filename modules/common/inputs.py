@@ -119,6 +119,11 @@ def checked_targets(
         sample_weight = sample_weight if sample_weight.ndim else float(sample_weight)
     try:
         labels = labels_in(column_or_1d(y, warn=True) if getattr(y, "ndim", 1) == 2 else y, label)
+        if labels.classes.dtype.kind == "S":  # which scikit-learn takes or not, by its version
+            raise InputError(
+                f"{label}: classes must be numbers, text or booleans, got bytes "
+                f"{labels.classes[:2].tolist()!r:.60}; give them as text, y.astype(str)"
+            )
         check_classification_targets(labels.classes)
         rows = np.empty((n_rows, 1))
         weight = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)

@@ -177,7 +177,7 @@ def test_a_quantile_above_one_is_refused():
         (lambda f: f.fit(X, None), "requires y to be passed, but the target y is None"),
         (lambda f: f.fit(X, np.stack([Y, Y], axis=1)), "y should be a 1d array"),
         (lambda f: f.fit(X, X[:, 0]), "Unknown label type: continuous"),
-        (lambda f: f.fit(X, Y.astype(bytes)), "bytes"),
+        (lambda f: f.fit(X, Y.astype(bytes)), r"got bytes .*as text, y.astype\(str\)"),
         (lambda f: f.fit(X[:, 0], Y), "Expected 2D array, got 1D"),
         (lambda f: f.fit(np.where(X > 4, np.nan, X), Y), "contains NaN"),
         (lambda f: f.fit(np.where(X > 4, np.inf, X), Y), "contains infinity"),

@@ -225,6 +225,11 @@ def supervised(estimator):
     return Graph(Supervised(estimator, name="top", random_state=0).connect(gmm, KNOWN))
 
 
+def needs_skops():
+    """Skip the test where scikit-learn's estimators cannot be saved."""
+    pytest.importorskip("skops", reason="scikit-learn's estimators are saved by skops")
+
+
 BLOBS = np.random.default_rng(0).normal(size=(40, 2)) + 6 * (np.arange(40) % 2)[:, None]
 KNOWN = Observation((np.arange(40) % 2)[:, None], name="numbers")
 ALIKE = make_pipeline(StandardScaler(), RandomForestClassifier(2))
@@ -236,6 +241,8 @@ ALIKE = make_pipeline(StandardScaler(), RandomForestClassifier(2))
     ids=["default", "forest", "serkit's", "net"],
 )
 def test_whatever_is_written_is_read(tmp_path, estimator):
+    if estimator is None or estimator is ALIKE:
+        needs_skops()
     whole = supervised(estimator).fit(2, verbose=False)
     supervised(estimator).fit(1, checkpoint=tmp_path / "checkpoint", verbose=False)
     again = supervised(estimator).fit(2, checkpoint=tmp_path / "checkpoint", verbose=False)
@@ -257,6 +264,7 @@ class Unknown(LogisticRegression):
 )
 @pytest.mark.parametrize("files", ["checkpoint", "out"])
 def test_what_no_file_can_hold_is_refused_before_training(tmp_path, estimator, text, files):
+    needs_skops()
     graph = supervised(estimator)
     with pytest.raises(InputError, match=text):
         graph.fit(1, **{files: tmp_path / "files"}, verbose=False)
@@ -267,6 +275,7 @@ def test_what_no_file_can_hold_is_refused_before_training(tmp_path, estimator, t
 
 
 def test_what_was_learnt_and_no_file_can_hold_is_told_after_a_round(tmp_path):
+    needs_skops()
     spline = Sklearn(SplineTransformer(3), name="spline").connect(Observation(BLOBS))
     with pytest.raises(InputError, match="'spline': estimator_ is a SplineTransformer, of which"):
         Graph(spline).fit(9, out=tmp_path / "out", verbose=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
+from sklearn.datasets import load_wine
 
 import serkit as srk
 import serkit.modules
@@ -54,6 +55,20 @@ def run(tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", [p for p in PAGES if code_of(p) and p != "README.md"])
 def test_code_of_the_guide_runs(page, run):
     assert run(page)
+
+
+def test_recipe_of_optuna_runs():
+    optuna = pytest.importorskip("optuna", reason="the recipe is for those who have optuna")
+    page = PAGES["tutorials/guide/choosing.md"]
+    (recipe,) = re.findall(r"^```py\n(import optuna.*?)^```", page, FLAGS)
+    recipe = recipe.replace("n_trials=50", "n_trials=7").replace(
+        "VAE(\n", "VAE(epochs=2, latent_dim="
+    )
+    known = {"srk": srk, "wine": load_wine().data[:, :5] / 10, **vars(serkit.modules)}
+    exec(recipe, known)
+    states = [trial.state for trial in known["study"].trials]
+    assert len(states) == 7
+    assert {*states} <= {optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED}
 
 
 def test_code_of_the_readme_runs_and_leaves_files(run):

@@ -20,6 +20,7 @@ def test_vae_gmm_prints_a_table_and_compares_frozen_with_joint(preset, capsys):
 
 
 def test_vae_gmm_writes_results_pictures_and_a_page(tmp_path, capsys):
+    pytest.importorskip("plotly", reason="the explorer's page is made of plotly")
     scores = main_of("vae_gmm")(["--quick", "--out", str(tmp_path)])
     printed = capsys.readouterr().out
     assert re.findall(r"run (\d) of 3: loss", printed) == ["1", "2", "3"]
@@ -56,6 +57,7 @@ def test_gmm_per_class_classifies_rejects_and_draws(tmp_path, capsys):
 
 
 def test_conv_latent_7d_reconstructs_and_writes_a_page(tmp_path, capsys):
+    pytest.importorskip("plotly", reason="the explorer's page is made of plotly")
     page = tmp_path / "page.html"
     scores, written = run_quickly("conv_latent_7d", tmp_path, "--explore", str(page))
     assert 0 < scores["MSE test"] < 0.2
