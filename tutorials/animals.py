@@ -130,7 +130,8 @@ def beta_vaes(train: Dataset, test: Dataset, preset: dict, seed: int, report: di
         report[f"beta-VAE {alpha}, KL (nats)"] = vae.history_[-1]["kl"]
         rows = [shown, vae.reconstruct(shown), vae.sample(N_SHOWN, random_state=seed)]
         titles = ["data", "reconstruction", "draws"]
-        picture = plots.image_grid(np.stack(rows).clip(0, 1), row_titles=titles, title=f"{alpha}")
+        title = f"VAE with alpha = {alpha}"
+        picture = plots.image_grid(np.stack(rows).clip(0, 1), row_titles=titles, title=title)
         yield f"beta_vae_{alpha}", picture
 
 

@@ -191,18 +191,37 @@ def morphs(encoder: AE, classifier: GMMClassifier, task: Task, seed: int) -> dic
         "classes": decoded(np.stack([means, np.roll(means, -1, axis=0)], axis=1), densest),
         "draws": decoded(draws, densest),
     }
-    return {f"morphs_{name}": plots.image_grid(grid, title=name) for name, grid in grids.items()}
+    steps = [f"{share:.0%}" for share in np.linspace(0, 1, N_SHOWN)]
+    names = [f"mean of {name}" for name in classifier.classes_]
+    titles = {
+        "pixels": "straight lines between pixels",
+        "straight": "straight lines between latents",
+        "spherical": "arcs between latents",
+        "densest": "densest paths between latents",
+        "classes": "densest paths between means of classes",
+        "draws": "densest paths between draws",
+    }
+    return {
+        f"morphs_{name}": plots.image_grid(
+            grid,
+            row_titles=names if name == "classes" else None,
+            column_titles=steps,
+            title=titles[name],
+        )
+        for name, grid in grids.items()
+    }
 
 
 def likeness(classifier: GMMClassifier) -> dict:
     """Which classes are alike: divergences between their mixtures."""
     names = classifier.classes_.tolist()
     classes = [classifier.density(name) for name in names]
+    axes = {"xlabel": "class", "ylabel": "class"}
     kl = measures.pairwise(classes, measures.kl)
     js = measures.pairwise(classes, measures.jensen_shannon)
     return {
-        "kl": plots.heat_map(kl, names, title="KL(row || column)", label="nats"),
-        "jensen_shannon": plots.heat_map(js, names, title="Jensen-Shannon", label="nats"),
+        "kl": plots.heat_map(kl, names, title="KL(row || column)", label="nats", **axes),
+        "jensen_shannon": plots.heat_map(js, names, title="Jensen-Shannon", label="nats", **axes),
     }
 
 

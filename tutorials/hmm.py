@@ -106,7 +106,9 @@ def draw(out: Path, paths: dict[str, np.ndarray], learnt: np.ndarray) -> None:
     axis.set(xlabel="row", title="class of each row, four sequences")
     figure.savefig(out / "paths.png", dpi=120)
     for name, matrix in (("true", TRANSITION), ("learnt", learnt)):
-        figure = plots.heat_map(matrix, title=f"{name} transitions", label="P(next | class)")
+        axes = {"xlabel": "class of the next row", "ylabel": "class of a row"}
+        title = f"{name} transitions"
+        figure = plots.heat_map(matrix, title=title, label="P(next | class)", **axes)
         figure.savefig(out / f"transition_{name}.png", dpi=120)
 
 

@@ -79,14 +79,21 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
 
 def draw(out: Path, graph: srk.Graph, data: dict[str, np.ndarray], labels: np.ndarray) -> None:
     """Write the topics' ink, and a digit each: its ink, and what is expected by what was heard."""
-    ink = graph["mlda"].components_[0].reshape(-1, *data["ink"].shape[1:])  # (K, H, W)
+    mlda = graph["mlda"]
+    ink = mlda.components_[0].reshape(-1, *data["ink"].shape[1:])  # (K, H, W)
+    digit = metrics.matching(labels, mlda.posterior.clusters)
+    topics = [f"topic {k}: {digit.get(k, '-')}" for k in range(len(ink))]
     _, first = np.unique(labels, return_index=True)
     seen = data["ink"][first]
     heard = graph.reconstruct(None, data["speech"][first])["ink"]
     rows = [image / image.max(axis=(1, 2), keepdims=True) for image in (seen, heard)]
     names = ["seen", "expected from speech"]
     figures = {
-        "topics": plots.image_grid((ink / ink.max(axis=(1, 2), keepdims=True))[None]),
+        "topics": plots.image_grid(
+            (ink / ink.max(axis=(1, 2), keepdims=True))[None],
+            column_titles=topics,
+            title="P(ink | topic), and the digit that each topic is matched to",
+        ),
         "ink_from_speech": plots.image_grid(np.stack(rows), row_titles=names),
     }
     for name, figure in figures.items():

@@ -97,7 +97,9 @@ def draw(out: Path, chain: MarkovModel, labels: np.ndarray) -> None:
         chain.transition_[np.ix_(order, order)],
         [of_class.get(k, "-") for k in order],
         title="what follows each digit",
-        label="probability",
+        label="P(next digit | digit)",
+        xlabel="next digit",
+        ylabel="digit",
     )
     figure.savefig(out / "transitions.png", dpi=120)
 

@@ -84,7 +84,14 @@ def show_order(markov: MarkovModel, out: Path | None) -> None:
         order = sorted(digit, key=digit.get)
         transition = markov.transition_[np.ix_(order, order)]
         names = sorted(digit.values())
-        figure = plots.heat_map(transition, names, title="P(next digit | digit), learnt")
+        figure = plots.heat_map(
+            transition,
+            names,
+            title="what follows each digit, learnt",
+            label="P(next digit | digit)",
+            xlabel="next digit",
+            ylabel="digit",
+        )
         figure.savefig(out / "transition.png", dpi=120)
 
 
