@@ -23,7 +23,7 @@ import numpy as np
 from . import datasets, training
 from .errors import InputError, OutputError, SerkitError
 from .graph import Graph, report
-from .options import Choice, Count, FilePath, check_argument, in_words
+from .options import Choice, Count, FilePath, Kind, check_argument, in_words
 from .training import Callback, Report
 
 
@@ -82,7 +82,9 @@ def _run(chosen: argparse.Namespace) -> None:
         for name, entry in _section("data", content.get("data", {})).items()
     }
     fit = _section("fit", content.get("fit", {}), *_FIT)
-    callbacks = [_callback(entry) for entry in fit.pop("callbacks", [])]
+    several = fit.pop("callbacks", [])
+    check_argument("fit", "callbacks", several, Kind(list))
+    callbacks = [_callback(entry) for entry in several]
     path = content.get("save")
     check_argument("save", "path", path, FilePath(or_none=True))
     graph = Graph.from_spec(

@@ -100,6 +100,7 @@ def test_yaml_holds_plain_values_and_each_name_once(folder, capsys):
         ("data.rows={}", "data.rows: expected either file or set, got {}"),
         ('fit.callbacks=[{"class": "print"}]', "fit.callbacks: unknown class='print'"),
         ('fit.callbacks=[{"class": "StopOnTolerance", "arguments": {"a": 1}}]', "argument 'a'"),
+        ("fit.callbacks=3", "fit: callbacks must be a list, got 3"),
         ("modules=1", "gmm.json: unknown key='modules'; expected one of 'data', 'graph'"),
         ("fit.rounds", "--set: expected PLACE=VALUE, such as fit.rounds=3, got 'fit.rounds'"),
         ("fit.rounds.x=1", "--set: there is no place 'fit.rounds.x'"),

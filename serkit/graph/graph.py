@@ -738,8 +738,9 @@ class Graph:
         ----------
         spec : dict
             As `to_spec` gives it.
-        data : dict of str to array-like, optional
-            Rows of each observation, by its name, and arrays for arguments that are ``{"data":
+        data : dict of str to array-like or Data, optional
+            Rows of each observation, by its name (``Data(rows, observed=mask)`` if some are
+            missing), and arrays for arguments that are ``{"data":
             name}``, such as labels. With data the graph is checked as by `check`. Without, it is
             there to be looked at; observations must then state their ``row_shape``.
         classes : sequence of type

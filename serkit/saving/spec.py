@@ -23,9 +23,10 @@ import torch
 from sklearn.base import BaseEstimator
 
 from ..errors import GraphError, InputError
+from ..messages import Data
 from ..module import Module, Node
 from ..observation import Observation
-from ..options import Choice, Kind, Several, Text, check_argument, in_words
+from ..options import Choice, Counts, Several, Text, check_argument, in_words
 from . import format
 
 Spec = dict[str, Any]
@@ -178,7 +179,7 @@ def _check_used(given: _Given, observations: Spec, modules: Spec) -> None:
 
 
 def _stands_for(value: Any, what: str) -> bool:
-    return isinstance(value, Mapping) and [*value] == [what]
+    return isinstance(value, Mapping) and [*value] == [what] and isinstance(value[what], str)
 
 
 def _name(key: str, kind: type) -> str | None:
@@ -190,10 +191,14 @@ def _observation(key: str, stated: Any, given: _Given) -> Observation:
     where = f"{_LABEL}: observations.{key}"
     known = _mapping(where, stated or {}, "row_shape", "image_shape", "lengths")
     shape, name = known.pop("row_shape", None), _name(key, Observation)
-    check_argument(where, "row_shape", shape, Kind(list, or_none=True))
+    check_argument(where, "row_shape", shape, Counts(or_empty=True, or_none=True))
+    check_argument(where, "lengths", known.get("lengths"), Counts(or_none=True))
     if key in given.data:
-        observation = Observation(given.data[key], **known, name=name)
-        if shape is not None and [*observation.row_shape] != shape:
+        rows, observed = given.data[key], None
+        if isinstance(rows, Data):
+            rows, observed = rows.array, rows.observed
+        observation = Observation(rows, observed=observed, **known, name=name)
+        if shape is not None and observation.row_shape != tuple(shape):
             raise InputError(
                 f"{where}: expected rows of shape {tuple(shape)}, got {observation.row_shape}"
             )

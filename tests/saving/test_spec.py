@@ -10,6 +10,7 @@ from sklearn.decomposition import PCA
 import serkit as srk
 from serkit import Graph, Observation
 from serkit.errors import GraphError, InputError
+from serkit.messages import Data
 from serkit.modules import GMM, VAE, Compose, RandomAffine, RandomIntensity, SklearnTransformer
 from tests.helpers.modules import Classes
 
@@ -75,6 +76,12 @@ def test_classes_that_are_handed_over_and_code_that_is_given():
         Graph.from_spec(stated, {"rows": IMAGES}, **{**known, "classes": [Classes]})
 
 
+def test_rows_may_miss_a_modality():
+    mask = np.arange(N) > 3
+    graph = Graph.from_spec(spec(), {"rows": Data(IMAGES, observed=mask)})
+    np.testing.assert_array_equal(graph["rows"].observed, mask)
+
+
 def test_arrays_stand_beside_and_one_seed_is_for_all():
     labels = np.arange(N) % 2
     stated = changed(arguments={"n_components": 2, "labels": {"data": "kinds"}})
@@ -106,6 +113,8 @@ def test_arrays_stand_beside_and_one_seed_is_for_all():
             "GMM: n_components must be an integer",
         ),
         (changed(arguments={"n_components": 99}), InputError, "GMM: n_components=99 is more than"),
+        (spec({"rows": {"row_shape": ["a"]}}), InputError, "row_shape must be a sequence of int"),
+        (spec({"rows": {"lengths": 3}}), InputError, "lengths must be a sequence of integers"),
         (spec({"rows": {"row_shape": [9]}}), InputError, r"expected rows of shape \(9,\), got"),
         (
             changed(arguments={"n_components": 2, "labels": {"data": "kinds"}}),
