@@ -194,10 +194,11 @@ def _observation(key: str, stated: Any, given: _Given) -> Observation:
     check_argument(where, "row_shape", shape, Counts(or_empty=True, or_none=True))
     check_argument(where, "lengths", known.get("lengths"), Counts(or_none=True))
     if key in given.data:
-        rows, observed = given.data[key], None
+        rows = given.data[key]
         if isinstance(rows, Data):
-            rows, observed = rows.array, rows.observed
-        observation = Observation(rows, observed=observed, **known, name=name)
+            known["observed"] = rows.observed
+        array = rows.array if isinstance(rows, Data) else rows
+        observation = Observation(array, **known, name=name)
         if shape is not None and observation.row_shape != tuple(shape):
             raise InputError(
                 f"{where}: expected rows of shape {tuple(shape)}, got {observation.row_shape}"
