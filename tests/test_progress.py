@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from serkit import Graph, Observation, progress
+from serkit.choosing.runs import run_all
 from serkit.modules import AE, GMM
 
 
@@ -84,6 +85,19 @@ def test_a_log_file_gets_a_line_a_round(monkeypatch):
     assert "\r" not in sys.stderr.getvalue()
     graph.fit(1)
     assert sys.stderr.getvalue().splitlines()[2].startswith("round 3 of 3, ")
+
+
+def test_many_runs_are_told_as_a_round_is(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert [*run_all(abs, [(-1,), (-2,)], 1, True, "runs")] == [1, 2]
+    assert sys.stderr.getvalue() == "runs: 1 of 2\nruns: 2 of 2\n"
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert [*run_all(abs, [(-1,)], 1, True, "runs"), *run_all(abs, [(-1,)], 1, False, "no")] == [
+        1,
+        1,
+    ]
+    assert "runs: 100%" in sys.stderr.getvalue()
+    assert "no" not in sys.stderr.getvalue()
 
 
 def test_a_terminal_gets_bars(monkeypatch):

@@ -108,7 +108,7 @@ def draw(out: Path, paths: dict[str, np.ndarray], learnt: np.ndarray) -> None:
     for name, matrix in (("true", TRANSITION), ("learnt", learnt)):
         axes = {"xlabel": "class of the next row", "ylabel": "class of a row"}
         title = f"{name} transitions"
-        figure = plots.heat_map(matrix, title=title, label="P(next | class)", **axes)
+        figure = plots.heat_map(matrix.round(4), title=title, label="P(next | class)", **axes)
         figure.savefig(out / f"transition_{name}.png", dpi=120)
 
 

@@ -85,7 +85,7 @@ def show_order(markov: MarkovModel, out: Path | None) -> None:
         transition = markov.transition_[np.ix_(order, order)]
         names = sorted(digit.values())
         figure = plots.heat_map(
-            transition,
+            transition.round(4),
             names,
             title="what follows each digit, learnt",
             label="P(next digit | digit)",
