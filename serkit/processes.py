@@ -33,7 +33,7 @@ import atexit
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -42,6 +42,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from .errors import InputError, TrainingError
 
@@ -274,20 +275,48 @@ def _all_reduced(values: Tensor, operation: str = "SUM") -> Tensor:
 # -- nets ------------------------------------------------------------------------------------------
 
 
-def add_gradients(parameters: Sequence[Tensor]) -> None:
-    """Replace each gradient by the sum over all processes.
+def with_mean_gradients(
+    nets: nn.Module, function: Callable[..., dict[str, Tensor]]
+) -> Callable[..., dict[str, Tensor]]:
+    """A function of nets, after whose backward pass gradients are the mean over all processes.
 
-    One message for all of them: nets here are small, and it is its start that takes time.
+    By torch's DistributedDataParallel, which sends the gradients of the last layers while those of
+    the layers before are computed. Of the terms that the function returns the one named "loss" is
+    what can be differentiated.
     """
     if count() == 1:
-        return
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    sums = _all_reduced(torch.cat([gradient.flatten() for gradient in gradients]))
-    split = sums.split([gradient.numel() for gradient in gradients])
-    for parameter, gradient, added in zip(parameters, gradients, split, strict=True):
-        gradient.copy_(added.view(gradient.shape))
-        if parameter.grad is None and gradient.any():  # others have one
-            parameter.grad = gradient
+        return function
+    with _explained():
+        parallel = DistributedDataParallel(_Terms(nets, function), find_unused_parameters=True)
+
+    def terms_of(*inputs: Any) -> dict[str, Tensor]:
+        with _explained():
+            return parallel(*inputs)
+
+    return terms_of
+
+
+class _Terms(nn.Module):
+    """A loss with its nets, as DistributedDataParallel takes them."""
+
+    def __init__(self, nets: nn.Module, function: Callable[..., dict[str, Tensor]]) -> None:
+        super().__init__()
+        self.nets, self.function = nets, function
+        # Without it torch warns wherever all parameters are used.
+        self.unused = nn.Parameter(next(nets.parameters()).new_zeros(1))
+
+    def forward(self, *inputs: Any) -> dict[str, Tensor]:
+        terms = self.function(*inputs)
+        return {name: term if name == "loss" else term.detach() for name, term in terms.items()}
+
+
+def backward(loss: Tensor) -> None:
+    """The backward pass of a loss, in which processes talk to each other."""
+    if count() == 1:
+        loss.backward()
+    else:
+        with _explained():
+            loss.backward()
 
 
 def spread(net: nn.Module) -> None:

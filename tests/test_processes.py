@@ -1,6 +1,9 @@
 """Several processes that share the rows: what they learn, write and say together."""
 
 import json
+import os
+import subprocess
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -73,6 +76,11 @@ def test_sums_are_those_of_all_processes(tmp_path):
     assert several.run("sums", tmp_path, 3) == [""] * 3
 
 
+def test_gradients_are_the_mean_of_all_processes(tmp_path):
+    outputs = several.run("gradients", tmp_path, 3)
+    assert not any("Warning" in output for output in outputs)
+
+
 def test_there_is_no_sum_without_all_processes(tmp_path):
     *others, (died, _) = several.launch("vanish", tmp_path, 3)
     assert died == 7
@@ -80,6 +88,46 @@ def test_there_is_no_sum_without_all_processes(tmp_path):
         assert status == 1
         assert "TrainingError: process" in output
         assert not any(line.startswith("sum") for line in output.splitlines())
+
+
+# -- hosts -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hosts():
+    """Two network namespaces joined by a cable: for the programs in them, two machines."""
+    names = [f"serkit{os.getpid()}{letter}" for letter in "ab"]
+    links = [f"{letter}{os.getpid()}" for letter in "ab"]
+    commands = [
+        *(f"ip netns add {name}" for name in names),
+        f"ip link add {links[0]} type veth peer name {links[1]}",
+    ]
+    for i, (name, link) in enumerate(zip(names, links, strict=True), start=1):
+        commands += [
+            f"ip link set {link} netns {name}",
+            f"ip -n {name} addr add 10.77.0.{i}/24 dev {link}",
+            f"ip -n {name} link set {link} up",
+            f"ip -n {name} link set lo up",
+        ]
+    try:
+        for command in commands:
+            subprocess.run(command.split(), check=True, capture_output=True)
+        yield names
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"network namespaces cannot be made here: {error}")
+    finally:
+        for name in names:
+            with suppress(OSError):
+                subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+def test_two_hosts_learn_what_one_does(tmp_path, hosts):
+    several.run("small", tmp_path, 1)
+    several.run("small", tmp_path, 2, hosts=hosts)
+    alone, *found = (np.load(tmp_path / f"{name}.npz") for name in ("1-0", "2-0", "2-1"))
+    for of_host in found:
+        np.testing.assert_allclose(of_host["gmm"], alone["gmm"], rtol=1e-8, atol=1e-8)
+        np.testing.assert_allclose(of_host["ae"], alone["ae"], rtol=3e-6)  # float32, 5 steps
 
 
 # -- what cannot work ------------------------------------------------------------------------------

@@ -118,6 +118,7 @@ class Trainer:
         the training. A `DivergedError` leaves weights that are good for nothing.
         """
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        loss = processes.with_mean_gradients(self.nets, self.loss)
         source = rows if arrays.is_mapped(rows) else as_tensor(rows, self.device)
         n_batches = batches_of(len(learnt), self.batch_size)
         shares = _shares(learnt, n_batches)
@@ -133,10 +134,9 @@ class Trainer:
             for (index, x), share in zip(batches, shares, strict=True):
                 augmented = self._augmented(x)  # in full precision: coordinates must not be rounded
                 with self._autocast():
-                    terms = self.loss(augmented, x, index, epoch)
+                    terms = loss(augmented, x, index, epoch)
                 self.optimizer.zero_grad()
-                (terms["loss"] * share).backward()
-                processes.add_gradients(parameters)
+                processes.backward(terms["loss"] * share)
                 if self.max_grad_norm is not None:
                     nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
                 self.optimizer.step()
@@ -274,9 +274,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
 
 
 def _shares(learnt: Tensor, n_batches: int) -> list[float]:
-    """The share of each batch that is this process's."""
+    """How many times the mean share of processes this one's is, of each batch."""
     sizes = np.array([len(part) for part in learnt.tensor_split(n_batches)])
-    return (sizes / processes.total(sizes)).tolist()
+    return (sizes / processes.total(sizes) * processes.count()).tolist()
 
 
 def _means(sums: Tensor, n_rows: int) -> list[float]:

@@ -3,6 +3,7 @@
 python -m tests.benchmarks gmm vae conv_vae compiled   # speed, twenty minutes
 python -m tests.benchmarks gmm_iteration gmm_growth   # speed and memory, ten minutes
 python -m tests.benchmarks processes   # threads or processes, seven minutes: needs SERKIT_DATA
+python -m tests.benchmarks scaling     # many machines, by a model; a minute
 python -m tests.benchmarks components         # right numbers of clusters, an hour
 python -m tests.benchmarks paying --seeds 5   # accuracy with defaults, half an hour
 python -m tests.benchmarks serket best        # accuracy, 10 seeds each: needs SERKIT_DATA
@@ -62,6 +63,7 @@ BENCHMARKS = {
     "gmm_iteration": scale.gmm_iteration,
     "gmm_growth": scale.gmm_growth,
     "processes": several.processes,
+    "scaling": several.scaling,
     "components": components.components,
     "paying": exchange.paying,
     "serket": accuracy.serket,

@@ -5,6 +5,7 @@ imported all this: imports would take most of the time.
 """
 
 import atexit
+import ctypes
 import json
 import os
 import socket
@@ -40,17 +41,21 @@ N, K = 301, 3
 LENGTHS = (50, 70, 81, 40, 60)
 
 
-def launch(job, folder, n_processes, *arguments):
-    """Run a job in several processes at once; returns (exit status, output) of each."""
+def launch(job, folder, n_processes, *arguments, hosts=None):
+    """Run a job in several processes at once; returns (exit status, output) of each.
+
+    `hosts` names a network namespace for each process; the first one's address is 10.77.0.1.
+    """
+    address = "127.0.0.1" if hosts is None else "10.77.0.1"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    shared["WORLD_SIZE"] = str(n_processes)
+    shared = {"MASTER_ADDR": address, "MASTER_PORT": str(port), "WORLD_SIZE": str(n_processes)}
     outputs = [Path(folder) / f"{job}-{port}-{rank}.txt" for rank in range(n_processes)]
+    namespaces = [{"NAMESPACE": host} for host in hosts or []] or [{}] * n_processes
     starts = [
-        (job, [str(folder), *arguments], shared | {"RANK": str(rank)}, str(output))
-        for rank, output in enumerate(outputs)
+        (job, [str(folder), *arguments], shared | own | {"RANK": str(rank)}, str(output))
+        for rank, (own, output) in enumerate(zip(namespaces, outputs, strict=True))
     ]
     parent = _parent()
     print(json.dumps(starts), file=parent.stdin, flush=True)
@@ -73,9 +78,9 @@ def _parent():
     return parent
 
 
-def run(job, folder, n_processes, *arguments):
+def run(job, folder, n_processes, *arguments, hosts=None):
     """Run a job that must succeed; returns the output of each process."""
-    results = launch(job, folder, n_processes, *arguments)
+    results = launch(job, folder, n_processes, *arguments, hosts=hosts)
     failures = [output for status, output in results if status]
     assert not failures, "\n\n".join(reversed(failures))  # that of the first is often an echo
     return [output for _, output in results]
@@ -210,6 +215,15 @@ def models(folder):
     np.savez(Path(folder) / name, **found, **together)
 
 
+def small(folder):
+    """A mixture and an autoencoder, learnt in a second."""
+    x, _ = data()
+    ae = AE(2, likelihood="gaussian", epochs=5, batch_size=N, random_state=0, precision="float32")
+    ae.fit(x)
+    found = {"gmm": numbers(GMM(K, random_state=0).fit(x)), "ae": ae.loss_curve_[-1]["loss"]}
+    np.savez(Path(folder) / f"{processes.count()}-{processes.rank()}.npz", **found)
+
+
 # -- sums ------------------------------------------------------------------------------------------
 
 
@@ -223,23 +237,31 @@ def sums(folder):
         np.testing.assert_array_equal(processes.largest(own), np.max(terms, axis=0))
         np.testing.assert_array_equal(own, terms[processes.rank()])
         assert processes.total(processes.rank() + 1.0) == sum(numbers) + len(numbers)
-    shapes, dtypes = [(300, 200), (7,), (1, 1)], (torch.float32, torch.float64, torch.float32)
-    for _ in range(20):
-        parameters = [torch.zeros(s, dtype=d) for s, d in zip(shapes, dtypes, strict=True)]
-        for parameter in parameters:
-            parameter.grad = torch.full_like(parameter, processes.rank() + 1)
-        processes.add_gradients(parameters)
-        for parameter in parameters:
-            assert (parameter.grad == sum(numbers) + len(numbers)).all()
-            assert parameter.grad.dtype == parameter.dtype
-    nowhere, anywhere, elsewhere = (torch.zeros(2) for _ in range(3))
-    anywhere.grad = torch.ones(2)
-    if processes.rank() == 1:
-        elsewhere.grad = torch.ones(2)
-    processes.add_gradients([nowhere, elsewhere, anywhere])
-    assert nowhere.grad is None
-    assert elsewhere.grad.tolist() == [1, 1]
-    assert anywhere.grad.tolist() == [len(numbers)] * 2
+
+
+def gradients(folder):
+    """Mean gradients of nets of which some parameters are used by all, by one, or by none."""
+    n = processes.count()
+    for dtype, width in [(torch.float32, 300), (torch.float64, 2)] * 2:
+        nets = torch.nn.ModuleList(torch.nn.Linear(width, 200, dtype=dtype) for _ in range(3))
+        everywhere, elsewhere, _ = nets
+
+        def terms(x, everywhere=everywhere, elsewhere=elsewhere):
+            outputs = everywhere(x).sum()
+            if processes.rank() == 1:
+                outputs = outputs + elsewhere(x).sum()
+            return {"loss": outputs, "told": outputs}
+
+        terms_of = processes.with_mean_gradients(nets, terms)
+        for _ in range(3):
+            nets.zero_grad()
+            told = terms_of(torch.full((1, width), processes.rank() + 1.0, dtype=dtype))
+            processes.backward(told["loss"])
+            assert not told["told"].requires_grad
+            expected = torch.full((200, width), (n + 1) / 2, dtype=dtype)
+            torch.testing.assert_close(everywhere.weight.grad, expected)  # of its dtype too
+            torch.testing.assert_close(elsewhere.bias.grad, torch.full((200,), 1 / n, dtype=dtype))
+            assert nets[2].weight.grad is None
 
 
 def vanish(folder):
@@ -345,12 +367,20 @@ def serve():
             children.append(os.fork())
             if not children[-1]:
                 os.environ.update(environment)
+                if "NAMESPACE" in environment:
+                    _move_to(environment["NAMESPACE"])
                 file = os.open(output, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
                 for stream in (1, 2):
                     os.dup2(file, stream)
                 return globals()[job](*arguments)
         ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
         print(json.dumps(ends), flush=True)
+
+
+def _move_to(namespace):
+    """Give this process the network of a namespace (`os.setns` is newer than Python 3.11)."""
+    with open(f"/var/run/netns/{namespace}") as file:
+        assert ctypes.CDLL(None).setns(file.fileno(), 0) == 0
 
 
 if __name__ == "__main__":
