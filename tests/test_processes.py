@@ -97,16 +97,13 @@ def test_there_is_no_sum_without_all_processes(tmp_path):
 def hosts():
     """Two network namespaces joined by a cable: for the programs in them, two machines."""
     names = [f"serkit{os.getpid()}{letter}" for letter in "ab"]
-    links = [f"{letter}{os.getpid()}" for letter in "ab"]
-    commands = [
-        *(f"ip netns add {name}" for name in names),
-        f"ip link add {links[0]} type veth peer name {links[1]}",
-    ]
-    for i, (name, link) in enumerate(zip(names, links, strict=True), start=1):
+    ends = [f"cable netns {name}" for name in names]
+    commands = [f"ip netns add {name}" for name in names]
+    commands += [f"ip link add {ends[0]} type veth peer name {ends[1]}"]
+    for number, name in enumerate(names, start=1):
         commands += [
-            f"ip link set {link} netns {name}",
-            f"ip -n {name} addr add 10.77.0.{i}/24 dev {link}",
-            f"ip -n {name} link set {link} up",
+            f"ip -n {name} addr add 10.77.0.{number}/24 dev cable",
+            f"ip -n {name} link set cable up",
             f"ip -n {name} link set lo up",
         ]
     try:

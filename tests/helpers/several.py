@@ -44,7 +44,8 @@ LENGTHS = (50, 70, 81, 40, 60)
 def launch(job, folder, n_processes, *arguments, hosts=None):
     """Run a job in several processes at once; returns (exit status, output) of each.
 
-    `hosts` names a network namespace for each process; the first one's address is 10.77.0.1.
+    `hosts` names a network namespace for each process, joined by a "cable" to that of the first,
+    whose address is 10.77.0.1.
     """
     address = "127.0.0.1" if hosts is None else "10.77.0.1"
     with socket.socket() as free:
@@ -52,7 +53,8 @@ def launch(job, folder, n_processes, *arguments, hosts=None):
         port = free.getsockname()[1]
     shared = {"MASTER_ADDR": address, "MASTER_PORT": str(port), "WORLD_SIZE": str(n_processes)}
     outputs = [Path(folder) / f"{job}-{port}-{rank}.txt" for rank in range(n_processes)]
-    namespaces = [{"NAMESPACE": host} for host in hosts or []] or [{}] * n_processes
+    namespaces = [{"NAMESPACE": host, "GLOO_SOCKET_IFNAME": "cable"} for host in hosts or []]
+    namespaces = namespaces or [{}] * n_processes
     starts = [
         (job, [str(folder), *arguments], shared | own | {"RANK": str(rank)}, str(output))
         for rank, (own, output) in enumerate(zip(namespaces, outputs, strict=True))
