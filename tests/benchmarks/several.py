@@ -65,11 +65,10 @@ def scaling(_: int, quick: bool = False) -> None:
     nets = {"this machine": (latency, rate), "slow network": (1e-4, 8e-9)}
     rows = []
     for name, work, n_bytes, share in (_step_of_vae(quick), _iteration_of_em(quick)):
+        works = [work(share // p) for p in PROCESSES]
         for net, (start, per_byte) in nets.items():
-            taken = [
-                work(share // p) + (2 * (p - 1) * start + 2 * (p - 1) / p * n_bytes * per_byte)
-                for p in PROCESSES
-            ]
+            sums = [2 * (p - 1) * (start + n_bytes * per_byte / p) for p in PROCESSES]
+            taken = np.add(works, sums)
             efficiency = [taken[0] / (p * t) for p, t in zip(PROCESSES, taken, strict=True)]
             rows.append(
                 (name, net, f"{n_bytes:,}", f"{1e3 * taken[0]:.1f}", *_in_percent(efficiency))
@@ -115,7 +114,7 @@ def _iteration_of_em(quick: bool) -> tuple[str, Callable[[int], float], int, int
     n_rows, d, k = (2000, 4, 3) if quick else (1_000_000, 16, 32)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((n_rows, d))
-    gmm = GMM(k, n_init=1, max_iter=1, inference="ml", random_state=0).fit(x[: 50 * k])
+    gmm = GMM(k, n_init=1, random_state=0).fit(x[: 50 * k])
     density = gmm.density()
 
     def work(n: int) -> float:
