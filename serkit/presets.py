@@ -44,8 +44,8 @@ def vae_gmm(name: str = "default") -> Preset:
     Returns
     -------
     dict
-        Arguments of ``vae`` and ``gmm``, ``rounds``, and ``restarts``: from how many seeds the
-        first round is run.
+        Arguments of ``vae`` and ``gmm``, ``rounds``, and ``restarts`` and ``trial_rounds``: from
+        how many seeds the first so many of the rounds are run, before one run goes on.
 
     Raises
     ------
@@ -73,13 +73,15 @@ def vae_gmm(name: str = "default") -> Preset:
     presets: dict[str, Preset] = {
         "default": {
             "restarts": 6,
-            "rounds": 8,
+            "trial_rounds": 4,
+            "rounds": 10,
             "vae": {**_small_vae(), "noise_variance": 0.03},
             "gmm": {"n_init": 20, "tol": 1e-4, "weight_concentration_prior": 1e4},
         },
-        "serket": {"restarts": 1, "rounds": 5, **_serket()},
+        "serket": {"restarts": 1, "trial_rounds": 1, "rounds": 5, **_serket()},
         "best": {
             "restarts": 1,
+            "trial_rounds": 1,
             "rounds": 8,
             "vae": {**_large_vae(), "epochs": (300, 60)},
             "gmm": {
@@ -92,12 +94,14 @@ def vae_gmm(name: str = "default") -> Preset:
         },
         "mnist": {
             "restarts": 1,
+            "trial_rounds": 1,
             "rounds": 45,
             "vae": {**_large_vae(), "epochs": (40, 5)},
             "gmm": large_gmm,
         },
         "fashion": {
             "restarts": 1,
+            "trial_rounds": 1,
             "rounds": 12,
             "vae": {
                 **_large_vae(),

@@ -8,8 +8,9 @@
     torchrun --nproc_per_node=4 tutorials/vae_gmm.py --data mnist --preset mnist
 
 Each round trains the VAE and then the mixture; from the second round on the VAE's KL term is taken
-to the mean of the cluster each row was assigned to. On the embedded digits the first round is run
-from six seeds, and the run whose clusters agree most with the others' goes on. Labels only score.
+to the mean of the cluster each row was assigned to. On the embedded digits the first four rounds
+are run from six seeds, and the run whose clusters agree most with the others' goes on. Labels only
+score.
 """
 
 from __future__ import annotations
@@ -47,31 +48,34 @@ def build(images: np.ndarray, labels: np.ndarray, preset: dict, seed: int) -> sr
 
 
 def train(graph: srk.Graph, preset: dict, rounds: int, out: Path | None = None) -> srk.Graph:
-    """The first round, from several seeds if the preset says so, and then the others."""
-    restarts = preset["restarts"]
+    """The first rounds, from several seeds if the preset says so, and then the others."""
+    restarts, trial_rounds = preset["restarts"], min(preset["trial_rounds"], rounds)
     callbacks = []
     if restarts > 1:
-        text = f"the first round from {restarts} seeds, of which the most stable goes on"
+        text = f"{trial_rounds} rounds from {restarts} seeds, of which the most stable goes on"
         print_once(text, flush=True)
-        callbacks = [print_each_of(restarts)]
-    results = out if rounds == 1 else None
+        callbacks = [print_each_of(restarts, trial_rounds)]
+    results = out if rounds == trial_rounds else None
     options = {"keep_latents": out is not None, "verbose": False}
-    graph.fit(1, restarts=restarts, callbacks=callbacks, out=results, **options)
-    print_round(graph, graph.history[0])
-    if rounds > 1:
-        graph.fit(rounds - 1, callbacks=[print_round], out=out, **options)
+    graph.fit(trial_rounds, restarts=restarts, callbacks=callbacks, out=results, **options)
+    for record in graph.history:
+        print_round(graph, record)
+    if rounds > trial_rounds:
+        graph.fit(rounds - trial_rounds, callbacks=[print_round], out=out, **options)
     return graph
 
 
-def print_each_of(restarts: int) -> Callable[[srk.Graph, dict], None]:
-    """A callback for the first round, which prints a line for each of its runs."""
-    numbers = count(1)
+def print_each_of(restarts: int, trial_rounds: int) -> Callable[[srk.Graph, dict], None]:
+    """A callback for the first rounds, which prints a line for each run as it ends."""
+    numbers, seconds = count(1), [0.0]
 
     def print_run(graph: srk.Graph, record: dict) -> None:
         vae, gmm = record["updates"]
-        seconds = vae["seconds"] + gmm["seconds"]
-        line = f"  run {next(numbers)} of {restarts}: loss {vae['loss']:.2f}, {seconds:.1f} seconds"
-        print_once(line, flush=True)
+        seconds[0] += vae["seconds"] + gmm["seconds"]
+        if record["round"] == trial_rounds:
+            line = f"  run {next(numbers)} of {restarts}: loss {vae['loss']:.2f}"
+            print_once(f"{line}, {seconds[0]:.1f} seconds", flush=True)
+            seconds[0] = 0.0
 
     return print_run
 

@@ -2,6 +2,7 @@
 
 python -m tests.benchmarks gmm vae conv_vae compiled   # speed, twenty minutes
 python -m tests.benchmarks gmm_iteration gmm_growth   # speed and memory, ten minutes
+python -m tests.benchmarks growth      # up to 10,000,000 rows, ten minutes
 python -m tests.benchmarks processes   # threads or processes, seven minutes: needs SERKIT_DATA
 python -m tests.benchmarks scaling     # many machines, by a model; a minute
 python -m tests.benchmarks components         # right numbers of clusters, an hour
@@ -62,6 +63,7 @@ BENCHMARKS = {
     "compiled": speed.compiled,
     "gmm_iteration": scale.gmm_iteration,
     "gmm_growth": scale.gmm_growth,
+    "growth": scale.growth,
     "processes": several.processes,
     "scaling": several.scaling,
     "components": components.components,

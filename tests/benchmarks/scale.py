@@ -1,17 +1,22 @@
-"""Large data: seconds and memory of a mixture, beside scikit-learn on the same rows."""
+"""Large data: seconds and memory, of a mixture beside scikit-learn on the same rows."""
 
 from __future__ import annotations
 
+import tempfile
 import tracemalloc
 import warnings
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 from sklearn.datasets import make_blobs
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.mixture import GaussianMixture
 
-from serkit.modules import GMM
+from serkit import Observation
+from serkit.datasets import make_counts
+from serkit.modules import GMM, MLDA, VAE, MarkovModel, NeighbourField
 
 from . import table
 
@@ -75,6 +80,104 @@ def gmm_growth(_: int, quick: bool = False) -> None:
     header = ["rows", f"seconds of {_ITERATIONS} iterations", "peak beyond data and result, MB"]
     table.show(f"Growth of GMM.fit, D = {_COLUMNS}, K = {_COMPONENTS}", header, rows)
     table.say(f"slope of log seconds against log rows: {slope:.3f}")
+
+
+def growth(_: int, quick: bool = False) -> None:
+    """Seconds and memory from many rows to very many; targets: slopes at most 1.1.
+
+    GMM, K = 32, reads rows of 16 columns from a memory-mapped file, to 10,000,000 of them (640 MB),
+    and writes responsibilities into another; target: memory below 500 MB. MLDA learns topics of 50
+    counts and NeighbourField a field over two columns, both to 100,000 rows, MarkovModel a chain. VAE reads from a file;
+    target: at least 0.9 of its speed from memory.
+    """
+    unit = 20 if quick else 10_000
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that so few steps do not converge
+        for name, sizes, update in (
+            ("GMM, memory-mapped", (10, 100, 1000), partial(_mapped_mixture, folder=Path(folder))),
+            ("MLDA", (1, 3, 10), _topics),
+            ("MarkovModel", (1, 10, 100), _chain),
+            ("NeighbourField", (1, 3, 10), _field),
+        ):
+            taken = []
+            for size in sizes:
+                n = size * unit
+                seconds, peak = update(n)
+                taken.append(seconds)
+                rows.append((name, f"{n:,}", f"{seconds:.2f}", f"{peak / 1e6:.0f}"))
+            slope = np.polyfit(np.log(sizes), np.log(taken), 1)[0]
+            rows.append((name, "slope", f"{slope:.2f}", ""))
+        header = ["update", "rows", "seconds", "most MB of arrays beside the rows"]
+        table.show("Growth", header, rows)
+        speeds = _vae_by_place(Path(folder), 6 * unit, repeats=1 if quick else 5)
+    table.say(
+        "VAE 784-128-18 from a file: in the median of pairs "
+        f"{np.median(speeds):.2f} of its speed from memory ({min(speeds):.2f} to {max(speeds):.2f})"
+    )
+
+
+def _measured(update: Callable[[], object]) -> tuple[float, int]:
+    """Seconds of an update, and the most bytes of arrays at a time while it runs again."""
+    seconds = table.seconds(update)
+    tracemalloc.start()
+    try:
+        update()
+        return seconds, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def _mapped_mixture(n: int, folder: Path) -> tuple[float, int]:
+    """Three iterations of EM on rows in a file, made a part at a time, and their messages."""
+    path, rng = folder / "rows.npy", np.random.default_rng(0)
+    centres = rng.normal(scale=10.0, size=(_COMPONENTS, _COLUMNS))
+    rows = np.lib.format.open_memmap(path, "w+", np.float32, (n, _COLUMNS))
+    for start in range(0, n, 100_000):
+        some = rows[start : start + 100_000]
+        noise = rng.normal(scale=4.0, size=some.shape)
+        some[:] = centres[rng.integers(_COMPONENTS, size=len(some))] + noise
+    rows.flush()
+    del rows
+
+    def update() -> None:
+        gmm = _mixture(centres, 3).connect(Observation(np.load(path, mmap_mode="r")))
+        gmm.update()
+        assert len(gmm.message_up.log_prob) == n
+
+    return _measured(update)
+
+
+def _topics(n: int) -> tuple[float, int]:
+    counts = make_counts(np.arange(n) % 10, n_words=50, random_state=0)
+    mlda = MLDA(10, n_init=1, max_iter=3, tol=0, random_state=0).connect(Observation(counts))
+    return _measured(mlda.update)
+
+
+def _chain(n: int) -> tuple[float, int]:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 2)) + 4.0 * (np.arange(n) % 4)[:, None]
+    gmm = GMM(4, n_init=1, max_iter=2, random_state=0).connect(Observation(x)).update()
+    return _measured(MarkovModel(max_iter=3, tol=0).connect(gmm).update)
+
+
+def _field(n: int) -> tuple[float, int]:
+    x, _, centres = make_blobs(n, 2, centers=4, random_state=0, return_centers=True)
+    obs = Observation(x)
+    gmm = GMM(4, means_init=centres, max_iter=2).connect(obs).update()
+    field = NeighbourField(max_iter=10, tol=0).connect(gmm, obs)
+    # 15 and 14 neighbours in turn, or they would not be looked for again
+    return _measured(lambda: field.set_params(n_neighbors=29 - field.n_neighbors).update())
+
+
+def _vae_by_place(folder: Path, n: int, repeats: int) -> list[float]:
+    """Seconds of an epoch from memory by those from a file, of pairs in turn."""
+    images = np.random.default_rng(0).random((n, 784), dtype=np.float32)
+    np.save(folder / "images.npy", images)
+    mapped = np.load(folder / "images.npy", mmap_mode="r")
+    calls = [lambda x=x: VAE(18, epochs=2, random_state=0).fit(x) for x in (images, mapped)]
+    memory, file = table.in_turn(calls, repeats)
+    return (memory / file).tolist()
 
 
 def _rows(n: int, d: int, k: int) -> tuple[np.ndarray, np.ndarray]:
