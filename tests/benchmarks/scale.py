@@ -87,8 +87,8 @@ def growth(_: int, quick: bool = False) -> None:
 
     GMM, K = 32, reads rows of 16 columns from a memory-mapped file, to 10,000,000 of them (640 MB),
     and writes responsibilities into another; target: memory below 500 MB. MLDA learns topics of 50
-    counts and NeighbourField a field over two columns, both to 100,000 rows, MarkovModel a chain. VAE reads from a file;
-    target: at least 0.9 of its speed from memory.
+    counts and NeighbourField a field over two columns, both to 100,000 rows, MarkovModel a chain.
+    VAE reads from a file; target: at least 0.9 of its speed from memory.
     """
     unit = 20 if quick else 10_000
     rows = []
