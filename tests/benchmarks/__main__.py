@@ -2,6 +2,7 @@
 
 python -m tests.benchmarks gmm vae conv_vae compiled   # speed, twenty minutes
 python -m tests.benchmarks gmm_iteration gmm_growth   # speed and memory, ten minutes
+python -m tests.benchmarks gpu         # nets on a GPU, one minute
 python -m tests.benchmarks growth      # up to 10,000,000 rows, ten minutes
 python -m tests.benchmarks processes   # threads or processes, seven minutes: needs SERKIT_DATA
 python -m tests.benchmarks scaling     # many machines, by a model; a minute
@@ -61,6 +62,7 @@ BENCHMARKS = {
     "vae": speed.vae,
     "conv_vae": speed.conv_vae,
     "compiled": speed.compiled,
+    "gpu": speed.gpu,
     "gmm_iteration": scale.gmm_iteration,
     "gmm_growth": scale.gmm_growth,
     "growth": scale.growth,

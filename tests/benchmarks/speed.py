@@ -127,6 +127,27 @@ def compiled(_: int, quick: bool = False) -> None:
     table.show(f"VAE with compile=True, {len(images):,} rows, 5 epochs", header, rows)
 
 
+def gpu(_: int, quick: bool = False) -> None:
+    """Rows a second that nets learn from on a GPU, if there is one, beside the processor.
+
+    After an update that does not count, which loads the device's libraries. No target.
+    """
+    images = _images(quick)
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    epochs = {"epochs": 1 if quick else 3}
+    mlp = {"hidden_sizes": (500, 500), "batch_size": 250, **epochs}
+    conv = {"net": "conv", "filters": (32, 64), "hidden_sizes": (128,), "batch_size": 500, **epochs}
+    rows = []
+    for name, options in {"784-500-500-18": mlp, "convolutional, 32 and 64 filters": conv}.items():
+        for device in devices:
+            module = VAE(18, **options, random_state=0, device=device)
+            [seconds] = table.in_turn([lambda m=module: m.fit(images)], _repeats(quick))
+            speed = len(images) * options["epochs"] / seconds
+            rows.append((name, device, table.spread(speed, 0)))
+    header = ["net", "device", "rows a second"]
+    table.show(f"VAE, {len(images):,} x {images.shape[1:]}", header, rows)
+
+
 def _plain_mlp(d: int) -> tuple[nn.Module, nn.Module]:
     encoder = nn.Sequential(nn.Linear(d, 128), nn.ReLU(), nn.Linear(128, 36))
     return encoder, nn.Sequential(nn.Linear(18, 128), nn.ReLU(), nn.Linear(128, d))

@@ -261,6 +261,7 @@ def test_devices_that_are_not_there(x, monkeypatch, kind, device, match):
     assert resolve_device("auto", "") == torch.device("cpu")
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @both
 def test_on_a_gpu(x, kind):
