@@ -42,16 +42,17 @@ print(f"{len(images)} images of {images.shape[2]} x {images.shape[1]} pixels")
 # clusters is a choice: with too many, some kinds come in two clusters, which is easily seen.
 preset = srk.presets.vae_gmm()
 settings = preset["vae"] | ({"epochs": 10} if QUICK else {})
-vae = VAE(**settings, random_state=3)
-gmm = GMM(N_CLUSTERS, **preset["gmm"], random_state=3)
+vae = VAE(**settings, random_state=0)
+gmm = GMM(N_CLUSTERS, **preset["gmm"], random_state=0)
 graph = srk.Graph(gmm.connect(vae.connect(srk.Observation(images, name="images"))))
 print(graph)
 
 # %% Learn
-# The first round is run from several seeds, and the run goes on that agrees most with the others.
-# Still another `random_state` may find other clusters (here they are right by 0.85 to 0.93).
-graph.fit(1, restarts=3 if QUICK else preset["restarts"], verbose=False)
-graph.fit(1 if QUICK else preset["rounds"] - 1, verbose=False)
+# Some rounds are run from several seeds, and the run goes on that agrees most with the others.
+# Still another `random_state` may find other clusters (here they are right by 0.90 to 0.96).
+trial_rounds, rounds = (1, 2) if QUICK else (preset["trial_rounds"], preset["rounds"])
+graph.fit(trial_rounds, restarts=3 if QUICK else preset["restarts"], verbose=False)
+graph.fit(rounds - trial_rounds, verbose=False)
 last = graph.history[-1]["updates"][-1]
 print(f"{last['changed']:.1%} of the images changed their cluster in the last round")
 

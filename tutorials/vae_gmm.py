@@ -127,7 +127,8 @@ def accuracies(graph: srk.Graph) -> tuple[float, float]:
 def shortened(preset: dict) -> dict:
     """The same with 2 rounds of 10 epochs and 2 starts, the first from no more than 3 seeds."""
     vae, gmm = {**preset["vae"], "epochs": 10}, {**preset["gmm"], "n_init": 2}
-    return {**preset, "restarts": min(preset["restarts"], 3), "rounds": 2, "vae": vae, "gmm": gmm}
+    training = {"restarts": min(preset["restarts"], 3), "trial_rounds": 1, "rounds": 2}
+    return {**preset, **training, "vae": vae, "gmm": gmm}
 
 
 def positive(text: str) -> int:
