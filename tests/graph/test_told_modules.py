@@ -70,7 +70,8 @@ def test_rows_that_have_not_moved_take_one_step_from_the_last_mixture():
     gmm.update()
     assert gmm.history_[-1]["n_iter"] == 2  # the start's log-likelihood, and after the step
     x = gmm.parents[0].message_up.mean
-    problem = gmm._problem(em.Rows(x), told(0.5), x.mean(axis=0), x.var(axis=0))
+    k = gmm.n_components
+    problem = gmm._problem(em.Rows(x), told(0.5), k, x.mean(axis=0), x.var(axis=0))
     [statistics] = em.e_step(problem.rows, [before], told(0.5))
     step = em.m_step(statistics, problem.prior, gmm.reg_covar)
     np.testing.assert_allclose(gmm.means_, step.means, atol=1e-9)
