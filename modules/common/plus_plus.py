@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 from scipy import sparse
+from sklearn import config_context
 from sklearn.metrics.pairwise import euclidean_distances
 
 from ... import processes
@@ -68,7 +69,8 @@ def nearest(x: Matrix, centres: np.ndarray) -> np.ndarray:
 
 def _squared_distances(centres: np.ndarray, x: Matrix) -> np.ndarray:
     empty = np.zeros((len(centres), 0))
-    return euclidean_distances(centres, x, squared=True) if x.shape[0] else empty
+    with config_context(assume_finite=True, skip_parameter_validation=True):  # for speed
+        return euclidean_distances(centres, x, squared=True) if x.shape[0] else empty
 
 
 def _rows_at(

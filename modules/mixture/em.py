@@ -33,7 +33,7 @@ from .statistics import (
 
 _ROWS_TO_START_FROM = 2**16
 _ENDS_OF_TRIALS = 10, 20  # steps of EM after which half of the starts is given up, ...
-_FEWEST_STARTS = 5  # ... but for these
+_FEWEST_STARTS = 3  # ... but for these
 
 
 class Score(NamedTuple):
@@ -102,8 +102,8 @@ def expectation_maximisation(problem: Problem, *starts: MixtureDensity) -> Solut
     """The likeliest mixture that E- and M-steps in turn make of some starts.
 
     They go on until the bound, log-likelihood plus log prior, gains less than `tol`; it never falls
-    (Dempster, Laird and Rubin, 1977). The starts take their steps together. Of more than five the
-    less likely half is given up after 10 steps, and half of the rest after 20, but five go on.
+    (Dempster, Laird and Rubin, 1977). The starts take their steps together. The less
+    likely half is given up after 10 steps, and half of the rest after 20, but three go on.
     """
     solutions = [Solution(start, [], converged=False) for start in starts]
     for iteration in range(problem.max_iter + 1):

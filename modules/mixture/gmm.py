@@ -89,9 +89,9 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
         True classes. Only scores are computed from them; they never train.
     n_init : int or sequence of int
         Starts in each update, by k-means from k-means++ centres; of a sequence, one entry an
-        update, the last for all further ones, and 0 to go on from the last parameters alone. Of
-        more than five the less likely half is given up after 10 steps of EM and half of the rest
-        after 20, but five go on. The highest log-likelihood wins (the highest posterior density
+        update, the last for all further ones, and 0 to go on from the last parameters alone. The
+        less likely half is given up after 10 steps of EM and half of the rest after 20, but three
+        go on. The highest log-likelihood wins (the highest posterior density
         under the default prior often leaves components empty).
     max_iter, tol : int, float
         EM stops when the bound, in nats per row, gains less than `tol`.

@@ -93,10 +93,10 @@ def test_starts_together_come_to_what_the_best_comes_to_alone(covariance_type, w
     np.testing.assert_allclose(together.density.means, best.density.means, rtol=1e-8)
 
 
-def test_the_less_likely_half_is_given_up_twice_but_five_go_on(monkeypatch):
+def test_the_less_likely_half_is_given_up_twice_but_three_go_on(monkeypatch):
     rows = some_rows()
     task = problem(rows, "full", some_prior())
-    starts = [em.start_from_means(task, rows.x[i : i + K]) for i in range(14)]
+    starts = [em.start_from_means(task, rows.x[i : i + K]) for i in range(8)]
     numbers = []
 
     def count(rows, densities, from_children, **options):
@@ -105,8 +105,8 @@ def test_the_less_likely_half_is_given_up_twice_but_five_go_on(monkeypatch):
 
     monkeypatch.setattr(em, "e_step", count)
     em.expectation_maximisation(task, *starts)
-    # of 31 E-steps, the starts' included; a quarter of 14 would be 4, but five go on
-    assert numbers == [14] * 11 + [7] * 10 + [5] * 10
+    # of 31 E-steps, the starts' included; a half of a half of 8 would be 2, but three go on
+    assert numbers == [8] * 11 + [4] * 10 + [3] * 10
 
 
 def test_a_start_that_has_converged_waits_for_the_others():
