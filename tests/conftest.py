@@ -1,6 +1,5 @@
 """Small data shared by the tests; every call makes it anew, so tests may alter it."""
 
-import gc
 import signal
 from typing import NamedTuple
 
@@ -13,7 +12,6 @@ from tests.helpers.pictures import save_plainly
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell's background jobs
     signal.signal(signal.SIGINT, signal.default_int_handler)
-gc.set_threshold(100_000, 50, 50)  # every 700 objects takes a fifth of all time
 
 
 class Labelled(NamedTuple):
