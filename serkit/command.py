@@ -9,7 +9,6 @@ serkit report runs/* --out comparison.html
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import re
 import sys
@@ -23,7 +22,7 @@ import numpy as np
 from . import datasets, training
 from .errors import InputError, OutputError, SerkitError
 from .graph import Graph, report
-from .options import Choice, Count, FilePath, Kind, check_argument, in_words
+from .options import Choice, Count, FilePath, Kind, Several, Text, check_argument, in_words
 from .training import Callback, Report
 
 
@@ -251,38 +250,29 @@ def _array_of(path: Path, of: Any = None) -> np.ndarray:
         ) from None
 
 
-def _columns_of(path: Path, of: Any) -> np.ndarray:
-    """Columns of a table whose first line has their names: one (N,), several (N, D).
+def _columns_of(path: Path, of: Any) -> Any:
+    """Columns of a table whose first line has their names, as a frame, or one as a series.
 
     All that hold numbers, unless some are asked for.
     """
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            names, *lines = [line for line in csv.reader(file) if line]
-        columns = dict(zip(names, zip(*lines, strict=True), strict=True))
+        import pandas as pd
+    except ImportError:
+        raise ImportError(
+            "tables need pandas: pip install '.[frames]' in serkit's checkout; .npy files do not"
+        ) from None
+    try:
+        table = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: no table can be read from it ({error})") from None
-    wanted = [of] if isinstance(of, str) else of
-    if wanted is None:
-        wanted = [name for name in names if _numbers(columns[name]) is not None]
-    for name in wanted:
-        check_argument(f"{path}", "column", name, Choice(*names))
-    found = [_numbers(columns[name]) for name in wanted]
-    if isinstance(of, str):
-        return np.array(columns[of]) if found[0] is None else found[0]
-    if words := [name for name, column in zip(wanted, found, strict=True) if column is None]:
-        raise InputError(f"{path}: columns {', '.join(words)} do not hold numbers alone")
-    if not found:
+    wanted = list(table.select_dtypes(["number", "bool"])) if of is None else of
+    names = [wanted] if isinstance(wanted, str) else wanted
+    check_argument(f"{path}", "of", names, Several(Text()))
+    for name in names:
+        check_argument(f"{path}", "column", name, Choice(*table))
+    if not names:
         raise InputError(f"{path}: no column holds numbers alone")
-    return np.stack([column for column in found if column is not None], axis=1)
-
-
-def _numbers(column: Sequence[str]) -> np.ndarray | None:
-    """A column as numbers, None if there is something else in it."""
-    try:
-        return np.array(column, dtype=np.float64)
-    except ValueError:
-        return None
+    return table[wanted]
 
 
 # -- predict ---------------------------------------------------------------------------------------

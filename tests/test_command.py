@@ -93,7 +93,10 @@ def test_yaml_holds_plain_values_and_each_name_once(folder, capsys):
         ("graph.modules.gmm.class=print", "class must be the name of one in serkit.modules"),
         ("data.rows=missing.npy", "missing.npy: no array can be read from it"),
         ("data.rows=gmm.json", "gmm.json: no array can be read from it"),
-        ('data.rows={"file": "table.csv", "of": ["size", "kind"]}', "columns kind do not hold"),
+        (
+            'data.rows={"file": "table.csv", "of": ["size", "kind"]}',
+            "'ape' in row 0 of column 'kind'",
+        ),
         ('data.rows={"file": "table.csv", "of": "age"}', "unknown column='age'; expected one of"),
         ('data.rows={"set": "digit"}', "data.rows: unknown set='digit'; expected one of"),
         ('data.rows={"set": "digits", "of": "words"}', "unknown of='words'; expected one of"),

@@ -102,8 +102,8 @@ def expectation_maximisation(problem: Problem, *starts: MixtureDensity) -> Solut
     """The likeliest mixture that E- and M-steps in turn make of some starts.
 
     They go on until the bound, log-likelihood plus log prior, gains less than `tol`; it never falls
-    (Dempster, Laird and Rubin, 1977). The starts take their steps together. The less
-    likely half is given up after 10 steps, and half of the rest after 20, but three go on.
+    (Dempster, Laird and Rubin, 1977). The starts take their steps together. The less likely half
+    is given up after 10 steps, and half of the rest after 20, but three go on.
     """
     solutions = [Solution(start, [], converged=False) for start in starts]
     for iteration in range(problem.max_iter + 1):

@@ -29,6 +29,7 @@ Responsibilities = Callable[[slice], np.ndarray]  # of some rows, (n, K)
 _CACHE_VALUES = 2**17  # a tile stays in the processor's cache, if it can: ...
 _TILE_ROWS, _TILE_VALUES = 64, 2**23  # ... of many columns some rows are taken at least
 _KEPT_VALUES = 2**22  # 32 megabytes of features that all steps of a fit share
+_NEXT_TO_NOTHING = 1e-290  # products with numbers close to underflow take many times as long
 _PRECISE = 1e-9  # nats by which rounding may change a log density before features are given up
 
 
@@ -78,6 +79,7 @@ def softmax(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     top = joint.max(axis=1)
     joint -= top[:, None]
     np.exp(joint, out=joint)
+    joint *= joint > _NEXT_TO_NOTHING
     total = joint.sum(axis=1)
     joint /= total[:, None]
     return joint, np.log(total) + top
