@@ -10,6 +10,8 @@ import serkit as srk
 from serkit.command import main
 from serkit.modules import GMM
 
+pytest.importorskip("pandas", reason="tables are read and written by pandas")
+
 EXAMPLE = Path(__file__).parents[1] / "tutorials" / "vae_gmm.yaml"
 TABLE = "size,kind,weight\n1.0,ape,2\n1.5,ape,1e-1\n8.0,bee,9\n8.5,bee,8\n"
 FILE = {
@@ -46,13 +48,18 @@ def test_a_table_is_learnt_saved_and_predicted(folder, capsys):
     assert "accuracy of gmm: 1.000 after the first round, 1.000 after the last" in lines
     assert lines[-1] == "saved: gmm.safetensors"
     assert len([line for line in lines if line.strip().startswith(("1 ", "2 ", "3 "))]) == 2
-    pytest.importorskip("pandas", reason="tables of predictions are pandas's")
     assert main(["predict", "gmm.safetensors", "--rows", "table.csv", "--out", "p.csv"]) == 0
     header, *rows = Path("p.csv").read_text("utf-8").splitlines()
     assert header == "row,gmm_class,gmm_p_0,gmm_p_1"
     table = [[1.0, 2.0], [1.5, 0.1], [8.0, 9.0], [8.5, 8.0]]
     expected = srk.Graph.load("gmm.safetensors").predict(table).classes
     assert [int(row.split(",")[1]) for row in rows] == expected.tolist()
+
+
+def test_gaps_of_a_table_are_named(folder, capsys):
+    Path("table.csv").write_text(TABLE.replace("ape,2", "ape,"), "utf-8")
+    assert main(["run", "gmm.json"]) == 1
+    assert "Observation 'rows': NaN or infinity in 1 of 4 rows (rows 0)" in capsys.readouterr().err
 
 
 def test_the_example_runs_in_a_short_setting(folder, capsys):
