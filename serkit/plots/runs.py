@@ -46,10 +46,7 @@ def by_round(
     >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     ['mean', 'seed 3']
     """
-    arrays = {
-        name: as_numbers("plots.by_round", "values", curves, "numbers", finite=False)
-        for name, curves in (values.items() if isinstance(values, Mapping) else [])
-    }
+    arrays = _arrays_of("plots.by_round", values)
     shapes = {array.shape for array in arrays.values()}
     if len(shapes) != 1 or any(len(shape) != 2 or 0 in shape for shape in shapes):
         raise InputError(
@@ -114,8 +111,7 @@ def by_number(
     """
     label = "plots.by_number"
     places = as_numbers(label, "numbers", numbers)
-    named = values.items() if isinstance(values, Mapping) else []
-    arrays = {n: as_numbers(label, "values", v, "numbers", finite=False) for n, v in named}
+    arrays = _arrays_of(label, values)
     if (
         not arrays
         or places.ndim != 1
@@ -144,6 +140,12 @@ def by_number(
         axis.locator_params("x", integer=True)
         axis.set(xlabel="number of components", title=shortened(name))
     return finished(axes[0], ax, title)
+
+
+def _arrays_of(label: str, values: Any) -> dict[str, np.ndarray]:
+    """Criteria by name as arrays; none of anything else than a dict."""
+    named = values.items() if isinstance(values, Mapping) else []
+    return {n: as_numbers(label, "values", v, "numbers", finite=False) for n, v in named}
 
 
 def _means(curves: np.ndarray) -> np.ndarray:
