@@ -271,11 +271,15 @@ class Categorical(Message):
     is_prior : bool
         Of a message down: whether it stands in place of the receiver's own P(k), as a Markov
         model's P(k | other rows) does, or is evidence besides it, as the likelihood of a label is.
+    regroups : bool
+        Of a message down: whether its classes are others than those that the receiver sent, so that
+        the receiver's own are no place to start from when it fits to the message.
     """
 
     log_prob: np.ndarray
     log_prior: np.ndarray | None = field(default=None, kw_only=True)
     is_prior: bool = field(default=False, kw_only=True)
+    regroups: bool = field(default=False, kw_only=True)
 
     def __post_init__(self, checked: bool) -> None:
         self._set_log_prob(self.log_prob, checked)
@@ -327,8 +331,13 @@ class Categorical(Message):
         is_prior = self.is_prior or other.is_prior
         priors = [m.log_prior for m in (self, other) if m.log_prior is not None and not is_prior]
         log_prior = np.sum(priors, axis=0) if priors else None
-        log_prob = log_softmax(joint, axis=1)
-        return Categorical(log_prob, log_prior=log_prior, is_prior=is_prior, checked=False)
+        return Categorical(
+            log_softmax(joint, axis=1),
+            log_prior=log_prior,
+            is_prior=is_prior,
+            regroups=self.regroups or other.regroups,
+            checked=False,
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -316,6 +316,7 @@ class Module(Arguments, Node):
 
     takes_from_parents: tuple[type[Message], ...] = (Data,)
     sends_down: type[Message] | None = None
+    can_regroup: bool = False  # whether it fits anew to a `Categorical` that regroups its classes
     why_no_parts: str = "its class has no method parts()"  # see `parts`
     # What is learnt with one row per data row; `learn` replaces it, and never changes it in place.
     row_attributes: tuple[str, ...] = ()

@@ -127,8 +127,7 @@ def vae_gmm_mm(name: str = "digits") -> Preset:
     Returns
     -------
     dict
-        Arguments of ``vae`` and ``gmm``, ``rounds``, ``steps`` of Baum-Welch a round, and
-        ``restarts``: from how many seeds the first round with the chain is run.
+        Arguments of ``vae`` and ``gmm``, ``rounds``, and ``steps`` of Baum-Welch a round.
 
     Raises
     ------
@@ -138,14 +137,13 @@ def vae_gmm_mm(name: str = "digits") -> Preset:
     Examples
     --------
     >>> import serkit as srk
-    >>> srk.presets.vae_gmm_mm("tutorial")["restarts"]
-    4
+    >>> srk.presets.vae_gmm_mm("tutorial")["steps"]
+    5
     """
-    training = {"rounds": 5, "steps": 20}  # with one step the chain lags behind the latents
+    training = {"rounds": 5, "steps": 5}  # with one step the chain lags behind the latents
     presets: dict[str, Preset] = {
         "digits": {
             **training,
-            "restarts": 1,
             "vae": {"latent_dim": 10, "epochs": (100, 40), "batch_size": 128, "lr": 2e-3},
             "gmm": {
                 "n_init": 20,
@@ -154,7 +152,7 @@ def vae_gmm_mm(name: str = "digits") -> Preset:
                 "weight_concentration_prior": 1e4,
             },
         },
-        "tutorial": {**training, "restarts": 4, **_serket()},
+        "tutorial": {**training, **_serket()},
     }
     return _preset("vae_gmm_mm", presets, name)
 

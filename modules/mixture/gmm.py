@@ -189,6 +189,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
     warm_start: Flag = True
 
     row_attributes = ("responsibilities_",)
+    can_regroup = True
 
     # -- module contract -----------------------------------------------------------------------
 
@@ -514,9 +515,8 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
         (Baum-Welch under a Markov model). Parameters of latents that have moved since are no place
         to take it from.
         """
-        return (
-            previous is not None and children is not None and children.is_prior and self.is_current
-        )
+        told = children is not None and children.is_prior and not children.regroups
+        return previous is not None and told and self.is_current
 
     def _starts(
         self, problem: em.Problem, previous: np.ndarray | None, rng: np.random.Generator
@@ -530,9 +530,11 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
             return [self._set_out(em.start_from_means(problem, means))]
         per_update = self.n_init if isinstance(self.n_init, Sequence) else [self.n_init]
         n_init = per_update[min(len(self.history_), len(per_update) - 1)]
-        starts = [] if previous is None else [self.density()]
-        if problem.from_children is not None and self.inference != "gibbs":
-            starts += em.starts_from_children(problem, problem.from_children)
+        told = problem.from_children
+        regroups = told is not None and told.regroups
+        starts = [] if previous is None or regroups else [self.density()]
+        if told is not None and (regroups or self.inference != "gibbs"):
+            starts += em.starts_from_children(problem, told)
         if n_init or not starts:
             starts += em.plus_plus_starts(problem, max(n_init, 1), rng)
         return starts if previous is not None else [*map(self._set_out, starts)]

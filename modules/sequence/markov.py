@@ -17,7 +17,7 @@ from ...arrays import as_array
 from ...errors import InputError, NotFittedError
 from ...messages import Categorical, Message
 from ...metrics import scores_of
-from ...module import Node, Posterior, learns, source_of_rows, warn_unless_converged
+from ...module import Module, Node, Posterior, learns, source_of_rows, warn_unless_converged
 from ...observation import Observation
 from ...options import (
     Count,
@@ -36,6 +36,7 @@ from ..common.inputs import check_component, check_labels
 from ..common.sequences import Sequences, sequences_of
 from . import chains
 from .chains import Chain, ChainPrior, Smoothed
+from .split_merge import Problem, Regrouping, split_and_merge
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -69,6 +70,13 @@ class MarkovModel(ArrayEstimator):
     max_iter, tol : int, float
         Each update repeats EM, the parents' messages held fixed, until the bound gains less than
         `tol` nats per row.
+    n_split_merge : int
+        Most tries an update, in a graph, to leave optima where two classes are in one cluster of
+        the parent and one class is in two: see `split_and_merge`. What is found goes down as a
+        message that regroups the parent's classes, and it fits anew to that. With no tries,
+        the default, learning never lowers the joint likelihood; a regrouping may for an update. For
+        classes that differ by what comes before and after them. Nothing is tried with several
+        parents, above a frozen one, or once children have spoken.
     labels : array-like of shape (N,), optional
         True classes. Only scores are computed from them; they never train.
     warm_start : bool
@@ -91,6 +99,12 @@ class MarkovModel(ArrayEstimator):
         Whether learning stopped by `tol`.
     parent_terms_ : list of float
         What the parents' terms of the joint objective hold of their classes, nats per row.
+    regrouping_ : dict
+        What the last update sends down by, if it found states for other classes: `log_shares`,
+        the log P(parent's class | state), (K, K), and a chain, `transition` and `initial`.
+    is_followed_ : bool
+        Whether the chain of the last regrouping explained the parent's next message better than
+        the one before. If not, no other is tried.
 
     Examples
     --------
@@ -122,6 +136,7 @@ class MarkovModel(ArrayEstimator):
     initial_init: ArrayLike | None = None
     max_iter: PositiveInt = 20
     tol: Annotated[float, Number(at_least=0)] = 1e-4
+    n_split_merge: Annotated[int, Count(at_least=0)] = 10
     labels: ArrayLike | None = None
     warm_start: Flag = True
 
@@ -131,6 +146,7 @@ class MarkovModel(ArrayEstimator):
     sends_up = Categorical
     sends_down = Categorical
     learns_from_shares = True
+    is_followed_ = True  # until a parent does not
 
     # -- module contract -----------------------------------------------------------------------
 
@@ -178,7 +194,8 @@ class MarkovModel(ArrayEstimator):
 
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
         """Fit transitions and initial distribution to expected counts, by EM."""
-        return self._learn(_evidence(_likelihoods(inputs), from_children))
+        n_tries = self.n_split_merge if from_children is None and self._may_regroup() else 0
+        return self._learn(_evidence(_likelihoods(inputs), from_children), n_tries)
 
     def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
         """Posteriors of all rows' classes.
@@ -201,6 +218,11 @@ class MarkovModel(ArrayEstimator):
         others = [likelihoods[:p] + likelihoods[p + 1 :] for p in range(len(likelihoods))]
         beliefs = [log_softmax(cavity + np.sum(other, axis=0), axis=1) for other in others]
         down = tuple(Categorical(b, is_prior=True, checked=False) for b in beliefs)
+        regrouped = self._regrouped(cavity.shape[1])
+        if regrouped is not None:
+            evidence = regrouped.evidence(_evidence(likelihoods))
+            cavity = self._smoothed(evidence, regrouped.chain).log_cavity
+            down = (Categorical(cavity, is_prior=True, regroups=True, checked=False),)
 
         def bound() -> float:
             parents = sum(self._terms_of_parents(inputs))
@@ -307,15 +329,19 @@ class MarkovModel(ArrayEstimator):
         self.record({})
         return self
 
-    def _learn(self, evidence: np.ndarray) -> dict[str, Any]:
-        n, k = evidence.shape
-        chain = Chain(_start(self.transition_init, k, k), _start(self.initial_init, k))
-        if self.warm_start and hasattr(self, "initial_") and len(self.initial_) == k:
-            chain = self.chain()
+    def _learn(self, evidence: np.ndarray, n_tries: int = 0) -> dict[str, Any]:
         concentrations = self.transition_prior, self.initial_prior
         prior = ChainPrior(*(np.asarray(numbers, float) for numbers in concentrations))
+        problem = Problem(prior, self.max_iter, self.tol, n_tries)
         e_step = partial(self._smoothed, evidence)
-        solution = chains.expectation_maximisation(e_step, chain, prior, self.max_iter, self.tol)
+        chain, self.is_followed_ = self._start(evidence)
+        solution = problem.solve(e_step, chain)
+        self.regrouping_ = {}
+        if n_tries and self.is_followed_:
+            sequences = self._sequences(len(evidence))
+            rows = evidence[sequences.order]
+            found = split_and_merge(rows, sequences.starts, solution, problem)
+            self.regrouping_ = {} if found is None else found.as_dict()
         self.rng()  # settles the seed that draws begin from
         self.transition_ = solution.chain.transition
         self.initial_ = solution.chain.initial
@@ -325,13 +351,45 @@ class MarkovModel(ArrayEstimator):
         if not self.parents:  # else the parents' messages will be others in the next round anyway
             warn_unless_converged(self, True)
         log_posterior = solution.smoothed.log_posterior
-        self.last_posterior_ = processes.gather(np.exp(log_posterior[self._sequences(n).last]))
+        last = self._sequences(len(evidence)).last
+        self.last_posterior_ = processes.gather(np.exp(log_posterior[last]))
         report = {
             "log_likelihood": solution.log_likelihood[-1],
             "lower_bound": solution.lower_bound[-1],
             "n_iter": len(solution.log_likelihood),
         }
         return report | scores_of(self.labels, log_posterior.argmax(axis=1))
+
+    def _start(self, evidence: np.ndarray) -> tuple[Chain, bool]:
+        """The chain that learning starts from, and whether it is no older than any regrouping.
+
+        That of a regrouping if it explains the evidence best, as it does once the parent has heard
+        of it; else the last one, or the first.
+        """
+        k = evidence.shape[1]
+        chain = Chain(_start(self.transition_init, k, k), _start(self.initial_init, k))
+        if self.warm_start and hasattr(self, "initial_") and len(self.initial_) == k:
+            chain = self.chain()
+        regrouped = self._regrouped(k)
+        if regrouped is None or self.is_current:  # the parent has not learnt since
+            return chain, self.is_followed_
+        chains_ = chain, regrouped.chain
+        sums = [float(self._smoothed(evidence, c).log_normalisers.sum()) for c in chains_]
+        is_followed = bool(np.diff(processes.total(np.array(sums))) > 0)
+        return chains_[is_followed], is_followed
+
+    def _may_regroup(self) -> bool:
+        """Whether the only parent could follow a regrouping, and nobody else tells it anything."""
+        if len(self.parents) != 1 or not self.is_followed_:
+            return False
+        parent = self.parents[0]
+        listens = isinstance(parent, Module) and parent.can_regroup and not parent.frozen
+        return listens and parent.children == (self,)
+
+    def _regrouped(self, k: int) -> Regrouping | None:
+        """The states that the last update found for other classes than the parent's K."""
+        arrays = getattr(self, "regrouping_", {})
+        return Regrouping.of(arrays) if arrays and len(arrays["initial"]) == k else None
 
     # -- what the chain tells ------------------------------------------------------------------
 

@@ -149,6 +149,7 @@ class MLDA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ArrayEstimator):
     sends_up = Categorical
     sends_down = Data
     learns_from_shares = True
+    can_regroup = True
     row_attributes = ("topic_proportions_",)
     class_tokens_ = lda.TOKENS_OF_CLASSES  # until some parent sends classes
 
@@ -307,7 +308,8 @@ class MLDA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ArrayEstimator):
             )
         rng = self.rng()
         solve = partial(lda.gibbs_sampling, rng=rng) if self.inference == "gibbs" else lda.cvb0
-        solutions = (solve(problem, start) for start in self._starts(problem, rng))
+        regroups = isinstance(from_children, Categorical) and from_children.regroups
+        solutions = (solve(problem, start) for start in self._starts(problem, rng, regroups))
         best = max(solutions, key=lambda solution: solution.total)
         if not np.isfinite(best.total):
             raise TrainingError(
@@ -331,14 +333,18 @@ class MLDA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ArrayEstimator):
         }
         return report | scores_of(self.labels, self.topic_proportions_.argmax(axis=1))
 
-    def _starts(self, problem: Problem, rng: np.random.Generator) -> Iterable[np.ndarray]:
+    def _starts(
+        self, problem: Problem, rng: np.random.Generator, regroups: bool
+    ) -> Iterable[np.ndarray]:
         """Topics (K, W): those the children speak of, and the last ones or ones by k-means.
 
         The last ones, if they are of as many topics and words, are of what was known before the
-        parents learnt; the children's are not.
+        parents learnt; the children's are not, and stand alone where they regroup the last ones.
         """
         told = [lda.start_of_message(problem)] if processes.total(problem.n_heard.sum()) else []
         k, last = self.n_components, [phi.shape for phi in getattr(self, "components_", [])]
+        if regroups and told:
+            return told
         if self.warm_start and last == [(k, size) for size in problem.sizes]:
             return [*told, np.concatenate(self.components_, axis=1)]
         n_filled = int(processes.total((problem.row_tokens > 0).any(axis=1).sum()))

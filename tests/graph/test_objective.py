@@ -38,7 +38,7 @@ def random_graph(seed):
         mixtures.append(gmm.connect(Observation(rows, observed=observed)))
     if n_modalities == 1 and rng.random() < 0.3:
         return Graph(mixtures[0]), [n], rng
-    markov = MarkovModel(lengths=lengths, name="markov")
+    markov = MarkovModel(lengths=lengths, n_split_merge=0, name="markov")
     return Graph(markov.connect(*mixtures)), lengths, rng
 
 
