@@ -49,7 +49,8 @@ class MarkovModel(ArrayEstimator):
     by forward-backward in log space (Rabiner, 1989, "A tutorial on hidden Markov models"). Down it
     sends ``P(k_t | all other rows)``, in place of the parents' own class probabilities, with what
     other parents say of row t. So a GMM and a Markov model updated in turn are the two halves of
-    the Baum-Welch algorithm, and never lower the exact likelihood (times the GMM's prior, if any).
+    the Baum-Welch algorithm, and never lower the exact likelihood (times the GMM's prior, if any)
+    unless the chain regroups the classes (`n_split_merge`).
 
     A row that was not observed gets its class from its neighbours. The children's messages count
     as evidence, even if meant as priors: a chain has no P(k) per row that they could replace.
@@ -71,12 +72,12 @@ class MarkovModel(ArrayEstimator):
         Each update repeats EM, the parents' messages held fixed, until the bound gains less than
         `tol` nats per row.
     n_split_merge : int
-        Most tries an update, in a graph, to leave optima where two classes are in one cluster of
-        the parent and one class is in two: see `split_and_merge`. What is found goes down as a
-        message that regroups the parent's classes, and it fits anew to that. With no tries,
-        the default, learning never lowers the joint likelihood; a regrouping may for an update. For
-        classes that differ by what comes before and after them. Nothing is tried with several
-        parents, above a frozen one, or once children have spoken.
+        Most tries an update, in a graph, to find two classes in one cluster of the parent and one
+        class in two, by what comes before and after: see `split_and_merge`. If there are, the
+        message down regroups the parent's classes, and it fits anew to that. With 0, learning
+        never lowers the joint likelihood; the update after a regrouping may. Nothing is tried with
+        several parents, above a frozen one or one with other children, or once children have
+        spoken.
     labels : array-like of shape (N,), optional
         True classes. Only scores are computed from them; they never train.
     warm_start : bool

@@ -1,9 +1,12 @@
-"""A Markov chain by enumeration of every path."""
+"""A Markov chain by enumeration of every path, and one above a mixture that is stuck."""
 
 from itertools import product
 
 import numpy as np
 from scipy.special import logsumexp
+
+from serkit import Graph, Observation
+from serkit.modules import GMM, MarkovModel
 
 
 class Enumeration:
@@ -46,3 +49,28 @@ class Enumeration:
 
     def score(self, path):
         return self.joint[(self.paths == path).all(axis=1)].item()
+
+
+# -- a mixture that is stuck ----------------------------------------------------------------------
+
+K = 4
+CYCLE = np.tile(np.arange(K), 60)  # 0, 1, 2, 3, 0, ...
+# classes 0 and 2 lie together, class 1 far apart in two halves, class 3 by itself
+PLACES = np.array([[0.0, 0.0], [20.0, 0.0], [1.2, 0.0], [0.0, 20.0]])
+HALVES = np.array([[0.0, 0.0], [0.0, 8.0]])
+STUCK = [[0.5, 0], [20, 0], [20, 8], [0, 20]]
+
+
+def rows_of(classes, seed=0):
+    """Rows (N, 2) whose mixture likes best to hold classes 0 and 2 in one and 1 in two."""
+    rng = np.random.default_rng(seed)
+    halves = (classes == 1) * rng.integers(2, size=len(classes))
+    return PLACES[classes] + HALVES[halves] + rng.normal(scale=0.5, size=(len(classes), 2))
+
+
+def stuck_graph(lengths=None, **options):
+    """A Markov model above a mixture that starts with two classes in one and one in two."""
+    gmm = GMM(K, means_init=STUCK, n_init=1, labels=CYCLE, random_state=0)
+    gmm.connect(Observation(rows_of(CYCLE), lengths=lengths))
+    markov = MarkovModel(lengths=lengths, labels=CYCLE, name="markov", **options)
+    return Graph(markov.connect(gmm))

@@ -35,6 +35,7 @@ from serkit.modules import (
     Sklearn,
 )
 from serkit.modules.mixture import em
+from tests.helpers.chains import stuck_graph
 
 ROOT = Path(__file__).parents[2]
 N, K = 301, 3
@@ -148,6 +149,7 @@ def others():
     markov = MarkovModel(lengths=LENGTHS, labels=classes)
     markov.connect(mixture().connect(Observation(x, lengths=LENGTHS)))
     graph = Graph(markov).fit(3, verbose=False)
+    regrouped = stuck_graph(lengths=[60, 40, 80, 60]).fit(3, verbose=False)
     mlda = MLDA(K, n_init=2, labels=classes, random_state=0).fit(datasets.make_counts(classes))
     aligned = LabelAlignment(labels=classes)
     aligned.connect(*(mixture(random_state=i).connect(Observation(x)).update() for i in range(2)))
@@ -164,6 +166,7 @@ def others():
         "labelled": numbers(labelled.update().update()),
         "markov": numbers(markov),
         "under a markov model": numbers(graph["gmm"]),
+        "regrouped": numbers(regrouped["gmm"]),
         "objective": np.array([record["updates"][-1]["objective"] for record in graph.history]),
         "forecast": markov.forecast(3).ravel(),
         "path": markov.viterbi(np.log(np.random.default_rng(2).random((N, K)))),

@@ -15,34 +15,14 @@ from serkit.modules import GMM, MLDA, MarkovModel
 from serkit.modules.sequence import split_merge
 from serkit.modules.sequence.chains import Chain, ChainPrior, forward_backward
 from serkit.modules.sequence.split_merge import Problem, Regrouping, split_and_merge
+from tests.helpers.chains import CYCLE, K, rows_of, stuck_graph
 from tests.helpers.modules import Sender
 from tests.helpers.saved import assert_same
 
-K = 4
-CYCLE = np.tile(np.arange(K), 60)  # 0, 1, 2, 3, 0, ...
 STARTS = np.arange(len(CYCLE)) == 0
-# classes 0 and 2 lie together, class 1 far apart in two halves, class 3 by itself
-PLACES = np.array([[0.0, 0.0], [20.0, 0.0], [1.2, 0.0], [0.0, 20.0]])
-HALVES = np.array([[0.0, 0.0], [0.0, 8.0]])
-STUCK = [[0.5, 0], [20, 0], [20, 8], [0, 20]]
 STUCK_CLASSES = np.where(CYCLE == 2, 0, CYCLE)
 STUCK_CLASSES[np.flatnonzero(CYCLE == 1)[::2]] = 2
 FLAT = ChainPrior(np.array(1.0), np.array(1.0))
-
-
-def rows_of(classes, seed=0):
-    """Rows (N, 2) whose mixture likes best to hold classes 0 and 2 in one and 1 in two."""
-    rng = np.random.default_rng(seed)
-    halves = (classes == 1) * rng.integers(2, size=len(classes))
-    return PLACES[classes] + HALVES[halves] + rng.normal(scale=0.5, size=(len(classes), 2))
-
-
-def stuck_graph(classes=CYCLE, **options):
-    """A Markov model above a mixture that is stuck, updated once each."""
-    gmm = GMM(K, means_init=STUCK, n_init=1, labels=classes, random_state=0)
-    gmm.connect(Observation(rows_of(classes)))
-    markov = MarkovModel(labels=classes, name="markov", **options).connect(gmm)
-    return Graph(markov)
 
 
 def probabilities(n_rows, seed=0):
