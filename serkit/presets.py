@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .modules import RandomAffine
+from .modules import Compose, RandomAffine, RandomIntensity
 from .options import Choice, check_argument
 
 __all__ = [
@@ -102,15 +102,24 @@ def vae_gmm(name: str = "default") -> Preset:
         "fashion": {
             "restarts": 1,
             "trial_rounds": 1,
-            "rounds": 12,
+            "rounds": 8,
             "vae": {
                 **_large_vae(),
-                "likelihood": "gaussian",
-                "noise_variance": 0.05,
-                "epochs": (15, 5),
-                "augment": _of_clothes(),
+                "epochs": (25, 5),
+                "augment": Compose(
+                    [
+                        RandomAffine(degrees=0, shear=0, scale=(0.75, 1.05), shift=2),
+                        RandomIntensity(),
+                    ]
+                ),
+                "augment_target": "clean",
             },
-            "gmm": large_gmm,
+            "gmm": {
+                "n_init": (10, 5, 5, 0),  # late rounds must not jump to another optimum
+                "tol": 1e-4,
+                "use_variance": True,
+                "weight_concentration_prior": 1e5,  # classes are equally frequent
+            },
         },
     }
     return _preset("vae_gmm", presets, name)
