@@ -8,6 +8,7 @@ python -m tests.benchmarks processes   # threads or processes, seven minutes: ne
 python -m tests.benchmarks scaling     # many machines, by a model; a minute
 python -m tests.benchmarks components         # right numbers of clusters, an hour
 python -m tests.benchmarks paying --seeds 5   # accuracy with defaults, half an hour
+python -m tests.benchmarks tables --seeds 3   # accuracy, two minutes
 python -m tests.benchmarks serket best        # accuracy, 10 seeds each: needs SERKIT_DATA
 python -m tests.benchmarks mnist_joint fashion_joint --seeds 3     # 70,000 images, one hour
 python -m tests.benchmarks vade dec --seeds 1   # ClustPy's, where installed
@@ -70,6 +71,7 @@ BENCHMARKS = {
     "scaling": several.scaling,
     "components": components.components,
     "paying": exchange.paying,
+    "tables": exchange.tables,
     "serket": accuracy.serket,
     "best": accuracy.best,
     "mnist_joint": accuracy.mnist_joint,
