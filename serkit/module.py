@@ -520,7 +520,8 @@ class Module(Arguments, Node):
     def received_from_children(self, children: Sequence[Node] | None = None) -> Message | None:
         """The product of the last messages of the children (all unless given); None for none.
 
-        Of rows that were added to the data since, they say nothing.
+        Of rows that were added to the data since, they say nothing. A message that regroups classes
+        is for one who learns and hears no other; else it does not count.
         """
         messages = []
         for child in self.children if children is None else children:
@@ -528,6 +529,8 @@ class Module(Arguments, Node):
             for message in messages_to(self, [child]):
                 n_rows = self.rows_sent(self.received_from_parents()[0].n_rows) if is_old else 0
                 messages.append(message.extended(n_rows) if message.n_rows < n_rows else message)
+        if self.frozen or len(messages) > 1:
+            messages = [m for m in messages if not (isinstance(m, Categorical) and m.regroups)]
         return product(messages)
 
     # -- state ---------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from ...options import (
     seed_of,
 )
 from ...reading import array_in
+from ...stopping import AllOrNothing
 from ..common.estimators import ArrayEstimator, check_columns, forget
 from ..common.inputs import check_component, check_labels
 from ..common.sequences import Sequences, sequences_of
@@ -74,10 +75,11 @@ class MarkovModel(ArrayEstimator):
     n_split_merge : int
         Most tries an update, in a graph, to find two classes in one cluster of the parent and one
         class in two, by what comes before and after: see `split_and_merge`. If there are, the
-        message down regroups the parent's classes, and it fits anew to that. With 0, learning
-        never lowers the joint likelihood; the update after a regrouping may. Nothing is tried with
-        several parents, above a frozen one or one with other children, or once children have
-        spoken.
+        message down regroups the parent's classes, and it fits anew to that. Classes that look
+        different are put together too if they share their contexts: give 0 where they must not be.
+        With 0, learning never lowers the joint likelihood; the update after a regrouping may.
+        Nothing is tried with several parents, above a frozen one or one with other children, once
+        children have spoken, or with zeros in `transition_init` or `initial_init`.
     labels : array-like of shape (N,), optional
         True classes. Only scores are computed from them; they never train.
     warm_start : bool
@@ -101,11 +103,12 @@ class MarkovModel(ArrayEstimator):
     parent_terms_ : list of float
         What the parents' terms of the joint objective hold of their classes, nats per row.
     regrouping_ : dict
-        What the last update sends down by, if it found states for other classes: `log_shares`,
-        the log P(parent's class | state), (K, K), and a chain, `transition` and `initial`.
+        What the message down is made with, if the last update found states for other classes:
+        `log_shares`, the log P(parent's class | state), (K, K), and a chain, `transition` and
+        `initial`. All else is of the old classes, until the parent has followed. Else empty.
     is_followed_ : bool
-        Whether the chain of the last regrouping explained the parent's next message better than
-        the one before. If not, no other is tried.
+        False once a parent that was told to regroup sent a message that the old chain explained
+        better. Then no other regrouping is tried, until other parents are connected.
 
     Examples
     --------
@@ -195,8 +198,10 @@ class MarkovModel(ArrayEstimator):
 
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
         """Fit transitions and initial distribution to expected counts, by EM."""
-        n_tries = self.n_split_merge if from_children is None and self._may_regroup() else 0
-        return self._learn(_evidence(_likelihoods(inputs), from_children), n_tries)
+        evidence = _evidence(_likelihoods(inputs), from_children)
+        chain, self.is_followed_ = self._start(evidence)
+        may_regroup = from_children is None and self.is_followed_ and self._may_regroup()
+        return self._learn(evidence, chain, self.n_split_merge if may_regroup else 0)
 
     def infer(self, inputs: list[Message], from_children: Message | None) -> Posterior:
         """Posteriors of all rows' classes.
@@ -219,11 +224,6 @@ class MarkovModel(ArrayEstimator):
         others = [likelihoods[:p] + likelihoods[p + 1 :] for p in range(len(likelihoods))]
         beliefs = [log_softmax(cavity + np.sum(other, axis=0), axis=1) for other in others]
         down = tuple(Categorical(b, is_prior=True, checked=False) for b in beliefs)
-        regrouped = self._regrouped(cavity.shape[1])
-        if regrouped is not None:
-            evidence = regrouped.evidence(_evidence(likelihoods))
-            cavity = self._smoothed(evidence, regrouped.chain).log_cavity
-            down = (Categorical(cavity, is_prior=True, regroups=True, checked=False),)
 
         def bound() -> float:
             parents = sum(self._terms_of_parents(inputs))
@@ -233,10 +233,41 @@ class MarkovModel(ArrayEstimator):
 
     def update(self, children: Sequence[Node] | None = None) -> Self:
         """Learn and send new messages, see `serkit.Module.update`."""
-        terms = self._terms_of_parents(self.received_from_parents())
-        super().update(children)
-        self.parent_terms_ = terms
+        inputs = self.received_from_parents()
+        terms = self._terms_of_parents(inputs)
+        with AllOrNothing(self):
+            super().update(children)
+            self.parent_terms_ = terms
+            self._send_regrouping(inputs)
         return self
+
+    @np.errstate(under="ignore")
+    def _send_regrouping(self, inputs: Sequence[Message]) -> None:
+        """Send down P(k_t | all other rows) of the states found for other classes, if there are.
+
+        Not in `infer`, whose messages a parent that has not followed yet reads by its old classes.
+        """
+        regrouped = self._regrouped(len(self.initial_))
+        if regrouped is not None and self.posterior is not None:
+            evidence = _evidence(_likelihoods(inputs))
+            cavity = self._smoothed(regrouped.evidence(evidence), regrouped.chain).log_cavity
+            down = Categorical(cavity, is_prior=True, regroups=True, checked=False)
+            self.posterior = replace(self.posterior, down=(down,))
+
+    def freeze(self) -> Self:
+        """Let later updates pass messages but learn nothing; returns self.
+
+        A regrouping that was sent last is taken back: nothing would learn the chain that goes with
+        it. Until the next update the parent hears nothing then.
+        """
+        self._take_back_regrouping()
+        return super().freeze()
+
+    def _take_back_regrouping(self) -> None:
+        if getattr(self, "regrouping_", {}):
+            self.regrouping_: dict[str, np.ndarray] = {}
+            if self.posterior is not None:
+                self.posterior = replace(self.posterior, down=(None,))
 
     def _terms_of_parents(self, inputs: Sequence[Message]) -> list[float]:
         """Mean over rows of ``log sum_k m_n(k) s_n(k)``, for each parent, see `infer`.
@@ -304,7 +335,9 @@ class MarkovModel(ArrayEstimator):
         _check_ignored(f"{self.label}.fit", y, len(evidence), "set_params(lengths=...)")
         self.begin_fit(log_likelihood, evidence)
         self._check_rows(*evidence.shape)
-        self.record(self._learn(evidence[self._share(len(evidence))]))
+        self._take_back_regrouping()
+        chain = self._last_chain(evidence.shape[1])
+        self.record(self._learn(evidence[self._share(len(evidence))], chain))
         return self
 
     def set_chain(self, transition: ArrayLike, initial: ArrayLike) -> Self:
@@ -325,20 +358,20 @@ class MarkovModel(ArrayEstimator):
             _check_init(self.label, name, value, shape)
         self.check_options()
         self.rng()  # settles the seed that draws begin from
+        self._take_back_regrouping()
         forget(self, "last_posterior_", "log_likelihood_", "lower_bound_", "converged_")
         self.transition_, self.initial_ = _start(transition, k, k), _start(initial, k)
         self.record({})
         return self
 
-    def _learn(self, evidence: np.ndarray, n_tries: int = 0) -> dict[str, Any]:
+    def _learn(self, evidence: np.ndarray, chain: Chain, n_tries: int = 0) -> dict[str, Any]:
         concentrations = self.transition_prior, self.initial_prior
         prior = ChainPrior(*(np.asarray(numbers, float) for numbers in concentrations))
         problem = Problem(prior, self.max_iter, self.tol, n_tries)
         e_step = partial(self._smoothed, evidence)
-        chain, self.is_followed_ = self._start(evidence)
         solution = problem.solve(e_step, chain)
         self.regrouping_ = {}
-        if n_tries and self.is_followed_:
+        if n_tries:
             sequences = self._sequences(len(evidence))
             rows = evidence[sequences.order]
             found = split_and_merge(rows, sequences.starts, solution, problem)
@@ -361,27 +394,36 @@ class MarkovModel(ArrayEstimator):
         }
         return report | scores_of(self.labels, log_posterior.argmax(axis=1))
 
+    def _last_chain(self, k: int) -> Chain:
+        """The chain that was learnt last, or the first one."""
+        if self.warm_start and hasattr(self, "initial_") and len(self.initial_) == k:
+            return self.chain()
+        return Chain(_start(self.transition_init, k, k), _start(self.initial_init, k))
+
     def _start(self, evidence: np.ndarray) -> tuple[Chain, bool]:
-        """The chain that learning starts from, and whether it is no older than any regrouping.
+        """The chain that learning starts from, and whether parents have followed so far.
 
         That of a regrouping if it explains the evidence best, as it does once the parent has heard
         of it; else the last one, or the first.
         """
         k = evidence.shape[1]
-        chain = Chain(_start(self.transition_init, k, k), _start(self.initial_init, k))
-        if self.warm_start and hasattr(self, "initial_") and len(self.initial_) == k:
-            chain = self.chain()
-        regrouped = self._regrouped(k)
+        chain, regrouped = self._last_chain(k), self._regrouped(k)
+        if self.posterior is None:  # these parents have been told nothing
+            return chain, True
         if regrouped is None or self.is_current:  # the parent has not learnt since
             return chain, self.is_followed_
         chains_ = chain, regrouped.chain
         sums = [float(self._smoothed(evidence, c).log_normalisers.sum()) for c in chains_]
-        is_followed = bool(np.diff(processes.total(np.array(sums))) > 0)
-        return chains_[is_followed], is_followed
+        is_better = bool(np.diff(processes.total(np.array(sums))) > 0)
+        return chains_[is_better], is_better or not self._may_regroup()
 
     def _may_regroup(self) -> bool:
-        """Whether the only parent could follow a regrouping, and nobody else tells it anything."""
-        if len(self.parents) != 1 or not self.is_followed_:
+        """Whether the only parent could follow a regrouping, and nobody else tells it anything.
+
+        Nor does a start forbid anything: zeros stay zeros, and are of certain classes.
+        """
+        starts = (init for init in (self.transition_init, self.initial_init) if init is not None)
+        if len(self.parents) != 1 or any((np.asarray(init) == 0).any() for init in starts):
             return False
         parent = self.parents[0]
         listens = isinstance(parent, Module) and parent.can_regroup and not parent.frozen

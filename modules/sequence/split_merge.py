@@ -98,6 +98,9 @@ def split_and_merge(
     n_rows = processes.total(len(evidence))
     k = evidence.shape[1]
     charge = (k - 1) * math.log(n_rows) / n_rows
+    if not solution.converged:  # else a try might win by going on alone
+        e_step = partial(forward_backward, evidence, starts=starts)
+        solution = problem.solve(e_step, solution.chain)
     with np.errstate(divide="ignore"):
         current = Regrouping(np.log(np.eye(k)), solution.chain)
     best, bound, n_left = None, solution.lower_bound[-1], problem.n_tries
@@ -180,7 +183,8 @@ def exchanged(
     """Log P(class | state), (K, K), with the union of a and b for a, and the source for b."""
     a, b = pair
     log_shares = log_shares.copy()
-    of_pair = np.log(weights[[a, b]] / weights[[a, b]].sum())
+    of_pair = np.maximum(weights[[a, b]], np.finfo(float).tiny)  # states without rows have equal
+    of_pair = np.log(of_pair / of_pair.sum())
     log_shares[a] = np.logaddexp(*(log_shares[[a, b]] + of_pair[:, None]))
     log_shares[b] = log_shares[a if source == pair else source[0]]
     return log_shares

@@ -1,5 +1,6 @@
 """Split-and-merge of a chain's states: what it estimates, what it takes, and who follows it."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -105,13 +106,30 @@ def test_a_parent_that_does_not_follow_is_asked_once():
     np.testing.assert_allclose(markov.transition_, transition, atol=0.01)
 
 
-@pytest.mark.parametrize("which", ["frozen", "several parents", "children", "others"])
+@pytest.mark.parametrize("seed", [0, 4, 15])
+def test_a_chain_that_has_not_converged_goes_on_before_others_are_held_against_it(seed):
+    """The classes of the rows last, but share no contexts."""
+    rng = np.random.default_rng(seed)
+    lasts = np.maximum.accumulate(np.where(rng.random(100) < 0.2, np.arange(100), 0))
+    evidence = 2 * np.eye(5)[rng.integers(5, size=100)[lasts]] + rng.normal(size=(100, 5))
+    problem, starts = Problem(FLAT, max_iter=1, tol=1e-4, n_tries=10), np.arange(100) == 0
+    uniform = Chain(np.full((5, 5), 0.2), np.full(5, 0.2))
+    solution = problem.solve(lambda chain: forward_backward(evidence, chain, starts), uniform)
+    assert not solution.converged
+    assert split_and_merge(evidence, starts, solution, problem) is None
+    too_soon = replace(solution, converged=True)
+    assert split_and_merge(evidence, starts, too_soon, problem) is not None
+
+
+@pytest.mark.parametrize("which", ["frozen", "several parents", "children", "others", "zeros"])
 def test_nothing_is_regrouped_where_nobody_could_follow(which):
     graph = stuck_graph()
     gmm, markov = graph["gmm"], graph["markov"]
     gmm.update()
     if which == "frozen":
         gmm.freeze()
+    elif which == "zeros":  # which stay zeros, and are of certain classes
+        markov.set_params(initial_init=[0.5, 0.5, 0, 0])
     elif which == "several parents":
         other = GMM(K, random_state=0).connect(Observation(rows_of(CYCLE))).update()
         markov.connect(gmm, other)
@@ -124,6 +142,71 @@ def test_nothing_is_regrouped_where_nobody_could_follow(which):
         markov.children[0].update()
     markov.update()
     assert not markov.regrouping_
+
+
+def pending_graph():
+    """One that ends with a regrouping that the mixture has not heard of."""
+    graph = stuck_graph().fit(1, verbose=False)
+    assert graph["markov"].messages_down[0].regroups
+    return graph
+
+
+def test_new_rows_are_of_the_old_classes_until_the_mixture_has_followed():
+    plain, pending = stuck_graph(n_split_merge=0).fit(1, verbose=False), pending_graph()
+    rows = rows_of(CYCLE, seed=1)
+    assert_same(plain.predict(rows).messages, pending.predict(rows).messages)
+    assert_same(plain.reconstruct(rows), pending.reconstruct(rows))
+
+
+def test_a_frozen_mixture_does_not_hear_of_a_regrouping_and_follows_a_later_one():
+    graph = pending_graph()
+    gmm, markov = graph["gmm"], graph["markov"]
+    gmm.freeze().update()
+    assert_same(gmm.posterior.classes.log_prob, gmm.message_up.log_prob)
+    markov.update()
+    assert not markov.messages_down[0].regroups
+    gmm.unfreeze()
+    graph.fit(4, verbose=False)
+    assert markov.scores()["accuracy"] == 1
+
+
+def test_a_mixture_that_others_speak_to_does_not_hear_of_a_regrouping():
+    graph = pending_graph()
+    other = MarkovModel(n_split_merge=0)
+    with pytest.warns(UserWarning, match="will hear"):
+        other.connect(graph["gmm"])
+    other.update()
+    assert_same(graph["gmm"].received_from_children(), other.messages_down[0])
+
+
+@pytest.mark.parametrize("how", ["freeze", "set_chain", "fit"])
+def test_a_regrouping_is_taken_back_where_nothing_would_learn_its_chain(how):
+    graph = pending_graph()
+    markov = graph["markov"]
+    transition = markov.transition_
+    if how == "freeze":
+        markov.freeze()
+    elif how == "set_chain":
+        markov.set_chain(transition, markov.initial_).freeze()
+    else:  # of the old classes, so that it only goes on
+        markov.fit(graph["gmm"].message_up.log_likelihood).freeze()
+    assert markov.messages_down == (None,)
+    transition = markov.transition_
+    graph.fit(2, verbose=False)
+    assert not markov.messages_down[0].regroups
+    np.testing.assert_array_equal(markov.transition_, transition)
+    markov.unfreeze()
+    graph.fit(4, verbose=False)
+    assert markov.scores()["accuracy"] == 1
+
+
+def test_other_parents_are_told_to_regroup_whatever_the_first_ones_did():
+    markov = pending_graph()["markov"]
+    markov.is_followed_ = False
+    graph = stuck_graph()
+    graph["markov"].disconnect()
+    graph = Graph(markov.connect(graph["gmm"])).fit(4, verbose=False)
+    assert markov.scores()["accuracy"] == 1
 
 
 def test_topics_follow_too():
@@ -195,6 +278,14 @@ def test_an_exchange_says_which_classes_a_state_is_of(source):
     union, own_of_3 = [0.75, 0, 0.25, 0], [0, 0, 0, 1]
     of_b = own_of_3 if source == (3,) else union
     np.testing.assert_allclose(shares, [union, [0, 1, 0, 0], of_b, own_of_3])
+
+
+@pytest.mark.parametrize("weights", [[0, 5, 0, 7], [0, 0, 0, 1]])
+def test_states_without_rows_are_exchanged_in_equal_parts(weights):
+    with np.errstate(divide="ignore"):
+        own = np.log(np.eye(K))
+    shares = np.exp(split_merge.exchanged(own, np.array(weights, float), (0, 2), (3,)))
+    np.testing.assert_allclose(shares[0], [0.5, 0, 0.5, 0])
 
 
 def test_contexts_are_counts_of_three_states_in_a_row():
