@@ -209,9 +209,9 @@ class MarkovModel(ArrayEstimator):
         Up goes P(k_t | all rows) by what the parents say; down P(k_t | all other rows, and what
         others say of row t). The bound, ``[log p(all rows) - sum_n log sum_k m_n(k) s_n(k)] / N``,
         leaves out what the parents' terms hold: s are the scaled likelihoods, m the class
-        probabilities that a parent had heard when it sent last (before any, its own P(k)). With a
-        GMM's own term, ``sum_n log sum_k m_n(k) p(x_n | k) / N``, it adds up to the exact
-        log-likelihood.
+        probabilities that a parent had heard when it sent last (before any, its own P(k)), and of
+        rows other than those of training the ones that go down now. With a GMM's own term,
+        ``sum_n log sum_k m_n(k) p(x_n | k) / N``, it adds up to the exact log-likelihood.
         """
         likelihoods = _likelihoods(inputs)
         smoothed = self._smoothed(_evidence(likelihoods))
@@ -226,7 +226,7 @@ class MarkovModel(ArrayEstimator):
         down = tuple(Categorical(b, is_prior=True, checked=False) for b in beliefs)
 
         def bound() -> float:
-            parents = sum(self._terms_of_parents(inputs))
+            parents = sum(self._terms_of_parents(inputs, down))
             return float(smoothed.log_normalisers.mean()) - parents
 
         return Posterior(up=up, down=down, bound=bound, classes=classes)
@@ -269,7 +269,9 @@ class MarkovModel(ArrayEstimator):
             if self.posterior is not None:
                 self.posterior = replace(self.posterior, down=(None,))
 
-    def _terms_of_parents(self, inputs: Sequence[Message]) -> list[float]:
+    def _terms_of_parents(
+        self, inputs: Sequence[Message], down: Sequence[Categorical] = ()
+    ) -> list[float]:
         """Mean over rows of ``log sum_k m_n(k) s_n(k)``, for each parent, see `infer`.
 
         A parent that has sent nothing since this module's last update has not heard what that sent.
@@ -279,7 +281,9 @@ class MarkovModel(ArrayEstimator):
             if self._is_unheard_by(number, inputs[number]):
                 terms.append(self.parent_terms_[number])
                 continue
-            log_evidence = logsumexp(likelihood + self._prior_of(number, inputs[number]), axis=1)
+            is_of_others = self._is_of_other_rows(number, inputs[number])
+            told = down[number].log_prob if is_of_others else self._prior_of(number, inputs[number])
+            log_evidence = logsumexp(likelihood + told, axis=1)
             terms.append(processes.mean(float(log_evidence.mean()), len(log_evidence)))
         return terms
 
@@ -287,8 +291,12 @@ class MarkovModel(ArrayEstimator):
         """Whether a parent's message is the one which this module's last update was of."""
         if not self.heard_ or not hasattr(self, "parent_terms_"):
             return False
-        is_last = message is self.parents[number].message_up
+        is_last = not self._is_of_other_rows(number, message)
         return is_last and self.heard_[number] == self._heard_now()[number]
+
+    def _is_of_other_rows(self, number: int, message: Message) -> bool:
+        """Whether a message is not the one that a parent sent last, of the rows of training."""
+        return bool(self.parents) and message is not self.parents[number].message_up
 
     def _prior_of(self, number: int, message: Message) -> np.ndarray:
         """Log class probabilities last sent to a parent, else its own: (N, K) or (K,)."""

@@ -221,6 +221,19 @@ def test_objectives_add_up_to_the_exact_log_likelihood():
         markov.update()
 
 
+@pytest.mark.parametrize("n_rows", [30, 240])  # the latter as many as there were in training
+def test_objectives_of_new_rows_are_exact_too(n_rows):
+    """Of two parents, each of which hears of the new rows what the other one says."""
+    x, _ = sequences(lengths=[240])
+    gmms = [GMM(K, random_state=seed).connect(Observation(x)) for seed in range(2)]
+    markov = MarkovModel().connect(*gmms)
+    graph = Graph(markov).fit(2, verbose=False)
+    rows, _ = sequences(lengths=[n_rows], seed=1)
+    evidence = sum(gmm.density().component_log_prob(rows) for gmm in gmms)
+    exact = markov.score(evidence) / n_rows
+    assert graph.objective(rows, rows) == pytest.approx(exact, rel=1e-9)
+
+
 def test_time_helps_where_clusters_overlap():
     x, states = sequences(distance=2.0, lengths=[600])
     mixture, markov = connected(x, lengths=None, labels=states)

@@ -156,6 +156,7 @@ def test_new_rows_are_of_the_old_classes_until_the_mixture_has_followed():
     rows = rows_of(CYCLE, seed=1)
     assert_same(plain.predict(rows).messages, pending.predict(rows).messages)
     assert_same(plain.reconstruct(rows), pending.reconstruct(rows))
+    assert plain.objective(rows) == pending.objective(rows)
 
 
 def test_a_frozen_mixture_does_not_hear_of_a_regrouping_and_follows_a_later_one():
