@@ -98,15 +98,13 @@ def split_and_merge(
     n_rows = processes.total(len(evidence))
     k = evidence.shape[1]
     charge = (k - 1) * math.log(n_rows) / n_rows
-    if not solution.converged:  # else a try might win by going on alone
-        e_step = partial(forward_backward, evidence, starts=starts)
-        solution = problem.solve(e_step, solution.chain)
     with np.errstate(divide="ignore"):
         current = Regrouping(np.log(np.eye(k)), solution.chain)
     best, bound, n_left = None, solution.lower_bound[-1], problem.n_tries
     while n_left > 0:
         smoothed = forward_backward(current.evidence(evidence), current.chain, starts)
-        for regrouping in islice(exchanges(current, smoothed, starts, problem.prior), n_left):
+        promising = exchanges(current, smoothed, starts, problem.prior, charge * n_rows / 2)
+        for regrouping in islice(promising, n_left):
             n_left -= 1
             e_step = partial(forward_backward, regrouping.evidence(evidence), starts=starts)
             other = problem.solve(e_step, regrouping.chain)
@@ -134,12 +132,13 @@ class Problem:
 
 
 def exchanges(
-    current: Regrouping, smoothed: Smoothed, starts: np.ndarray, prior: ChainPrior
+    current: Regrouping, smoothed: Smoothed, starts: np.ndarray, prior: ChainPrior, least: float
 ) -> Iterator[Regrouping]:
     """Chains with states a and b as one and s as two, the most promising first.
 
-    The state s may also be the union of a and b. Only those where the split gains more than the
-    merger loses, both estimated from how often which state comes before and after which.
+    The state s may also be the union of a and b. Only those where the split gains `least` nats more
+    than the merger loses, both estimated from how often which state comes before and after which.
+    (On digits Baum-Welch then gained 0 to 25 % more than that.)
     """
     posterior = np.exp(smoothed.log_posterior)
     follows = ~starts[1:]
@@ -155,7 +154,8 @@ def exchanges(
         (loss - split.gain, pair, source)
         for pair, loss in losses.items()
         for source, split in splits.items()
-        if loss < split.gain and (source == pair or (len(source) == 1 and source[0] not in pair))
+        if split.gain - loss > least
+        and (source == pair or (len(source) == 1 and source[0] not in pair))
     ]
     for _, pair, source in processes.of_first(sorted(promising)):  # processors round differently
         shares = np.concatenate([[0.0], posterior[:-1, splits[source].previous] * follows])  # (N,)

@@ -1,6 +1,5 @@
 """Split-and-merge of a chain's states: what it estimates, what it takes, and who follows it."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -107,8 +106,8 @@ def test_a_parent_that_does_not_follow_is_asked_once():
 
 
 @pytest.mark.parametrize("seed", [0, 4, 15])
-def test_a_chain_that_has_not_converged_goes_on_before_others_are_held_against_it(seed):
-    """The classes of the rows last, but share no contexts."""
+def test_nothing_is_taken_from_a_chain_only_because_it_has_not_converged(seed):
+    """The classes of the rows last, but share no contexts. (Any chain would gain by more steps.)"""
     rng = np.random.default_rng(seed)
     lasts = np.maximum.accumulate(np.where(rng.random(100) < 0.2, np.arange(100), 0))
     evidence = 2 * np.eye(5)[rng.integers(5, size=100)[lasts]] + rng.normal(size=(100, 5))
@@ -117,8 +116,6 @@ def test_a_chain_that_has_not_converged_goes_on_before_others_are_held_against_i
     solution = problem.solve(lambda chain: forward_backward(evidence, chain, starts), uniform)
     assert not solution.converged
     assert split_and_merge(evidence, starts, solution, problem) is None
-    too_soon = replace(solution, converged=True)
-    assert split_and_merge(evidence, starts, too_soon, problem) is not None
 
 
 @pytest.mark.parametrize("which", ["frozen", "several parents", "children", "others", "zeros"])
