@@ -11,6 +11,7 @@ python -m tests.benchmarks paying --seeds 5   # accuracy with defaults, half an 
 python -m tests.benchmarks tables --seeds 3   # accuracy, two minutes
 python -m tests.benchmarks serket best        # accuracy, 10 seeds each: needs SERKIT_DATA
 python -m tests.benchmarks mnist_joint fashion_joint --seeds 3     # 70,000 images, one hour
+python -m tests.benchmarks carries unequal --seeds 3   # accuracy, half an hour
 python -m tests.benchmarks vade dec --seeds 1   # ClustPy's, where installed
 python -m tests.benchmarks mnist fashion conv7 animals --seeds 5   # two hours
 python -m tests.benchmarks mlda forward_backward --seeds 5         # speed, five minutes
@@ -76,6 +77,8 @@ BENCHMARKS = {
     "best": accuracy.best,
     "mnist_joint": accuracy.mnist_joint,
     "fashion_joint": accuracy.fashion_joint,
+    "carries": accuracy.carries,
+    "unequal": accuracy.unequal,
     "vade": peers.vade,
     "dec": peers.dec,
     "mnist": latent.mnist,
