@@ -52,7 +52,7 @@ def carries(n_seeds: int, quick: bool = False) -> None:
 def unequal(n_seeds: int, quick: bool = False) -> None:
     """MNIST with 200 images of 0, 400 of 1, ..., 2,000 of 9; target: joint above frozen.
 
-    Nothing is assumed of the sizes: the preset "best" without its priors, in 175 epochs and 6 rounds.
+    Nothing is assumed of the sizes: the preset "best" without its priors, 175 epochs, six rounds.
     """
     images, labels = vae_gmm.LOADERS["digits" if quick else "mnist"]()
     rng, each = np.random.default_rng(0), 3 if quick else 200
