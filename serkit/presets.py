@@ -62,14 +62,6 @@ def vae_gmm(name: str = "default") -> Preset:
     Traceback (most recent call last):
     serkit.errors.InputError: presets.vae_gmm: unknown name='worst'; expected one of 'default', ...
     """
-    large_gmm = {
-        "n_init": (*[5] * 12, 0),  # late rounds must not jump to another optimum
-        "max_iter": 100,
-        "tol": 1e-4,
-        "use_variance": True,
-        "covariance_prior": 20.0,
-        "weight_concentration_prior": 1e5,  # classes are equally frequent
-    }
     presets: dict[str, Preset] = {
         "default": {
             "restarts": 6,
@@ -97,7 +89,14 @@ def vae_gmm(name: str = "default") -> Preset:
             "trial_rounds": 1,
             "rounds": 45,
             "vae": {**_large_vae(), "epochs": (40, 5)},
-            "gmm": large_gmm,
+            "gmm": {
+                "n_init": (*[5] * 12, 0),  # late rounds must not jump to another optimum
+                "max_iter": 100,
+                "tol": 1e-4,
+                "use_variance": True,
+                "covariance_prior": 20.0,
+                "weight_concentration_prior": 1e5,  # classes are equally frequent
+            },
         },
         "fashion": {
             "restarts": 1,

@@ -199,7 +199,7 @@ class MarkovModel(ArrayEstimator):
     def learn(self, inputs: list[Message], from_children: Message | None) -> dict[str, Any]:
         """Fit transitions and initial distribution to expected counts, by EM."""
         evidence = _evidence(_likelihoods(inputs), from_children)
-        chain, self.is_followed_ = self._start(evidence)
+        chain, self.is_followed_ = self._chain_to_go_on_from(evidence)
         may_regroup = from_children is None and self.is_followed_ and self._may_regroup()
         return self._learn(evidence, chain, self.n_split_merge if may_regroup else 0)
 
@@ -408,7 +408,7 @@ class MarkovModel(ArrayEstimator):
             return self.chain()
         return Chain(_start(self.transition_init, k, k), _start(self.initial_init, k))
 
-    def _start(self, evidence: np.ndarray) -> tuple[Chain, bool]:
+    def _chain_to_go_on_from(self, evidence: np.ndarray) -> tuple[Chain, bool]:
         """The chain that learning starts from, and whether parents have followed so far.
 
         That of a regrouping if it explains the evidence best, as it does once the parent has heard
@@ -420,10 +420,10 @@ class MarkovModel(ArrayEstimator):
             return chain, True
         if regrouped is None or self.is_current:  # the parent has not learnt since
             return chain, self.is_followed_
-        chains_ = chain, regrouped.chain
-        sums = [float(self._smoothed(evidence, c).log_normalisers.sum()) for c in chains_]
+        both = chain, regrouped.chain
+        sums = [float(self._smoothed(evidence, c).log_normalisers.sum()) for c in both]
         is_better = bool(np.diff(processes.total(np.array(sums))) > 0)
-        return chains_[is_better], is_better or not self._may_regroup()
+        return both[is_better], is_better or not self._may_regroup()
 
     def _may_regroup(self) -> bool:
         """Whether the only parent could follow a regrouping, and nobody else tells it anything.

@@ -138,7 +138,7 @@ def exchanges(
 
     The state s may also be the union of a and b. Only those where the split gains `least` nats more
     than the merger loses, both estimated from how often which state comes before and after which.
-    (On digits Baum-Welch then gained 0 to 25 % more than that.)
+    (On digits Baum-Welch then gained 1 to 20 % more than that.)
     """
     posterior = np.exp(smoothed.log_posterior)
     follows = ~starts[1:]
