@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy.optimize import linear_sum_assignment
 from scipy.special import rel_entr
 
@@ -19,18 +20,21 @@ from ...messages import Categorical
 from ..common.estimators import share_of_batch
 from ..common.plus_plus import k_means, nearest, plus_plus_centres
 from .components import Prior, drawn_density, log_prior, m_step
+from .on_device import RowsOnDevice, is_worth_it
 from .rows import Rows
 from .statistics import (
     Responsibilities,
     Statistics,
     e_step,
     gibbs_step,
+    is_precise,
     kept_features,
     packed,
     responsibilities_of,
     statistics_of,
 )
 
+CPU = torch.device("cpu")
 _ROWS_TO_START_FROM = 2**16
 _ENDS_OF_TRIALS = 10, 20  # steps of EM after which half of the starts is given up, ...
 _FEWEST_STARTS = 3  # ... but for these
@@ -58,6 +62,7 @@ class Problem:
     reg_covar: float
     max_iter: int
     tol: float
+    device: torch.device = CPU
 
     @cached_property
     def total_weight(self) -> float:
@@ -68,6 +73,22 @@ class Problem:
     def features(self) -> np.ndarray | None:
         """The rows' features (F, N) where they are few enough to be kept for all steps."""
         return kept_features(self.rows, self.covariance_type)
+
+    @cached_property
+    def on_device(self) -> RowsOnDevice | None:
+        """The rows on the device, where E-steps take less time there."""
+        kind = self.n_components, self.covariance_type
+        if not is_worth_it(self.rows, *kind, self.device):
+            return None
+        return RowsOnDevice.of(self.rows, self.from_children, self.device)
+
+    def e_step(self, *densities: MixtureDensity) -> list[Statistics]:
+        """Statistics of all processes' rows under each mixture's responsibilities."""
+        precise = (is_precise(density, self.rows.reach) for density in densities)
+        if self.on_device is None or not all(precise):
+            return e_step(self.rows, densities, self.from_children, features=self.features)
+        totals = processes.total(self.on_device.totals(densities))
+        return [Statistics.of_totals(t, self.rows, self.covariance_type) for t in totals]
 
     def score(self, statistics: Statistics, density: MixtureDensity) -> Score:
         """Score of a mixture, by the statistics under its responsibilities."""
@@ -109,7 +130,7 @@ def expectation_maximisation(problem: Problem, *starts: MixtureDensity) -> Solut
     for iteration in range(problem.max_iter + 1):
         going = [solution for solution in solutions if not solution.converged]
         densities = [solution.density for solution in going]
-        every = e_step(problem.rows, densities, problem.from_children, features=problem.features)
+        every = problem.e_step(*densities)
         for solution, statistics in zip(going, every, strict=True):
             solution.curve.append(problem.score(statistics, solution.density))
         gain_little = processes.of_first([bool(abs(s.gain) < problem.tol) for s in going])
@@ -144,7 +165,7 @@ def gibbs_sampling(problem: Problem, density: MixtureDensity, rng: np.random.Gen
         curve.append(problem.score(statistics, density))
         density = drawn_density(statistics, problem.prior, rng)
     density = m_step(statistics, problem.prior, problem.reg_covar)
-    [statistics] = e_step(problem.rows, [density], problem.from_children)
+    [statistics] = problem.e_step(density)
     return Solution(density, [*curve, problem.score(statistics, density)], True)
 
 
@@ -162,7 +183,7 @@ def align(
         return solution, responsibilities
     density = solution.density.permuted(order)
     if problem.from_children is not None:
-        [statistics] = e_step(problem.rows, [density], problem.from_children)
+        [statistics] = problem.e_step(density)
         if statistics.log_likelihood / problem.total_weight < solution.log_likelihood - 1e-6:
             return solution, responsibilities
     aligned = responsibilities_of(problem.rows, density, problem.from_children)

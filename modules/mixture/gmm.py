@@ -38,6 +38,7 @@ from ..common.inputs import (
     checked_classes,
     draw_classes,
 )
+from ..nets.device import resolve_device
 from . import em
 from .base import (
     Components,
@@ -128,6 +129,9 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
     warm_start : bool
         Later updates also start from the last parameters and number the components as before.
         Another number of components or covariance type starts afresh in any case.
+    device : {"auto", "cpu", "cuda", ...}
+        Where the E-steps of EM are computed if their products are many, in float64 anywhere; "auto"
+        is a GPU where there is one. All else runs on the processor.
     name, random_state
         See `serkit.Module`.
 
@@ -187,6 +191,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
     mean_prior: ArrayLike | None = None
     weight_concentration_prior: Annotated[float, Number(at_least=1)] = 1.0
     warm_start: Flag = True
+    device: str = "auto"
 
     row_attributes = ("responsibilities_",)
     can_regroup = True
@@ -214,6 +219,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
                 f"n_components={k} to take effect"
             )
         check_labels(self.label, self.labels, n_rows)
+        resolve_device(self.device, self.label)  # raises for one that is not there
         self._checked_weight(n_rows)
         if self.means_init is not None:
             checked_means(self.label, self.means_init, k)
@@ -557,7 +563,8 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
         """What is to be solved; for what else there is to know of the rows see `_prior`."""
         prior = None if self.inference == "ml" else self._prior(*about)
         kind, limits = (k, self.covariance_type), (self.max_iter, self.tol)
-        return em.Problem(rows, children, *kind, prior, self.reg_covar, *limits)
+        device = resolve_device(self.device, self.label)
+        return em.Problem(rows, children, *kind, prior, self.reg_covar, *limits, device)
 
     def _prior(self, mean: Any, variances: Any, certain: np.ndarray | bool = True) -> Prior:
         """The prior, about rows' mean, variances and whether they are certain, (D,) each."""

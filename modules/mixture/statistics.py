@@ -133,7 +133,7 @@ def _totals_of_complete(
     log_weights = [*map(log_weights_of, densities)]  # (K,) each
     n_mixtures, k, f = coefficients.shape
     flat = coefficients.reshape(-1, f)  # (M K, F)
-    imprecise = [m for m, d in enumerate(densities) if rounding(d, rows.reach) >= _PRECISE]
+    imprecise = [m for m, density in enumerate(densities) if not is_precise(density, rows.reach)]
 
     def totals_of_block(block: slice) -> np.ndarray:
         sums, log_likelihood = np.zeros(flat.shape), np.zeros(n_mixtures)
@@ -277,12 +277,16 @@ def coefficients_of(density: MixtureDensity, centre: np.ndarray) -> np.ndarray:
     return np.concatenate([quadratic, pulls, -0.5 * constant[:, None]], axis=1)
 
 
-def rounding(density: MixtureDensity, reach: np.ndarray) -> float:
-    """About how much rounding errors add up to in log densities from features, in nats."""
+def is_precise(density: MixtureDensity, reach: np.ndarray) -> bool:
+    """Whether log densities from features are right to a billionth of a nat.
+
+    `reach` (D,) is how far rows get from the centre. Rounding errors grow with its square in
+    standard deviations of the narrowest component.
+    """
     white, _ = density.whitening
     stretched = white * (reach if white.ndim == 2 else reach[:, None])
     largest = (stretched.reshape(len(white), -1) ** 2).sum(axis=1).max()
-    return float(np.finfo(np.float64).eps * largest)
+    return bool(np.finfo(np.float64).eps * largest < _PRECISE)
 
 
 def packed(second: np.ndarray, diagonal: bool) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from torch.nn import functional as F
 
 import serkit as srk
 from serkit.modules import GMM, VAE
+from serkit.modules.mixture.on_device import RowsOnDevice
+from serkit.modules.mixture.rows import Rows
+from serkit.modules.mixture.statistics import e_step
 from serkit.modules.nets.architectures import conv_pair
 from serkit.training import Callback
 
@@ -128,12 +132,17 @@ def compiled(_: int, quick: bool = False) -> None:
 
 
 def gpu(_: int, quick: bool = False) -> None:
-    """Rows a second that nets learn from on a GPU, if there is one, beside the processor.
+    """Nets and E-steps of EM on a GPU, if there is one, beside the processor; no target.
 
-    After an update that does not count, which loads the device's libraries. No target.
+    After an update that does not count, which loads the device's libraries.
     """
-    images = _images(quick)
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    _nets_on(devices, quick)
+    _e_steps_on(devices, quick)
+
+
+def _nets_on(devices: list[str], quick: bool) -> None:
+    images = _images(quick)
     epochs = {"epochs": 1 if quick else 3}
     mlp = {"hidden_sizes": (500, 500), "batch_size": 250, **epochs}
     conv = {"net": "conv", "filters": (32, 64), "hidden_sizes": (128,), "batch_size": 500, **epochs}
@@ -146,6 +155,24 @@ def gpu(_: int, quick: bool = False) -> None:
             rows.append((name, device, table.spread(speed, 0)))
     header = ["net", "device", "rows a second"]
     table.show(f"VAE, {len(images):,} x {images.shape[1:]}", header, rows)
+
+
+def _e_steps_on(devices: list[str], quick: bool) -> None:
+    rng, k, d, table_rows = np.random.default_rng(0), 32, 16, []
+    for n in (1_000,) if quick else (3_000, 30_000, 300_000, 3_000_000):
+        x = rng.normal(size=(n, d)) + 3 * rng.normal(size=(k, d))[rng.integers(k, size=n)]
+        rows = Rows(x)
+        density = GMM(k, n_init=1, max_iter=5, device="cpu", random_state=0).fit(x[:3000]).density()
+        for device in devices:
+            step, copying = partial(e_step, rows, [density]), ""
+            if device != "cpu":
+                copy = partial(RowsOnDevice.of, rows, None, torch.device(device))
+                copying = table.spread(1000 * table.in_turn([copy], _repeats(quick))[0], 1)
+                step = partial(copy().totals, [density])
+            taken = table.spread(1000 * table.in_turn([step], _repeats(quick))[0], 1)
+            table_rows.append((f"{n:,}", device, taken, copying))
+    header = ["rows", "device", "ms an E-step", "ms to copy the rows there, once"]
+    table.show(f"EM, D = {d}, K = {k}, full covariances", header, table_rows)
 
 
 def _plain_mlp(d: int) -> tuple[nn.Module, nn.Module]:
