@@ -172,6 +172,10 @@ def kind(request):
     return fresh(CLASSES[request.param])
 
 
+def has_device(name):
+    return hasattr(CASES[name].module, "device")
+
+
 def fresh(name):
     return CASES[name]._replace(module=clone(CASES[name].module))
 
@@ -555,6 +559,23 @@ def test_loaded_module_trains_on_like_the_original(learnt, tmp_path):
     data = [observation.data for observation in graph.observations]
     loaded = Graph.load(tmp_path / "graph", data=data, custom=code_of(graph))
     assert_same(learnt.update().get_state(), loaded.modules[-1].update().get_state())
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("case", [*filter(has_device, CASES)], indirect=True)
+def test_what_a_gpu_learnt_repeats_and_is_known_without_one(case):
+    there, again = (
+        trained(case, module=clone(case.module).set_params(device="cuda")) for _ in range(2)
+    )
+    assert_same(there.get_state(), again.get_state())
+    here = clone(there).set_params(device="cpu")
+    here.set_state(there.get_state())
+    messages = new_messages(case)
+    for ours, theirs in zip(belief(here, messages), belief(there, messages), strict=True):
+        if isinstance(ours, Message):
+            assert_close(ours, theirs, rtol=1e-3, atol=1e-4)  # products in float32
+    assert isinstance(pickle.loads(pickle.dumps(there)), type(there))
 
 
 # -- what messages mean ----------------------------------------------------------------------------

@@ -177,7 +177,9 @@ def commit() -> str:
     """The commit that is checked out, and whether files differ from it."""
     run = partial(subprocess.run, cwd=PAGE.parent, capture_output=True, text=True)
     number = run(["git", "rev-parse", "--short", "HEAD"]).stdout.strip()
-    changed = run(["git", "status", "--porcelain", "--untracked-files=no"]).stdout.strip()
+    others = [f":(exclude){path}" for path in (RESULTS, PAGE)]  # which an earlier one has changed
+    status = run(["git", "status", "--porcelain", "--untracked-files=no", "--", ":/", *others])
+    changed = status.stdout.strip()
     return f"{number or 'unknown'}{' with changes' if changed else ''}"
 
 
