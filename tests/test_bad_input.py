@@ -363,7 +363,7 @@ def pair(encoder, decoder):
         ({"encoder": "net", "decoder": "net"}, "encoder must be a torch.nn.Module, got 'net'"),
         ({"net": "conv"}, r"net='conv' needs images .* got rows of shape \(5,\)"),
         ({"augment": lambda x: x[:, :2]}, r"augment must return .* \(10, 4\), got \(10, 2\)"),
-        ({"augment": lambda x: x.numpy()}, r"augment must return .* \(10, 4\), got ndarray"),
+        ({"augment": lambda x: x.cpu().numpy()}, r"augment must return .* \(10, 4\), got ndarray"),
     ],
 )
 def test_nets_and_augmentation_that_do_not_fit(options, text):

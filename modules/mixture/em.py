@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +27,6 @@ from .statistics import (
     Statistics,
     e_step,
     gibbs_step,
-    is_precise,
     kept_features,
     packed,
     responsibilities_of,
@@ -82,13 +81,12 @@ class Problem:
             return None
         return RowsOnDevice.of(self.rows, self.from_children, self.device)
 
-    def e_step(self, *densities: MixtureDensity) -> list[Statistics]:
-        """Statistics of all processes' rows under each mixture's responsibilities."""
-        precise = (is_precise(density, self.rows.reach) for density in densities)
-        if self.on_device is None or not all(precise):
-            return e_step(self.rows, densities, self.from_children, features=self.features)
-        totals = processes.total(self.on_device.totals(densities))
-        return [Statistics.of_totals(t, self.rows, self.covariance_type) for t in totals]
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What all E-steps of the rows are made from: features, or rows on a device."""
+        if self.on_device is not None:
+            return {"totals_on_device": self.on_device.totals}
+        return {"features": self.features}
 
     def score(self, statistics: Statistics, density: MixtureDensity) -> Score:
         """Score of a mixture, by the statistics under its responsibilities."""
@@ -130,7 +128,7 @@ def expectation_maximisation(problem: Problem, *starts: MixtureDensity) -> Solut
     for iteration in range(problem.max_iter + 1):
         going = [solution for solution in solutions if not solution.converged]
         densities = [solution.density for solution in going]
-        every = problem.e_step(*densities)
+        every = e_step(problem.rows, densities, problem.from_children, **problem.kept)
         for solution, statistics in zip(going, every, strict=True):
             solution.curve.append(problem.score(statistics, solution.density))
         gain_little = processes.of_first([bool(abs(s.gain) < problem.tol) for s in going])
@@ -165,7 +163,7 @@ def gibbs_sampling(problem: Problem, density: MixtureDensity, rng: np.random.Gen
         curve.append(problem.score(statistics, density))
         density = drawn_density(statistics, problem.prior, rng)
     density = m_step(statistics, problem.prior, problem.reg_covar)
-    [statistics] = problem.e_step(density)
+    [statistics] = e_step(problem.rows, [density], problem.from_children, **problem.kept)
     return Solution(density, [*curve, problem.score(statistics, density)], True)
 
 
@@ -183,7 +181,7 @@ def align(
         return solution, responsibilities
     density = solution.density.permuted(order)
     if problem.from_children is not None:
-        [statistics] = problem.e_step(density)
+        [statistics] = e_step(problem.rows, [density], problem.from_children, **problem.kept)
         if statistics.log_likelihood / problem.total_weight < solution.log_likelihood - 1e-6:
             return solution, responsibilities
     aligned = responsibilities_of(problem.rows, density, problem.from_children)

@@ -101,23 +101,29 @@ def e_step(
     *,
     respond: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]] = softmax,
     features: np.ndarray | None = None,
+    totals_on_device: Callable[[Sequence[MixtureDensity]], np.ndarray] | None = None,
     n_threads: int | None = None,
 ) -> list[Statistics]:
     """The E-step: statistics of all processes' rows under their responsibilities P(k | row).
 
     Of M mixtures of equally many components at once, as products of larger matrices take less
     time. `respond` makes responsibilities (M, K, n) and log evidence (M, n) of log joint densities
-    (M, K, n). `features` (F, N) are the rows' if they were kept.
+    (M, K, n). `features` (F, N) are the rows' if they were kept. `totals_on_device` makes the sums
+    (M, K F + 1) elsewhere, of mixtures for which features are precise.
     """
     kind = densities[0].covariance_type
     shape = densities[0].n_components, n_features(rows.n_columns, kind in DIAGONAL_TYPES)
-    if rows.observed is None:
-        totals_of_block = _totals_of_complete(rows, densities, from_children, respond, features)
+    if totals_on_device and all(is_precise(density, rows.reach) for density in densities):
+        totals = totals_on_device(densities)
     else:
-        totals_of_block = _totals_of_incomplete(rows, densities, from_children)
-    start = np.zeros((len(densities), math.prod(shape) + 1))
-    totals = processes.total(sum(for_blocks(totals_of_block, len(rows), n_threads), start))
-    return [Statistics.of_totals(of_mixture, rows, kind) for of_mixture in totals]
+        if rows.observed is None:
+            totals_of_block = _totals_of_complete(rows, densities, from_children, respond, features)
+        else:
+            totals_of_block = _totals_of_incomplete(rows, densities, from_children)
+        start = np.zeros((len(densities), math.prod(shape) + 1))
+        totals = sum(for_blocks(totals_of_block, len(rows), n_threads), start)
+    every = processes.total(totals)
+    return [Statistics.of_totals(of_mixture, rows, kind) for of_mixture in every]
 
 
 def _totals_of_complete(

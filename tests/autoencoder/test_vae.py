@@ -310,7 +310,7 @@ def test_augmentation_keeps_full_precision_beside_bfloat16():
     dtypes = []
 
     def augment(batch):
-        dtypes.append((batch @ torch.eye(4)).dtype)
+        dtypes.append((batch @ torch.eye(4, device=batch.device)).dtype)
         return batch
 
     VAE(2, epochs=1, precision="bfloat16", augment=augment, random_state=0).fit(x)

@@ -76,18 +76,21 @@ def test_a_fit_by_steps_on_a_device(monkeypatch, device):
     np.testing.assert_allclose(there.log_likelihood_, here.log_likelihood_, rtol=1e-10)
 
 
-def test_narrow_components_are_left_to_the_processor(rows, monkeypatch):
+def test_narrow_components_are_left_to_the_processor(rows):
     """Far from the centre in their standard deviations, features would round too much."""
-    monkeypatch.setattr(em, "is_worth_it", lambda *_: True)
-    monkeypatch.setattr(RowsOnDevice, "totals", None)
-    rows = replace(rows, variances=None)
-    problem = em.Problem(rows, None, K, "full", None, 1e-6, max_iter=1, tol=0.0)
-    density = some_density("full", k=K, d=D)
-    narrow = replace(density, covariances=density.covariances * 1e-9)
-    assert problem.on_device is not None
-    assert np.isfinite(problem.e_step(narrow)[0].sums).all()
-    with pytest.raises(TypeError):
-        problem.e_step(density)
+    rows, asked = replace(rows, variances=None), []
+
+    def totals_on_device(densities):
+        asked.extend(densities)
+        return RowsOnDevice.of(rows, None, CPU).totals(densities)
+
+    wide = some_density("full", k=K, d=D)
+    narrow = replace(wide, covariances=wide.covariances * 1e-9)
+    for density in (wide, narrow):
+        [found] = e_step(rows, [density], totals_on_device=totals_on_device)
+        [expected] = e_step(rows, [density])
+        assert found.log_likelihood == pytest.approx(expected.log_likelihood, rel=1e-10)
+    assert [*map(id, asked)] == [id(wide)]
 
 
 def test_few_products_stay_on_the_processor():

@@ -244,7 +244,11 @@ def test_private_random_state_is_put_back_after_an_error_too():
 @pytest.mark.parametrize(
     ("device", "match"),
     [
-        ("cuda", "device='cuda' asked for, but torch sees 0 GPUs here; use device='cpu'"),
+        pytest.param(
+            "cuda",
+            "device='cuda' asked for, but torch sees 0 GPUs here; use device='cpu'",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one"),
+        ),
         ("cuda:3", "device='cuda:3' asked for"),
         ("mps", "device='mps' asked for"),
         ("meta", "device='meta' asked for, but torch cannot use it here"),
