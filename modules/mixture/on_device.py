@@ -20,7 +20,7 @@ from ...messages import Categorical
 from .rows import Rows
 from .statistics import coefficients_of, log_weights_of, n_features
 
-_WORTH_IT = 1e8  # products of a step: fewer take the processor less time than the way there
+_WORTH_IT = 2e7  # products of a step: fewer take the processor less time than the way there
 _TILE_VALUES = 2**26  # half a gigabyte of features and densities
 
 

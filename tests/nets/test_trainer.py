@@ -301,6 +301,11 @@ def test_automatic_precision_asks_an_older_torch_for_what_it_knows(monkeypatch, 
 
 
 def test_automatic_precision_of_small_nets_is_float32(monkeypatch):
+    """On a GPU, where to start a conversion takes as long as the products, of larger ones too."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    gpu, net = torch.device("cuda"), nn.Linear(1000, 1000)
+    assert not uses_bfloat16("auto", gpu, net, 500)
+    assert uses_bfloat16("auto", gpu, net, 500_000)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
     assert not uses_bfloat16("auto", torch.device("cpu"), nn.Linear(64, 128), 128)
 
