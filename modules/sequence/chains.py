@@ -1,9 +1,10 @@
 """Hidden Markov chains on arrays: posteriors of the states, best paths, learning.
 
 Loops over N rows would be slow in Python. So the rows stand in B blocks of S rows each, both about
-the square root of N. One pass finds the matrix that leads through each block, all blocks side by
-side; multiplied from block to block they give the state in front of each; a second pass, side by
-side again, finds the states within. Rows t come in order, classes are k, and all logs are natural.
+the square root of N, and a pass takes a row of every block at each step. Blocks of short sequences
+begin where a sequence does, so nothing leads from one to the next. Of long ones a pass before finds
+the matrix that leads through each block; multiplied from block to block these give the state in
+front of each. Rows t come in order, classes are k, and all logs are natural.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from scipy.special import xlogy
 from ... import processes
 
 _TINY = 1e-280  # a sum of products below this may have lost factors to underflow
+_LONGEST = (
+    4  # times the square root of N, of sequences that are kept whole: more steps, no passages
+)
 
 
 # -- the chain -------------------------------------------------------------------------------------
@@ -87,10 +91,9 @@ def forward_backward(evidence: np.ndarray, chain: Chain, starts: np.ndarray) -> 
     observed; `starts` (N,) tells the first rows of sequences, of which row 0 is one.
     """
     blocks = Blocks.of(evidence, chain, starts)
-    through = passages(blocks, SUM)  # (K, K, B)
-    before = entering(through, SUM)  # (K, B)
+    before, after = around(blocks, SUM)  # (K, B) each
     predicted, filtered, log_normalisers = forward(blocks, before, SUM)
-    future = backward(blocks, leaving(through))  # (S, K, B)
+    future = backward(blocks, after)  # (S, K, B)
 
     joint = predicted + blocks.evidence + future  # (S, K, B)
     total = finite(log_sum(joint, axis=1))  # (S, 1, B)
@@ -109,7 +112,7 @@ def forward_backward(evidence: np.ndarray, chain: Chain, starts: np.ndarray) -> 
 def viterbi(evidence: np.ndarray, chain: Chain, starts: np.ndarray) -> tuple[np.ndarray, float]:
     """The most probable path (N,), and log p(rows, path) in nats, maybe -inf (Viterbi, 1967)."""
     blocks = Blocks.of(evidence, chain, starts)
-    before = entering(passages(blocks, MAX), MAX)  # (K, B)
+    before, _ = around(blocks, MAX)  # (K, B)
     _, best, log_normalisers = forward(blocks, before, MAX)
     states = blocks.rows(best)  # (N, K)
     path = np.empty(len(evidence), dtype=np.intp)
@@ -167,25 +170,26 @@ class Blocks:
     starts: np.ndarray  # (S, B)
     log_transition: np.ndarray  # (K, K)
     log_initial: np.ndarray  # (K,)
-    n_rows: int
+    taken: np.ndarray  # (B S,), False where a block was filled up
 
     @classmethod
     def of(cls, evidence: np.ndarray, chain: Chain, starts: np.ndarray) -> Blocks:
         """Blocks of evidence (N, K), and of where sequences start (N,)."""
-        n, k = evidence.shape
-        n_steps = math.isqrt(n - 1) + 1
-        n_spare = -n % n_steps
-        filled = np.pad(evidence, ((0, n_spare), (0, 0))).reshape(-1, n_steps, k)
-        filled = np.ascontiguousarray(filled.transpose(1, 2, 0))
-        first = np.pad(starts, (0, n_spare), constant_values=True).reshape(-1, n_steps).T
+        bounds, k = bounds_of_blocks(starts), evidence.shape[1]
+        sizes = np.diff(bounds)
+        taken = (np.arange(sizes.max()) < sizes[:, None]).ravel()
+        filled, first = np.zeros((len(taken), k)), np.ones(len(taken), dtype=bool)
+        filled[taken], first[taken] = evidence, starts
+        filled = np.ascontiguousarray(filled.reshape(len(sizes), -1, k).transpose(1, 2, 0))
+        first = np.ascontiguousarray(first.reshape(len(sizes), -1).T)
         peak = finite(filled.max(axis=1, keepdims=True))
         with np.errstate(divide="ignore"):
             logs = np.log(chain.transition), np.log(chain.initial)
-        return cls(filled - peak, peak, first, *logs, n)
+        return cls(filled - peak, peak, first, *logs, taken)
 
     def rows(self, values: np.ndarray) -> np.ndarray:
         """From (S, K, B) back to (N, K)."""
-        return values.transpose(2, 0, 1).reshape(-1, values.shape[1])[: self.n_rows]
+        return values.transpose(2, 0, 1).reshape(-1, values.shape[1])[self.taken]
 
     def step(self, state: np.ndarray, s: int, semiring: Semiring) -> np.ndarray:
         """State (K, ..., B) at step s of each block, its evidence left out, from that before it."""
@@ -195,6 +199,39 @@ class Blocks:
             initial = self.log_initial.reshape(-1, *[1] * (state.ndim - 1))
             after[..., first] = semiring.sum(state[..., first]) + initial
         return after
+
+
+def bounds_of_blocks(starts: np.ndarray) -> np.ndarray:
+    """Where blocks begin, and the number of rows: at starts of sequences (N,) unless some is long.
+
+    Examples
+    --------
+    >>> bounds_of_blocks(np.arange(9) % 2 == 0)  # blocks of at most three rows
+    array([0, 2, 4, 6, 9])
+    """
+    n_rows = len(starts)
+    ends = np.append(np.flatnonzero(starts)[1:], n_rows)  # of sequences
+    size, longest = math.isqrt(n_rows - 1) + 1, int(np.diff(ends, prepend=0).max())
+    if longest > _LONGEST * size:
+        return np.append(np.arange(0, n_rows, size), n_rows)
+    bounds = [0]
+    while bounds[-1] < n_rows:
+        number = np.searchsorted(ends, bounds[-1] + max(size, longest), side="right")
+        bounds.append(int(ends[number - 1]))
+    return np.array(bounds)
+
+
+def around(blocks: Blocks, semiring: Semiring) -> tuple[np.ndarray, np.ndarray]:
+    """What is known of the row before each block by all before, and of its last by all after.
+
+    As the state that `forward` begins from and the future that `backward` does, (K, B) each.
+    """
+    k, n_blocks = blocks.evidence.shape[1:]
+    if blocks.starts[0].all():
+        anything = np.zeros((k, n_blocks))
+        return anything - semiring.sum(anything), anything
+    through = passages(blocks, semiring)  # (K, K, B)
+    return entering(through, semiring), leaving(through)
 
 
 def passages(blocks: Blocks, semiring: Semiring) -> np.ndarray:

@@ -6,6 +6,7 @@ from hmmlearn.hmm import CategoricalHMM
 from scipy.special import logsumexp
 from scipy.stats import dirichlet
 
+from serkit.modules.sequence import chains
 from serkit.modules.sequence.chains import (
     Chain,
     ChainPrior,
@@ -41,6 +42,13 @@ def one_by_one(evidence, chain, starts):
             found.append(logsumexp(predicted + row))
             before = predicted + row - found[-1]
     return np.array(found)
+
+
+@pytest.fixture(params=["kept whole", "cut"], autouse=True)
+def sequences(request, monkeypatch):
+    """Short sequences are kept whole in a block; here also cut into several, as long ones are."""
+    if request.param == "cut":
+        monkeypatch.setattr(chains, "_LONGEST", 0)
 
 
 # logs of up to 1e6, added up in different orders; float64 holds 1e-16 of each
