@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import cycle
 from typing import Any, TypeAlias
 
@@ -259,37 +260,48 @@ def one_to_one(phi: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive rows' n entries other than 0."""
+    """Some rows' n entries other than 0."""
 
-    rows: slice
-    row: np.ndarray  # (n,) of int, row of each entry, counted from the block's first
+    rows: np.ndarray  # (B,) of int, numbers of the rows
+    row: np.ndarray  # (n,) of int, place of each entry's row among these
     word: np.ndarray  # (n,) of int, its column
     counts: np.ndarray  # (n,)
-    by_row: sparse.csr_array  # (rows, n), sums over rows what entries have, times their counts
-    by_word: sparse.csr_array  # (W, n), over words
+    by_row: sparse.csr_array  # (B, n), sums over rows what entries have, times their counts
+    n_words: int
 
-    @property
-    def one_token(self) -> np.ndarray:
-        """How much of an entry is left out when one of its tokens is looked at: (n, 1)."""
-        return np.minimum(self.counts, 1.0)[:, None]
+    @classmethod
+    def of(cls, problem: Problem, rows: np.ndarray) -> Block:
+        """The entries of rows with these numbers."""
+        counts = problem.counts[rows]
+        n_rows, n_words = counts.shape
+        row = np.repeat(np.arange(n_rows), np.diff(counts.indptr))
+        entries = (counts.data, np.arange(counts.nnz), counts.indptr)
+        by_row = sparse.csr_array(entries, shape=(n_rows, counts.nnz))
+        return cls(rows, row, counts.indices, counts.data, by_row, n_words)
+
+    @cached_property
+    def by_word(self) -> sparse.csr_array:
+        """(W, n), sums over words what entries have, times their counts."""
+        places = self.word, np.arange(len(self.word))
+        return sparse.csr_array((self.counts, places), shape=(self.n_words, len(self.word)))
+
+    @cached_property
+    def is_whole(self) -> bool:
+        """Whether every entry has a token or more."""
+        return bool((self.counts >= 1).all())
+
+    def one_token(self, gamma: np.ndarray) -> np.ndarray:
+        """What is left out of expected counts when a token of an entry is looked at: (n, K)."""
+        return gamma if self.is_whole else np.minimum(self.counts, 1.0)[:, None] * gamma
 
 
 def blocks_of(problem: Problem) -> Iterator[Block]:
     """The problem's rows in blocks of about equal work."""
-    n_rows, n_words = problem.counts.shape
+    n_rows = problem.counts.shape[0]
     per_row = problem.counts.nnz / n_rows * problem.n_components
     step = max(int(BLOCK_NUMBERS / max(per_row, 1)), 1)
     for start in range(0, n_rows, step):
-        counts = problem.counts[start : start + step]
-        shape, entries = counts.shape, np.arange(counts.nnz)
-        yield Block(
-            slice(start, start + shape[0]),
-            np.repeat(np.arange(shape[0]), np.diff(counts.indptr)),
-            counts.indices,
-            counts.data,
-            sparse.csr_array((counts.data, entries, counts.indptr), shape=(shape[0], counts.nnz)),
-            sparse.csr_array((counts.data, (counts.indices, entries)), shape=(n_words, counts.nnz)),
-        )
+        yield Block.of(problem, np.arange(start, min(start + step, n_rows)))
 
 
 def plus_plus_starts(
@@ -386,13 +398,17 @@ def cvb0(problem: Problem, topics: np.ndarray) -> Solution:
     while len(likelihoods) < problem.max_iter and not converged:
         total, before = 0.0, word_counts.copy()
         for i, block in enumerate(blocks):
-            left_out = block.one_token * gammas[i]  # (n, K)
+            left_out = block.one_token(gammas[i])  # (n, K)
             smoothed = word_counts + problem.beta  # (W, K)
-            p_word = smoothed.take(block.word, axis=0) - left_out  # (n, K)
-            p_word /= problem.per_word(smoothed).take(block.word, axis=0) - left_out
+            p_word = smoothed.take(block.word, axis=0)  # (n, K)
+            p_word -= left_out
+            of_modality = problem.per_word(smoothed).take(block.word, axis=0)
+            of_modality -= left_out
+            p_word /= of_modality
             gamma, log_p = reassign(problem, block, row_counts, left_out, p_word)
             row_counts[block.rows] = block.by_row @ gamma
-            word_counts += block.by_word @ (gamma - gammas[i])
+            change = np.subtract(gamma, gammas[i], out=gammas[i])
+            word_counts += block.by_word @ change
             gammas[i] = gamma
             total += block.counts @ log_p
         word_counts = processes.merged(before, word_counts)
@@ -417,24 +433,25 @@ def fold_in(
     row_counts = np.zeros((problem.counts.shape[0], problem.n_components))
     log_likelihood = 0.0
     for block in blocks_of(problem):
-        p_word = topics.T[block.word]  # (n, K)
+        p_word = topics.T.take(block.word, axis=0)  # (n, K)
         gamma = _start_of(problem, block, row_counts, topics)
         row_counts[block.rows] = block.by_row @ gamma
-        log_p = np.zeros(len(gamma))
-        moving = np.ones(len(row_counts[block.rows]), dtype=bool)  # no row waits for another's end
-        for _ in range(max_steps):
-            latest = reassign(problem, block, row_counts, block.one_token * gamma, p_word)
-            still = moving[block.row]
-            gamma = np.where(still[:, None], latest[0], gamma)
-            log_p = np.where(still, latest[1], log_p)
-            before, after = row_counts[block.rows].copy(), block.by_row @ gamma
+        for steps_left in reversed(range(max_steps)):
+            left_out = block.one_token(gamma)
+            gamma, log_p = reassign(problem, block, row_counts, left_out, p_word)
+            before, after = row_counts[block.rows], block.by_row @ gamma
             row_counts[block.rows] = after
             tokens = np.maximum(after.sum(axis=1), 1.0)
-            moving &= np.abs(after - before).max(axis=1) / tokens >= FOLD_IN_TOL
+            moving = np.abs(after - before).max(axis=1) / tokens >= FOLD_IN_TOL
+            moving &= steps_left > 0
+            goes_on = moving[block.row]  # no row waits for another's end
+            log_likelihood += float(block.counts[~goes_on] @ log_p[~goes_on])
             if not moving.any():
                 break
-        log_likelihood += float(block.counts @ log_p)
-    return row_counts, float(log_likelihood)
+            if not moving.all():
+                block = Block.of(problem, block.rows[moving])
+                gamma, p_word = gamma[goes_on], p_word[goes_on]
+    return row_counts, log_likelihood
 
 
 def reassign(
@@ -445,13 +462,15 @@ def reassign(
     Of the rows' counts (N, K), `left_out` (n, K) is what a token itself adds; `p_word` (n, K) is
     P(word | topic). Also returns log p(word | the row's other tokens), (n,), of one token each.
     """
-    prior = (row_counts[block.rows] + problem.alpha).take(block.row, axis=0) - left_out
-    prior = problem.with_heard(prior, block.rows.start + block.row)
-    joint = prior * p_word
+    prior = (row_counts[block.rows] + problem.alpha).take(block.row, axis=0)
+    prior -= left_out
+    prior = problem.with_heard(prior, block.rows[block.row])
     ones = np.ones(problem.n_components)  # a product is several times faster than sum(axis=1)
+    of_row = prior @ ones
+    joint = np.multiply(prior, p_word, out=prior)
     total = joint @ ones
     joint /= total[:, None]
-    return joint, np.log(total / (prior @ ones))
+    return joint, np.log(total / of_row)
 
 
 def _start_of(problem: Problem, block: Block, counts: np.ndarray, topics: np.ndarray) -> np.ndarray:
