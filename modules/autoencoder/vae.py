@@ -212,7 +212,7 @@ class VAE(GaussianAutoencoder):
         Weights and optimiser are kept from update to update; False starts afresh.
     device : {"auto", "cpu", "cuda", ...}
     precision : {"auto", "bfloat16", "float32"}
-        Of the nets' matrix products in training; "auto" is bfloat16 where the processor has it
+        Of the nets' matrix products in training; "auto" is bfloat16 where the device has it
         and the nets are large enough to gain by it, which the first update decides for all
         further ones.
     compile : bool

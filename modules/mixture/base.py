@@ -52,6 +52,7 @@ class MixtureModule(Module):
     covariance_prior: float | ArrayLike | None = None
     reg_covar: Annotated[float, Number(at_least=0)] = 1e-6
     sample_weight: ArrayLike | None = None
+    device: str = "auto"
 
     takes_from_parents = (Data, Gaussian)
     takes_from_children = (Categorical,)

@@ -21,6 +21,7 @@ from ...messages import Categorical, Message
 from ...module import Part, Posterior, Values, learns, warn_unless_converged
 from ...options import Choice, Number, PositiveInt, RandomState, check_argument, in_words
 from ...reading import labels_in, rows_in
+from ..common.devices import resolve_device
 from ..common.inputs import (
     any_observed,
     check_component,
@@ -72,7 +73,7 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         numbers) are not learnt from, as in `fit`, and are told the others' classes.
     priors : array-like of shape (C,), optional
         P(c) of the sorted classes; their shares of the (weighted) training rows unless given.
-    covariance_type, inference, n_init, max_iter, tol, reg_covar
+    covariance_type, inference, n_init, max_iter, tol, reg_covar, device
         Of each mixture, as in `GMM`.
     mean_precision_prior, degrees_of_freedom_prior, covariance_prior
         The same; m0 is the mean of the class. With "pooled" S0 is nu times the covariance pooled
@@ -162,6 +163,7 @@ class GMMClassifier(ClassifierMixin, MixtureModule):
         """Raise InputError for labels, weights or priors that cannot work with `n_rows` rows."""
         if self.frozen:
             return
+        resolve_device(self.device, self.label)  # raises for one that is not there
         self._checked_weight(n_rows)
         if self.labels is None:
             raise InputError(f"{self.label}: labels=... is needed, the classes to learn from")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, NamedTuple
+from functools import cached_property, partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -81,13 +81,6 @@ class Problem:
             return None
         return RowsOnDevice.of(self.rows, self.from_children, self.device)
 
-    @property
-    def kept(self) -> dict[str, Any]:
-        """What all E-steps of the rows are made from: features, or rows on a device."""
-        if self.on_device is not None:
-            return {"totals_on_device": self.on_device.totals}
-        return {"features": self.features}
-
     def score(self, statistics: Statistics, density: MixtureDensity) -> Score:
         """Score of a mixture, by the statistics under its responsibilities."""
         log_likelihood = statistics.log_likelihood / self.total_weight
@@ -125,10 +118,18 @@ def expectation_maximisation(problem: Problem, *starts: MixtureDensity) -> Solut
     is given up after 10 steps, and half of the rest after 20, but three go on.
     """
     solutions = [Solution(start, [], converged=False) for start in starts]
+    on_device = problem.on_device
+    e_step_of = partial(
+        e_step,
+        problem.rows,
+        from_children=problem.from_children,
+        features=problem.features,
+        totals_on_device=on_device.totals if on_device else None,
+    )
     for iteration in range(problem.max_iter + 1):
         going = [solution for solution in solutions if not solution.converged]
         densities = [solution.density for solution in going]
-        every = e_step(problem.rows, densities, problem.from_children, **problem.kept)
+        every = e_step_of(densities)
         for solution, statistics in zip(going, every, strict=True):
             solution.curve.append(problem.score(statistics, solution.density))
         gain_little = processes.of_first([bool(abs(s.gain) < problem.tol) for s in going])
@@ -145,8 +146,13 @@ def expectation_maximisation(problem: Problem, *starts: MixtureDensity) -> Solut
 
 
 def best_first(solutions: Sequence[Solution]) -> list[Solution]:
-    """Solutions in the order of their log-likelihoods, the highest first; the same everywhere."""
-    order = np.argsort([-solution.log_likelihood for solution in solutions], kind="stable")
+    """Solutions in the order of their log-likelihoods, the highest first; the same everywhere.
+
+    Of solutions that are equal but for rounding the earlier start comes first, on any processor.
+    """
+    order = np.argsort(
+        [-round(solution.log_likelihood, 9) for solution in solutions], kind="stable"
+    )
     return [solutions[i] for i in processes.of_first(order.tolist())]
 
 
@@ -163,7 +169,7 @@ def gibbs_sampling(problem: Problem, density: MixtureDensity, rng: np.random.Gen
         curve.append(problem.score(statistics, density))
         density = drawn_density(statistics, problem.prior, rng)
     density = m_step(statistics, problem.prior, problem.reg_covar)
-    [statistics] = e_step(problem.rows, [density], problem.from_children, **problem.kept)
+    [statistics] = e_step(problem.rows, [density], problem.from_children)
     return Solution(density, [*curve, problem.score(statistics, density)], True)
 
 
@@ -181,7 +187,7 @@ def align(
         return solution, responsibilities
     density = solution.density.permuted(order)
     if problem.from_children is not None:
-        [statistics] = e_step(problem.rows, [density], problem.from_children, **problem.kept)
+        [statistics] = e_step(problem.rows, [density], problem.from_children)
         if statistics.log_likelihood / problem.total_weight < solution.log_likelihood - 1e-6:
             return solution, responsibilities
     aligned = responsibilities_of(problem.rows, density, problem.from_children)

@@ -30,6 +30,7 @@ from ...options import (
     as_numbers,
     check_argument,
 )
+from ..common.devices import resolve_device
 from ..common.estimators import ArrayEstimator, check_batches, check_columns, forget
 from ..common.inputs import (
     any_observed,
@@ -38,7 +39,6 @@ from ..common.inputs import (
     checked_classes,
     draw_classes,
 )
-from ..nets.device import resolve_device
 from . import em
 from .base import (
     Components,
@@ -130,7 +130,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
         Later updates also start from the last parameters and number the components as before.
         Another number of components or covariance type starts afresh in any case.
     device : {"auto", "cpu", "cuda", ...}
-        Where the E-steps of EM are computed if their products are many, in float64 anywhere; "auto"
+        Where E-steps of EM with many rows and components are computed, in float64 anywhere; "auto"
         is a GPU where there is one. All else runs on the processor.
     name, random_state
         See `serkit.Module`.
@@ -191,7 +191,6 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
     mean_prior: ArrayLike | None = None
     weight_concentration_prior: Annotated[float, Number(at_least=1)] = 1.0
     warm_start: Flag = True
-    device: str = "auto"
 
     row_attributes = ("responsibilities_",)
     can_regroup = True

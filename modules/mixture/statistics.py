@@ -109,7 +109,7 @@ def e_step(
     Of M mixtures of equally many components at once, as products of larger matrices take less
     time. `respond` makes responsibilities (M, K, n) and log evidence (M, n) of log joint densities
     (M, K, n). `features` (F, N) are the rows' if they were kept. `totals_on_device` makes the sums
-    (M, K F + 1) elsewhere, of mixtures for which features are precise.
+    (M, K F + 1) elsewhere, by `softmax`, of mixtures for which features are precise.
     """
     kind = densities[0].covariance_type
     shape = densities[0].n_components, n_features(rows.n_columns, kind in DIAGONAL_TYPES)

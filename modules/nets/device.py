@@ -16,43 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from ... import arrays, processes
-from ...errors import InputError
 
 _turns = threading.RLock()
 _runs: WeakKeyDictionary[nn.Module, Callable[[nn.Module, Tensor], Tensor]] = WeakKeyDictionary()
 _BLOCK_ROWS, _BLOCK_VALUES = 4096, 2**22
 _FEWEST_STEPS = 256  # between the least and the largest value of a column
 _LARGE = 100.0  # root mean square of a column
-# Weights times rows of a batch from which products in bfloat16 take less time, converting included:
-_MANY_PRODUCTS = 5e7  # measured on one core with AMX, nets of 20,000 to 1,300,000 weights
-_MANY_PRODUCTS_OF_GPU = 1e11  # at 2.2e10 an H200 is still faster in float32
-
-
-def resolve_device(device: str, label: str) -> torch.device:
-    """The torch device of that name; "auto" is a GPU where there is one.
-
-    InputError for an unknown name, or a GPU that is not there.
-    """
-    if isinstance(device, str) and device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        resolved = torch.device(device)
-    except (RuntimeError, TypeError, ValueError):
-        raise InputError(
-            f"{label}: unknown device={device!r:.60}; expected 'auto', 'cpu' or 'cuda'"
-        ) from None
-    try:
-        torch.zeros(1, device=resolved).item()  # which the device "meta" cannot
-    except (RuntimeError, AssertionError, ImportError):  # what torch raises varies
-        gpus = f"sees {torch.cuda.device_count()} GPUs"
-        reason = gpus if resolved.type == "cuda" else "cannot use it"
-        raise InputError(
-            f"{label}: device={device!r} asked for, but torch {reason} here; use device='cpu' or "
-            "'auto'"
-        ) from None
-    if resolved.type == "cuda" and resolved.index is None:  # threads would each have their own
-        return torch.device("cuda", torch.cuda.current_device())
-    return resolved
+# Weights times rows of a batch, from which on products are in bfloat16. On one core with AMX that
+# takes less time, conversions included, as nets of 20,000 to 1,300,000 weights showed. An H200 was
+# still faster in float32 at 2.2e10, the most that was tried.
+_MANY_PRODUCTS, _MANY_PRODUCTS_OF_GPU = 5e7, 1e11
 
 
 def uses_bfloat16(precision: str, device: torch.device, nets: nn.Module, batch_size: int) -> bool:

@@ -29,7 +29,8 @@ from ...options import (
     called,
     in_words,
 )
-from .device import as_tensor, evaluating, resolve_device
+from ..common.devices import resolve_device
+from .device import as_tensor, evaluating
 
 Rows = np.ndarray | Tensor
 Terms = dict[str, float]

@@ -2,7 +2,7 @@
 
 Loops over N rows would be slow in Python. So the rows stand in B blocks of S rows each, both about
 the square root of N, and a pass takes a row of every block at each step. Blocks of short sequences
-begin where a sequence does, so nothing leads from one to the next. Of long ones a pass before finds
+begin where a sequence does, so nothing leads from one to the next. For long ones a first pass finds
 the matrix that leads through each block; multiplied from block to block these give the state in
 front of each. Rows t come in order, classes are k, and all logs are natural.
 """
@@ -21,9 +21,8 @@ from scipy.special import xlogy
 from ... import processes
 
 _TINY = 1e-280  # a sum of products below this may have lost factors to underflow
-_LONGEST = (
-    4  # times the square root of N, of sequences that are kept whole: more steps, no passages
-)
+# Sequences of up to so many times the square root of N stay whole: more steps, and no passages.
+_LONGEST = 4
 
 
 # -- the chain -------------------------------------------------------------------------------------
@@ -170,26 +169,26 @@ class Blocks:
     starts: np.ndarray  # (S, B)
     log_transition: np.ndarray  # (K, K)
     log_initial: np.ndarray  # (K,)
-    taken: np.ndarray  # (B S,), False where a block was filled up
+    is_row: np.ndarray  # (B S,), False where a block was filled up
 
     @classmethod
     def of(cls, evidence: np.ndarray, chain: Chain, starts: np.ndarray) -> Blocks:
         """Blocks of evidence (N, K), and of where sequences start (N,)."""
         bounds, k = bounds_of_blocks(starts), evidence.shape[1]
         sizes = np.diff(bounds)
-        taken = (np.arange(sizes.max()) < sizes[:, None]).ravel()
-        filled, first = np.zeros((len(taken), k)), np.ones(len(taken), dtype=bool)
-        filled[taken], first[taken] = evidence, starts
+        is_row = (np.arange(sizes.max()) < sizes[:, None]).ravel()
+        filled, first = np.zeros((len(is_row), k)), np.ones(len(is_row), dtype=bool)
+        filled[is_row], first[is_row] = evidence, starts
         filled = np.ascontiguousarray(filled.reshape(len(sizes), -1, k).transpose(1, 2, 0))
         first = np.ascontiguousarray(first.reshape(len(sizes), -1).T)
         peak = finite(filled.max(axis=1, keepdims=True))
         with np.errstate(divide="ignore"):
             logs = np.log(chain.transition), np.log(chain.initial)
-        return cls(filled - peak, peak, first, *logs, taken)
+        return cls(filled - peak, peak, first, *logs, is_row)
 
     def rows(self, values: np.ndarray) -> np.ndarray:
         """From (S, K, B) back to (N, K)."""
-        return values.transpose(2, 0, 1).reshape(-1, values.shape[1])[self.taken]
+        return values.transpose(2, 0, 1).reshape(-1, values.shape[1])[self.is_row]
 
     def step(self, state: np.ndarray, s: int, semiring: Semiring) -> np.ndarray:
         """State (K, ..., B) at step s of each block, its evidence left out, from that before it."""

@@ -291,7 +291,10 @@ class Block:
         return bool((self.counts >= 1).all())
 
     def one_token(self, gamma: np.ndarray) -> np.ndarray:
-        """What is left out of expected counts when a token of an entry is looked at: (n, K)."""
+        """What is left out of expected counts when a token of an entry is looked at: (n, K).
+
+        Only to be read, as it may be gamma itself.
+        """
         return gamma if self.is_whole else np.minimum(self.counts, 1.0)[:, None] * gamma
 
 

@@ -109,6 +109,15 @@ def test_the_less_likely_half_is_given_up_twice_but_three_go_on(monkeypatch):
     assert numbers == [8] * 11 + [4] * 10 + [3] * 10
 
 
+def test_of_equal_solutions_the_earlier_start_is_first():
+    """Whatever the last bits, which processors, devices and libraries make in their own ways."""
+    density = some_density(k=K)
+    values = [-1.0, -1.0 + 1e-15, -2.0, -1.0 - 1e-15, -0.5]
+    solutions = [em.Solution(density, [em.Score(v, v)], converged=True) for v in values]
+    order = [[*map(id, solutions)].index(id(solution)) for solution in em.best_first(solutions)]
+    assert order == [4, 0, 1, 3, 2]
+
+
 def test_a_start_that_has_converged_waits_for_the_others():
     rows = some_rows()
     task = problem(rows, "diag", tol=1e-6, max_iter=200)

@@ -1,6 +1,7 @@
 """The E-step by torch, on the processor where there is no GPU: the sums of the one by NumPy."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from serkit import Observation
 from serkit.errors import InputError
 from serkit.messages import Categorical
-from serkit.modules import GMM
+from serkit.modules import GMM, GMMClassifier
 from serkit.modules.mixture import em, on_device
 from serkit.modules.mixture.on_device import RowsOnDevice, is_worth_it
 from serkit.modules.mixture.rows import Rows
@@ -93,12 +94,16 @@ def test_narrow_components_are_left_to_the_processor(rows):
     assert [*map(id, asked)] == [id(wide)]
 
 
-def test_few_products_stay_on_the_processor():
+def test_few_products_or_little_memory_keep_steps_on_the_processor(monkeypatch):
+    memory = SimpleNamespace(total_memory=8e9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: memory)
     gpu, many = torch.device("cuda"), Rows(np.zeros((10**6, 16)))
     assert is_worth_it(many, 10, "full", gpu)
     assert not is_worth_it(many, 10, "full", CPU)
     assert not is_worth_it(many[:1000], 10, "full", gpu)
     assert not is_worth_it(replace(many, observed=many.x == 0), 10, "full", gpu)
+    memory.total_memory = 4.2e9  # the rows take 0.3
+    assert not is_worth_it(many, 10, "full", gpu)
 
 
 def test_a_device_that_is_not_there_is_refused_before_learning():
@@ -108,3 +113,7 @@ def test_a_device_that_is_not_there_is_refused_before_learning():
     with pytest.raises(InputError, match="GMM: unknown device='tpu'"):
         GMM(K, device="tpu").fit(np.eye(5))
     assert not hasattr(gmm, "means_")
+    with pytest.raises(InputError, match="GMMClassifier: device='cuda:99' asked for"):
+        GMMClassifier(1, labels=[0, 0, 1, 1], device="cuda:99").connect(
+            Observation(np.eye(4))
+        ).update()

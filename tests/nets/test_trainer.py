@@ -14,11 +14,11 @@ from torch import nn
 from serkit import Observation
 from serkit.errors import InputError, NotFittedError, TrainingError
 from serkit.modules import AE, VAE, MultinomialVAE, RandomAffine
+from serkit.modules.common.devices import resolve_device
 from serkit.modules.nets import device
 from serkit.modules.nets.device import (
     check_float32,
     private_random_state,
-    resolve_device,
     uses_bfloat16,
 )
 from serkit.modules.nets.trainer import Trainer, batches_of, make_scheduler
