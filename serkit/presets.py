@@ -99,15 +99,15 @@ def vae_gmm(name: str = "default") -> Preset:
             },
         },
         "fashion": {
-            "restarts": 1,
-            "trial_rounds": 1,
+            "restarts": 3,
+            "trial_rounds": 2,
             "rounds": 8,
             "vae": {
                 **_large_vae(),
                 "epochs": (25, 5),
                 "augment": Compose(
                     [
-                        RandomAffine(degrees=0, shear=0, scale=(0.75, 1.05), shift=2),
+                        RandomAffine(degrees=0, shear=0, scale=(0.6, 1.1), aspect=0.3, shift=3),
                         RandomIntensity(),
                     ]
                 ),
