@@ -9,8 +9,8 @@
 
 Each round trains the VAE and then the mixture; from the second round on the VAE's KL term is taken
 to the mean of the cluster each row was assigned to. On the embedded digits the first four rounds
-are run from six seeds, and the run whose clusters agree most with the others' goes on. Labels only
-score.
+are run from six seeds, on clothes the first two from three, and the run whose clusters agree most
+with the others' goes on. Labels only score.
 """
 
 from __future__ import annotations

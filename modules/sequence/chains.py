@@ -230,7 +230,7 @@ def around(blocks: Blocks, semiring: Semiring) -> tuple[np.ndarray, np.ndarray]:
         anything = np.zeros((k, n_blocks))
         return anything - semiring.sum(anything), anything
     through = passages(blocks, semiring)  # (K, K, B)
-    return entering(through, semiring), leaving(through)
+    return entering(through, semiring), leaving(through, semiring)
 
 
 def passages(blocks: Blocks, semiring: Semiring) -> np.ndarray:
@@ -254,11 +254,11 @@ def entering(through: np.ndarray, semiring: Semiring) -> np.ndarray:
     return np.stack(states, axis=1)
 
 
-def leaving(through: np.ndarray) -> np.ndarray:
+def leaving(through: np.ndarray, semiring: Semiring) -> np.ndarray:
     """Log p(all rows after a block | the state of its last row), up to a constant: (K, B)."""
     futures = [np.zeros(len(through))]
     for passage in np.moveaxis(through, 2, 0)[:0:-1]:
-        future = log_sum(passage + futures[-1][:, None])[0]
+        future = semiring.sum(passage + futures[-1][:, None])[0]
         futures.append(future - finite(future.max()))
     return np.stack(futures[::-1], axis=1)
 

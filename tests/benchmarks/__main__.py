@@ -10,7 +10,7 @@ python -m tests.benchmarks components         # right numbers of clusters, an ho
 python -m tests.benchmarks paying --seeds 5   # accuracy with defaults, half an hour
 python -m tests.benchmarks tables --seeds 3   # accuracy, some minutes
 python -m tests.benchmarks serket best        # accuracy, 10 seeds each: needs SERKIT_DATA
-python -m tests.benchmarks mnist_joint fashion_joint --seeds 3     # 70,000 images, one hour
+python -m tests.benchmarks mnist_joint fashion_joint --seeds 3     # 70,000 images, some hours
 python -m tests.benchmarks carries unequal --seeds 3   # accuracy, half an hour
 python -m tests.benchmarks vade dec --seeds 1   # ClustPy's, where installed
 python -m tests.benchmarks mnist fashion conv7 animals --seeds 5   # two hours
