@@ -116,6 +116,22 @@ class Choice(Constraint):
         return f"unknown {name}={in_words(value)}; expected {self.wanted}{self._or_function}"
 
 
+@dataclass(frozen=True, init=False)
+class Choices(Choice):
+    """One of several strings, or a sequence of them, one an update."""
+
+    def fits(self, value: Any) -> bool:
+        """Whether a value is among those allowed, or all of several are."""
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            return super().fits(value)
+        return len(value) > 0 and all(map(super().fits, value))
+
+    @property
+    def wanted(self) -> str:
+        """The range in words."""
+        return f"{super().wanted}, or several of them"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Text(Constraint):
     """A string."""
@@ -378,6 +394,12 @@ def check_argument(label: str, name: str, value: Any, constraint: Constraint) ->
     """
     if not constraint.accepts(value):
         raise InputError(f"{label}: {constraint.problem(name, value)}")
+
+
+def of_update(value: Any, number: int) -> Any:
+    """An option in an update, counted from 0: of a sequence one entry each, the last further on."""
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    return value[min(number, len(value) - 1)] if several else value
 
 
 def seed_of(random_state: RandomState) -> int:

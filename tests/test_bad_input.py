@@ -273,7 +273,7 @@ NET_OPTIONS = {
     "max_grad_norm": [0, "big"],
     "scheduler": ["step", 3],
     "augment": ["flip", 3],
-    "augment_target": ["original", None],
+    "augment_target": ["original", None, [], ["clean", "original"], [["clean"]], 1],
     "validation_fraction": [1.0, 1.5, -0.1, 0.001],
     "epochs": [0, -3, 1.5, "ten", [], [5, 0]],
     "device": ["tpu", "cuda:99", "mps", 7.5],

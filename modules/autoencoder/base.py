@@ -28,6 +28,7 @@ from ...module import Node, Part, Posterior, Values, content_of
 from ...observation import Observation
 from ...options import (
     Choice,
+    Choices,
     Constraint,
     Count,
     Counts,
@@ -40,6 +41,7 @@ from ...options import (
     called,
     check_argument,
     generator_of,
+    of_update,
 )
 from ..common.estimators import ArrayEstimator
 from ..common.inputs import all_observed, join, split_columns
@@ -99,7 +101,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions,
     validation_fraction: Annotated[float, Number(at_least=0)] = 0.0
     patience: PositiveInt = 10
     warm_start: Flag = True
-    augment_target: Annotated[str, Choice("augmented", "clean")] = "augmented"
+    augment_target: Annotated[str | Sequence[str], Choices("augmented", "clean")] = "augmented"
 
     takes_from_parents = (Data,)
     sends_down = Data
@@ -163,7 +165,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions,
     ) -> dict[str, Tensor]:
         """``-E_q[log p(explained | z)] + alpha KL(q(z | x) || target)``, batch means in nats.
 
-        The rows explained are x, or those it was augmented from if `augment_target` is "clean".
+        The rows explained are x, or those it was augmented from where `augment_target` is "clean".
         """
         q = self.q_of(x)
         reconstruction = -self.expected_log_likelihood(explained, q, epoch).mean()
@@ -209,8 +211,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions,
     @property
     def n_epochs(self) -> int:
         """Epochs of the coming update, unless it stops early."""
-        several = self.epochs if isinstance(self.epochs, Sequence) else [self.epochs]
-        return int(several[min(len(self.history_), len(several) - 1)])
+        return int(of_update(self.epochs, len(self.history_)))
 
     def check(self, inputs: list[Message | None], n_rows: int) -> None:
         """Raise InputError for options that cannot work, or data outside the likelihood's range."""
@@ -276,9 +277,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions,
         """
         rows, device = join(inputs), self._torch_device()
         seed = int(self.rng().integers(2**62))
+        restores = of_update(self.augment_target, len(self.history_)) == "clean"
 
         def loss(x: Tensor, clean: Tensor, index: Tensor, epoch: int) -> dict[str, Tensor]:
-            explained = clean if self.augment_target == "clean" else x
+            explained = clean if restores else x
             if self.augment is not None and self.nets_.training and not epoch:
                 self._check_augmented(explained)
             return self.loss(x, explained, target.rows(index), epoch)

@@ -190,12 +190,13 @@ class VAE(GaussianAutoencoder):
     augment : callable, optional
         From a batch tensor to one of the same shape, such as `serkit.modules.RandomAffine`; in
         training only. The KL target stays that of the original row.
-    augment_target : {"augmented", "clean"}
+    augment_target : {"augmented", "clean"} or sequence of them
         What is to be reconstructed from an augmented row: itself, so that latents tell how it was
         transformed, for new rows that vary like that; or the original row, so that they tell only
         what stays, for clusters of it (Vincent et al., 2008, "Extracting and composing robust
         features with denoising autoencoders"; of a VAE Im et al., 2017, "Denoising criterion for
-        variational auto-encoding framework"). No effect without `augment`.
+        variational auto-encoding framework"). Of a sequence, one entry an update, the last for all
+        further ones. No effect without `augment`.
     epochs : int or sequence of int
         Epochs an update; of a sequence, one entry an update, the last for all further ones.
     batch_size, lr, weight_decay : int, float, float

@@ -29,6 +29,7 @@ from ...options import (
     RandomState,
     as_numbers,
     check_argument,
+    of_update,
 )
 from ..common.devices import resolve_device
 from ..common.estimators import ArrayEstimator, check_batches, check_columns, forget
@@ -533,8 +534,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
         if previous is None and self.means_init is not None:
             means = as_numbers(self.label, "means_init", self.means_init)
             return [self._set_out(em.start_from_means(problem, means))]
-        per_update = self.n_init if isinstance(self.n_init, Sequence) else [self.n_init]
-        n_init = per_update[min(len(self.history_), len(per_update) - 1)]
+        n_init = int(of_update(self.n_init, len(self.history_)))
         told = problem.from_children
         regroups = told is not None and told.regroups
         starts = [] if previous is None or regroups else [self.density()]

@@ -7,6 +7,7 @@ from torch import distributions as dist
 from torch import nn
 from torch.nn import functional as F
 
+from serkit import Observation
 from serkit.errors import InputError
 from serkit.modules import AE, VAE, MultinomialVAE, RandomIntensity
 
@@ -71,6 +72,20 @@ def test_loss_equals_the_one_by_hand(x, kind, target):
     assert losses(module) == pytest.approx([expected], rel=1e-5)
     other = loss_by_hand(kind, **nets, observed=negative(rows), explained=negative(explained))
     assert abs(expected - other) > 1e-2  # the two targets can be told apart
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_target_for_each_update(x, kind):
+    """The last of a sequence holds for all further updates."""
+    nets, targets = own_nets(kind), ("clean", "augmented", "clean")
+    options = {"augment": negative, **nets, **STILL}
+    module = tiny(kind, augment_target=list(targets), **options).connect(Observation(x))
+    for _ in range(4):
+        module.update()
+    alone = {t: losses(tiny(kind, augment_target=t, **options).fit(x))[0] for t in set(targets)}
+    expected = [alone[target] for target in (*targets, "clean")]
+    assert losses(module) == pytest.approx(expected, rel=1e-5)  # draws differ, and are as good as 0
+    assert abs(alone["clean"] - alone["augmented"]) > 1e-2
 
 
 @pytest.mark.parametrize("kind", KINDS)
