@@ -57,25 +57,42 @@ def vae_gmm(name: str = "default") -> Preset:
     >>> import serkit as srk
     >>> preset = srk.presets.vae_gmm("best")
     >>> preset["rounds"], preset["vae"]["latent_dim"], preset["gmm"]["n_init"]
-    (8, 18, 20)
+    (14, 18, 20)
     >>> srk.presets.vae_gmm("worst")
     Traceback (most recent call last):
     serkit.errors.InputError: presets.vae_gmm: unknown name='worst'; expected one of 'default', ...
     """
     presets: dict[str, Preset] = {
         "default": {
-            "restarts": 6,
-            "trial_rounds": 4,
+            "restarts": 1,
+            "trial_rounds": 1,
             "rounds": 10,
-            "vae": {**_small_vae(), "noise_variance": 0.03},
+            "vae": {
+                **_small_vae(),
+                **_conv_net(),
+                "hidden_sizes": (128,),
+                "noise_variance": 0.03,
+                "epochs": (80, 20),
+                "augment": RandomAffine(degrees=10, shear=0.2, scale=0.1, shift=0.5),
+                "augment_target": ("clean", "clean", "clean", "augmented"),
+            },
             "gmm": {"n_init": 20, "tol": 1e-4, "weight_concentration_prior": 1e4},
         },
         "serket": {"restarts": 1, "trial_rounds": 1, "rounds": 5, **_serket()},
         "best": {
             "restarts": 1,
             "trial_rounds": 1,
-            "rounds": 8,
-            "vae": {**_large_vae(), "epochs": (300, 60)},
+            "rounds": 14,
+            "vae": {
+                **_conv_net(),
+                "latent_dim": 18,
+                "hidden_sizes": (256,),
+                "epochs": (60, 15),
+                "batch_size": 100,
+                "lr": 2e-3,
+                "augment": RandomAffine(),
+                "augment_target": ("clean", "augmented"),
+            },
             "gmm": {
                 "n_init": 20,
                 "tol": 1e-4,
@@ -415,6 +432,11 @@ def _small_vae() -> Preset:
         "batch_size": 128,
         "lr": 2e-3,
     }
+
+
+def _conv_net() -> Preset:
+    """For images in which a cluster's shapes shift, turn and lean."""
+    return {"net": "conv", "filters": (16, 32), "batch_norm": True}
 
 
 def _large_vae() -> Preset:

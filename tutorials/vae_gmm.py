@@ -8,9 +8,8 @@
     torchrun --nproc_per_node=4 tutorials/vae_gmm.py --data mnist --preset mnist
 
 Each round trains the VAE and then the mixture; from the second round on the VAE's KL term is taken
-to the mean of the cluster each row was assigned to. On the embedded digits the first four rounds
-are run from six seeds, on clothes the first two from three, and the run whose clusters agree most
-with the others' goes on. Labels only score.
+to the mean of the cluster each row was assigned to. On clothes the first two rounds are run from
+three seeds, and the run whose clusters agree most with the others' goes on. Labels only score.
 """
 
 from __future__ import annotations
