@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.datasets import load_breast_cancer, load_iris, load_wine
 from sklearn.preprocessing import scale
+from sklearn.utils import Bunch
 
 from serkit import Module, Observation, metrics
 from serkit.datasets import in_cycles, load_digits, make_counts
@@ -146,55 +147,42 @@ def gmm_markov(seed: int, n_rows: int | None, net: dict) -> Run:
 
 
 def tables(n_seeds: int, quick: bool = False) -> None:
-    """VAE and GMM with defaults on scikit-learn's tables, five rounds.
+    """VAE and GMM with defaults on scikit-learn's tables, five rounds, and stopped early.
 
-    "alone" trains the VAE for as many epochs, but it hears nothing. Target: joint is at least its
-    own first round in the mean of all settings.
+    "alone" trains the VAE for as many epochs, but it hears nothing. Stopped early, each update of
+    the VAE ends once rows held out gain no more. Target: joint is at least its own first round in
+    the mean of all settings.
     """
-    n_rounds = 2 if quick else ROUNDS
-    rows, gains = [], []
-    for (name, load), d, noise in product(TABLES.items(), (2, 5), (1.0, "learnt")):
-        found = load()
-        x, labels = scale(found.data), found.target
-        curves = {
-            target: np.mean(
-                [
-                    table_by_round(x, labels, seed, n_rounds, target, d, noise)
-                    for seed in range(n_seeds)
-                ],
-                axis=0,
-            )
-            for target in ("alone", "assigned", "mixture")
-        }
-        first, last = curves["alone"][0], {name: curve[-1] for name, curve in curves.items()}
-        gains.append([accuracy - first for accuracy in last.values()])
-        rows.append((name, d, noise, *(f"{a:.3f}" for a in (first, *last.values()))))
-        if quick:
-            break
-    means = (f"{gain:+.3f}" for gain in np.mean(gains, axis=0))
-    rows.append(("mean, less round 1", "", "", "", *means))
-    header = ["table", "D", "noise", "round 1"]
-    header += [f"round {n_rounds}, {name}" for name in ("alone", "assigned", "mixture")]
-    table.show(f"Tables, {n_seeds} seeds", header, rows)
+    n_rounds, ways = 2 if quick else ROUNDS, ("alone", "assigned", "mixture")
+    for held_out, title in ((0.0, "all epochs"), (0.1, "stopped early")):
+        rows = []
+        for (name, load), d, noise in product(TABLES.items(), (2, 5), (1.0, "learnt")):
+            curves = []  # of each seed: accuracy by way and round
+            for seed in range(n_seeds):
+                net = {"latent_dim": d, "noise_variance": noise, "validation_fraction": held_out}
+                curves.append([table_by_round(load(), seed, n_rounds, way, net) for way in ways])
+            by_round = np.mean(curves, axis=0)  # (ways, rounds)
+            rows.append((name, d, noise, *by_round[:1, 0], *by_round[:, -1]))
+            if quick:
+                break
+        accuracies = np.array([row[3:] for row in rows])  # (settings, 1 + ways)
+        gains = accuracies.mean(axis=0) - accuracies[:, 0].mean()
+        shown = [(*row[:3], *(f"{a:.3f}" for a in row[3:])) for row in rows]
+        shown.append(("mean", "", "", *(f"{a:.3f}" for a in accuracies.mean(axis=0))))
+        shown.append(("less round 1", "", "", *(f"{gain:+.3f}" for gain in gains)))
+        header = ["table", "D", "noise", "round 1", *(f"round {n_rounds}, {way}" for way in ways)]
+        table.show(f"Tables, {title}, {n_seeds} seeds", header, shown)
 
 
-def table_by_round(
-    x: np.ndarray,
-    labels: np.ndarray,
-    seed: int,
-    n_rounds: int,
-    target: str,
-    latent_dim: int,
-    noise: float | str,
-) -> list[float]:
+def table_by_round(data: Bunch, seed: int, n_rounds: int, way: str, net: dict) -> list[float]:
     """Accuracy after each round of a VAE with that KL target, or "alone", and a mixture."""
-    options = {} if target == "alone" else {"kl_target": target}
-    vae = VAE(latent_dim, likelihood="gaussian", noise_variance=noise, random_state=seed, **options)
-    gmm = GMM(labels.max() + 1, labels=labels, random_state=seed)
-    gmm.connect(vae.connect(Observation(x)))
+    options = net if way == "alone" else {**net, "kl_target": way}
+    vae = VAE(likelihood="gaussian", random_state=seed, **options)
+    gmm = GMM(data.target.max() + 1, labels=data.target, random_state=seed)
+    gmm.connect(vae.connect(Observation(scale(data.data))))
     curve = []
     for _ in range(n_rounds):
-        vae.update(children=() if target == "alone" else None)
+        vae.update(children=() if way == "alone" else None)
         curve.append(_accuracy(gmm.update()))
     return curve
 
