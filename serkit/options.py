@@ -397,7 +397,11 @@ def check_argument(label: str, name: str, value: Any, constraint: Constraint) ->
 
 
 def of_update(value: Any, number: int) -> Any:
-    """An option in an update, counted from 0: of a sequence one entry each, the last further on."""
+    """An option in an update, counted from 0: of a sequence one entry each, the last further on.
+
+    >>> [of_update((200, 50), number) for number in range(3)]
+    [200, 50, 50]
+    """
     several = isinstance(value, Sequence) and not isinstance(value, str)
     return value[min(number, len(value) - 1)] if several else value
 

@@ -37,7 +37,7 @@ def vae_gmm(name: str = "default") -> Preset:
     Parameters
     ----------
     name : {"default", "serket", "best", "mnist", "fashion"}
-        "default" is for small data such as the embedded digits, "serket" has the original
+        "default" is for small grey images such as the embedded digits, "serket" has the original
         tutorial's nets and training (with EM for its Gibbs sampler), and "best" is the best found
         for the original's 3,000 digits. "mnist" and "fashion" are for all 70,000 images.
 
@@ -435,7 +435,7 @@ def _small_vae() -> Preset:
 
 
 def _conv_net() -> Preset:
-    """For images in which a cluster's shapes shift, turn and lean."""
+    """A small convolutional net, for images of 28 x 28 pixels or fewer."""
     return {"net": "conv", "filters": (16, 32), "batch_norm": True}
 
 

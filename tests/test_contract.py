@@ -98,7 +98,8 @@ CASES = {
     "vae": Case(VAE(2, **NET), BAD_NET),
     "vae-mixture": Case(VAE(2, kl_target="mixture", **NOISY), BAD_NET),
     "vae-clean": Case(
-        VAE(2, augment=AUGMENT, augment_target="clean", **NET), {"augment_target": "original"}
+        VAE(2, augment=AUGMENT, augment_target=("clean", "augmented"), **NET),
+        {"augment_target": "original"},
     ),
     "vae-conv": Case(VAE(2, net="conv", augment=RandomAffine(), **NET), {"lr": -1.0}),
     "vae-afresh": Case(VAE(2, warm_start=False, **HELD_OUT), {"epochs": 0}),

@@ -15,6 +15,7 @@ from serkit.errors import InputError
 from serkit.modules import GMM, VAE
 from serkit.options import (
     Choice,
+    Choices,
     Constraint,
     Count,
     Counts,
@@ -70,6 +71,12 @@ class Stretch(Shift):
         (Number(above=0, or_words=("auto", "low")), [1, "low"], [0, "high"], ", or 'auto', or 'l"),
         (Flag.__metadata__[0], [True, False, np.True_], [None, "yes", 2], "one of False, True"),
         (Choice("a", "b"), ["a", np.str_("b")], ["c", None, 1, ["a"], max], "one of 'a', 'b'"),
+        (
+            Choices("a", "b"),
+            ["a", ["a"], ("a", np.str_("b"))],
+            ["c", [], ["c"], [["a"]], np.array(["a"]), b"a", None, 1],
+            "one of 'a', 'b', or several",
+        ),
         (Choice(None, "a"), [None, "a"], ["b", 0], "one of None, 'a'"),
         (Name.__metadata__[0], [None, "", "low"], [3, True, ["low"]], "what must be a string, got"),
         (Count(), [2**63 - 1], [2**63, 10**400, Fraction(2)], "an integer >= 1"),

@@ -38,9 +38,9 @@ images = np.stack([np.asarray(Image.open(path).convert("L").resize(SIZE)) for pa
 print(f"{len(images)} images of {images.shape[2]} x {images.shape[1]} pixels")
 
 # %% The graph
-# The preset is for small grey images; from about 28 x 28 on take that of "best", whose images may
-# turn, lean and shift a little more. The number of clusters is a choice: with too many, some kinds
-# come in two clusters, which is easily seen.
+# The preset is for small grey images, which may turn, lean, and shift by half a pixel; from about
+# 28 x 28 on take `vae_gmm("best")`, with more of each. The number of clusters is a choice: with too
+# many, some kinds come in two clusters, which is easily seen.
 preset = srk.presets.vae_gmm()
 settings = preset["vae"] | ({"epochs": 10} if QUICK else {})
 vae = VAE(**settings, random_state=0)

@@ -16,7 +16,7 @@ def serket(n_seeds: int, quick: bool = False) -> None:
 
 
 def best(n_seeds: int, quick: bool = False) -> None:
-    """The best preset; target: mean 0.93 or more, worst 0.85 or more, 180 seconds or less."""
+    """The best preset; target: mean 0.965 or more, worst 0.955 or more, 150 seconds."""
     _run("best", "tutorial", n_seeds, quick)
 
 

@@ -149,8 +149,8 @@ def gmm_markov(seed: int, n_rows: int | None, net: dict) -> Run:
 def tables(n_seeds: int, quick: bool = False) -> None:
     """VAE and GMM with defaults on scikit-learn's tables, five rounds, and stopped early.
 
-    "alone" trains the VAE for as many epochs, but it hears nothing. Stopped early, each update of
-    the VAE ends once rows held out gain no more. Target: joint is at least its own first round in
+    "alone" trains the VAE likewise, but it hears nothing. Stopped early, each update of the VAE
+    ends once rows held out gain no more. Target: joint is at least its own first round in
     the mean of all settings.
     """
     n_rounds, ways = 2 if quick else ROUNDS, ("alone", "assigned", "mixture")

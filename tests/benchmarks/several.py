@@ -29,12 +29,12 @@ PROCESSES = (1, 2, 4, 8, 16, 32, 64)
 
 
 def processes(_: int, quick: bool = False) -> None:
-    """Joint training, by preset: why one machine should use threads; no target.
+    """Joint training of 3,000 digits, by preset: why one machine should use threads; no target.
 
     A quick run does not start the second process.
     """
     rows, repeats = [], 1 if quick else 5
-    for preset in ("serket", "best"):
+    for preset in ("serket", "mnist"):
         taken = [
             (_run(preset, quick), _run(preset, quick))
             if quick

@@ -77,8 +77,9 @@ def test_a_process_that_dies_ends_the_run_which_goes_on_from_its_checkpoint(tmp_
 
 def test_the_tutorial_runs_under_torchrun(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    options = ["tutorials/vae_gmm.py", "--quick", "--out", str(tmp_path)]
+    options = ["tutorials/vae_gmm.py", "--quick", "--preset", "fashion", "--out", str(tmp_path)]
     done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run 3 of 3: loss") == 1
     assert done.stdout.count("accuracy, 1 seeds") == 1
     assert len(np.loadtxt(tmp_path / "module001_vae" / "z_learn.txt")) == 500  # of both processes
