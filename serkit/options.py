@@ -116,22 +116,6 @@ class Choice(Constraint):
         return f"unknown {name}={in_words(value)}; expected {self.wanted}{self._or_function}"
 
 
-@dataclass(frozen=True, init=False)
-class Choices(Choice):
-    """One of several strings, or a sequence of them, one an update."""
-
-    def fits(self, value: Any) -> bool:
-        """Whether a value is among those allowed, or all of several are."""
-        if isinstance(value, str) or not isinstance(value, Sequence):
-            return super().fits(value)
-        return len(value) > 0 and all(map(super().fits, value))
-
-    @property
-    def wanted(self) -> str:
-        """The range in words."""
-        return f"{super().wanted}, or several of them"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Text(Constraint):
     """A string."""
@@ -252,6 +236,34 @@ class Several(Constraint):
     def fits(self, value: Any) -> bool:
         """Whether a value is such a list or tuple."""
         return isinstance(value, list | tuple) and all(map(self.each.accepts, value))
+
+
+@dataclass(frozen=True)
+class EachUpdate(Constraint):
+    """What an argument may be in all updates, or a sequence of it, one an update (`of_update`).
+
+    Parameters
+    ----------
+    each : Constraint
+    further : Constraint, optional
+        Of all entries but the first, where they may be something else.
+    """
+
+    each: Constraint
+    further: Constraint | None = None
+
+    def fits(self, value: Any) -> bool:
+        """Whether a value is in the range, or all of a sequence are; arrays are none."""
+        if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+            return self.each.fits(value)
+        further = self.further or self.each
+        return len(value) > 0 and self.each.fits(value[0]) and all(map(further.fits, value[1:]))
+
+    @property
+    def wanted(self) -> str:
+        """The range in words."""
+        further = f", each further one {self.further.wanted}" if self.further else ""
+        return f"{self.each.wanted}, or several{further}"
 
 
 @dataclass(frozen=True, kw_only=True)

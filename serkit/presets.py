@@ -64,8 +64,6 @@ def vae_gmm(name: str = "default") -> Preset:
     """
     presets: dict[str, Preset] = {
         "default": {
-            "restarts": 1,
-            "trial_rounds": 1,
             "rounds": 10,
             "vae": {
                 **_small_vae(),
@@ -78,10 +76,8 @@ def vae_gmm(name: str = "default") -> Preset:
             },
             "gmm": {"n_init": 20, "tol": 1e-4, "weight_concentration_prior": 1e4},
         },
-        "serket": {"restarts": 1, "trial_rounds": 1, "rounds": 5, **_serket()},
+        "serket": {"rounds": 5, **_serket()},
         "best": {
-            "restarts": 1,
-            "trial_rounds": 1,
             "rounds": 14,
             "vae": {
                 **_conv_net(),
@@ -102,8 +98,6 @@ def vae_gmm(name: str = "default") -> Preset:
             },
         },
         "mnist": {
-            "restarts": 1,
-            "trial_rounds": 1,
             "rounds": 45,
             "vae": {**_large_vae(), "epochs": (40, 5)},
             "gmm": {
@@ -138,7 +132,7 @@ def vae_gmm(name: str = "default") -> Preset:
             },
         },
     }
-    return _preset("vae_gmm", presets, name)
+    return {"restarts": 1, "trial_rounds": 1} | _preset("vae_gmm", presets, name)
 
 
 def vae_gmm_mm(name: str = "digits") -> Preset:

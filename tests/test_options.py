@@ -15,10 +15,10 @@ from serkit.errors import InputError
 from serkit.modules import GMM, VAE
 from serkit.options import (
     Choice,
-    Choices,
     Constraint,
     Count,
     Counts,
+    EachUpdate,
     FilePath,
     Flag,
     Function,
@@ -72,10 +72,16 @@ class Stretch(Shift):
         (Flag.__metadata__[0], [True, False, np.True_], [None, "yes", 2], "one of False, True"),
         (Choice("a", "b"), ["a", np.str_("b")], ["c", None, 1, ["a"], max], "one of 'a', 'b'"),
         (
-            Choices("a", "b"),
+            EachUpdate(Choice("a", "b")),
             ["a", ["a"], ("a", np.str_("b"))],
             ["c", [], ["c"], [["a"]], np.array(["a"]), b"a", None, 1],
-            "one of 'a', 'b', or several",
+            "what must be one of 'a', 'b', or several, got",
+        ),
+        (
+            EachUpdate(Count(), Count(at_least=0)),
+            [1, [2], (1, 0, 3)],
+            [0, [], [0], (2, -1), "12", b"1", np.array([1])],
+            "an integer >= 1, or several, each further one an integer >= 0, got",
         ),
         (Choice(None, "a"), [None, "a"], ["b", 0], "one of None, 'a'"),
         (Name.__metadata__[0], [None, "", "low"], [3, True, ["low"]], "what must be a string, got"),

@@ -28,10 +28,8 @@ from ...module import Node, Part, Posterior, Values, content_of
 from ...observation import Observation
 from ...options import (
     Choice,
-    Choices,
-    Constraint,
     Count,
-    Counts,
+    EachUpdate,
     Flag,
     Function,
     Number,
@@ -67,16 +65,6 @@ Path = Callable[..., np.ndarray]  # from two latents and a number of steps to la
 Ramp = Callable[[int, int], float]  # of the numbers of update and epoch, both from 0
 
 
-class Epochs(Constraint):
-    """A number of epochs, or several."""
-
-    wanted = "an integer >= 1 or several"
-
-    def fits(self, value: Any) -> bool:
-        """Whether it is."""
-        return Count().fits(value) or Counts().fits(value)
-
-
 @dataclass(eq=False, repr=False, kw_only=True)
 class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions, ArrayEstimator):
     """Abstract base of AE, VAE and MultinomialVAE; `VAE` describes the parameters.
@@ -96,12 +84,14 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetOptions,
         float | Ramp | None,
         Number(at_least=0, or_none=True, or_function_of=("update", "epoch")),
     ] = None
-    epochs: Annotated[int | Sequence[int], Epochs()] = 200
+    epochs: Annotated[int | Sequence[int], EachUpdate(Count())] = 200
     max_grad_norm: Annotated[float | None, Number(above=0, or_none=True)] = None
     validation_fraction: Annotated[float, Number(at_least=0)] = 0.0
     patience: PositiveInt = 10
     warm_start: Flag = True
-    augment_target: Annotated[str | Sequence[str], Choices("augmented", "clean")] = "augmented"
+    augment_target: Annotated[str | Sequence[str], EachUpdate(Choice("augmented", "clean"))] = (
+        "augmented"
+    )
 
     takes_from_parents = (Data,)
     sends_down = Data

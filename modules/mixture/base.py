@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
@@ -141,18 +140,6 @@ def messages_down(
     covariances = density.full_covariances()
     mixture = Mixture(log_prob, density.means, covariances, log_weights, checked=False)
     return tuple(mixture.split([math.prod(message.shape) for message in inputs]))
-
-
-class Starts(Count):
-    """A number of starts, or a sequence of them, one an update, of which later ones may be 0."""
-
-    wanted = "an integer >= 1, or several of which further ones may be 0"
-
-    def fits(self, value: Any) -> bool:
-        """Whether it is one; later updates may have none."""
-        if not isinstance(value, Sequence) or isinstance(value, str):
-            return super().fits(value)
-        return bool(value) and super().fits(value[0]) and all(map(Count(at_least=0).fits, value))
 
 
 class Components(Count):

@@ -22,6 +22,7 @@ from ...metrics import scores_of
 from ...module import Part, Posterior, Values, learns, warn_unless_converged
 from ...options import (
     Count,
+    EachUpdate,
     Flag,
     Kind,
     Number,
@@ -44,7 +45,6 @@ from . import em
 from .base import (
     Components,
     MixtureModule,
-    Starts,
     check_no_start,
     check_precisions_init,
     check_weights_init,
@@ -182,7 +182,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
     n_components: Annotated[int | str, Components()]
     _: KW_ONLY
     max_components: PositiveInt = 50
-    n_init: Annotated[int | Sequence[int], Starts()] = 5
+    n_init: Annotated[int | Sequence[int], EachUpdate(Count(), Count(at_least=0))] = 5
     n_split_merge: Annotated[int, Count(at_least=0)] = 0
     use_variance: Flag = False
     weights_init: ArrayLike | None = None

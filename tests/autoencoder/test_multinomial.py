@@ -446,7 +446,7 @@ def test_nothing_can_be_asked_before_training():
         ({"n_components": 0}, "n_components must be an integer >= 1, got 0"),
         ({"labels": [0, 1]}, f"labels has 2 entries for {N} rows"),
         ({"alpha": -1}, "alpha must be a number >= 0, or a function of update and epoch, got -1"),
-        ({"epochs": 0}, "epochs must be an integer >= 1 or several, got 0"),
+        ({"epochs": 0}, "epochs must be an integer >= 1, or several, got 0"),
     ],
 )
 def test_bad_options_are_refused_before_any_training(x, options, match):

@@ -150,8 +150,8 @@ def tables(n_seeds: int, quick: bool = False) -> None:
     """VAE and GMM with defaults on scikit-learn's tables, five rounds, and stopped early.
 
     "alone" trains the VAE likewise, but it hears nothing. Stopped early, each update of the VAE
-    ends once rows held out gain no more. Target: joint is at least its own first round in
-    the mean of all settings.
+    ends once rows held out gain no more. Target: joint is at least its own first round in the mean
+    of all settings.
     """
     n_rounds, ways = 2 if quick else ROUNDS, ("alone", "assigned", "mixture")
     for held_out, title in ((0.0, "all epochs"), (0.1, "stopped early")):
@@ -162,7 +162,7 @@ def tables(n_seeds: int, quick: bool = False) -> None:
                 net = {"latent_dim": d, "noise_variance": noise, "validation_fraction": held_out}
                 curves.append([table_by_round(load(), seed, n_rounds, way, net) for way in ways])
             by_round = np.mean(curves, axis=0)  # (ways, rounds)
-            rows.append((name, d, noise, *by_round[:1, 0], *by_round[:, -1]))
+            rows.append((name, d, noise, by_round[0, 0], *by_round[:, -1]))
             if quick:
                 break
         accuracies = np.array([row[3:] for row in rows])  # (settings, 1 + ways)
