@@ -317,6 +317,7 @@ class Module(Arguments, Node):
     takes_from_parents: tuple[type[Message], ...] = (Data,)
     sends_down: type[Message] | None = None
     can_regroup: bool = False  # whether it fits anew to a `Categorical` that regroups its classes
+    learns_classes: bool = False  # whether its updates learn anew what its parents' classes mean
     why_no_parts: str = "its class has no method parts()"  # see `parts`
     # What is learnt with one row per data row; `learn` replaces it, and never changes it in place.
     row_attributes: tuple[str, ...] = ()
@@ -459,6 +460,7 @@ class Module(Arguments, Node):
                     self.log_likelihoods_ = [*before, self.log_likelihood_]
                 names = [getattr(parent, "feature_names_in_", []) for parent in self.parents]
                 keep_names(self, np.concatenate(names) if all(map(len, names)) else None)
+                from_children = self.received_from_children(children)  # by the classes as they are
             posterior = posterior_of(self, inputs, from_children)
             with naming(self, "infer"):
                 bound = bound_of(posterior)

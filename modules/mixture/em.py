@@ -37,6 +37,7 @@ CPU = torch.device("cpu")
 _ROWS_TO_START_FROM = 2**16
 _ENDS_OF_TRIALS = 10, 20  # steps of EM after which half of the starts is given up, ...
 _FEWEST_STARTS = 3  # ... but for these
+_UNSETTLED = 0.05  # share of rows that may change their component in a mixture that has settled
 
 
 class Score(NamedTuple):
@@ -192,6 +193,13 @@ def align(
             return solution, responsibilities
     aligned = responsibilities_of(problem.rows, density, problem.from_children)
     return replace(solution, density=density), aligned
+
+
+def are_settled(problem: Problem, density: MixtureDensity, previous: np.ndarray) -> bool:
+    """Whether hardly any row is of another component than by the last responsibilities (N, K)."""
+    now = responsibilities_of(problem.rows, density, problem.from_children)
+    differ = now.argmax(axis=1) != previous.argmax(axis=1)
+    return processes.total(differ.sum()) <= _UNSETTLED * processes.total(len(differ))
 
 
 def are_degenerate(problem: Problem, density: MixtureDensity, counts: np.ndarray) -> np.ndarray:

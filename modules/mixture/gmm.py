@@ -19,7 +19,7 @@ from ...density import DIAGONAL_TYPES, MixtureDensity, check_near
 from ...errors import InputError, NotFittedError
 from ...messages import Categorical, Data, Message
 from ...metrics import scores_of
-from ...module import Part, Posterior, Values, learns, warn_unless_converged
+from ...module import Module, Node, Part, Posterior, Values, learns, warn_unless_converged
 from ...options import (
     Count,
     EachUpdate,
@@ -56,7 +56,7 @@ from .components import Prior
 from .parts import posterior_part
 from .rows import Rows, check_squares, prepared, stack
 from .search import find_components
-from .split_merge import split_and_merge
+from .split_merge import Exchange, exchanged_problem, split_and_merge
 from .statistics import (
     log_likelihoods,
     log_posterior,
@@ -97,11 +97,14 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
         under the default prior often leaves components empty).
     max_iter, tol : int, float
         EM stops when the bound, in nats per row, gains less than `tol`.
-    n_split_merge : int
+    n_split_merge : int, optional
         Tries of split-and-merge EM after the starts (Ueda et al., 2000): two components become one,
         a third becomes two, EM goes on, and what has a higher log-likelihood is kept. A way out of
-        optima with two components in one cluster and one over two. None are made under
-        ``inference="gibbs"``, nor with messages from children, which speak of components by number.
+        optima with two components in one cluster and one over two. By default there are up to K
+        tries where the only child is an `MLDA`, which then learns what the new components mean, and
+        where one promises to pay: see `serkit.modules.mixture.split_merge`. In other updates there
+        are none unless a number is given, and never under ``inference="gibbs"`` or with messages
+        from other children, which speak of components by number.
     use_variance : bool
         Whether the mixture is fitted to a VAE's distributions N(m_n, diag(s_n^2)) and not to their
         means, so that each update raises the joint objective (but for the prior's pull), and
@@ -183,7 +186,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
     _: KW_ONLY
     max_components: PositiveInt = 50
     n_init: Annotated[int | Sequence[int], EachUpdate(Count(), Count(at_least=0))] = 5
-    n_split_merge: Annotated[int, Count(at_least=0)] = 0
+    n_split_merge: Annotated[int | None, Count(at_least=0, or_none=True)] = None
     use_variance: Flag = False
     weights_init: ArrayLike | None = None
     means_init: ArrayLike | None = None
@@ -330,7 +333,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
                 f"covariance_type={self.covariance_type!r}, got {kind[0]} and {kind[1]!r}"
             )
         forget(self, "stream_", "log_likelihood_", "lower_bound_", "converged_")
-        forget(self, "empty_components_", "degenerate_components_")
+        forget(self, "empty_components_", "degenerate_components_", "exchanged_")
         self._keep_density(density)
         self.responsibilities_ = np.empty((0, density.n_components))  # of no rows yet
         self.rng()  # settles the seed that draws begin from
@@ -484,12 +487,58 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
             else:
                 best = em.expectation_maximisation(problem, *starts)
             em.check_finite(self.label, best.curve[-1])
+            exchanges: list[Exchange] = []
             if self.inference != "gibbs":
-                best = split_and_merge(problem, best, self.n_split_merge, rng)
-        responsibilities = responsibilities_of(rows, best.density, children)
+                n_tries = self._n_tries(problem, best.density, previous)
+                best, exchanges = split_and_merge(problem, best, n_tries, rng)
+                problem = exchanged_problem(problem, *exchanges)
+        responsibilities = responsibilities_of(rows, best.density, problem.from_children)
         if previous is not None:
             best, responsibilities = em.align(problem, best, responsibilities, previous)
         self._keep(best, responsibilities, problem)
+        if exchanges and children is not None:
+            self.exchanged_: dict[str, Any] = {
+                "components": [*map(list, exchanges)],
+                "n_sent": self.n_sent_,
+            }
+
+    def received_from_children(self, children: Sequence[Node] | None = None) -> Message | None:
+        """The children's messages, of the components as they are now.
+
+        A child that has not heard yet of an exchange of components speaks of them as they were.
+        """
+        message = super().received_from_children(children)
+        if isinstance(message, Categorical) and self._is_unheard():
+            for exchange in self.exchanged_["components"]:
+                message = Exchange(*exchange).told(message)
+        return message
+
+    def _is_unheard(self) -> bool:
+        """Whether components were exchanged since the child last heard of them."""
+        exchanged = getattr(self, "exchanged_", None)
+        if not exchanged or len(self.children) != 1:
+            return False
+        [child] = self.children
+        heard = child.heard_ if isinstance(child, Module) else ()
+        return bool(heard) and heard[child.parents.index(self)] <= exchanged["n_sent"]
+
+    def _n_tries(
+        self, problem: em.Problem, density: MixtureDensity, previous: np.ndarray | None
+    ) -> int:
+        """Tries of split-and-merge, by a mixture and by what the rows' responsibilities were."""
+        children = problem.from_children
+        if children is None:
+            return self.n_split_merge or 0
+        if previous is None or self._takes_one_step(children, previous) or not self._are_followed():
+            return 0
+        n_tries = problem.n_components if self.n_split_merge is None else self.n_split_merge
+        return n_tries if n_tries and em.are_settled(problem, density, previous) else 0
+
+    def _are_followed(self) -> bool:
+        """Whether the only child learns what the components mean, and has heard of those now."""
+        [child, *others] = self.children
+        follows = isinstance(child, Module) and child.learns_classes and not child.frozen
+        return follows and not others and not self._is_unheard()
 
     def _goes_on(self) -> bool:
         """Whether there is a mixture of the components and the covariance type asked for."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations, islice
+from typing import NamedTuple
 
 import numpy as np
+from scipy.special import rel_entr
 
 from ... import processes
 from ...density import MixtureDensity
+from ...messages import Categorical
+from ..common.inputs import log_class_prior
 from .em import Problem, Solution, expectation_maximisation, plus_plus_starts
 from .rows import Rows
 from .statistics import log_likelihoods, log_posterior, log_weights_of
@@ -18,16 +22,40 @@ _SPLIT_ITERATIONS = 10  # of EM within one component, before EM over all of them
 _NEGLIGIBLE = 1e-3  # rows of smaller responsibilities are not asked how to split a component
 
 
+class Exchange(NamedTuple):
+    """Components i and j become one, with the number i, and k becomes two, j and k."""
+
+    i: int
+    j: int
+    k: int
+    share: float = 0.5  # of what was k, now j
+
+    def told(self, classes: Categorical) -> Categorical:
+        """What children say of the components as they were, said of them as they are now."""
+        log_prob = classes.log_prob.copy()
+        log_prob[:, self.i] = np.logaddexp(log_prob[:, self.i], log_prob[:, self.j])
+        log_prob[:, self.j] = log_prob[:, self.k] + np.log(self.share)
+        log_prob[:, self.k] += np.log1p(-self.share)
+        return replace(classes, log_prob=log_prob, checked=False)
+
+
 def split_and_merge(
     problem: Problem, solution: Solution, n_tries: int, rng: np.random.Generator
-) -> Solution:
+) -> tuple[Solution, list[Exchange]]:
     """The best solution that `n_tries` exchanges of components lead to; the given one at worst.
 
     In a try components i and j become one and k becomes two, so that their number stays, and so do
     the numbers of the others; EM goes on from there. What it comes to is taken if its
     log-likelihood, by which starts are chosen as well, is higher by more than the problem's `tol`,
-    and the next tries are made from it. The most promising triples are tried first (`exchanges`).
-    With messages from children nothing is tried: they speak of components by number.
+    and the next tries are made from it. The most promising triples are tried first (`candidates`).
+
+    What children say of the components is then said of other ones (`Exchange.told`): a row is of
+    the union with the sum of the probabilities that it is of i and of j, and of the halves of k
+    with shares of that of k. So nothing tells the halves apart but the rows, and a merger ends all
+    contradiction between rows and children about who is i and who is j. But what the children knew
+    of that is lost, and charged: the information `lost_information`, in nats. Two components in one
+    class give themselves away, as the children tell them apart where the rows do not, or otherwise.
+    Only exchanges that promise to pay are tried here.
 
     N. Ueda, R. Nakano, Z. Ghahramani, G. E. Hinton (2000). SMEM algorithm for mixture models.
     *Neural Computation* 12(9).
@@ -35,6 +63,7 @@ def split_and_merge(
     Parameters
     ----------
     problem : Problem
+        Nothing is tried where children send evidence that is no prior: of components by number.
     solution : Solution
         Of `expectation_maximisation`.
     n_tries : int
@@ -44,7 +73,9 @@ def split_and_merge(
 
     Returns
     -------
-    Solution
+    solution : Solution
+    exchanges : list of Exchange
+        That led to it, in their order.
 
     Examples
     --------
@@ -60,50 +91,72 @@ def split_and_merge(
     >>> stuck = em.expectation_maximisation(problem, start)
     >>> np.sort(stuck.density.means[:, 0]).round()
     array([ 0.,  0., 10.])
-    >>> found = split_and_merge(problem, stuck, 3, np.random.default_rng(0))
+    >>> found, exchanges = split_and_merge(problem, stuck, 3, np.random.default_rng(0))
     >>> np.sort(found.density.means[:, 0]).round()
     array([ 0.,  8., 12.])
+    >>> [exchange[:3] for exchange in exchanges]
+    [(0, 1, 2)]
     """
-    if problem.from_children is not None:
-        return solution
+    made: list[Exchange] = []
+    if problem.from_children is not None and not problem.from_children.is_prior:
+        return solution, made
     n_left = n_tries
     while n_left > 0:
-        for start in islice(exchanges(problem, solution.density, rng), n_left):
+        promising = candidates(problem, solution.density, made, rng)
+        for exchange, start, lost in islice(promising, n_left):
             n_left -= 1
-            other = _solution_from(problem, start)
-            if other is not None and _is_better(problem, other, solution):
-                solution = other
+            other = exchanged_problem(problem, exchange)
+            found = _solution_from(other, start)
+            if found is not None and _is_better(problem, found, solution, lost):
+                problem, solution, made = other, found, [*made, exchange]
                 break
         else:  # each has been tried
             break
-    return solution
+    return solution, made
 
 
-def exchanges(
-    problem: Problem, density: MixtureDensity, rng: np.random.Generator
-) -> Iterator[MixtureDensity]:
-    """Mixtures with i and j merged into i, and k split into j and k, the most promising first.
+def exchanged_problem(problem: Problem, *exchanges: Exchange) -> Problem:
+    """The same problem where children speak of the components after some exchanges."""
+    classes = problem.from_children
+    if classes is None or not exchanges:
+        return problem
+    for exchange in exchanges:
+        classes = exchange.told(classes)
+    return replace(problem, from_children=classes)
+
+
+def candidates(
+    problem: Problem, density: MixtureDensity, made: list[Exchange], rng: np.random.Generator
+) -> Iterator[tuple[Exchange, MixtureDensity, float]]:
+    """Exchanges, mixtures after them and the information lost, the most promising first.
 
     That is by what the split of k gains in log-likelihood, at least, less what the merger loses.
     (Ueda et al. rank by the overlap of i and j and by how far k is from its rows. The latter, with
     the rows as points, comes to k's volume per row whatever their shape; on latents of images as
     many tries gained less in that order.)
     """
-    beliefs = Beliefs.of(problem.rows, density)
+    told = problem.from_children
+    beliefs = Beliefs.of(problem.rows, density, told)
     pairs = list(combinations(range(problem.n_components), 2))
     unions = {pair: merged(density, pair) for pair in pairs}
     splits = [split(problem, beliefs, k, rng) for k in range(problem.n_components)]
-    losses = {pair: loss_of_merger(beliefs, pair, union) for pair, union in unions.items()}
+    new = {number for exchange in made for number in exchange[:3]} if told else set()
+    lost = {pair: lost_information(problem.rows, told, pair) for pair in pairs}
+    losses = {pair: loss_of_merger(beliefs, pair, unions[pair]) + lost[pair] for pair in pairs}
     triples = [
         (losses[pair] - found.gain, pair, k)
         for k, found in enumerate(splits)
         for pair in pairs
-        if found is not None and k not in pair
+        if found is not None
+        and k not in pair
+        and (told is None or losses[pair] < found.gain)
+        and new.isdisjoint((*pair, k))
     ]
     for _, pair, k in processes.of_first(sorted(triples)):  # processors may round differently
         found = splits[k]
         assert found is not None
-        yield exchanged(density, (*pair, k), unions[pair], found.halves)
+        exchange = Exchange(*pair, k, float(found.halves.weights[0]))
+        yield exchange, exchanged(density, (*pair, k), unions[pair], found.halves), lost[pair]
 
 
 @dataclass(frozen=True)
@@ -112,15 +165,18 @@ class Beliefs:
 
     rows: Rows
     log_likelihood: np.ndarray  # log N(x_n; mu_k, Sigma_k), (N, K)
+    log_prior: np.ndarray  # log pi_k, (1, K), or what children know of each row instead, (N, K)
     responsibilities: np.ndarray  # P(k | x_n), (N, K)
     log_evidence: np.ndarray  # log p(x_n), (N,)
 
     @classmethod
-    def of(cls, rows: Rows, density: MixtureDensity) -> Beliefs:
-        """Those of a mixture."""
-        log_likelihood = log_likelihoods(rows, density)
-        log_prob, log_evidence = log_posterior(log_likelihood, log_weights_of(density))
-        return cls(rows, log_likelihood, np.exp(log_prob, out=log_prob), log_evidence)
+    def of(cls, rows: Rows, density: MixtureDensity, told: Categorical | None = None) -> Beliefs:
+        """Those of a mixture, and of its children, if they send a prior."""
+        log_likelihood, log_weights = log_likelihoods(rows, density), log_weights_of(density)
+        log_prior = log_class_prior(log_weights, told)
+        log_prob, log_evidence = log_posterior(log_likelihood, log_weights, told)
+        responsibilities = np.exp(log_prob, out=log_prob)
+        return cls(rows, log_likelihood, log_prior, responsibilities, log_evidence)
 
 
 @dataclass(frozen=True)
@@ -157,13 +213,31 @@ def merged(density: MixtureDensity, pair: tuple[int, int]) -> MixtureDensity:
 def loss_of_merger(beliefs: Beliefs, pair: tuple[int, int], union: MixtureDensity) -> float:
     """What the log-likelihood loses with components i and j as one, m, in nats.
 
-    ``-sum_n w_n log(1 - r_ni - r_nj + (pi_i + pi_j) N(x_n; mu_m, Sigma_m) / p(x_n))``.
+    ``-sum_n w_n log(1 - r_ni - r_nj + (pi_i + pi_j) N(x_n; mu_m, Sigma_m) / p(x_n))``, where a
+    prior from children stands in place of pi.
     """
     others = 1 - beliefs.responsibilities[:, pair].sum(axis=1)
-    joint = log_likelihoods(beliefs.rows, union)[:, 0] + log_weights_of(union)
+    of_pair = np.logaddexp(*beliefs.log_prior[:, list(pair)].T)  # (1,) or (N,)
+    joint = log_likelihoods(beliefs.rows, union)[:, 0] + of_pair
     with np.errstate(divide="ignore"):
         change = np.logaddexp(np.log(np.maximum(others, 0)), joint - beliefs.log_evidence)
     return -processes.total(float(beliefs.rows.weights @ change))
+
+
+def lost_information(rows: Rows, told: Categorical | None, pair: tuple[int, int]) -> float:
+    """What children know of who is i and who is j, in nats; 0 where there are none.
+
+    Of the information that their prior P_n has of the rows' components, ``sum_n w_n KL(P_n || P)``
+    with the rows' mean P, the part that is lost if i and j are one.
+    """
+    if told is None:
+        return 0.0
+    weights = rows.weights * told.is_observed
+    each = np.exp(told.log_prob[:, list(pair)])  # (N, 2)
+    mean = processes.total(weights @ each) / max(processes.total(weights.sum()), 1e-300)
+    apart = rel_entr(each, mean).sum(axis=1)
+    together = rel_entr(each.sum(axis=1), mean.sum())
+    return processes.total(float(weights @ (apart - together)))
 
 
 # -- splitting -------------------------------------------------------------------------------------
@@ -179,7 +253,8 @@ def split(problem: Problem, beliefs: Beliefs, k: int, rng: np.random.Generator) 
     mine = np.flatnonzero(r > _NEGLIGIBLE)
     rows = replace(beliefs.rows, weight=beliefs.rows.weights * r, origin=beliefs.rows.centre)[mine]
     before = processes.total(float(rows.weights @ beliefs.log_likelihood[mine, k]))
-    part = replace(problem, rows=rows, n_components=2, max_iter=_SPLIT_ITERATIONS)
+    untold = replace(problem, from_children=None, max_iter=_SPLIT_ITERATIONS)
+    part = replace(untold, rows=rows, n_components=2)
     if not part.total_weight > 0:
         return None
     found = _solution_from(part, next(plus_plus_starts(part, 1, rng)))
@@ -217,6 +292,10 @@ def _solution_from(problem: Problem, density: MixtureDensity) -> Solution | None
         return None
 
 
-def _is_better(problem: Problem, other: Solution, solution: Solution) -> bool:
-    """Whether a log-likelihood is higher by more than the tolerance; the same in all processes."""
-    return processes.any_of(other.log_likelihood > solution.log_likelihood + problem.tol)
+def _is_better(problem: Problem, other: Solution, solution: Solution, lost: float) -> bool:
+    """Whether a log-likelihood is higher by more than the tolerance and what was lost for it.
+
+    The same in all processes.
+    """
+    least = problem.tol + lost / problem.total_weight
+    return processes.any_of(other.log_likelihood > solution.log_likelihood + least)

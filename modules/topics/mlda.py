@@ -150,6 +150,7 @@ class MLDA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ArrayEstimator):
     sends_down = Data
     learns_from_shares = True
     can_regroup = True
+    learns_classes = True
     row_attributes = ("topic_proportions_",)
     class_tokens_ = lda.TOKENS_OF_CLASSES  # until some parent sends classes
 
