@@ -101,10 +101,10 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
         Tries of split-and-merge EM after the starts (Ueda et al., 2000): two components become one,
         a third becomes two, EM goes on, and what has a higher log-likelihood is kept. A way out of
         optima with two components in one cluster and one over two. By default there are up to K
-        tries where the only child is an `MLDA`, which then learns what the new components mean, and
-        where one promises to pay: see `serkit.modules.mixture.split_merge`. In other updates there
-        are none unless a number is given, and never under ``inference="gibbs"`` or with messages
-        from other children, which speak of components by number.
+        where an `MLDA` is the only child, which then learns what the new components mean, once
+        latents that move leave hardly any row another component; and none elsewhere. Never under
+        ``inference="gibbs"`` or with messages from other children, which speak of components by
+        number.
     use_variance : bool
         Whether the mixture is fitted to a VAE's distributions N(m_n, diag(s_n^2)) and not to their
         means, so that each update raises the joint objective (but for the prior's pull), and
@@ -161,6 +161,10 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
         or that are no wider than `reg_covar` in directions in which the data are.
     converged_ : bool
         Whether EM stopped by `tol`; always true of Gibbs sampling.
+    n_split_merges_ : int
+        Exchanges of components by which split-and-merge led to what was kept.
+    exchanged_ : dict
+        Those of the last update with any, where children spoke: of which the child is yet to hear.
     stream_ : dict
         What `partial_fit` keeps of all batches so far.
 
@@ -243,6 +247,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
             "log_likelihood": float(self.log_likelihood_[-1]),
             "lower_bound": float(self.lower_bound_[-1]),
             "n_iter": len(self.log_likelihood_),
+            "split_merges": self.n_split_merges_,
         }
         if isinstance(self.n_components, str):
             report["n_components"] = self.n_components_
@@ -496,6 +501,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
         if previous is not None:
             best, responsibilities = em.align(problem, best, responsibilities, previous)
         self._keep(best, responsibilities, problem)
+        self.n_split_merges_ = len(exchanges)
         if exchanges and children is not None:
             self.exchanged_: dict[str, Any] = {
                 "components": [*map(list, exchanges)],
@@ -536,9 +542,10 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
 
     def _are_followed(self) -> bool:
         """Whether the only child learns what the components mean, and has heard of those now."""
-        [child, *others] = self.children
-        follows = isinstance(child, Module) and child.learns_classes and not child.frozen
-        return follows and not others and not self._is_unheard()
+        follows = [
+            isinstance(c, Module) and c.learns_classes and not c.frozen for c in self.children
+        ]
+        return follows == [True] and not self._is_unheard()
 
     def _goes_on(self) -> bool:
         """Whether there is a mixture of the components and the covariance type asked for."""

@@ -8,6 +8,7 @@ python -m tests.benchmarks processes   # threads or processes, seven minutes: ne
 python -m tests.benchmarks scaling     # many machines, by a model; a minute
 python -m tests.benchmarks components         # right numbers of clusters, an hour
 python -m tests.benchmarks paying --seeds 5   # accuracy with defaults, half an hour
+python -m tests.benchmarks paying_speech --seeds 10   # the same: needs SERKIT_DATA; 20 minutes
 python -m tests.benchmarks tables --seeds 3   # accuracy, some minutes
 python -m tests.benchmarks serket best        # accuracy, 10 seeds each: needs SERKIT_DATA
 python -m tests.benchmarks mnist_joint fashion_joint --seeds 3     # 70,000 images, some hours
@@ -72,6 +73,7 @@ BENCHMARKS = {
     "scaling": several.scaling,
     "components": components.components,
     "paying": exchange.paying,
+    "paying_speech": exchange.paying_speech,
     "tables": exchange.tables,
     "serket": accuracy.serket,
     "best": accuracy.best,

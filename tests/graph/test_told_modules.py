@@ -6,9 +6,9 @@ from scipy.optimize import linear_sum_assignment
 from scipy.special import log_softmax
 from scipy.stats import entropy
 
-from serkit import Module, Observation, Posterior
+from serkit import Graph, Module, Observation, Posterior
 from serkit.messages import Categorical, Data, Gaussian, Mixture
-from serkit.modules import GMM
+from serkit.modules import GMM, MLDA, VAE
 from serkit.modules.mixture import em
 from tests.helpers.modules import Teller
 
@@ -134,3 +134,121 @@ def test_random_starts_number_their_components_as_the_message_does():
         )
         _, order = linear_sum_assignment(shared, maximize=True)
         np.testing.assert_array_equal(order, np.arange(K))
+
+
+# -- exchanges of components -------------------------------------------------------------------
+
+
+class Still(Latents):
+    """Sends the same latents in every update."""
+
+    def infer(self, inputs, from_children):
+        return Posterior(up=Gaussian(CENTRES[CLASSES] + NOISE), down=(None,))
+
+
+class Pupil(Teller):
+    """Tells as one that learns what the mixture's components mean."""
+
+    learns_classes = True
+
+
+def contradicting():
+    """A message that is sure who is 0 and who is 1 of the rows of class 0, whatever they look."""
+    of_first = np.random.default_rng(1).integers(2, size=N)
+    heard = np.where(CLASSES == 0, of_first, 2)
+    return Categorical(np.log(0.99 * np.eye(K)[heard] + 0.01 / K), is_prior=True)
+
+
+def stuck(child=Pupil, **options):
+    """Two components in class 0 and one over the classes 1 and 2, and a child that says as much."""
+    latents = Still().connect(Observation(np.zeros((N, 1)))).update()
+    start = {"means_init": [[-0.5, 0.0], [0.5, 0.0], [5.0, 5.0]], "n_init": (1, 0)}
+    gmm = GMM(K, labels=CLASSES, random_state=0, **start, **options).connect(latents).update()
+    teller = child(contradicting()).connect(gmm).update()
+    return latents, gmm, teller
+
+
+def in_turn(latents, gmm, n_updates):
+    for _ in range(n_updates):
+        latents.update()
+        gmm.update()
+
+
+def test_components_are_exchanged_once_hardly_any_row_changes_its_own():
+    latents, gmm, _ = stuck()
+    assert gmm.scores()["accuracy"] < 0.7
+    in_turn(latents, gmm, 1)  # rows of class 0 trade places, as the child says
+    assert gmm.history_[-1]["split_merges"] == 0
+    assert gmm.scores()["accuracy"] < 0.7
+    in_turn(latents, gmm, 1)
+    assert gmm.history_[-1]["split_merges"] == 1
+    assert gmm.scores()["accuracy"] == 1
+    np.testing.assert_allclose(gmm.means_[0], CENTRES[0], atol=1)  # the union is 0
+
+
+def test_a_child_speaks_of_the_components_as_they_were_until_it_has_heard():
+    latents, gmm, pupil = stuck()
+    in_turn(latents, gmm, 2)
+    said = np.exp(contradicting().log_prob)
+    heard = np.exp(gmm.received_from_children().log_prob)
+    share = gmm.exchanged_["components"][0][-1]
+    expected = [said[:, 0] + said[:, 1], share * said[:, 2], (1 - share) * said[:, 2]]
+    np.testing.assert_allclose(heard, np.column_stack(expected))
+    joint = gmm.message_up.log_likelihood + np.log(heard)
+    expected = log_softmax(joint, axis=1)
+    np.testing.assert_allclose(gmm.posterior.classes.log_prob, expected, atol=1e-9)
+    in_turn(latents, gmm, 1)  # no other exchange before the child has heard of this one
+    assert gmm.history_[-1]["split_merges"] == 0
+    assert gmm.scores()["accuracy"] == 1
+    pupil.update()
+    np.testing.assert_array_equal(np.exp(gmm.received_from_children().log_prob), said)
+
+
+def test_a_child_that_learns_follows():
+    """Topics of words that tell class 0 from the others, and nothing of 1 and 2."""
+    latents = Still().connect(Observation(np.zeros((N, 1)))).update()
+    start = {"means_init": [[-0.5, 0.0], [0.5, 0.0], [5.0, 5.0]], "n_init": (1, 0)}
+    gmm = GMM(K, labels=CLASSES, random_state=0, **start).connect(latents)
+    words = np.random.default_rng(2).poisson(np.where(CLASSES == 0, 4, 0.5)[:, None], size=(N, 6))
+    words = np.column_stack([words, np.random.default_rng(3).poisson(2, size=(N, 2)) + 1])
+    mlda = MLDA(K, labels=CLASSES, random_state=0).connect(gmm, Observation(words))
+    graph = Graph(mlda).fit(1, verbose=False)
+    before = gmm.scores()["accuracy"], mlda.scores()["accuracy"]
+    graph.fit(6, verbose=False)
+    assert max(before) < 0.7
+    assert gmm.scores()["accuracy"] == mlda.scores()["accuracy"] == 1
+
+
+@pytest.mark.parametrize(
+    "which", ["one that learns nothing", "frozen", "two", "no tries", "not moved", "evidence"]
+)
+def test_nothing_is_exchanged_where_nobody_would_follow(which):
+    child = Teller if which == "one that learns nothing" else Pupil
+    latents, gmm, pupil = stuck(child, n_split_merge=0 if which == "no tries" else None)
+    if which == "frozen":
+        pupil.freeze()
+    elif which == "two":
+        Pupil(contradicting()).connect(gmm).update()
+    elif which == "evidence":
+        pupil.message = Categorical(contradicting().log_prob)
+        pupil.update()
+    if which == "not moved":
+        gmm.update().update()
+    else:
+        in_turn(latents, gmm, 2)
+    assert gmm.history_[-1]["split_merges"] == 0
+    assert gmm.scores()["accuracy"] < 0.7
+
+
+def test_an_exchange_that_a_child_has_not_heard_of_is_saved(tmp_path):
+    rows = CENTRES[CLASSES] + NOISE
+    vae = VAE(2, likelihood="gaussian", epochs=1, random_state=0).connect(Observation(rows))
+    gmm = GMM(K, random_state=0).connect(vae)
+    mlda = MLDA(K, random_state=0).connect(gmm, Observation(np.eye(K)[CLASSES] * 5, name="words"))
+    graph = Graph(mlda).fit(2, verbose=False)
+    gmm.exchanged_ = {"components": [[0, 1, 2, 0.25]], "n_sent": gmm.n_sent_}
+    heard = gmm.received_from_children().log_prob
+    assert not np.array_equal(heard, mlda.messages_down[0].log_prob)
+    graph.save(tmp_path / "graph")
+    again = Graph.load(tmp_path / "graph")["gmm"]
+    np.testing.assert_array_equal(again.received_from_children().log_prob, heard)

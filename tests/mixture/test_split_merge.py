@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.special import logsumexp
+from scipy.stats import entropy
 
 from serkit.density import MixtureDensity
 from serkit.messages import Categorical
 from serkit.modules.mixture import em, split_merge
 from serkit.modules.mixture.rows import Rows
-from serkit.modules.mixture.split_merge import Beliefs, split_and_merge
+from serkit.modules.mixture.split_merge import Beliefs, Exchange, split_and_merge
 from tests.helpers import oracles
 from tests.helpers.mixtures import all_types, matrices_of, some_density, some_prior, unsure
 
@@ -35,7 +36,7 @@ def stuck(task):
 
 
 def tried(task, solution, n_tries=12, seed=0):
-    return split_and_merge(task, solution, n_tries, np.random.default_rng(seed))
+    return split_and_merge(task, solution, n_tries, np.random.default_rng(seed))[0]
 
 
 def log_joint(rows, density):
@@ -143,8 +144,8 @@ def test_the_solution_stays_without_tries_triples_or_silence():
     two = problem(Rows(x), n_components=2)  # no third component to split
     solution = em.expectation_maximisation(two, em.start_from_means(two, CENTRES[:2]))
     assert tried(two, solution) is solution
-    told = replace(task, from_children=Categorical.uniform(len(x), 3))
-    assert tried(told, before) is before
+    evidence = replace(task, from_children=Categorical.uniform(len(x), 3))
+    assert tried(evidence, before) is before
 
 
 def test_no_more_tries_than_asked_for(monkeypatch):
@@ -260,8 +261,125 @@ def test_the_most_promising_exchange_comes_first():
     x, _ = blobs()
     task = problem(Rows(x))
     before = stuck(task).density
-    first, *others = split_merge.exchanges(task, before, np.random.default_rng(0))
+    found = list(split_merge.candidates(task, before, [], np.random.default_rng(0)))
+    assert [lost for _, _, lost in found] == [0, 0, 0]
+    first, *others = [density for _, density, _ in found]
     assert len(others) == 2
     assert all(
         log_likelihood(task.rows, first) > log_likelihood(task.rows, other) for other in others
     )
+
+
+# -- with a prior from children ----------------------------------------------------------------
+
+
+def prior(classes, certainty=0.99, n_classes=3):
+    """A message that gives each row's class this probability."""
+    others = (1 - certainty) / (n_classes - 1)
+    return Categorical(
+        np.log(np.where(np.eye(n_classes)[classes] > 0, certainty, others)), is_prior=True
+    )
+
+
+def told_stuck(told, x):
+    """EM's solution from two means in the first blob, told what components rows are of."""
+    task = problem(Rows(x), from_children=told)
+    return task, stuck(task)
+
+
+def test_classes_that_children_and_rows_tell_apart_otherwise_become_one():
+    """The children are sure who is 0 and who is 1 of one blob's rows, which the rows deny."""
+    x, classes = blobs()
+    heard = np.where(classes == 0, np.random.default_rng(1).integers(2, size=300), 2)
+    task, before = told_stuck(prior(heard), x)
+    after, exchanges = split_and_merge(task, before, 3, np.random.default_rng(0))
+    assert [exchange[:3] for exchange in exchanges] == [(0, 1, 2)]
+    order = after.density.means[:, 0].argsort()
+    np.testing.assert_allclose(after.density.means[order], CENTRES, atol=0.6)
+    assert after.density.means[0, 0] == after.density.means[order[0], 0]  # the union is i
+    untold = replace(task, from_children=None)
+    found = split_merge.exchanged_problem(untold, *exchanges)
+    assert found is untold
+
+
+def test_what_children_know_is_not_given_up_for_a_better_fit_of_the_rows():
+    """Two classes that only the children can tell apart, and a third that has two blobs.
+
+    The third in two gains about 74 nats; that the first are two tells nearly 200 log 2 of them.
+    """
+    rng, classes = np.random.default_rng(0), np.repeat(np.arange(3), 100)
+    x = rng.normal(size=(300, D))
+    x[200:], x[250:, 0] = x[200:] + 40, x[250:, 0] + 48
+    for certainty, expected in ((0.99, []), (0.34, [(0, 1, 2)])):
+        task = problem(Rows(x), from_children=prior(classes, certainty))
+        start = em.start_from(task, np.eye(3)[classes].__getitem__)
+        solution = em.expectation_maximisation(task, start)
+        _, exchanges = split_and_merge(task, solution, 3, rng)
+        assert [exchange[:3] for exchange in exchanges] == expected
+
+
+def test_no_component_is_exchanged_twice_before_children_have_heard():
+    x, classes = blobs()
+    heard = np.where(classes == 0, np.random.default_rng(1).integers(2, size=300), 2)
+    task, before = told_stuck(prior(heard), x)
+    rng, made = np.random.default_rng(0), [Exchange(0, 1, 2)]
+    assert list(split_merge.candidates(task, before.density, made, rng)) == []
+    assert len(list(split_merge.candidates(task, before.density, [], rng))) > 0
+
+
+def test_an_exchange_moves_probabilities_and_makes_none():
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(4), size=20)
+    p[0] = [1, 0, 0, 0]
+    with np.errstate(divide="ignore"):
+        told = Categorical(np.log(p), is_prior=True)
+        found = Exchange(1, 3, 0, 0.25).told(told)
+    shares = np.array([[0.75, 0, 0, 0.25], [0, 1, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0]])
+    np.testing.assert_allclose(np.exp(found.log_prob), p @ shares, atol=1e-15)
+    assert found.is_prior
+    np.testing.assert_array_equal(told.log_prob[1:], np.log(p[1:]))  # as it was
+
+
+def information(p, weights):
+    """Mutual information of row and class, times the rows' weight, by entropies."""
+    mean = weights @ p / weights.sum()
+    return weights.sum() * entropy(mean) - weights @ entropy(p, axis=1)
+
+
+def test_lost_information_is_that_of_three_classes_less_that_of_two():
+    rows, rng = overlapping(), np.random.default_rng(3)
+    p = rng.dirichlet([0.3, 0.5, 1.0], size=150)
+    told = Categorical(np.log(p), is_prior=True)
+    together = np.column_stack([p[:, 0] + p[:, 2], p[:, 1]])
+    expected = information(p, rows.weights) - information(together, rows.weights)
+    assert split_merge.lost_information(rows, told, (0, 2)) == pytest.approx(expected)
+    assert expected > 1
+    assert split_merge.lost_information(rows, None, (0, 2)) == 0
+    same = Categorical(np.tile(np.log([0.2, 0.3, 0.5]), (150, 1)), is_prior=True)
+    assert split_merge.lost_information(rows, same, (0, 2)) == pytest.approx(0, abs=1e-9)
+
+
+def test_nothing_is_known_of_rows_that_children_miss():
+    rows, rng = overlapping(), np.random.default_rng(3)
+    p, observed = rng.dirichlet([0.3, 0.5, 1.0], size=150), np.arange(150) % 3 > 0
+    told = Categorical(np.log(p), is_prior=True, observed=observed)
+    some = replace(rows, weight=rows.weights * observed)
+    of_some = split_merge.lost_information(some, Categorical(np.log(p), is_prior=True), (0, 1))
+    assert split_merge.lost_information(rows, told, (0, 1)) == pytest.approx(of_some)
+
+
+@all_types
+def test_what_a_merger_loses_where_children_speak(covariance_type):
+    """By each row's log-likelihood before and after, with its own prior."""
+    rows, density = overlapping(), some_density(covariance_type)
+    p = np.random.default_rng(4).dirichlet(np.ones(3), size=150)
+    told = Categorical(np.log(p), is_prior=True)
+    beliefs = Beliefs.of(rows, density, told)
+    union = split_merge.merged(density, (0, 2))
+    log_likelihood = log_joint(rows, density) - np.log(density.weights)
+    of_union = log_joint(rows, union)[:, 0] - np.log(union.weights)
+    before = rows.weights @ logsumexp(log_likelihood, b=p, axis=1)
+    both = np.column_stack([of_union, log_likelihood[:, 1]])
+    after = rows.weights @ logsumexp(both, b=np.column_stack([p[:, 0] + p[:, 2], p[:, 1]]), axis=1)
+    loss = split_merge.loss_of_merger(beliefs, (0, 2), union)
+    assert loss == pytest.approx(before - after, rel=1e-9)
