@@ -197,6 +197,13 @@ class Node(Options, ABC):
         """Length of one row of the message up, where known before training."""
         return None
 
+    def translated(self, child: Node, message: Message) -> Message:
+        """A child's message in the terms of what is sent up now, if the child has not heard it yet.
+
+        For modules that give what they send up another meaning; the same message elsewhere.
+        """
+        return message
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         _check_stated(cls)
@@ -328,6 +335,7 @@ class Module(Arguments, Node):
     seed_: int  # see `seed`
     on_epoch: Callable[[Module, int, dict[str, float]], bool] | None = None
     heard_: tuple[int, ...] = ()  # the parents' `n_sent_` at the last of them
+    learnt_from_: tuple[int, ...] = ()  # the same at the last that it learnt by
 
     # -- to be filled in by a subclass ---------------------------------------------------------
 
@@ -460,6 +468,7 @@ class Module(Arguments, Node):
                     self.log_likelihoods_ = [*before, self.log_likelihood_]
                 names = [getattr(parent, "feature_names_in_", []) for parent in self.parents]
                 keep_names(self, np.concatenate(names) if all(map(len, names)) else None)
+                self.learnt_from_ = self._heard_now()
                 from_children = self.received_from_children(children)  # by the classes as they are
             posterior = posterior_of(self, inputs, from_children)
             with naming(self, "infer"):
@@ -734,7 +743,7 @@ def messages_to(node: Node, children: Sequence[Node] | None = None) -> list[Mess
         for parent, message in zip(child.parents, down, strict=False):  # () before an update
             if parent is node and message is not None:
                 check_kind(child, type(message), node.takes_from_children, node)
-                messages.append(message)
+                messages.append(node.translated(child, message))
     return messages
 
 

@@ -390,7 +390,7 @@ def test_generate_gives_rows_for_each_parent_or_says_that_it_cannot(learnt):
 
 
 def test_frozen_module_sends_without_learning(case, learnt):
-    messages = {"posterior", "n_sent_", "heard_", "parent_terms_", "frozen"}
+    messages = {"posterior", "n_sent_", "heard_", "learnt_from_", "parent_terms_", "frozen"}
     before = {k: v for k, v in state_of(learnt).items() if k not in messages}
     posterior, new = learnt.posterior, case.below(images(case.n_new, seed=1))
     learnt.freeze().update()

@@ -21,7 +21,7 @@ from ...options import Number, check_argument
 Rows: TypeAlias = np.ndarray | sparse.csr_array
 
 _DECAY = 0.6  # between 0.5 and 1 the steps add up to infinity and their squares do not
-_GRAPHS_OWN = ("n_sent_", "heard_")  # what neighbours in a graph know a module by
+_GRAPHS_OWN = ("n_sent_", "heard_", "learnt_from_")  # what neighbours in a graph know a module by
 
 
 class ArrayEstimator(Module):

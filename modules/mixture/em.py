@@ -199,7 +199,8 @@ def are_settled(problem: Problem, density: MixtureDensity, previous: np.ndarray)
     """Whether hardly any row is of another component than by the last responsibilities (N, K)."""
     now = responsibilities_of(problem.rows, density, problem.from_children)
     differ = now.argmax(axis=1) != previous.argmax(axis=1)
-    return processes.total(differ.sum()) <= _UNSETTLED * processes.total(len(differ))
+    changed = processes.total(float(problem.rows.weights @ differ))
+    return changed <= _UNSETTLED * problem.total_weight
 
 
 def are_degenerate(problem: Problem, density: MixtureDensity, counts: np.ndarray) -> np.ndarray:

@@ -56,7 +56,7 @@ from .components import Prior
 from .parts import posterior_part
 from .rows import Rows, check_squares, prepared, stack
 from .search import find_components
-from .split_merge import Exchange, exchanged_problem, split_and_merge
+from .split_merge import Exchange, Triple, split_and_merge
 from .statistics import (
     log_likelihoods,
     log_posterior,
@@ -101,10 +101,10 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
         Tries of split-and-merge EM after the starts (Ueda et al., 2000): two components become one,
         a third becomes two, EM goes on, and what has a higher log-likelihood is kept. A way out of
         optima with two components in one cluster and one over two. By default there are up to K
-        where an `MLDA` is the only child, which then learns what the new components mean, once
-        latents that move leave hardly any row another component; and none elsewhere. Never under
-        ``inference="gibbs"`` or with messages from other children, which speak of components by
-        number.
+        tries in an update where the latents have changed and at most 5 % of the rows their
+        component, if the only child connected is an `MLDA` that is not frozen: in its next update
+        it learns what the new components mean. Otherwise there are none unless a number is given,
+        and never under ``inference="gibbs"`` or with messages from any other child.
     use_variance : bool
         Whether the mixture is fitted to a VAE's distributions N(m_n, diag(s_n^2)) and not to their
         means, so that each update raises the joint objective (but for the prior's pull), and
@@ -161,10 +161,11 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
         or that are no wider than `reg_covar` in directions in which the data are.
     converged_ : bool
         Whether EM stopped by `tol`; always true of Gibbs sampling.
-    n_split_merges_ : int
+    n_exchanges_ : int
         Exchanges of components by which split-and-merge led to what was kept.
-    exchanged_ : dict
-        Those of the last update with any, where children spoke: of which the child is yet to hear.
+    exchanges_ : dict
+        Those made where a child spoke: all, and those of the last update with any, by which the
+        child's messages are translated until it has learnt what the new components mean.
     stream_ : dict
         What `partial_fit` keeps of all batches so far.
 
@@ -247,7 +248,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
             "log_likelihood": float(self.log_likelihood_[-1]),
             "lower_bound": float(self.lower_bound_[-1]),
             "n_iter": len(self.log_likelihood_),
-            "split_merges": self.n_split_merges_,
+            "exchanges": self.n_exchanges_,
         }
         if isinstance(self.n_components, str):
             report["n_components"] = self.n_components_
@@ -338,7 +339,8 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
                 f"covariance_type={self.covariance_type!r}, got {kind[0]} and {kind[1]!r}"
             )
         forget(self, "stream_", "log_likelihood_", "lower_bound_", "converged_")
-        forget(self, "empty_components_", "degenerate_components_", "exchanged_")
+        forget(self, "empty_components_", "degenerate_components_")
+        forget(self, "exchanges_", "n_exchanges_")
         self._keep_density(density)
         self.responsibilities_ = np.empty((0, density.n_components))  # of no rows yet
         self.rng()  # settles the seed that draws begin from
@@ -495,38 +497,40 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
             exchanges: list[Exchange] = []
             if self.inference != "gibbs":
                 n_tries = self._n_tries(problem, best.density, previous)
-                best, exchanges = split_and_merge(problem, best, n_tries, rng)
-                problem = exchanged_problem(problem, *exchanges)
+                problem, best, exchanges = split_and_merge(
+                    problem, best, n_tries, rng, self._earlier_exchanges() if children else ()
+                )
         responsibilities = responsibilities_of(rows, best.density, problem.from_children)
         if previous is not None:
             best, responsibilities = em.align(problem, best, responsibilities, previous)
         self._keep(best, responsibilities, problem)
-        self.n_split_merges_ = len(exchanges)
+        self.n_exchanges_ = len(exchanges)
         if exchanges and children is not None:
-            self.exchanged_: dict[str, Any] = {
-                "components": [*map(list, exchanges)],
+            self.exchanges_: dict[str, Any] = {
+                "made": [*self._earlier_exchanges(), *(e.triple for e in exchanges)],
+                "last": [*map(list, exchanges)],
                 "n_sent": self.n_sent_,
             }
 
-    def received_from_children(self, children: Sequence[Node] | None = None) -> Message | None:
-        """The children's messages, of the components as they are now.
+    def translated(self, child: Node, message: Message) -> Message:
+        """A child's message, of the components as they are now.
 
-        A child that has not heard yet of an exchange of components speaks of them as they were.
+        A child that has not learnt since components were exchanged speaks of them as they were.
         """
-        message = super().received_from_children(children)
-        if isinstance(message, Categorical) and self._is_unheard():
-            for exchange in self.exchanged_["components"]:
-                message = Exchange(*exchange).told(message)
+        if isinstance(message, Categorical) and self._is_unheard(child):
+            for exchange in self.exchanges_["last"]:
+                message = Exchange(*exchange).translated(message)
         return message
 
-    def _is_unheard(self) -> bool:
-        """Whether components were exchanged since the child last heard of them."""
-        exchanged = getattr(self, "exchanged_", None)
-        if not exchanged or len(self.children) != 1:
+    def _is_unheard(self, child: Node) -> bool:
+        """Whether a child is yet to learn what components mean that were exchanged."""
+        if not hasattr(self, "exchanges_") or not isinstance(child, Module):
             return False
-        [child] = self.children
-        heard = child.heard_ if isinstance(child, Module) else ()
-        return bool(heard) and heard[child.parents.index(self)] <= exchanged["n_sent"]
+        pairs = zip(child.parents, child.learnt_from_, strict=False)  # () of one that learns none
+        return any(p is self and n_sent <= self.exchanges_["n_sent"] for p, n_sent in pairs)
+
+    def _earlier_exchanges(self) -> list[Triple]:
+        return [(i, j, k) for i, j, k in getattr(self, "exchanges_", {"made": []})["made"]]
 
     def _n_tries(
         self, problem: em.Problem, density: MixtureDensity, previous: np.ndarray | None
@@ -535,17 +539,18 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
         children = problem.from_children
         if children is None:
             return self.n_split_merge or 0
-        if previous is None or self._takes_one_step(children, previous) or not self._are_followed():
+        if previous is None or self._takes_one_step(children, previous) or not self._is_followed():
             return 0
         n_tries = problem.n_components if self.n_split_merge is None else self.n_split_merge
         return n_tries if n_tries and em.are_settled(problem, density, previous) else 0
 
-    def _are_followed(self) -> bool:
-        """Whether the only child learns what the components mean, and has heard of those now."""
-        follows = [
-            isinstance(c, Module) and c.learns_classes and not c.frozen for c in self.children
-        ]
-        return follows == [True] and not self._is_unheard()
+    def _is_followed(self) -> bool:
+        """Whether the only child learns what components mean, and has learnt it of those now."""
+        if len(self.children) != 1:
+            return False
+        [child] = self.children
+        learns = isinstance(child, Module) and child.learns_classes and not child.frozen
+        return learns and not self._is_unheard(child)
 
     def _goes_on(self) -> bool:
         """Whether there is a mixture of the components and the covariance type asked for."""

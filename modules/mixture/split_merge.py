@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations, islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from scipy.special import rel_entr
@@ -18,6 +18,8 @@ from .em import Problem, Solution, expectation_maximisation, plus_plus_starts
 from .rows import Rows
 from .statistics import log_likelihoods, log_posterior, log_weights_of
 
+Triple: TypeAlias = tuple[int, int, int]
+
 _SPLIT_ITERATIONS = 10  # of EM within one component, before EM over all of them
 _NEGLIGIBLE = 1e-3  # rows of smaller responsibilities are not asked how to split a component
 
@@ -28,9 +30,15 @@ class Exchange(NamedTuple):
     i: int
     j: int
     k: int
-    share: float = 0.5  # of what was k, now j
+    share: float  # of what was k, now j
 
-    def told(self, classes: Categorical) -> Categorical:
+    @property
+    def triple(self) -> tuple[int, int, int]:
+        """The components i, j and k."""
+        return self.i, self.j, self.k
+
+    @np.errstate(divide="ignore")
+    def translated(self, classes: Categorical) -> Categorical:
         """What children say of the components as they were, said of them as they are now."""
         log_prob = classes.log_prob.copy()
         log_prob[:, self.i] = np.logaddexp(log_prob[:, self.i], log_prob[:, self.j])
@@ -40,8 +48,12 @@ class Exchange(NamedTuple):
 
 
 def split_and_merge(
-    problem: Problem, solution: Solution, n_tries: int, rng: np.random.Generator
-) -> tuple[Solution, list[Exchange]]:
+    problem: Problem,
+    solution: Solution,
+    n_tries: int,
+    rng: np.random.Generator,
+    earlier: Collection[Triple] = (),
+) -> tuple[Problem, Solution, list[Exchange]]:
     """The best solution that `n_tries` exchanges of components lead to; the given one at worst.
 
     In a try components i and j become one and k becomes two, so that their number stays, and so do
@@ -49,13 +61,12 @@ def split_and_merge(
     log-likelihood, by which starts are chosen as well, is higher by more than the problem's `tol`,
     and the next tries are made from it. The most promising triples are tried first (`candidates`).
 
-    What children say of the components is then said of other ones (`Exchange.told`): a row is of
+    A prior from children is translated to the new components (`Exchange.translated`): a row is of
     the union with the sum of the probabilities that it is of i and of j, and of the halves of k
-    with shares of that of k. So nothing tells the halves apart but the rows, and a merger ends all
-    contradiction between rows and children about who is i and who is j. But what the children knew
-    of that is lost, and charged: the information `lost_information`, in nats. Two components in one
-    class give themselves away, as the children tell them apart where the rows do not, or otherwise.
-    Only exchanges that promise to pay are tried here.
+    with shares of that of k. If two components share a class, children and rows often divide its
+    rows differently, and a merger gains by not having to agree. What the children knew of who is i
+    and who is j is lost by it, and charged (`lost_information`). Only exchanges that promise to pay
+    are tried then, and no component twice, as the children have to learn what the new ones mean.
 
     N. Ueda, R. Nakano, Z. Ghahramani, G. E. Hinton (2000). SMEM algorithm for mixture models.
     *Neural Computation* 12(9).
@@ -63,16 +74,20 @@ def split_and_merge(
     Parameters
     ----------
     problem : Problem
-        Nothing is tried where children send evidence that is no prior: of components by number.
+        Nothing is tried where children send evidence that is no prior.
     solution : Solution
         Of `expectation_maximisation`.
     n_tries : int
         At least 0.
     rng : np.random.Generator
         Equal in all processes.
+    earlier : collection of (int, int, int)
+        Triples that are not tried: those of exchanges the children have heard of before.
 
     Returns
     -------
+    problem : Problem
+        With the children's message translated.
     solution : Solution
     exchanges : list of Exchange
         That led to it, in their order.
@@ -91,58 +106,66 @@ def split_and_merge(
     >>> stuck = em.expectation_maximisation(problem, start)
     >>> np.sort(stuck.density.means[:, 0]).round()
     array([ 0.,  0., 10.])
-    >>> found, exchanges = split_and_merge(problem, stuck, 3, np.random.default_rng(0))
+    >>> _, found, exchanges = split_and_merge(problem, stuck, 3, np.random.default_rng(0))
     >>> np.sort(found.density.means[:, 0]).round()
     array([ 0.,  8., 12.])
-    >>> [exchange[:3] for exchange in exchanges]
+    >>> [exchange.triple for exchange in exchanges]
     [(0, 1, 2)]
     """
     made: list[Exchange] = []
-    if problem.from_children is not None and not problem.from_children.is_prior:
-        return solution, made
     n_left = n_tries
+    if problem.from_children is not None and not problem.from_children.is_prior:
+        n_left = 0
     while n_left > 0:
-        promising = candidates(problem, solution.density, made, rng)
-        for exchange, start, lost in islice(promising, n_left):
+        found_now = candidates(problem, solution.density, made, rng)
+        allowed = (c for c in found_now if c.exchange.triple not in earlier)
+        for candidate in islice(allowed, n_left):
             n_left -= 1
-            other = exchanged_problem(problem, exchange)
-            found = _solution_from(other, start)
-            if found is not None and _is_better(problem, found, solution, lost):
-                problem, solution, made = other, found, [*made, exchange]
+            other = candidate.problem_of(problem)
+            found = _solution_from(other, candidate.start)
+            if found is not None and _is_better(problem, found, solution, candidate.lost):
+                problem, solution, made = other, found, [*made, candidate.exchange]
                 break
         else:  # each has been tried
             break
-    return solution, made
+    return problem, solution, made
 
 
-def exchanged_problem(problem: Problem, *exchanges: Exchange) -> Problem:
-    """The same problem where children speak of the components after some exchanges."""
-    classes = problem.from_children
-    if classes is None or not exchanges:
-        return problem
-    for exchange in exchanges:
-        classes = exchange.told(classes)
-    return replace(problem, from_children=classes)
+class Candidate(NamedTuple):
+    """An exchange that may be tried."""
+
+    exchange: Exchange
+    start: MixtureDensity
+    lost: float  # information, in nats
+
+    def problem_of(self, problem: Problem) -> Problem:
+        """The same problem, of the components after the exchange."""
+        told = problem.from_children
+        if told is None:
+            return problem
+        return replace(problem, from_children=self.exchange.translated(told))
 
 
 def candidates(
     problem: Problem, density: MixtureDensity, made: list[Exchange], rng: np.random.Generator
-) -> Iterator[tuple[Exchange, MixtureDensity, float]]:
-    """Exchanges, mixtures after them and the information lost, the most promising first.
+) -> Iterator[Candidate]:
+    """Exchanges after those `made`, the most promising first.
 
     That is by what the split of k gains in log-likelihood, at least, less what the merger loses.
     (Ueda et al. rank by the overlap of i and j and by how far k is from its rows. The latter, with
     the rows as points, comes to k's volume per row whatever their shape; on latents of images as
     many tries gained less in that order.)
     """
+    if problem.n_components < 3:
+        return
     told = problem.from_children
     beliefs = Beliefs.of(problem.rows, density, told)
     pairs = list(combinations(range(problem.n_components), 2))
     unions = {pair: merged(density, pair) for pair in pairs}
     splits = [split(problem, beliefs, k, rng) for k in range(problem.n_components)]
-    new = {number for exchange in made for number in exchange[:3]} if told else set()
     lost = {pair: lost_information(problem.rows, told, pair) for pair in pairs}
     losses = {pair: loss_of_merger(beliefs, pair, unions[pair]) + lost[pair] for pair in pairs}
+    new = {number for exchange in made for number in exchange.triple} if told else set()
     triples = [
         (losses[pair] - found.gain, pair, k)
         for k, found in enumerate(splits)
@@ -156,7 +179,8 @@ def candidates(
         found = splits[k]
         assert found is not None
         exchange = Exchange(*pair, k, float(found.halves.weights[0]))
-        yield exchange, exchanged(density, (*pair, k), unions[pair], found.halves), lost[pair]
+        start = exchanged(density, exchange.triple, unions[pair], found.halves)
+        yield Candidate(exchange, start, lost[pair])
 
 
 @dataclass(frozen=True)
@@ -233,7 +257,8 @@ def lost_information(rows: Rows, told: Categorical | None, pair: tuple[int, int]
     if told is None:
         return 0.0
     weights = rows.weights * told.is_observed
-    each = np.exp(told.log_prob[:, list(pair)])  # (N, 2)
+    counted = weights > 0  # others may have components that none of these has
+    weights, each = weights[counted], np.exp(told.log_prob[counted][:, list(pair)])  # (n,), (n, 2)
     mean = processes.total(weights @ each) / max(processes.total(weights.sum()), 1e-300)
     apart = rel_entr(each, mean).sum(axis=1)
     together = rel_entr(each.sum(axis=1), mean.sum())

@@ -193,7 +193,7 @@ def posteriors_of(names: Names, rows: Sequence) -> dict[Module, Posterior]:
         down = node.read([message if isinstance(p, Module) else None for p, message in pairs])
         for parent, message in zip(node.parents, down, strict=True):
             if message is not None:
-                from_children[parent].append(message)
+                from_children[parent].append(parent.translated(node, message))
     return posteriors
 
 
@@ -234,7 +234,7 @@ def _pass_down(
         down = node.read([message if parent in wanted else None for parent, message in pairs])
         for parent, message in zip(node.parents, down, strict=True):
             if message is not None:
-                from_children[parent].append(message)
+                from_children[parent].append(parent.translated(node, message))
     return from_children
 
 

@@ -141,7 +141,8 @@ def save_object(value: Options, path: str | os.PathLike) -> None:
     entry = _entry(value, [], [])
     if isinstance(value, Module):
         entry.state.update(posterior=None)
-        entry.state.pop("heard_", None)
+        for name in ("heard_", "learnt_from_"):
+            entry.state.pop(name, None)
     name = getattr(value, "name", None) or type(value).__name__.lower()
     _write(path, {name: entry}, [value], Run({}, [], {}))
 

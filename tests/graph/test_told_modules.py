@@ -178,10 +178,10 @@ def test_components_are_exchanged_once_hardly_any_row_changes_its_own():
     latents, gmm, _ = stuck()
     assert gmm.scores()["accuracy"] < 0.7
     in_turn(latents, gmm, 1)  # rows of class 0 trade places, as the child says
-    assert gmm.history_[-1]["split_merges"] == 0
+    assert gmm.history_[-1]["exchanges"] == 0
     assert gmm.scores()["accuracy"] < 0.7
     in_turn(latents, gmm, 1)
-    assert gmm.history_[-1]["split_merges"] == 1
+    assert gmm.history_[-1]["exchanges"] == 1
     assert gmm.scores()["accuracy"] == 1
     np.testing.assert_allclose(gmm.means_[0], CENTRES[0], atol=1)  # the union is 0
 
@@ -191,17 +191,51 @@ def test_a_child_speaks_of_the_components_as_they_were_until_it_has_heard():
     in_turn(latents, gmm, 2)
     said = np.exp(contradicting().log_prob)
     heard = np.exp(gmm.received_from_children().log_prob)
-    share = gmm.exchanged_["components"][0][-1]
+    share = gmm.exchanges_["last"][0][-1]
     expected = [said[:, 0] + said[:, 1], share * said[:, 2], (1 - share) * said[:, 2]]
     np.testing.assert_allclose(heard, np.column_stack(expected))
     joint = gmm.message_up.log_likelihood + np.log(heard)
     expected = log_softmax(joint, axis=1)
     np.testing.assert_allclose(gmm.posterior.classes.log_prob, expected, atol=1e-9)
-    in_turn(latents, gmm, 1)  # no other exchange before the child has heard of this one
-    assert gmm.history_[-1]["split_merges"] == 0
+    again = gmm.density(), gmm.responsibilities_
+    assert gmm._n_tries(problem(gmm.received_from_children()), *again) == 0  # it is to hear first
+    in_turn(latents, gmm, 1)
     assert gmm.scores()["accuracy"] == 1
     pupil.update()
     np.testing.assert_array_equal(np.exp(gmm.received_from_children().log_prob), said)
+
+
+def test_a_child_that_is_frozen_or_joined_by_another_has_not_heard():
+    for second in (False, True):
+        latents, gmm, pupil = stuck()
+        in_turn(latents, gmm, 2)
+        if second:
+            Teller(told(1 / K)).connect(gmm).update()
+        else:
+            pupil.freeze().update()
+        in_turn(latents, gmm, 2)
+        assert gmm.scores()["accuracy"] == 1
+
+
+def test_a_child_that_does_not_follow_ends_the_exchanges():
+    """It says the same ever after; no triple is exchanged twice."""
+    latents, gmm, pupil = stuck()
+    exchanges = []
+    for _ in range(12):
+        in_turn(latents, gmm, 1)
+        pupil.update()
+        exchanges.append(gmm.history_[-1]["exchanges"])
+    assert exchanges[1] == 1
+    assert exchanges[-5:] == [0] * 5
+    assert len(gmm.exchanges_["made"]) == sum(exchanges) == len(set(gmm.exchanges_["made"]))
+
+
+def test_new_rows_are_of_the_components_as_they_are():
+    latents, gmm, _ = stuck()
+    graph = Graph(gmm.children[0])
+    in_turn(latents, gmm, 2)
+    found = graph.predict(np.zeros((N, 1))).messages["gmm"]
+    np.testing.assert_array_equal(found.log_prob.argmax(axis=1), gmm.posterior.clusters)
 
 
 def test_a_child_that_learns_follows():
@@ -228,7 +262,7 @@ def test_nothing_is_exchanged_where_nobody_would_follow(which):
     if which == "frozen":
         pupil.freeze()
     elif which == "two":
-        Pupil(contradicting()).connect(gmm).update()
+        Teller(contradicting()).connect(gmm).update()
     elif which == "evidence":
         pupil.message = Categorical(contradicting().log_prob)
         pupil.update()
@@ -236,7 +270,7 @@ def test_nothing_is_exchanged_where_nobody_would_follow(which):
         gmm.update().update()
     else:
         in_turn(latents, gmm, 2)
-    assert gmm.history_[-1]["split_merges"] == 0
+    assert gmm.history_[-1]["exchanges"] == 0
     assert gmm.scores()["accuracy"] < 0.7
 
 
@@ -246,7 +280,7 @@ def test_an_exchange_that_a_child_has_not_heard_of_is_saved(tmp_path):
     gmm = GMM(K, random_state=0).connect(vae)
     mlda = MLDA(K, random_state=0).connect(gmm, Observation(np.eye(K)[CLASSES] * 5, name="words"))
     graph = Graph(mlda).fit(2, verbose=False)
-    gmm.exchanged_ = {"components": [[0, 1, 2, 0.25]], "n_sent": gmm.n_sent_}
+    gmm.exchanges_ = {"made": [], "last": [[0, 1, 2, 0.25]], "n_sent": gmm.n_sent_}
     heard = gmm.received_from_children().log_prob
     assert not np.array_equal(heard, mlda.messages_down[0].log_prob)
     graph.save(tmp_path / "graph")

@@ -20,7 +20,7 @@ from sklearn.cluster import KMeans
 
 from serkit import Graph, Observation, datasets, ensemble, processes
 from serkit.errors import SerkitError
-from serkit.messages import Gaussian
+from serkit.messages import Categorical, Gaussian
 from serkit.modules import (
     AE,
     GMM,
@@ -131,10 +131,26 @@ def mixtures():
     first, second = Observation(x[:, :2]), Observation(x[:, 2:], observed=np.arange(N) > 200)
     found["twice"] = mixture().fit(x).fit(x[:300])
     found["split and merge"] = mixture(K + 2, n_split_merge=4).fit(x)
+    found["exchanges"] = exchanged(classes)
     em._ROWS_TO_START_FROM = 100
     found["starts among some"] = mixture(max_iter=1).fit(x)
     found["missing"] = mixture().connect(first, second).update().update()
     return {name: numbers(module) for name, module in found.items()}
+
+
+def exchanged(classes):
+    """A mixture with two components in class 0, whose child says otherwise of its rows."""
+    rng, mine = np.random.default_rng(2), processes.share(N)
+    rows = rng.normal(size=(N, 2)) + np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])[classes]
+    heard = np.where(classes == 0, rng.integers(2, size=N), 2)
+    told = Categorical(np.log(0.98 * np.eye(K)[heard] + 0.02 / K)[mine], is_prior=True)
+    means = [[-0.5, 0.0], [0.5, 0.0], [5.0, 5.0]]
+    gmm = mixture(means_init=means, n_init=(1, 0), labels=classes)
+    MLDA(K).connect(gmm.connect(Observation(rows)))
+    for message in (None, told, told):
+        gmm.record(gmm.learn([Gaussian(rows[mine])], message))
+    assert [entry["exchanges"] for entry in gmm.history_] == [0, 0, 1]
+    return gmm
 
 
 def others():

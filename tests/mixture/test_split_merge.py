@@ -36,7 +36,7 @@ def stuck(task):
 
 
 def tried(task, solution, n_tries=12, seed=0):
-    return split_and_merge(task, solution, n_tries, np.random.default_rng(seed))[0]
+    return split_and_merge(task, solution, n_tries, np.random.default_rng(seed))[1]
 
 
 def log_joint(rows, density):
@@ -262,8 +262,8 @@ def test_the_most_promising_exchange_comes_first():
     task = problem(Rows(x))
     before = stuck(task).density
     found = list(split_merge.candidates(task, before, [], np.random.default_rng(0)))
-    assert [lost for _, _, lost in found] == [0, 0, 0]
-    first, *others = [density for _, density, _ in found]
+    assert [candidate.lost for candidate in found] == [0, 0, 0]
+    first, *others = [candidate.start for candidate in found]
     assert len(others) == 2
     assert all(
         log_likelihood(task.rows, first) > log_likelihood(task.rows, other) for other in others
@@ -292,14 +292,13 @@ def test_classes_that_children_and_rows_tell_apart_otherwise_become_one():
     x, classes = blobs()
     heard = np.where(classes == 0, np.random.default_rng(1).integers(2, size=300), 2)
     task, before = told_stuck(prior(heard), x)
-    after, exchanges = split_and_merge(task, before, 3, np.random.default_rng(0))
-    assert [exchange[:3] for exchange in exchanges] == [(0, 1, 2)]
+    told, after, exchanges = split_and_merge(task, before, 3, np.random.default_rng(0))
+    assert [exchange.triple for exchange in exchanges] == [(0, 1, 2)]
     order = after.density.means[:, 0].argsort()
     np.testing.assert_allclose(after.density.means[order], CENTRES, atol=0.6)
     assert after.density.means[0, 0] == after.density.means[order[0], 0]  # the union is i
-    untold = replace(task, from_children=None)
-    found = split_merge.exchanged_problem(untold, *exchanges)
-    assert found is untold
+    expected = exchanges[0].translated(task.from_children).log_prob
+    np.testing.assert_array_equal(told.from_children.log_prob, expected)
 
 
 def test_what_children_know_is_not_given_up_for_a_better_fit_of_the_rows():
@@ -314,15 +313,15 @@ def test_what_children_know_is_not_given_up_for_a_better_fit_of_the_rows():
         task = problem(Rows(x), from_children=prior(classes, certainty))
         start = em.start_from(task, np.eye(3)[classes].__getitem__)
         solution = em.expectation_maximisation(task, start)
-        _, exchanges = split_and_merge(task, solution, 3, rng)
-        assert [exchange[:3] for exchange in exchanges] == expected
+        *_, exchanges = split_and_merge(task, solution, 3, rng)
+        assert [exchange.triple for exchange in exchanges] == expected
 
 
 def test_no_component_is_exchanged_twice_before_children_have_heard():
     x, classes = blobs()
     heard = np.where(classes == 0, np.random.default_rng(1).integers(2, size=300), 2)
     task, before = told_stuck(prior(heard), x)
-    rng, made = np.random.default_rng(0), [Exchange(0, 1, 2)]
+    rng, made = np.random.default_rng(0), [Exchange(0, 1, 2, 0.5)]
     assert list(split_merge.candidates(task, before.density, made, rng)) == []
     assert len(list(split_merge.candidates(task, before.density, [], rng))) > 0
 
@@ -333,7 +332,7 @@ def test_an_exchange_moves_probabilities_and_makes_none():
     p[0] = [1, 0, 0, 0]
     with np.errstate(divide="ignore"):
         told = Categorical(np.log(p), is_prior=True)
-        found = Exchange(1, 3, 0, 0.25).told(told)
+        found = Exchange(1, 3, 0, 0.25).translated(told)
     shares = np.array([[0.75, 0, 0, 0.25], [0, 1, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0]])
     np.testing.assert_allclose(np.exp(found.log_prob), p @ shares, atol=1e-15)
     assert found.is_prior
@@ -357,6 +356,41 @@ def test_lost_information_is_that_of_three_classes_less_that_of_two():
     assert split_merge.lost_information(rows, None, (0, 2)) == 0
     same = Categorical(np.tile(np.log([0.2, 0.3, 0.5]), (150, 1)), is_prior=True)
     assert split_merge.lost_information(rows, same, (0, 2)) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_class_that_only_rows_without_weight_have_is_no_information():
+    p = np.array([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.0, 0.1, 0.9]])
+    rows = Rows(np.zeros((3, D)), weight=np.array([1.0, 2.0, 0.0]))
+    with np.errstate(divide="ignore"):
+        told = Categorical(np.log(p), is_prior=True)
+    expected = information(p[:2], rows.weights[:2])  # the pair (0, 1) together is all there is
+    assert split_merge.lost_information(rows, told, (0, 1)) == pytest.approx(expected)
+    assert split_merge.lost_information(rows, told, (1, 2)) == 0
+
+
+def test_a_gain_below_what_is_lost_is_none():
+    task = problem(Rows(np.zeros((10, D))))  # tol 1e-4 a row
+    density = some_density("full")
+    solution = em.Solution(density, [em.Score(-1.0, -1.0)], True)
+    for gain, lost, expected in ((0.5, 4.9, True), (0.5, 5.1, False), (5e-5, 0.0, False)):
+        other = em.Solution(density, [em.Score(-1.0 + gain, -1.0)], True)
+        assert split_merge._is_better(task, other, solution, lost) == expected
+
+
+def test_of_two_components_there_is_no_third_to_split():
+    task = problem(Rows(blobs()[0]), n_components=2)
+    solution = em.expectation_maximisation(task, em.start_from_means(task, CENTRES[:2]))
+    rng = np.random.default_rng(0)
+    assert list(split_merge.candidates(task, solution.density, [], rng)) == []
+    assert rng.integers(100) == np.random.default_rng(0).integers(100)  # nor is any drawn
+
+
+def test_triples_of_earlier_exchanges_are_not_tried():
+    x, _ = blobs()
+    task = problem(Rows(x))
+    before, every = stuck(task), [(0, 1, 2), (0, 2, 1), (1, 2, 0)]
+    found = split_and_merge(task, before, 5, np.random.default_rng(0), every)
+    assert found == (task, before, [])
 
 
 def test_nothing_is_known_of_rows_that_children_miss():
