@@ -11,7 +11,7 @@ tutorial: $(READY)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PYTHON) tutorials/vae_gmm.py --out runs/vae_gmm
 
 test: lint
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist=loadfile  # fixtures of files are made once
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist=worksteal  # a half of the files each, then what is left
 
 lint: types
 	$(VENV)/bin/ruff format --check .
