@@ -497,9 +497,8 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
             exchanges: list[Exchange] = []
             if self.inference != "gibbs":
                 n_tries = self._n_tries(problem, best.density, previous)
-                problem, best, exchanges = split_and_merge(
-                    problem, best, n_tries, rng, self._earlier_exchanges() if children else ()
-                )
+                earlier = [] if children is None else self._earlier_exchanges()
+                problem, best, exchanges = split_and_merge(problem, best, n_tries, rng, earlier)
         responsibilities = responsibilities_of(rows, best.density, problem.from_children)
         if previous is not None:
             best, responsibilities = em.align(problem, best, responsibilities, previous)
@@ -508,7 +507,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
         if exchanges and children is not None:
             self.exchanges_: dict[str, Any] = {
                 "made": [*self._earlier_exchanges(), *(e.triple for e in exchanges)],
-                "last": [*map(list, exchanges)],
+                "last": [*map(tuple, exchanges)],
                 "n_sent": self.n_sent_,
             }
 
@@ -530,7 +529,7 @@ class GMM(DensityMixin, ArrayEstimator, MixtureModule):
         return any(p is self and n_sent <= self.exchanges_["n_sent"] for p, n_sent in pairs)
 
     def _earlier_exchanges(self) -> list[Triple]:
-        return [(i, j, k) for i, j, k in getattr(self, "exchanges_", {"made": []})["made"]]
+        return self.exchanges_["made"] if hasattr(self, "exchanges_") else []
 
     def _n_tries(
         self, problem: em.Problem, density: MixtureDensity, previous: np.ndarray | None

@@ -33,7 +33,7 @@ class Exchange(NamedTuple):
     share: float  # of what was k, now j
 
     @property
-    def triple(self) -> tuple[int, int, int]:
+    def triple(self) -> Triple:
         """The components i, j and k."""
         return self.i, self.j, self.k
 
@@ -117,8 +117,8 @@ def split_and_merge(
     if problem.from_children is not None and not problem.from_children.is_prior:
         n_left = 0
     while n_left > 0:
-        found_now = candidates(problem, solution.density, made, rng)
-        allowed = (c for c in found_now if c.exchange.triple not in earlier)
+        promising = candidates(problem, solution.density, made, rng)
+        allowed = (c for c in promising if c.exchange.triple not in earlier)
         for candidate in islice(allowed, n_left):
             n_left -= 1
             other = candidate.problem_of(problem)
@@ -165,15 +165,14 @@ def candidates(
     splits = [split(problem, beliefs, k, rng) for k in range(problem.n_components)]
     lost = {pair: lost_information(problem.rows, told, pair) for pair in pairs}
     losses = {pair: loss_of_merger(beliefs, pair, unions[pair]) + lost[pair] for pair in pairs}
-    new = {number for exchange in made for number in exchange.triple} if told else set()
+    new = {number for exchange in made for number in exchange.triple}
     triples = [
         (losses[pair] - found.gain, pair, k)
         for k, found in enumerate(splits)
         for pair in pairs
         if found is not None
         and k not in pair
-        and (told is None or losses[pair] < found.gain)
-        and new.isdisjoint((*pair, k))
+        and (told is None or (losses[pair] < found.gain and new.isdisjoint((*pair, k))))
     ]
     for _, pair, k in processes.of_first(sorted(triples)):  # processors may round differently
         found = splits[k]
@@ -258,7 +257,7 @@ def lost_information(rows: Rows, told: Categorical | None, pair: tuple[int, int]
         return 0.0
     weights = rows.weights * told.is_observed
     counted = weights > 0  # others may have components that none of these has
-    weights, each = weights[counted], np.exp(told.log_prob[counted][:, list(pair)])  # (n,), (n, 2)
+    weights, each = weights[counted], np.exp(told.log_prob[:, list(pair)][counted])  # (n,), (n, 2)
     mean = processes.total(weights @ each) / max(processes.total(weights.sum()), 1e-300)
     apart = rel_entr(each, mean).sum(axis=1)
     together = rel_entr(each.sum(axis=1), mean.sum())
@@ -278,8 +277,8 @@ def split(problem: Problem, beliefs: Beliefs, k: int, rng: np.random.Generator) 
     mine = np.flatnonzero(r > _NEGLIGIBLE)
     rows = replace(beliefs.rows, weight=beliefs.rows.weights * r, origin=beliefs.rows.centre)[mine]
     before = processes.total(float(rows.weights @ beliefs.log_likelihood[mine, k]))
-    untold = replace(problem, from_children=None, max_iter=_SPLIT_ITERATIONS)
-    part = replace(untold, rows=rows, n_components=2)
+    untold = replace(problem, rows=rows, from_children=None)
+    part = replace(untold, n_components=2, max_iter=_SPLIT_ITERATIONS)
     if not part.total_weight > 0:
         return None
     found = _solution_from(part, next(plus_plus_starts(part, 1, rng)))

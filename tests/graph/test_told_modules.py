@@ -280,9 +280,14 @@ def test_an_exchange_that_a_child_has_not_heard_of_is_saved(tmp_path):
     gmm = GMM(K, random_state=0).connect(vae)
     mlda = MLDA(K, random_state=0).connect(gmm, Observation(np.eye(K)[CLASSES] * 5, name="words"))
     graph = Graph(mlda).fit(2, verbose=False)
-    gmm.exchanges_ = {"made": [], "last": [[0, 1, 2, 0.25]], "n_sent": gmm.n_sent_}
+    gmm.exchanges_ = {
+        "made": [(0, 1, 2)],
+        "last": [(0, 1, 2, 0.25)],
+        "n_sent": gmm.n_sent_,
+    }
     heard = gmm.received_from_children().log_prob
     assert not np.array_equal(heard, mlda.messages_down[0].log_prob)
     graph.save(tmp_path / "graph")
     again = Graph.load(tmp_path / "graph")["gmm"]
     np.testing.assert_array_equal(again.received_from_children().log_prob, heard)
+    assert again.exchanges_ == gmm.exchanges_
