@@ -22,11 +22,11 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def learnt(tmp_path_factory):
-    """What 1 and 2 processes learn: by number of processes, a list of what each has."""
+    """What 1, 2 and 3 processes learn: by number of processes, a list of what each has."""
     folder = tmp_path_factory.mktemp("models")
-    for n in (1, 2):
+    for n in (1, 2, 3):
         several.run("models", folder, n)
-    return {n: [dict(np.load(folder / f"{n}-{rank}.npz")) for rank in range(n)] for n in (1, 2)}
+    return {n: [dict(np.load(folder / f"{n}-{rank}.npz")) for rank in range(n)] for n in (1, 2, 3)}
 
 
 EQUAL = ("full", "tied", "diag", "spherical", "float32", "ml", "variances", "stream", "missing")
@@ -35,20 +35,23 @@ EQUAL += ("markov", "under a markov model", "objective", "forecast", "path", "pr
 
 
 @pytest.mark.parametrize("name", EQUAL)
-def test_parameters_and_scores_do_not_depend_on_the_number_of_processes(learnt, name):
+@pytest.mark.parametrize("n_processes", [2, 3])
+def test_parameters_and_scores_do_not_depend_on_the_number_of_processes(learnt, name, n_processes):
     (alone,) = learnt[1]
-    for found in learnt[2]:
+    for found in learnt[n_processes]:
         np.testing.assert_allclose(found[name], alone[name], rtol=1e-8, atol=1e-8)
 
 
-def test_a_net_learns_from_the_mean_gradient_of_all_rows(learnt):
+@pytest.mark.parametrize("n_processes", [2, 3])
+def test_a_net_learns_from_the_mean_gradient_of_all_rows(learnt, n_processes):
     (alone,) = learnt[1]
-    for found in learnt[2]:
+    for found in learnt[n_processes]:
         np.testing.assert_allclose(found["ae"], alone["ae"], rtol=3e-6)  # float32, 20 steps
 
 
-def test_processes_agree_on_what_they_draw_apart(learnt):
-    first, *rest = learnt[2]
+@pytest.mark.parametrize("n_processes", [2, 3])
+def test_processes_agree_on_what_they_draw_apart(learnt, n_processes):
+    first, *rest = learnt[n_processes]
     names = [name for name in first if name.startswith("together: ")]
     assert len(names) == 8
     for other in rest:
@@ -56,9 +59,10 @@ def test_processes_agree_on_what_they_draw_apart(learnt):
             np.testing.assert_array_equal(other[name], first[name], err_msg=name)
 
 
-def test_a_vae_reaches_an_equal_loss(learnt):
+@pytest.mark.parametrize("n_processes", [2, 3])
+def test_a_vae_reaches_an_equal_loss(learnt, n_processes):
     """Noise differs, so that losses differ by what they vary from epoch to epoch at the end."""
-    (alone,), found = learnt[1], learnt[2][0]
+    (alone,), found = learnt[1], learnt[n_processes][0]
     ends = [of["together: losses"][-20:] for of in (alone, found)]
     spread = np.std(ends[0]) + np.std(ends[1])
     assert abs(ends[0].mean() - ends[1].mean()) < 3 * spread
